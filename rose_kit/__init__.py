@@ -1,0 +1,26 @@
+"""rose_kit: segmentation that looks things up before it decides."""
+
+import importlib
+
+_HOME = {
+    "types": "FeatureMap Vocabulary Query Prediction Evidence Segmentation IGNORE unit pool_masks",
+    "registry": "register_encoder register_method encoders methods load_plugin",
+    "metrics": "confusion_matrix iou mean_iou giou ciou",
+    "data": "Sample FolderDataset sample_support",
+    "scenes": "Scene SceneDataset draw_scene",
+    "encoder": "load_encoder OpenClipEncoder HandcraftedEncoder Windows",
+    "memory": "SupportMemory Hits",
+    "fusion": "ZeroShot KnnClip Freeda",
+    "adapter": "RNS",
+    "segmenter": "Segmenter",
+}
+_WHERE = {name: module for module, names in _HOME.items() for name in names.split()}
+__all__ = sorted(_WHERE)
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str):
+    """Import a public name on first use, so that `import rose_kit` stays quick."""
+    if name not in _WHERE:
+        raise AttributeError(f"rose_kit has no {name!r}; it has: {', '.join(__all__)}")
+    return getattr(importlib.import_module(f"rose_kit.{_WHERE[name]}"), name)

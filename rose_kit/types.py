@@ -1,0 +1,375 @@
+"""The currencies of the kit: what one stage hands to the next.
+
+Perception makes a `FeatureMap`; a `Vocabulary` says which classes may be answered; a `Query` is what
+is asked of the memory; a `Prediction` is the answer per patch or region, with its `Evidence`; a
+`Segmentation` is the answer per pixel. All are NumPy at the door; torch stays inside the stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+IGNORE = 255  # the label of pixels that count for nothing, in masks and in metrics
+
+
+class TextEncoder(Protocol):
+    """Whatever can turn class names into unit-norm text features."""
+
+    def encode_text(self, names: Sequence[str]) -> NDArray[np.float32]: ...  # -> (len(names), D)
+
+
+def unit(x: ArrayLike, axis: int = -1) -> NDArray[np.float32]:
+    """Scale vectors to unit Euclidean norm; a zero vector stays zero, a NaN vector stays NaN.
+
+    Args:
+        x: any array with vectors along `axis`.
+        axis: the axis that holds the vectors' components.
+
+    Returns:
+        float32 array of the same shape.
+
+    >>> unit([[3.0, 4.0], [0.0, 0.0]]).round(2).tolist()
+    [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
+    """
+    x = np.asarray(x, dtype=np.float32)
+    norm = np.linalg.norm(x, axis=axis, keepdims=True)
+    return x / np.where(norm == 0, np.float32(1), norm)
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """Dense features of one image: one unit-norm vector per patch.
+
+    Args:
+        values: (h, w, D) float32, unit norm along D.
+        patch_size: side of a patch, in pixels of the encoded image.
+        encoded_size: (H', W') of the image as encoded, before zero-padding to whole patches;
+            hence h = ceil(H' / patch_size) and w = ceil(W' / patch_size).
+        image_size: (H, W) of the image as given; masks and labels live at this size.
+
+    Raises:
+        ValueError: the shapes do not fit each other.
+    """
+
+    values: NDArray[np.float32]
+    patch_size: int
+    encoded_size: tuple[int, int]
+    image_size: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 3:
+            raise ValueError(f"values must be (h, w, D), got shape {self.values.shape}")
+        grid = tuple(-(-side // self.patch_size) for side in self.encoded_size)
+        if self.values.shape[:2] != grid:
+            raise ValueError(
+                f"values are a grid of {self.values.shape[:2]} patches, but encoded_size "
+                f"{self.encoded_size} with patch_size {self.patch_size} makes {grid}"
+            )
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(h, w): patches down and across."""
+        return self.values.shape[:2]
+
+    @property
+    def dim(self) -> int:
+        """D: the width of a feature."""
+        return self.values.shape[2]
+
+    def flat(self) -> NDArray[np.float32]:
+        """(h * w, D): the patches in row-major order."""
+        return self.values.reshape(-1, self.dim)
+
+
+def patch_counts(feature_map: FeatureMap, mask: NDArray, ids: Sequence[int]) -> NDArray[np.float32]:
+    """How many pixels of each id lie in each patch (RNS, the n_jc of section 3).
+
+    The mask is resized to the encoded image by nearest neighbour, then padded with `IGNORE`.
+
+    Args:
+        feature_map: gives the grid, patch size and sizes.
+        mask: (H, W) integers at the image's own size.
+        ids: the C values of `mask` to count.
+
+    Returns:
+        (h * w, C) float32 pixel counts.
+
+    Raises:
+        ValueError: the mask's size is not the image's.
+    """
+    mask = np.asarray(mask)
+    if mask.shape != tuple(feature_map.image_size):
+        raise ValueError(f"mask is {mask.shape}, but its image is {tuple(feature_map.image_size)}")
+    resized = resize_nearest(mask, feature_map.encoded_size)
+    h, w = feature_map.grid
+    p = feature_map.patch_size
+    # Position of each wanted id; everything else falls into a last column that is cut off.
+    values, inverse = np.unique(resized, return_inverse=True)
+    column = {int(i): c for c, i in enumerate(ids)}
+    columns = np.array([column.get(int(v), len(ids)) for v in values])[inverse.reshape(resized.shape)]
+    rows = np.arange(resized.shape[0])[:, None] // p * w + np.arange(resized.shape[1])[None] // p
+    flat = rows * (len(ids) + 1) + columns  # (H', W') -> one bin per (patch, id)
+    counts = np.bincount(flat.ravel(), minlength=h * w * (len(ids) + 1))
+    return counts.reshape(h * w, len(ids) + 1)[:, :-1].astype(np.float32)
+
+
+def pool_masks(
+    feature_map: FeatureMap, mask: NDArray, ids: Sequence[int]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Average the patches under each mask, softly by pixel membership (RNS, equation 2).
+
+    Each patch counts in proportion to the pixels of the mask it holds, so a patch on a border
+    gives a share to both sides. The mean is scaled to unit norm, as in the authors' code.
+
+    Args:
+        feature_map: (h, w, D) features of the image.
+        mask: (H, W) integers at the image's own size; class ids or region ids.
+        ids: the C values to pool.
+
+    Returns:
+        (C, D) float32 unit-norm features, NaN where an id covers no pixel of the encoded image;
+        (C,) float32 pixel counts in the encoded image.
+
+    Raises:
+        ValueError: the mask's size is not the image's.
+    """
+    counts = patch_counts(feature_map, mask, ids)  # (N, C)
+    totals = counts.sum(0)  # (C,)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        membership = counts / totals  # (N, C), columns sum to 1; NaN where absent
+    return unit(membership.T @ feature_map.flat()), totals  # (C, N) @ (N, D) -> (C, D)
+
+
+def resize_nearest(labels: NDArray, size: tuple[int, int]) -> NDArray:
+    """Resize an integer map to `size` = (H, W) by nearest neighbour (floor of the scaled index).
+
+    >>> resize_nearest(np.array([[1, 2]]), (2, 4)).tolist()
+    [[1, 1, 2, 2], [1, 1, 2, 2]]
+    """
+    rows = np.arange(size[0]) * labels.shape[0] // size[0]
+    cols = np.arange(size[1]) * labels.shape[1] // size[1]
+    return labels[rows[:, None], cols]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The classes that may be answered, each with no, one or several texts.
+
+    Args:
+        names: (C,) class names, all different.
+        text: (T, D) float32 unit-norm text features, or None for no text at all. A NaN row is a
+            text that is missing.
+        owner: (T,) class index of each text row; by default row i belongs to class i.
+
+    Raises:
+        ValueError: names repeat, or the shapes do not fit each other.
+
+    >>> v = Vocabulary(names=["sky", "bus"], text=np.eye(3)[[0, 1, 2]], owner=[0, 0, 1])
+    >>> v.reduce(np.array([[0.1, 0.7, 0.2]])).tolist()
+    [[0.7, 0.2]]
+    """
+
+    names: tuple[str, ...]
+    text: NDArray[np.float32] | None = None
+    owner: NDArray[np.int64] = field(default=None)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", tuple(self.names))
+        repeated = sorted({n for n in self.names if self.names.count(n) > 1})
+        if repeated:
+            raise ValueError(f"class names repeat: {', '.join(repeated)}")
+        if self.text is not None:
+            object.__setattr__(self, "text", np.asarray(self.text, dtype=np.float32))
+            if self.text.ndim != 2:
+                raise ValueError(f"text must be (T, D), got shape {self.text.shape}")
+        rows = 0 if self.text is None else len(self.text)
+        owner = np.arange(rows) if self.owner is None else np.asarray(self.owner, dtype=np.int64)
+        object.__setattr__(self, "owner", owner)
+        if owner.shape != (rows,):
+            raise ValueError(f"owner has {len(owner)} entries for {rows} text rows")
+        if rows and not (0 <= owner.min() and owner.max() < len(self.names)):
+            raise ValueError(f"owner points outside the {len(self.names)} classes: {owner.tolist()}")
+
+    @classmethod
+    def encode(cls, names: Sequence[str], encoder: TextEncoder) -> Vocabulary:
+        """Encode class names; "background|wall|sky" is one class, background, with three texts.
+
+        Args:
+            names: (C,) names, each optionally followed by `|`-separated further texts.
+            encoder: anything with `encode_text`.
+        """
+        groups = [[part.strip() for part in name.split("|")] for name in names]
+        texts = [text for group in groups for text in group]
+        owner = [c for c, group in enumerate(groups) for _ in group]
+        return cls(tuple(group[0] for group in groups), encoder.encode_text(texts), np.array(owner))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def index(self, name: str) -> int:
+        """Position of a class name.
+
+        Raises:
+            ValueError: the name is not in the vocabulary; lists those that are.
+        """
+        if name not in self.names:
+            raise ValueError(f"class {name!r} is not in the vocabulary: {', '.join(self.names)}")
+        return self.names.index(name)
+
+    @property
+    def has_text(self) -> NDArray[np.bool_]:
+        """(C,) whether a class has at least one text that is not missing."""
+        present = np.zeros(len(self), dtype=bool)
+        if self.text is not None:
+            present[self.owner[~np.isnan(self.text).any(1)]] = True
+        return present
+
+    def reduce(self, scores: NDArray) -> NDArray:
+        """Scores per text -> scores per class, by the maximum over a class's texts.
+
+        Args:
+            scores: (..., T).
+
+        Returns:
+            (..., C); -inf where a class has no text. NaN scores (missing texts) are skipped.
+        """
+        out = np.full((*scores.shape[:-1], len(self)), -np.inf, dtype=scores.dtype)
+        for t, c in enumerate(self.owner):
+            np.fmax(out[..., c], scores[..., t], out=out[..., c])
+        return out
+
+    def without_text(self, names: Sequence[str]) -> Vocabulary:
+        """The same vocabulary with the texts of some classes missing (NaN rows)."""
+        gone = {self.index(name) for name in names}
+        text = None if self.text is None else self.text.copy()
+        if text is not None:
+            text[[c in gone for c in self.owner]] = np.nan
+        return Vocabulary(self.names, text, self.owner)
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is asked of the memory: the patches or regions of one image.
+
+    Args:
+        features: (N, D) float32, unit norm.
+        layout: (h, w) when the N features are a row-major grid of patches, or an (H, W) integer
+            map whose value at a pixel is the row of its region in `features`. None: unordered.
+        image_feature: (D,) feature of the whole image; by default the mean of `features`.
+
+    Raises:
+        ValueError: the shapes do not fit each other.
+    """
+
+    features: NDArray[np.float32]
+    layout: tuple[int, int] | NDArray[np.int64] | None = None
+    image_feature: NDArray[np.float32] = field(default=None)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        features = np.asarray(self.features, dtype=np.float32)
+        if features.ndim != 2 or not len(features):
+            raise ValueError(f"query features must be (N, D) with N > 0, got shape {features.shape}")
+        object.__setattr__(self, "features", features)
+        if isinstance(self.layout, tuple) and self.layout[0] * self.layout[1] != len(features):
+            raise ValueError(f"layout {self.layout} does not hold {len(features)} patches")
+        if isinstance(self.layout, np.ndarray) and not (
+            self.layout.ndim == 2 and 0 <= self.layout.min() and self.layout.max() < len(features)
+        ):
+            raise ValueError(f"the region map points outside the {len(features)} regions")
+        if self.image_feature is None:
+            object.__setattr__(self, "image_feature", features.mean(0))
+
+    @classmethod
+    def of(cls, query: Query | FeatureMap | ArrayLike) -> Query:
+        """Accept a Query, a FeatureMap or a bare (N, D) array."""
+        if isinstance(query, Query):
+            return query
+        if isinstance(query, FeatureMap):
+            return cls(query.flat(), query.grid)
+        return cls(np.asarray(query, dtype=np.float32))
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What each answer rests on, one row per (query, prototype).
+
+    Args:
+        query: (E,) int64, the patch or region.
+        prototype_id: (E,) int64, a row id of the memory; -1 stands for the class's text and
+            whatever else of the score comes from no stored prototype.
+        class_name: (E,) the prototype's own class (which may speak for or against the winner).
+        weight: (E,) float32, the prototype's additive contribution to the winning score of the
+            query; negative where it speaks against.
+    """
+
+    query: NDArray[np.int64]
+    prototype_id: NDArray[np.int64]
+    class_name: NDArray[np.str_]
+    weight: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        sizes = {len(self.query), len(self.prototype_id), len(self.class_name), len(self.weight)}
+        if len(sizes) != 1:
+            raise ValueError(f"evidence columns differ in length: {sorted(sizes)}")
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+    def top(self, query: int, n: int = 5) -> Evidence:
+        """The n rows of one query with the largest absolute weight, strongest first."""
+        rows = np.flatnonzero(self.query == query)
+        rows = rows[np.argsort(-np.abs(self.weight[rows]), kind="stable")[:n]]
+        return Evidence(*(column[rows] for column in self.columns().values()))
+
+    def columns(self) -> Mapping[str, NDArray]:
+        """The four columns by name, as `pandas.DataFrame` takes them."""
+        return {
+            "query": self.query,
+            "prototype_id": self.prototype_id,
+            "class_name": self.class_name,
+            "weight": self.weight,
+        }
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for each patch or region.
+
+    Args:
+        probabilities: (N, C) float32, rows sum to 1.
+        evidence: what the answers rest on, or None where a method cannot say.
+
+    `np.asarray(prediction)` is its probabilities.
+    """
+
+    probabilities: NDArray[np.float32]
+    evidence: Evidence | None = None
+
+    def __array__(self, dtype=None, copy=None) -> NDArray:
+        return np.array(self.probabilities, dtype=dtype, copy=copy)
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The answer for each pixel.
+
+    Args:
+        labels: (H, W) int64 into `names`, at the image's own size.
+        scores: (C, h, w) float32, the probabilities before upsampling (patches), or at pixel size
+            (regions).
+        names: (C,) class names.
+        evidence: what the patches or regions rest on, or None.
+    """
+
+    labels: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    names: tuple[str, ...]
+    evidence: Evidence | None = None
