@@ -3,7 +3,8 @@
 import importlib
 
 _HOME = {
-    "types": "FeatureMap Vocabulary Query Prediction Evidence Segmentation IGNORE unit pool_masks",
+    "types": "FeatureMap Vocabulary Query Prediction Evidence Segmentation IGNORE unit",
+    "pooling": "pool_masks",
     "registry": "register_encoder register_method encoders methods load_plugin",
     "metrics": "confusion_matrix iou mean_iou giou ciou",
     "data": "Sample FolderDataset sample_support",

@@ -1,0 +1,80 @@
+"""Soft pooling: patches -> one vector per mask, class or region."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rose_kit.types import FeatureMap, unit
+
+
+def patch_counts(feature_map: FeatureMap, mask: NDArray, ids: Sequence[int]) -> NDArray[np.float32]:
+    """How many pixels of each id lie in each patch (RNS, the n_jc of section 3).
+
+    The mask is resized to the encoded image by nearest neighbour, then padded with `IGNORE`.
+
+    Args:
+        feature_map: gives the grid, patch size and sizes.
+        mask: (H, W) integers at the image's own size.
+        ids: the C values of `mask` to count.
+
+    Returns:
+        (h * w, C) float32 pixel counts.
+
+    Raises:
+        ValueError: the mask's size is not the image's.
+    """
+    mask = np.asarray(mask)
+    if mask.shape != tuple(feature_map.image_size):
+        raise ValueError(f"mask is {mask.shape}, but its image is {tuple(feature_map.image_size)}")
+    resized = resize_nearest(mask, feature_map.encoded_size)
+    h, w = feature_map.grid
+    p = feature_map.patch_size
+    # Position of each wanted id; everything else falls into a last column that is cut off.
+    values, inverse = np.unique(resized, return_inverse=True)
+    column = {int(i): c for c, i in enumerate(ids)}
+    columns = np.array([column.get(int(v), len(ids)) for v in values])[inverse.reshape(resized.shape)]
+    rows = np.arange(resized.shape[0])[:, None] // p * w + np.arange(resized.shape[1])[None] // p
+    flat = rows * (len(ids) + 1) + columns  # (H', W') -> one bin per (patch, id)
+    counts = np.bincount(flat.ravel(), minlength=h * w * (len(ids) + 1))
+    return counts.reshape(h * w, len(ids) + 1)[:, :-1].astype(np.float32)
+
+
+def pool_masks(
+    feature_map: FeatureMap, mask: NDArray, ids: Sequence[int]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Average the patches under each mask, softly by pixel membership (RNS, equation 2).
+
+    Each patch counts in proportion to the pixels of the mask it holds, so a patch on a border
+    gives a share to both sides. The mean is scaled to unit norm, as in the authors' code.
+
+    Args:
+        feature_map: (h, w, D) features of the image.
+        mask: (H, W) integers at the image's own size; class ids or region ids.
+        ids: the C values to pool.
+
+    Returns:
+        (C, D) float32 unit-norm features, NaN where an id covers no pixel of the encoded image;
+        (C,) float32 pixel counts in the encoded image.
+
+    Raises:
+        ValueError: the mask's size is not the image's.
+    """
+    counts = patch_counts(feature_map, mask, ids)  # (N, C)
+    totals = counts.sum(0)  # (C,)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        membership = counts / totals  # (N, C), columns sum to 1; NaN where absent
+    return unit(membership.T @ feature_map.flat()), totals  # (C, N) @ (N, D) -> (C, D)
+
+
+def resize_nearest(labels: NDArray, size: tuple[int, int]) -> NDArray:
+    """Resize an integer map to `size` = (H, W) by nearest neighbour (floor of the scaled index).
+
+    >>> resize_nearest(np.array([[1, 2]]), (2, 4)).tolist()
+    [[1, 1, 2, 2], [1, 1, 2, 2]]
+    """
+    rows = np.arange(size[0]) * labels.shape[0] // size[0]
+    cols = np.arange(size[1]) * labels.shape[1] // size[1]
+    return labels[rows[:, None], cols]
