@@ -1,0 +1,103 @@
+"""Retrieve and Segment: a linear head trained per image, at test time, on frozen features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rose_kit.adapter.explain import head_evidence
+from rose_kit.adapter.samples import (
+    LAMBDAS,
+    Samples,
+    class_relevance,
+    fused_samples,
+    pseudo_samples,
+    retrieved_samples,
+)
+from rose_kit.adapter.solvers import SOLVERS
+from rose_kit.fusion.method import Untrained, nothing_to_go_on
+from rose_kit.fusion.retrieval import Retrieved, retrieve, supported_classes
+from rose_kit.fusion.text import softmax
+from rose_kit.registry import register_method
+from rose_kit.types import Prediction, Query, Vocabulary
+
+
+@register_method("rns")
+@dataclass
+class RNS(Untrained):
+    """Retrieve prototypes, fuse them with text, train a head on both, answer with it.
+
+    As the authors' release does it, without its slips. Missing parts: a class without visual support
+    is taught by pseudo-labels; a class without text by the mean of the other texts; without any text
+    the retrieved prototypes train the head alone; with an empty memory the pseudo-labels do.
+
+    Args:
+        k: neighbours per patch.
+        lambdas: share of vision in the fused samples.
+        tau: temperature of the class relevance.
+        beta_fused, beta_pseudo: strength of fused and pseudo-labelled samples (retrieved ones: 1).
+        solver: a key of `rose_kit.adapter.SOLVERS`: "adamw" as published, or "lbfgs", whose head
+            lies in the span of its samples, so that its evidence is complete.
+        steps, lr, weight_decay, seed: settings of "adamw".
+        mu: regularisation of "lbfgs".
+    """
+
+    k: int = 4
+    lambdas: Sequence[float] = LAMBDAS
+    tau: float = 0.1
+    beta_fused: float = 1.5
+    beta_pseudo: float = 0.2
+    solver: str = "adamw"
+    steps: int = 700
+    lr: float = 2e-3
+    weight_decay: float = 5e-4
+    seed: int = 0
+    mu: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if self.solver not in SOLVERS:
+            raise ValueError(f"unknown solver {self.solver!r}. Known: {', '.join(sorted(SOLVERS))}")
+        if self.k < 1 or self.steps < 1:
+            raise ValueError(f"k and steps must be at least 1, got k={self.k}, steps={self.steps}")
+
+    def predict(self, query, memory, vocabulary, *, initial_weight=None) -> Prediction:
+        """See `Method.predict`. With "adamw", `initial_weight` replaces the seeded start."""
+        query = Query.of(query)
+        found = retrieve(query.features, memory, vocabulary, self.k)
+        samples = self.samples(query, found, memory, vocabulary)
+        relevance = class_relevance(query.image_feature, vocabulary, self.tau)
+        start = _checked_start(initial_weight, (len(vocabulary), query.features.shape[1]))
+        solve = SOLVERS[self.solver]
+        head = solve(samples.features, samples.target, samples.weight(relevance), start, **vars(self))
+        logits = head.logits(query.features)  # (N, C)
+        evidence = head_evidence(head, logits, query.features, samples, found, memory, vocabulary)
+        return Prediction(softmax(logits), evidence)
+
+    def samples(self, query: Query, found: Retrieved, memory, vocabulary: Vocabulary) -> Samples:
+        """The training set of one image: retrieved, fused and pseudo-labelled samples.
+
+        Raises:
+            ValueError: there is neither text nor a prototype to learn from.
+        """
+        parts = [retrieved_samples(found, len(vocabulary))]
+        if vocabulary.has_text.any():
+            classes = np.unique(found.classes)
+            supported = supported_classes(memory, vocabulary)
+            if len(found):
+                prototypes = memory.class_prototypes(vocabulary.names)
+                parts.append(fused_samples(prototypes, classes, vocabulary, self.lambdas, self.beta_fused))
+            parts.append(
+                pseudo_samples(query.features, supported, vocabulary, self.lambdas, self.beta_pseudo)
+            )
+        if not sum(map(len, parts)):
+            raise nothing_to_go_on(vocabulary)
+        return Samples.join(parts)
+
+
+def _checked_start(weight: NDArray | None, shape: tuple[int, int]) -> NDArray[np.float32] | None:
+    if weight is not None and np.shape(weight) != shape:
+        raise ValueError(f"initial_weight has shape {np.shape(weight)}, but the head is {shape}")
+    return None if weight is None else np.asarray(weight, dtype=np.float32)

@@ -1,0 +1,152 @@
+"""The training set of RNS: made anew for each image, from what was retrieved and what the text says.
+
+Three kinds of sample (section numbers of Retrieve and Segment are in each function):
+A, retrieved prototypes; B, class prototypes fused with text; D, pseudo-labelled features of classes
+that have text but no visual support.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rose_kit.fusion.retrieval import Retrieved
+from rose_kit.fusion.text import LOGIT_SCALE, class_cosines, complete_text, softmax
+from rose_kit.types import Vocabulary, unit
+
+LAMBDAS = (0.9, 0.8, 0.6, 0.4, 0.2, 0.0)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """S training samples of one image.
+
+    Args:
+        features: (S, D) float32 unit norm.
+        target: (S, C) float32 class distribution; one-hot where the label is hard.
+        strength: (S,) float32 beta of the sample's kind.
+        row: (S,) position among the retrieved prototypes, -1 for samples that are none.
+        visual_share: (S,) how much of the feature is the class prototype v_c: feature =
+            visual_share * v_c + something else. 0 for samples that contain no class prototype.
+    """
+
+    features: NDArray[np.float32]
+    target: NDArray[np.float32]
+    strength: NDArray[np.float32]
+    row: NDArray[np.int64]
+    visual_share: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @property
+    def label(self) -> NDArray[np.int64]:
+        """(S,) the class a sample stands for."""
+        return self.target.argmax(1)
+
+    def weight(self, relevance: NDArray) -> NDArray[np.float32]:
+        """(S,) a_s * beta_s: relevance of the sample's class, adding up to 1, times its strength."""
+        a = relevance[self.label]
+        return (a / a.sum() * self.strength).astype(np.float32)
+
+    @classmethod
+    def join(cls, parts: Sequence[Samples]) -> Samples:
+        """One after the other."""
+        columns = ("features", "target", "strength", "row", "visual_share")
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in columns))
+
+
+def class_relevance(image_feature: NDArray, vocabulary: Vocabulary, tau: float) -> NDArray[np.float32]:
+    """w = softmax_c(cos(image, t_c) / tau): which classes this image is likely to hold.
+
+    Uniform as soon as any class lacks text, since a mean text would make it too relevant.
+
+    Args:
+        image_feature: (D,) mean of the image's patches, of any norm.
+        vocabulary: several texts of a class reduce by their maximum.
+        tau: temperature; 0.1 is flat by design.
+
+    Returns:
+        (C,) adding up to 1.
+    """
+    if not vocabulary.has_text.all():
+        return np.full(len(vocabulary), 1 / len(vocabulary), dtype=np.float32)
+    return softmax(class_cosines(unit(image_feature)[None], vocabulary)[0] / tau)
+
+
+def retrieved_samples(found: Retrieved, size: int) -> Samples:
+    """A: each retrieved prototype once, labelled with its class among `size` classes."""
+    s = len(found)
+    return Samples(
+        found.vectors, _one_hot(found.classes, size), np.ones(s, np.float32), np.arange(s), np.zeros(s)
+    )
+
+
+def fused_samples(
+    prototypes: NDArray, classes: NDArray, vocabulary: Vocabulary, lambdas: Sequence[float], beta: float
+) -> Samples:
+    """B: f_cl = unit(l * v_c + (1 - l) * t_c) for each retrieved class, each of its texts, each l.
+
+    The weight of l is that of the authors' code (l on vision, which includes pure text and never
+    pure vision), not of the paper's equation. A class without text uses the mean of the other texts.
+
+    Args:
+        prototypes: (C, D) class prototypes v_c; read for `classes` only.
+        classes: class indices that were retrieved.
+        vocabulary: with text.
+        lambdas: the L mixing weights.
+        beta: strength of these samples.
+    """
+    complete = complete_text(vocabulary)
+    rows = np.flatnonzero(np.isin(complete.owner, classes))  # (R,) texts of the retrieved classes
+    owner = complete.owner[rows]
+    features, share = _mix(prototypes[owner], complete.text[rows], lambdas)  # (R * L, D), (R * L,)
+    label = np.repeat(owner, len(lambdas))
+    s = len(label)
+    strength = np.full(s, beta, np.float32)
+    return Samples(features, _one_hot(label, len(vocabulary)), strength, np.full(s, -1), share)
+
+
+def pseudo_samples(
+    features: NDArray, supported: NDArray, vocabulary: Vocabulary, lambdas: Sequence[float], beta: float
+) -> Samples:
+    """D: for classes that zero-shot sees in this image and the memory does not know.
+
+    u_c = unit(mean of the patches that zero-shot calls c) takes the place of v_c; the target is soft:
+    the zero-shot distribution of the fused feature.
+
+    Args:
+        features: (N, D) patches of the image.
+        supported: (C,) whether the memory holds a prototype of the class.
+        vocabulary: with text.
+        lambdas: the L mixing weights.
+        beta: strength of these samples.
+    """
+    complete = complete_text(vocabulary)
+    guess = class_cosines(features, vocabulary).argmax(1)  # (N,)
+    mean = np.zeros((len(vocabulary), features.shape[1]), dtype=np.float32)
+    unseen = np.setdiff1d(guess, np.flatnonzero(supported))
+    for c in unseen:
+        mean[c] = unit(features[guess == c].mean(0))
+    rows = np.flatnonzero(np.isin(complete.owner, unseen))
+    mixed, _ = _mix(mean[complete.owner[rows]], complete.text[rows], lambdas)
+    target = softmax(LOGIT_SCALE * class_cosines(mixed, vocabulary))  # (S, C)
+    s = len(mixed)
+    return Samples(mixed, target, np.full(s, beta, np.float32), np.full(s, -1), np.zeros(s))
+
+
+def _mix(visual: NDArray, text: NDArray, lambdas: Sequence[float]) -> tuple[NDArray, NDArray]:
+    """(R, D), (R, D) -> unit(l v + (1 - l) t) as (R * L, D), and the factor of v in each, (R * L,)."""
+    lam = np.asarray(lambdas, dtype=np.float32)[None, :, None]
+    mixed = lam * visual[:, None] + (1 - lam) * text[:, None]  # (R, L, D)
+    norm = np.linalg.norm(mixed, axis=2, keepdims=True)
+    norm[norm == 0] = 1
+    share = np.broadcast_to(lam, norm.shape) / norm
+    return (mixed / norm).reshape(-1, text.shape[1]), share.ravel()
+
+
+def _one_hot(labels: NDArray, size: int) -> NDArray[np.float32]:
+    return (labels[:, None] == np.arange(size)).astype(np.float32)

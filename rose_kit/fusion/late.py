@@ -1,0 +1,69 @@
+"""Late fusion: a visual and a textual score per class, mixed with one fixed weight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from rose_kit.fusion.method import nothing_to_go_on
+from rose_kit.metrics import confusion_matrix, mean_iou
+from rose_kit.types import IGNORE, Prediction, Query
+
+WEIGHTS = np.linspace(0, 1, 11).round(1)  # tried when a support set is given
+
+
+@dataclass
+class LateFusion:
+    """Base of kNN-CLIP and FREEDA, which differ in four steps:
+
+    - `visual(features, memory, vocabulary, exclude_images) -> (N, C)` scores, or None if the memory
+      has none of the classes; and what `explain` needs to name its sources;
+    - `textual(features, vocabulary) -> (N, C)` scores;
+    - `fuse(visual, textual, weight) -> (N, C)`, either of them may be None; and to probabilities;
+    - `explain(features, fused, textual, sources, memory, vocabulary) -> Evidence`.
+
+    Args:
+        weight: share of the visual score, in [0, 1]. `fit` with a support set tunes it into
+            `fitted_weight`, which is what `predict` uses.
+    """
+
+    weight: float = 0.5
+    fitted_weight: float = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight <= 1:
+            raise ValueError(f"weight must be in [0, 1], got {self.weight}")
+        self.fitted_weight = self.weight
+
+    def fit(self, memory, vocabulary, support=None):
+        """Choose the weight with the best mIoU over the support images, each left out in turn.
+
+        See `Method.fit`. Without support images, or without text, the given weight stays.
+        """
+        self.fitted_weight = self.weight
+        counts = np.zeros((len(WEIGHTS), len(vocabulary), len(vocabulary)), dtype=np.int64)
+        for query, target, image_id in support or ():
+            features = Query.of(query).features
+            visual, _ = self.visual(features, memory, vocabulary, exclude_images=(image_id,))
+            if visual is None or not vocabulary.has_text.any():
+                continue
+            textual = self.textual(features, vocabulary)
+            target = np.where(np.asarray(target) == IGNORE, -1, target)
+            for w, weight in enumerate(WEIGHTS):
+                answer = self.fuse(visual, textual, weight).argmax(1)
+                counts[w] += confusion_matrix(answer, target, len(vocabulary), ignore_index=-1)
+        if counts.any():
+            self.fitted_weight = float(WEIGHTS[np.argmax([mean_iou(count) for count in counts])])
+        return self
+
+    def predict(self, query, memory, vocabulary, *, initial_weight=None) -> Prediction:
+        """See `Method.predict`: text alone where nothing is retrieved, and the other way round."""
+        features = Query.of(query).features
+        visual, sources = self.visual(features, memory, vocabulary)
+        textual = self.textual(features, vocabulary) if vocabulary.has_text.any() else None
+        if visual is None and textual is None:
+            raise nothing_to_go_on(vocabulary)
+        fused = self.fuse(visual, textual, self.fitted_weight)  # (N, C)
+        evidence = self.explain(features, fused, textual, sources, memory, vocabulary)
+        return Prediction(self.probabilities(fused).astype(np.float32), evidence)

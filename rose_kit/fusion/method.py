@@ -1,0 +1,76 @@
+"""The protocol every method follows, from zero-shot to a trained head."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from typing import TYPE_CHECKING, Protocol, Self
+
+from numpy.typing import NDArray
+
+from rose_kit.types import FeatureMap, Prediction, Query, Vocabulary
+
+if TYPE_CHECKING:
+    from rose_kit.memory import SupportMemory
+
+AnyQuery = Query | FeatureMap | NDArray
+# A labelled image whose prototypes are in the memory: what it asks, the (N,) class indices of its
+# patches (-1 or 255: ignored), and its id in the memory, so that tuning can leave it out.
+SupportExample = tuple[AnyQuery, NDArray, Hashable]
+
+
+class Method(Protocol):
+    """What `fit` may learn once per memory, and what `predict` answers per image."""
+
+    def fit(
+        self, memory: SupportMemory, vocabulary: Vocabulary, support: Iterable[SupportExample] | None = None
+    ) -> Self:
+        """Learn or tune what does not depend on the image in question. Optional.
+
+        Args:
+            memory: the prototypes that `predict` will search.
+            vocabulary: the classes that `predict` will answer.
+            support: labelled images to tune on, each left out of the memory while it is asked.
+        """
+        ...
+
+    def predict(
+        self,
+        query: AnyQuery,
+        memory: SupportMemory,
+        vocabulary: Vocabulary,
+        *,
+        initial_weight: NDArray | None = None,
+    ) -> Prediction:
+        """Answer for each patch or region of one image.
+
+        Args:
+            query: the image's patches or regions; a FeatureMap or a bare (N, D) array will do.
+            memory: searched for the vocabulary's classes only.
+            vocabulary: the C classes to choose from; text may be missing in part or whole.
+            initial_weight: (C, D) where a trained head starts; other methods ignore it.
+
+        Returns:
+            (N, C) probabilities, with the evidence for each row's winning class.
+
+        Raises:
+            ValueError: the vocabulary has no text and the memory none of its classes.
+        """
+        ...
+
+
+class Untrained:
+    """Base of the methods that have nothing to fit."""
+
+    def fit(
+        self, memory: SupportMemory, vocabulary: Vocabulary, support: Iterable[SupportExample] | None = None
+    ) -> Self:
+        """Nothing to learn; returns the method itself."""
+        return self
+
+
+def nothing_to_go_on(vocabulary: Vocabulary) -> ValueError:
+    """The error for a vocabulary with neither text nor visual support."""
+    return ValueError(
+        "the vocabulary has no text and the memory holds no prototype of its classes: "
+        + ", ".join(vocabulary.names)
+    )
