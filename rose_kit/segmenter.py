@@ -1,0 +1,167 @@
+"""One object that runs the whole pipeline: image -> features -> retrieval -> head -> pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import interpolate
+
+from rose_kit.adapter import RNS
+from rose_kit.fusion import Method
+from rose_kit.pooling import pool_masks
+from rose_kit.types import FeatureMap, Query, Segmentation, Vocabulary
+
+if TYPE_CHECKING:
+    from rose_kit.encoder import Encoder, Windows
+    from rose_kit.memory import SupportMemory
+
+Regions = Callable[[Any], NDArray[np.int64]]  # image -> (H, W) region ids
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """An image after the expensive step: what `Segmenter.segment` can answer about again and again."""
+
+    feature_map: FeatureMap
+    query: Query
+
+
+class Segmenter:
+    """Segments images with what a memory knows, and says what each answer rests on.
+
+    Args:
+        encoder: makes the features; must be the memory's own.
+        memory: the support.
+        method: anything with `predict`; by default `RNS()`.
+        regions: image -> (H, W) integer map of region ids; None answers per patch.
+        windows: how the encoder scales and cuts the image; support may be windowed differently.
+
+    Raises:
+        ValueError: the memory was made with another encoder.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        memory: SupportMemory,
+        method: Method | None = None,
+        regions: Regions | None = None,
+        windows: Windows | None = None,
+    ) -> None:
+        memory.check_encoder(encoder)
+        self.encoder, self.memory, self.windows, self.regions = encoder, memory, windows, regions
+        self.method = RNS() if method is None else method
+
+    def encode(self, image: Any) -> EncodedImage:
+        """The expensive step, apart: encode once, then segment under many vocabularies or methods.
+
+        Args:
+            image: (H, W, 3) uint8, float in [0, 1], or a PIL image.
+        """
+        feature_map = self.encoder.encode_image(image, windows=self.windows)
+        if self.regions is None:
+            return EncodedImage(feature_map, Query.of(feature_map))
+        return EncodedImage(feature_map, region_query(feature_map, self.regions(image)))
+
+    def segment(self, image: Any, vocabulary: Vocabulary | Sequence[str]) -> Segmentation:
+        """Label each pixel with a class of the vocabulary.
+
+        Args:
+            image: as for `encode`, or what `encode` returned.
+            vocabulary: the classes, or their names: "background|wall" has two texts. Names go through
+                the encoder's text tower; without one, the memory's prototypes must do.
+
+        Returns:
+            labels at the image's own size, scores, and the evidence.
+
+        Raises:
+            ValueError: the vocabulary has neither text nor a prototype in the memory.
+        """
+        encoded = image if isinstance(image, EncodedImage) else self.encode(image)
+        if not isinstance(vocabulary, Vocabulary):
+            vocabulary = name_vocabulary(vocabulary, self.encoder)
+        prediction = self.method.predict(encoded.query, self.memory, vocabulary)
+        labels, scores = paint(np.asarray(prediction), encoded.query, encoded.feature_map)
+        return Segmentation(labels, scores, vocabulary.names, prediction.evidence)
+
+
+def name_vocabulary(names: Sequence[str], encoder: Encoder) -> Vocabulary:
+    """Class names -> a vocabulary, with text if the encoder has a text tower.
+
+    Raises:
+        ValueError: a single string instead of several, no names, or names that repeat.
+    """
+    if isinstance(names, str) or not len(names):
+        raise ValueError(f"class names must be a list of at least one name, got {names!r}")
+    try:
+        return Vocabulary.encode(names, encoder)
+    except ValueError:  # no text tower; names that are wrong in themselves raise again below
+        return Vocabulary([name.split("|")[0].strip() for name in names])
+
+
+def region_query(feature_map: FeatureMap, regions: NDArray) -> Query:
+    """Regions replace patches: one soft-pooled feature each (RNS, section 3).
+
+    Args:
+        feature_map: of the image.
+        regions: (H, W) integer ids at the image's own size; any values.
+
+    Raises:
+        ValueError: the map's size is not the image's.
+    """
+    ids, layout = np.unique(np.asarray(regions), return_inverse=True)
+    layout = layout.reshape(np.shape(regions)).astype(np.int64)
+    features, pixels = pool_masks(feature_map, layout, range(len(ids)))  # (R, D), (R,)
+    for r in np.flatnonzero(pixels == 0):  # too small to survive resizing: the patch it lies in
+        at = np.argwhere(layout == r)[0] / layout.shape * feature_map.encoded_size
+        features[r] = feature_map.values[tuple((at // feature_map.patch_size).astype(int))]
+    return Query(features, layout)
+
+
+def paint(probabilities: NDArray, query: Query, feature_map: FeatureMap) -> tuple[NDArray, NDArray]:
+    """Answers per patch or region -> (H, W) int64 labels and their scores.
+
+    Args:
+        probabilities: (N, C).
+        query: says how the N answers lie in the image.
+        feature_map: says how the grid lies in the image.
+
+    Returns:
+        labels at the image's own size; scores (C, h, w) per patch, or (C, H, W) for regions.
+    """
+    if isinstance(query.layout, np.ndarray):
+        labels = probabilities.argmax(1)[query.layout]
+        return labels, probabilities.T[:, query.layout]
+    scores = probabilities.T.reshape(-1, *feature_map.grid)  # (N, C) -> (C, h, w)
+    return upsample_scores(scores, feature_map).argmax(0), scores
+
+
+def upsample_scores(scores: NDArray, feature_map: FeatureMap) -> NDArray[np.float32]:
+    """Scores per patch -> scores per pixel of the image as given (RNS, section 3).
+
+    Bilinear to the padded size, crop what was padding, bilinear to the image's own size.
+
+    Args:
+        scores: (C, h, w) on the grid of `feature_map`.
+        feature_map: gives patch size, encoded size and image size.
+
+    Returns:
+        (C, H, W) float32.
+
+    Raises:
+        ValueError: the scores are not on that grid.
+    """
+    if scores.shape[1:] != feature_map.grid:
+        raise ValueError(f"scores are a grid of {scores.shape[1:]}, the feature map of {feature_map.grid}")
+    x = torch.from_numpy(np.ascontiguousarray(scores, dtype=np.float32))[None]
+    padded = tuple(side * feature_map.patch_size for side in feature_map.grid)
+    height, width = feature_map.encoded_size
+    x = interpolate(x, padded, mode="bilinear", align_corners=False)[..., :height, :width]
+    if feature_map.image_size != feature_map.encoded_size:
+        x = interpolate(x, tuple(feature_map.image_size), mode="bilinear", align_corners=False)
+    return x[0].numpy()
