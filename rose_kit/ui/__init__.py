@@ -1,1 +1,1 @@
-
+"""What notebooks show: figures, widgets, and the versions behind their numbers."""

@@ -1,0 +1,14 @@
+"""Settings shared by all tests: the same examples every time, and notebooks compared by what they say."""
+
+import hypothesis
+import pytest
+from nbval.plugin import IPyNbFile
+
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("fixed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Progress bars and warnings go to standard error, which says nothing about a notebook's results."""
+    for notebook in {item.parent for item in items if isinstance(item.parent, IPyNbFile)}:
+        notebook.skip_compare += ("stderr",)

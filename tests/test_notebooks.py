@@ -1,0 +1,182 @@
+"""Every notebook has the shape all of them share. That it still computes what it holds, nbval checks."""
+
+import re
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import nbformat
+import pytest
+import typer
+
+from rose_kit.cli import run
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+import notebooks as tool  # noqa: E402
+
+FOLDER = ROOT / "notebooks"
+STORY = sorted(FOLDER.glob("[0-9]*.ipynb"))
+PATHS = [*STORY, FOLDER / "_template.ipynb"]
+
+
+@pytest.fixture(params=PATHS, ids=lambda path: path.stem)
+def path(request) -> Path:
+    return request.param
+
+
+@pytest.fixture
+def nb(path):
+    return nbformat.read(path, as_version=4)
+
+
+def tagged(nb, tag):
+    return [c for c in nb.cells if tag in c.metadata.get("tags", [])]
+
+
+def code(nb):
+    return [c for c in nb.cells if c.cell_type == "code"]
+
+
+def test_names_are_numbered_from_zero():
+    assert set(FOLDER.glob("*.ipynb")) == set(PATHS)
+    assert [int(p.stem[:2]) for p in STORY] == list(range(len(STORY)))
+    assert all(re.fullmatch(r"\d\d_[a-z][a-z0-9_]*", p.stem) for p in STORY)
+
+
+def test_is_valid_and_small(path, nb):
+    nbformat.validate(nb)
+    assert path.stat().st_size < 400_000
+
+
+def test_was_executed_in_order_in_a_fresh_kernel(nb):
+    assert [c.execution_count for c in code(nb)] == list(range(1, len(code(nb)) + 1))
+
+
+def test_shows_no_error_and_no_path_of_this_machine(path, nb):
+    for c in code(nb):
+        expected = "raises-exception" in c.metadata.get("tags", [])
+        assert expected or all(o.output_type != "error" for o in c.outputs), c.source
+    found = re.findall(r"(?<![\w.:/])/(?:home|Users|root|tmp|work|usr|opt|var)/[^\s\"']*", path.read_text())
+    assert not found
+
+
+def test_cells_are_short(nb):
+    for c in code(nb):
+        assert len(c.source.splitlines()) <= 15, c.source
+
+
+def test_parameters_are_literals_with_types_and_comments(nb):
+    (cell,) = tagged(nb, "parameters")
+    assert code(nb)[0] is cell
+    declared = run.declared_parameters(nb)
+    assert len(declared) == len(cell.source.splitlines())
+    assert all(re.fullmatch(r"\w+: [^=]+ = .+  # .+", line) for line in cell.source.splitlines())
+
+
+def test_versions_and_parameters_in_effect_are_printed(nb):
+    (cell,) = tagged(nb, "versions")
+    assert code(nb)[1] is cell
+    printed = "".join(o.text for o in cell.outputs)
+    assert "torch " in printed
+    assert all(f"{name}=" in printed for name in run.declared_parameters(nb))
+
+
+def test_opens_as_all_do(nb):
+    header = nb.cells[0]
+    assert "header" in header.metadata.tags
+    title, promise = header.source.split("\n\n")[:2]
+    assert re.fullmatch(r"# .+: .+", title), "the title holds a promise"
+    assert promise.count(". ") == 0 and promise.endswith(".") and not promise.startswith("**")
+    for part in ("**You will**\n\n1. ", "\n2. ", "\n**Prerequisites:** ", "\n**Previous:** ", "\n**Time:** "):
+        assert part in header.source, part
+    assert re.search(r"\*\*Time:\*\* .*2 CPU cores", header.source)
+
+
+def test_closes_as_all_do(nb):
+    footer = nb.cells[-1]
+    assert "footer" in footer.metadata.tags
+    assert re.search(
+        r"^## What we learned\n\n- .*^## Exercises?\n\n.*^\*\*Next:\*\* ", footer.source, re.M | re.S
+    )
+
+
+def test_each_links_to_its_neighbours():
+    for before, after in pairwise(STORY):
+        first, second = (nbformat.read(p, as_version=4) for p in (before, after))
+        assert f"**Next:** [{tool.title(after)}]({after.name})" in first.cells[-1].source
+        assert f"**Previous:** [{tool.title(before)}]({before.name})" in second.cells[0].source
+
+
+# --- the tool that saves them, and the command that runs them -------------------------------------------
+
+
+def small(tmp_path: Path, source: str, tags=("result",)) -> Path:
+    header = ("markdown", "# A: b", ["header"])
+    parameters = ("code", 'k: int = 4\nout: str = "x"', ["parameters"])
+    nb = tool.notebook([header, parameters, ("code", source, list(tags))])
+    nbformat.write(nb, tmp_path / "small.ipynb")
+    return tmp_path / "small.ipynb"
+
+
+def test_saving_twice_gives_the_same_bytes(tmp_path):
+    path = small(tmp_path, "import sys\nprint(k, file=sys.stderr, end='\\r')\nprint(k)")
+    tool.execute(path)
+    first = path.read_bytes()
+    tool.execute(path)
+    assert path.read_bytes() == first
+    assert [o.name for o in nbformat.read(path, as_version=4).cells[2].outputs] == ["stdout"]
+
+
+def test_the_tool_refuses_an_unknown_kind_of_cell():
+    with pytest.raises(ValueError, match="'markdwn'; known: markdown, code"):
+        tool.cell("markdwn", "")
+
+
+def test_run_passes_parameters_and_prints_the_result(tmp_path, capsys):
+    path = small(tmp_path, "open(out + '/k.txt', 'w').write(str(k))\nprint(f'k is {k}')")
+    run.run(str(path), ["k=7"], tmp_path / "there")
+    out = capsys.readouterr().out
+    assert "k is 7" in out and "k.txt" in out and "small.ipynb" in out
+    assert (tmp_path / "there/k.txt").read_text() == "7"
+
+
+def test_a_failing_cell_is_named(tmp_path, capsys):
+    with pytest.raises(typer.Exit) as stop:
+        run.run(str(small(tmp_path, "raise KeyError(k)")), None, tmp_path / "there")
+    assert stop.value.exit_code == 1
+    assert "cell [3] of small.ipynb failed: KeyError: 4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("k=5.5", "'5.5' is not of type int"),
+        ("k=True", "'True' is not of type int"),
+        ("k=__import__('os')", "is not of type int"),
+        ("K=5", "unknown parameter 'K'"),
+        ("k", "'k' is not name=value"),
+        ("seeds=1,two", "'1,two' is not of type list"),
+        ("seeds=1,2.5", "'1,2.5' is not of type list"),
+    ],
+)
+def test_wrong_parameters_are_refused_with_the_valid_ones(given, said):
+    with pytest.raises(ValueError, match=re.escape(said)) as error:
+        run.parse_parameters([given], {"k": 4, "seeds": [1, 2]})
+    assert "k=4, seeds=[1, 2]" in str(error.value)
+
+
+@pytest.mark.parametrize("source", ["k = 2 * seed", "import os", "k += 1"])
+def test_parameters_that_are_not_literals_are_refused(source):
+    with pytest.raises(ValueError, match="parameter"):
+        run.declared_parameters(tool.notebook([("code", source, ["parameters"])]))
+
+
+def test_notebooks_are_found_by_number_name_and_path(monkeypatch, tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    path = small(tmp_path / "notebooks", "1").rename(tmp_path / "notebooks/07_small.ipynb")
+    monkeypatch.chdir(tmp_path)
+    for name in ("07", "07_small", "07_small.ipynb", "notebooks/07_small.ipynb", str(path)):
+        assert run.find_notebook(name).resolve() == path
+    with pytest.raises(ValueError, match="no notebook '7'; there are: 07_small"):
+        run.find_notebook("7")

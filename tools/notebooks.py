@@ -1,0 +1,120 @@
+"""Execute and save the notebooks: `python tools/notebooks.py [NAME ...]` (all of them without a name).
+
+The .ipynb files are the only source. For each, in order, this links it to its neighbours, formats its
+code, executes it in a fresh kernel, strips whatever differs from run to run, and writes it back.
+`cell` and `notebook` make the first version of a new one.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode, v4
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+Link = Path | None
+
+
+def cell(kind: str, source: str, tags: Iterable[str] = ()) -> NotebookNode:
+    """Make one cell.
+
+    Args:
+        kind: "markdown" or "code".
+        source: its text.
+        tags: "header", "footer" (the opening and closing text), "parameters", "versions", "result"
+            (what `rose-kit run` prints at the end), "nbval-ignore-output", "raises-exception".
+
+    Raises:
+        ValueError: the kind is another.
+    """
+    makers = {"markdown": v4.new_markdown_cell, "code": v4.new_code_cell}
+    if kind not in makers:
+        raise ValueError(f"unknown kind of cell {kind!r}; known: {', '.join(makers)}")
+    metadata = {"tags": list(tags)} if tags else {}
+    return makers[kind](source.strip("\n"), metadata=metadata)
+
+
+def notebook(cells: Iterable[tuple]) -> NotebookNode:
+    """Make a notebook from (kind, source) or (kind, source, tags) cells."""
+    return clean(v4.new_notebook(cells=[cell(*parts) for parts in cells]))
+
+
+def clean(nb: NotebookNode) -> NotebookNode:
+    """Strip what differs from run to run: ids, timings, widget state, progress bars, kernel details."""
+    nb.metadata = nbformat.from_dict(METADATA)
+    nb.nbformat, nb.nbformat_minor = 4, 5
+    for i, c in enumerate(nb.cells):
+        c.id = f"cell-{i:02d}"
+        tags = c.metadata.get("tags")
+        c.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        if c.cell_type == "code":
+            c.outputs = [o for o in c.outputs if not _is_progress(o)]
+    return nb
+
+
+def _is_progress(output: NotebookNode) -> bool:
+    bar = output.get("name") == "stderr" and "\r" in output.text
+    return bar or "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+
+
+def link(nb: NotebookNode, before: Link, after: Link) -> None:
+    """Rewrite the `**Previous:**` line of the header and the `**Next:**` line of the footer."""
+    for tag, label, neighbour in (("header", "Previous", before), ("footer", "Next", after)):
+        mark = f"**{label}:**"
+        line = f"{mark} [{title(neighbour)}]({neighbour.name})" if neighbour else f"{mark} none"
+        for c in nb.cells:
+            if tag in c.metadata.get("tags", []):
+                c.source = "\n".join(line if s.startswith(mark) else s for s in c.source.split("\n"))
+
+
+def title(path: Path) -> str:
+    """The first heading of a notebook, without its marks."""
+    return nbformat.read(path, as_version=4).cells[0].source.splitlines()[0].lstrip("# ")
+
+
+def execute(path: Path, before: Link = None, after: Link = None) -> float:
+    """Link, format, execute and save one notebook; returns the seconds its execution took."""
+    nb = nbformat.read(path, as_version=4)
+    link(nb, before, after)
+    nbformat.write(clean(nb), path)
+    subprocess.run([sys.executable, "-m", "ruff", "format", "--quiet", path], check=True)
+    nb = nbformat.read(path, as_version=4)
+    start = time.perf_counter()
+    NotebookClient(
+        nb,
+        timeout=600,
+        kernel_name="python3",
+        store_widget_state=False,
+        record_timing=False,
+        extra_arguments=["--log-level=ERROR"],  # of the kernel, whose start-up notes are for servers
+        resources={"metadata": {"path": str(path.parent)}},
+    ).execute()
+    nbformat.write(clean(nb), path)
+    return time.perf_counter() - start
+
+
+def main(names: list[str]) -> None:
+    """Execute the notebooks whose names start with one of `names`, or all of them and the template."""
+    story = sorted(FOLDER.glob("[0-9]*.ipynb"))
+    neighbours = {p: (a, b) for p, a, b in zip(story, [None, *story], [*story[1:], None], strict=False)}
+    neighbours[FOLDER / "_template.ipynb"] = (None, None)
+    chosen = [p for p in neighbours if not names or p.name.startswith(tuple(names))]
+    if not chosen:
+        sys.exit(f"no notebook is named {names}; there are: {', '.join(p.stem for p in neighbours)}")
+    for path in chosen:
+        seconds = execute(path, *neighbours[path])
+        print(f"{path.name:<32} {seconds:5.1f} s {path.stat().st_size / 1e3:6.0f} kB")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
