@@ -1,1 +1,7 @@
+"""Experiments: one protocol for every method, encoder and dataset."""
 
+from rose_kit.bench.evaluate import evaluate
+from rose_kit.bench.presets import PRESETS
+from rose_kit.bench.results import summarise, table, write_json
+
+__all__ = ["PRESETS", "evaluate", "summarise", "table", "write_json"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
+from typing import ClassVar
 
 from rose_kit.fusion.method import Untrained
 from rose_kit.fusion.text import LOGIT_SCALE, zero_shot
@@ -22,7 +24,9 @@ class ZeroShot(Untrained):
         scale: the logit scale, 1 / temperature.
     """
 
+    needs_text: ClassVar[bool] = True  # other methods can do without
     scale: float = LOGIT_SCALE
+    needs_text: ClassVar[bool] = True  # an evaluation without text leaves the method out
 
     def predict(self, query, memory, vocabulary, *, initial_weight=None) -> Prediction:
         """See `Method.predict`; the memory may be None.

@@ -1,0 +1,131 @@
+"""Methods fitted to one draw of support images."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rose_kit.data import Dataset, Sample
+from rose_kit.encoder import Encoder, Windows
+from rose_kit.fusion import Method, SupportExample
+from rose_kit.memory import SupportMemory
+from rose_kit.pooling import patch_counts
+from rose_kit.segmenter import Regions, Segmenter
+from rose_kit.types import IGNORE, FeatureMap, Vocabulary
+
+ABSENT = -1  # in targets, a pixel of no class asked for; 255 may be the index of a class
+FEATURE_BUDGET = 2**29  # bytes of support features kept; the rest is encoded again when asked for
+
+
+@dataclass
+class Run:
+    """One method with one draw of support images.
+
+    Args:
+        name: the method's name in the results.
+        seed: of the draw.
+        segmenter: the method, fitted to a memory of the draw.
+        support_ids: the images drawn.
+        counts: (C, C) confusion matrix, added up over the query images.
+    """
+
+    name: str
+    seed: int
+    segmenter: Segmenter
+    support_ids: list[str]
+    counts: NDArray[np.int64]
+
+
+class SupportFeatures:
+    """Features of support images by position: several seeds draw the same image.
+
+    They are kept while they fit in `FEATURE_BUDGET`; what does not fit is encoded on every call.
+    """
+
+    def __init__(self, dataset: Dataset, encoder: Encoder, windows: Windows | None) -> None:
+        self.dataset, self.encoder, self.windows = dataset, encoder, windows
+        self._kept: dict[int, FeatureMap] = {}
+        self._room = FEATURE_BUDGET
+
+    def sample(self, i: int) -> tuple[Sample, FeatureMap]:
+        """Sample i with its features."""
+        sample = self.dataset[i]
+        feature_map = self._kept.get(i)
+        if feature_map is None:
+            feature_map = self.encoder.encode_image(sample.image, self.windows)
+            if feature_map.values.nbytes <= self._room:
+                self._kept[i] = feature_map
+                self._room -= feature_map.values.nbytes
+        return sample, feature_map
+
+
+@dataclass(frozen=True)
+class SupportExamples:
+    """The labelled patches of one draw, as `Method.fit` takes them; made anew on each pass."""
+
+    chosen: Sequence[int]
+    features: SupportFeatures
+    vocabulary: Vocabulary
+
+    def __iter__(self) -> Iterator[SupportExample]:
+        for i in self.chosen:
+            sample, feature_map = self.features.sample(i)
+            target = relabel(sample, self.vocabulary)
+            counts = patch_counts(feature_map, target, range(len(self.vocabulary)))  # (N, C)
+            labels = np.where(counts.any(1), counts.argmax(1), ABSENT)  # (N,) most frequent class
+            yield feature_map, labels, sample.image_id
+
+
+def relabel(sample: Sample, vocabulary: Vocabulary) -> NDArray[np.int64]:
+    """Class ids of a sample -> class indices of a vocabulary.
+
+    Returns:
+        (H, W) int64; -1 where the pixel is ignored or its class is not in the vocabulary.
+    """
+    index = {name: c for c, name in enumerate(vocabulary.names)}
+    table = np.full(int(sample.mask.max()) + 1, ABSENT)
+    for value, name in sample.classes.items():
+        if value < len(table) and value != IGNORE:
+            table[value] = index.get(name, ABSENT)
+    return table[sample.mask]
+
+
+def fit_methods(
+    methods: Mapping[str, Method],
+    seed: int,
+    chosen: Sequence[int],
+    features: SupportFeatures,
+    vocabulary: Vocabulary,
+    regions: Regions | None = None,
+    query_windows: Windows | None = None,
+) -> list[Run]:
+    """Fill the memory of one draw and fit a copy of every method to it.
+
+    Args:
+        methods: name -> method; they stay as they are.
+        seed: of the draw, for the record.
+        chosen: positions of the support images drawn.
+        features: where they come from.
+        vocabulary: classes outside it get no prototypes.
+        regions, query_windows: how the segmenters see a query image.
+    """
+    encoder, size = features.encoder, len(vocabulary)
+    memory = SupportMemory(encoder.dim, fingerprint=encoder.fingerprint)
+    for i in chosen:
+        sample, feature_map = features.sample(i)
+        asked = {value: name for value, name in sample.classes.items() if name in vocabulary.names}
+        memory.add(sample.image_id, feature_map, sample.mask, asked)
+    examples = SupportExamples(chosen, features, vocabulary)
+    ids = [features.dataset.ids[i] for i in chosen]
+    runs = []
+    for name, method in methods.items():
+        method = copy.deepcopy(method)  # what it learns belongs to this draw alone
+        if hasattr(method, "fit"):
+            method = method.fit(memory, vocabulary, examples)
+        segmenter = Segmenter(encoder, memory, method, regions, query_windows)
+        runs.append(Run(name, seed, segmenter, ids, np.zeros((size, size), dtype=np.int64)))
+    return runs
