@@ -2,6 +2,6 @@
 
 from rose_kit.bench.evaluate import evaluate
 from rose_kit.bench.presets import PRESETS
-from rose_kit.bench.results import summarise, table, write_json
+from rose_kit.bench.report import summarise, table, write_json
 
 __all__ = ["PRESETS", "evaluate", "summarise", "table", "write_json"]

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from tqdm.auto import tqdm
 
-from rose_kit.bench.results import Row
+from rose_kit.bench.report import Row
 from rose_kit.bench.runs import ABSENT, Run, SupportFeatures, fit_methods, relabel
 from rose_kit.data import Dataset, sample_support
 from rose_kit.encoder import Encoder, Windows
@@ -132,10 +132,8 @@ def _check_labelled(query: Dataset, positions: Sequence[int], vocabulary: Vocabu
 def _runnable(
     methods: Mapping[str, Method], vocabulary: Vocabulary, encoder: Encoder
 ) -> Mapping[str, Method]:
-    if vocabulary.text is not None:
-        blind = []
-    else:
-        blind = [name for name, method in methods.items() if getattr(method, "needs_text", False)]
+    no_text = vocabulary.text is None
+    blind = [name for name, method in methods.items() if no_text and getattr(method, "needs_text", False)]
     kept = {name: method for name, method in methods.items() if name not in blind}
     why = f"encoder {encoder.name!r} has no text tower, which {', '.join(blind)} cannot do without"
     if not kept:

@@ -14,7 +14,9 @@ from rose_kit.metrics import confusion_matrix, iou
 from rose_kit.scenes import SEEN, STUFF, SceneDataset
 
 # The fixed evaluation set: day scenes of three sizes, 3-6 things each, seeds no other split uses.
-EVALUATION = {size: SceneDataset(40, first=9_000_000 + 1000 * i, size=size) for i, size in enumerate((128, 160, 192))}
+EVALUATION = {
+    size: SceneDataset(40, first=9_000_000 + 1000 * i, size=size) for i, size in enumerate((128, 160, 192))
+}
 
 
 def zero_shot_iou(
