@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rose_kit.memory.checks import Scalar, check_count, check_keys, check_queries, check_unit, name_list, near
+from rose_kit.memory.checks import Scalar, check_count, check_keys, check_queries, check_unit, name_list
 from rose_kit.memory.indexes import INDEXES
 from rose_kit.memory.pictures import picture_rows, unpack_thumbnail
-from rose_kit.memory.rows import Hits, Rows, Where, matching
+from rose_kit.memory.rows import Hits, Rows, Where, belonging, matching
 from rose_kit.memory.store import load_rows, save_rows
 from rose_kit.types import FeatureMap, unit
 
@@ -133,20 +133,8 @@ class SupportMemory:
         Raises:
             ValueError: neither is given, or no row matches (lists near names).
         """
-        if image_id is None and class_name is None:
-            raise ValueError("remove what? Give image_id, class_name or both")
         rows = self.rows
-        gone = np.ones(len(rows), dtype=bool)
-        for what, name, column in (
-            ("image", image_id, rows.image_ids),
-            ("class", class_name, rows.class_names),
-        ):
-            match = gone & (column == name)
-            if name is not None and not match.any():
-                inside = f" in image {image_id!r}" if what == "class" and image_id else ""
-                known = list(dict.fromkeys(column[gone].tolist()))
-                raise ValueError(f"there is no {what} {name!r}{inside}; {near(str(name), known)}")
-            gone = gone if name is None else match
+        gone = belonging(rows, image_id, class_name)
         self._index.remove(gone)
         self._blocks = [rows.take(~gone)]
         self._keys.difference_update(rows.take(gone).keys())

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rose_kit.memory.checks import Scalar, check_name, name_list
+from rose_kit.memory.checks import Scalar, check_name, name_list, near
 
 Where = Mapping[str, Scalar] | Callable[[Mapping[str, Scalar]], bool]
 
@@ -104,3 +104,20 @@ def matching(
         fits = where if callable(where) else lambda facts: where.items() <= facts.items()
         allowed &= np.array([bool(fits(facts)) for facts in rows.metadata])
     return allowed
+
+
+def belonging(rows: Rows, image_id: str | None, class_name: str | None) -> NDArray[np.bool_]:
+    """(P,) the rows of an image, of a class, or of both; raises ValueError if there are none."""
+    if image_id is None and class_name is None:
+        raise ValueError("which rows? Give image_id, class_name or both")
+    found = np.ones(len(rows), dtype=bool)
+    for what, name, column in (("image", image_id, rows.image_ids), ("class", class_name, rows.class_names)):
+        if name is None:
+            continue
+        match = found & (column == name)
+        if not match.any():
+            inside = f" in image {image_id!r}" if what == "class" and image_id is not None else ""
+            known = list(dict.fromkeys(column[found].tolist()))
+            raise ValueError(f"there is no {what} {name!r}{inside}; {near(str(name), known)}")
+        found = match
+    return found

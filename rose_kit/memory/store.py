@@ -8,6 +8,7 @@ a time.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -53,7 +54,8 @@ def save_rows(folder: Path, rows: Rows, header: Mapping[str, Any]) -> None:
     for name, digest in files.items():
         for path in folder.glob(name.replace(".", "-" + "[0-9a-f]" * 16 + ".")):
             if path.name != _stored(name, digest):
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # in use elsewhere: the next save sweeps it
+                    path.unlink()
 
 
 def load_rows(folder: Path) -> tuple[Rows, dict[str, Any]]:
