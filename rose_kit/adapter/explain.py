@@ -39,24 +39,28 @@ def head_evidence(
 
 def prototype_effects(
     head: Head, samples: Samples, found: Retrieved, memory, vocabulary: Vocabulary
-) -> NDArray[np.float32]:
+) -> NDArray[np.float64]:
     """(C, R): factor of each retrieved prototype in each row of the head's weight."""
     a = span_coefficients(head, samples)  # (C, S)
     effect = a[:, samples.row >= 0].copy()  # (C, R): retrieved samples come first, in order
     fused = np.flatnonzero(samples.visual_share)
     if len(fused):
-        rows = class_rows(memory, vocabulary)
-        norm = [np.linalg.norm(memory.vectors[r].sum(0)) if len(r) else 1.0 for r in rows]  # (C,)
+        classes, inverse = np.unique(found.classes, return_inverse=True)
+        rows = class_rows(memory, [vocabulary.names[c] for c in classes])
+        norm = np.array([np.linalg.norm(memory.vectors[r].sum(0)) for r in rows])  # (classes,)
         member = samples.label[fused][:, None] == found.classes  # (F, R)
-        effect += a[:, fused] * samples.visual_share[fused] @ (member / np.array(norm)[found.classes])
+        effect += a[:, fused] * samples.visual_share[fused] @ (member / norm[inverse])
     return effect
 
 
-def span_coefficients(head: Head, samples: Samples, ridge: float = 1e-6) -> NDArray[np.float32]:
-    """(C, S) coefficients A of least norm with W = A X, as nearly as the span of the samples allows."""
-    if head.coefficients is not None:
-        return head.coefficients
+def span_coefficients(head: Head, samples: Samples, ridge: float = 1e-6) -> NDArray[np.float64]:
+    """(C, S) coefficients A with W = A X, as nearly as the span of the samples allows.
+
+    The solver's own coefficients, if it has any, plus those of least norm for what they leave over.
+    """
     x, w = samples.features.astype(np.float64), head.weight.astype(np.float64)
+    known = np.zeros((len(w), len(x))) if head.coefficients is None else head.coefficients
+    rest = w - known @ x  # (C, D)
     if len(x) <= x.shape[1]:
-        return np.linalg.solve(x @ x.T + ridge * np.eye(len(x)), x @ w.T).T  # W X' (X X')^-1
-    return np.linalg.solve(x.T @ x + ridge * np.eye(x.shape[1]), w.T).T @ x.T  # W (X' X)^-1 X'
+        return known + np.linalg.solve(x @ x.T + ridge * np.eye(len(x)), x @ rest.T).T  # R X' (X X')^-1
+    return known + np.linalg.solve(x.T @ x + ridge * np.eye(x.shape[1]), rest.T).T @ x.T  # R (X' X)^-1 X'

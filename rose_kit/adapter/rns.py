@@ -42,7 +42,8 @@ class RNS(Untrained):
         solver: a key of `rose_kit.adapter.SOLVERS`: "adamw" as published, or "lbfgs", whose head
             lies in the span of its samples, so that its evidence is complete.
         steps, lr, weight_decay, seed: settings of "adamw".
-        mu: regularisation of "lbfgs".
+        mu: regularisation of "lbfgs"; of 3e-3 to 3e-5 by half decades, the one whose probabilities
+            come nearest to those of "adamw" on 512-wide features.
     """
 
     k: int = 4
@@ -55,13 +56,14 @@ class RNS(Untrained):
     lr: float = 2e-3
     weight_decay: float = 5e-4
     seed: int = 0
-    mu: float = 1e-3
+    mu: float = 3e-4
 
     def __post_init__(self) -> None:
         if self.solver not in SOLVERS:
             raise ValueError(f"unknown solver {self.solver!r}. Known: {', '.join(sorted(SOLVERS))}")
-        if self.k < 1 or self.steps < 1:
-            raise ValueError(f"k and steps must be at least 1, got k={self.k}, steps={self.steps}")
+        for name in ("k", "steps", "tau", "lr", "mu"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
 
     def predict(self, query, memory, vocabulary, *, initial_weight=None) -> Prediction:
         """See `Method.predict`. With "adamw", `initial_weight` replaces the seeded start."""

@@ -80,9 +80,8 @@ def class_relevance(image_feature: NDArray, vocabulary: Vocabulary, tau: float) 
 def retrieved_samples(found: Retrieved, size: int) -> Samples:
     """A: each retrieved prototype once, labelled with its class among `size` classes."""
     s = len(found)
-    return Samples(
-        found.vectors, _one_hot(found.classes, size), np.ones(s, np.float32), np.arange(s), np.zeros(s)
-    )
+    strength, share = np.ones(s, np.float32), np.zeros(s, np.float32)
+    return Samples(found.vectors, _one_hot(found.classes, size), strength, np.arange(s), share)
 
 
 def fused_samples(
@@ -135,12 +134,13 @@ def pseudo_samples(
     mixed, _ = _mix(mean[complete.owner[rows]], complete.text[rows], lambdas)
     target = softmax(LOGIT_SCALE * class_cosines(mixed, vocabulary))  # (S, C)
     s = len(mixed)
-    return Samples(mixed, target, np.full(s, beta, np.float32), np.full(s, -1), np.zeros(s))
+    strength, share = np.full(s, beta, np.float32), np.zeros(s, np.float32)
+    return Samples(mixed, target, strength, np.full(s, -1), share)
 
 
 def _mix(visual: NDArray, text: NDArray, lambdas: Sequence[float]) -> tuple[NDArray, NDArray]:
     """(R, D), (R, D) -> unit(l v + (1 - l) t) as (R * L, D), and the factor of v in each, (R * L,)."""
-    lam = np.asarray(lambdas, dtype=np.float32)[None, :, None]
+    lam = np.asarray(lambdas, dtype=np.float32)[None, :, None]  # (1, L, 1)
     mixed = lam * visual[:, None] + (1 - lam) * text[:, None]  # (R, L, D)
     norm = np.linalg.norm(mixed, axis=2, keepdims=True)
     norm[norm == 0] = 1

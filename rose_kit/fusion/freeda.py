@@ -32,7 +32,7 @@ class Freeda(LateFusion):
 
     def visual(self, features, memory, vocabulary, exclude_images=()):
         """(N, C) cosines, -inf where a class has no prototype; the rows and norm of each class sum."""
-        rows = class_rows(memory, vocabulary, exclude_images)
+        rows = class_rows(memory, vocabulary.names, exclude_images)
         if not any(map(len, rows)):
             return None, None
         sums = np.stack([memory.vectors[r].sum(0) for r in rows])  # (C, D)

@@ -36,6 +36,11 @@ class KnnClip(LateFusion):
     temperature: float = 0.01
     threshold: float = 1.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.k < 1 or not self.temperature > 0:
+            raise ValueError(f"k and temperature must be positive, got {self.k} and {self.temperature}")
+
     def visual(self, features, memory, vocabulary, exclude_images=()):
         """(N, C) shares of the vote; who voted, with what share."""
         found = retrieve(features, memory, vocabulary, self.k, exclude_images)

@@ -20,7 +20,7 @@ class LateFusion:
     - `visual(features, memory, vocabulary, exclude_images) -> (N, C)` scores, or None if the memory
       has none of the classes; and what `explain` needs to name its sources;
     - `textual(features, vocabulary) -> (N, C)` scores;
-    - `fuse(visual, textual, weight) -> (N, C)`, either of them may be None; and to probabilities;
+    - `fuse(visual, textual, weight) -> (N, C)`, either of them may be None, and `probabilities`;
     - `explain(features, fused, textual, sources, memory, vocabulary) -> Evidence`.
 
     Args:
@@ -43,10 +43,11 @@ class LateFusion:
         """
         self.fitted_weight = self.weight
         counts = np.zeros((len(WEIGHTS), len(vocabulary), len(vocabulary)), dtype=np.int64)
-        for query, target, image_id in support or ():
+        has_text = vocabulary.has_text.any()
+        for query, target, image_id in support if support and has_text else ():
             features = Query.of(query).features
             visual, _ = self.visual(features, memory, vocabulary, exclude_images=(image_id,))
-            if visual is None or not vocabulary.has_text.any():
+            if visual is None:
                 continue
             textual = self.textual(features, vocabulary)
             target = np.where(np.asarray(target) == IGNORE, -1, target)

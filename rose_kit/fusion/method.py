@@ -19,7 +19,10 @@ SupportExample = tuple[AnyQuery, NDArray, Hashable]
 
 
 class Method(Protocol):
-    """What `fit` may learn once per memory, and what `predict` answers per image."""
+    """What `fit` may learn once per memory, and what `predict` answers per image.
+
+    A method that cannot answer without text has a class attribute `needs_text = True`.
+    """
 
     def fit(
         self, memory: SupportMemory, vocabulary: Vocabulary, support: Iterable[SupportExample] | None = None

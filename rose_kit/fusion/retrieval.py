@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -79,10 +79,10 @@ def supported_classes(memory: SupportMemory | None, vocabulary: Vocabulary) -> N
 
 
 def class_rows(
-    memory: SupportMemory | None, vocabulary: Vocabulary, exclude_images: Collection[Hashable] = ()
+    memory: SupportMemory | None, names: Sequence[str], exclude_images: Collection[Hashable] = ()
 ) -> list[NDArray[np.int64]]:
     """Positions in the memory's arrays of each class's prototypes, without those of some images."""
     if memory is None or not len(memory):
-        return [np.empty(0, dtype=np.int64)] * len(vocabulary)
+        return [np.empty(0, dtype=np.int64)] * len(names)
     keep = ~np.isin(memory.image_ids, list(exclude_images)) if exclude_images else True
-    return [np.flatnonzero((memory.class_names == name) & keep) for name in vocabulary.names]
+    return [np.flatnonzero((memory.class_names == name) & keep) for name in names]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
-from typing import ClassVar
 
 from rose_kit.fusion.method import Untrained
 from rose_kit.fusion.text import LOGIT_SCALE, zero_shot
@@ -24,7 +23,6 @@ class ZeroShot(Untrained):
         scale: the logit scale, 1 / temperature.
     """
 
-    needs_text: ClassVar[bool] = True  # other methods can do without
     scale: float = LOGIT_SCALE
     needs_text: ClassVar[bool] = True  # an evaluation without text leaves the method out
 
