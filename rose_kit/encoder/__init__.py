@@ -1,1 +1,19 @@
+"""Perception: image -> FeatureMap, class names -> text features."""
 
+from rose_kit.encoder.base import Encoder, WeightsUnavailable, WindowedEncoder
+from rose_kit.encoder.clip import OpenClipEncoder
+from rose_kit.encoder.dinov3txt import load_dinov3txt
+from rose_kit.encoder.handcrafted import HandcraftedEncoder
+from rose_kit.encoder.loading import load_encoder
+from rose_kit.encoder.windows import Windows
+
+__all__ = [
+    "Encoder",
+    "HandcraftedEncoder",
+    "OpenClipEncoder",
+    "WeightsUnavailable",
+    "WindowedEncoder",
+    "Windows",
+    "load_dinov3txt",
+    "load_encoder",
+]

@@ -1,0 +1,117 @@
+"""Colour, texture and position of patches: an encoder of photographs that needs no weights at all.
+
+Nothing is learned and nothing depends on a data set: every constant below is a round number chosen
+once. It sees what a patch and its surroundings look like, not what they mean, and knows no text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+from skimage.color import rgb2lab
+from torch import Tensor
+
+from rose_kit.encoder.base import WindowedEncoder
+from rose_kit.encoder.windows import Windows
+from rose_kit.registry import register_encoder
+from rose_kit.types import FeatureMap
+
+LAB_CENTRE, LAB_SPREAD = (50, 0, 0), (25, 12, 12)
+CONTEXTS = (0.0, 1.0, 2.5)  # surroundings of a patch: Gaussians of these many patches
+SCALES = (0.7, 1.5, 3.0)  # gradients: Gaussians of these many pixels
+ANGLES = np.arange(6) * np.pi / 6
+COLOUR, CONTRAST, ORIENTATION, EDGES, ROW = 1.5, 0.8, 0.8, 0.75, 1.5  # weights of the groups
+BANDWIDTH = 1.25  # of the Gaussian kernel between descriptors
+
+
+@register_encoder("handcrafted")
+class HandcraftedEncoder(WindowedEncoder):
+    """Multi-scale colour and oriented gradients per patch, as random Fourier features.
+
+    A patch's descriptor holds, for the patch itself and for wider surroundings: the mean and the
+    spread of CIE Lab colour; how gradients of three scales divide over six orientations and how
+    strong they are; and, once, the row. Random Fourier features (Rahimi and Recht 2007) then make the
+    cosine of two patches approximate a Gaussian kernel of their descriptors, so that a mean of
+    patches, a prototype, is a density estimate and may have several modes.
+
+    Args:
+        patch_size: pixels to a patch.
+    """
+
+    name = "handcrafted"
+    dim = 512
+
+    def __init__(self, patch_size: int = 8) -> None:
+        if not isinstance(patch_size, int) or patch_size < 1:
+            raise ValueError(f"patch_size must be a positive integer, got {patch_size!r}")
+        self.patch_size = patch_size
+        self.fingerprint = f"handcrafted 1, {self.dim}-d, patch {patch_size}"
+        self.pad_mode = "replicate"  # black padding would be taken for black things
+        width = self._describe(np.zeros((patch_size, patch_size, 3), np.float32)).shape[-1]
+        normal = np.random.RandomState(0).randn(width, self.dim // 2)  # a stream NumPy keeps frozen
+        self._frequencies = (normal / BANDWIDTH).astype(np.float32)
+
+    def encode_images(self, images: Sequence[Any], windows: Windows | None = None) -> list[FeatureMap]:
+        """Encode several images; features are local, so of `windows` only the resizing matters."""
+        return super().encode_images(images, windows and replace(windows, crops=()))
+
+    def encode_text(self, names: Sequence[str]) -> NDArray[np.float32]:
+        """Raises ValueError: this encoder has no text."""
+        raise ValueError(
+            f"encoder 'handcrafted' has no text, so it cannot encode {list(names)!r}; "
+            "'bundled' and the open_clip models have"
+        )
+
+    def dense(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] -> (B, h, w, 512)."""
+        described = np.stack([self._describe(image) for image in images.permute(0, 2, 3, 1).numpy()])
+        angles = described @ self._frequencies  # (B, h, w, G) @ (G, 256) -> (B, h, w, 256)
+        return torch.from_numpy(np.concatenate([np.cos(angles), np.sin(angles)], axis=-1))
+
+    def _describe(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(H, W, 3) -> (h, w, G): groups standardised, each of a squared length near its weight squared."""
+        lab = ((rgb2lab(image) - LAB_CENTRE) / LAB_SPREAD).astype(np.float32)
+        mean, square = self._per_patch(lab), self._per_patch(lab**2)  # (h, w, 3)
+        groups = []
+        for sigma in CONTEXTS:
+            near = _surround(mean, sigma)
+            spread = np.sqrt(np.maximum(_surround(square, sigma) - near**2, 0))
+            groups += [(COLOUR, near), (CONTRAST, np.log(spread + 0.03) + 2)]
+        for scale in SCALES:
+            energy = self._per_patch(_oriented_energy(lab[..., 0], scale))  # (h, w, 6)
+            for sigma in CONTEXTS[1:]:
+                bins = _surround(energy, sigma)
+                total = bins.sum(-1, keepdims=True) + 0.02
+                groups += [(ORIENTATION, 6 * bins / total - 1), (EDGES, np.log(total) + 2.5)]
+        h, w = mean.shape[:2]
+        row = np.broadcast_to(((np.arange(h) + 0.5) / h * 2 - 1)[:, None, None], (h, w, 1))
+        groups.append((ROW, row))
+        parts = [weight * values / np.sqrt(values.shape[-1]) for weight, values in groups]
+        return np.concatenate(parts, axis=-1).astype(np.float32)
+
+    def _per_patch(self, pixels: NDArray) -> NDArray:
+        """(H, W, G) -> (h, w, G) means."""
+        p = self.patch_size
+        height, width, groups = pixels.shape
+        return pixels.reshape(height // p, p, width // p, p, groups).mean((1, 3))
+
+
+def _surround(patches: NDArray, sigma: float) -> NDArray:
+    """(h, w, G) averaged over the surroundings of each patch."""
+    return gaussian_filter(patches, (sigma, sigma, 0), mode="nearest") if sigma else patches
+
+
+def _oriented_energy(lightness: NDArray, scale: float) -> NDArray:
+    """(H, W) -> (H, W, 6): gradient magnitude, shared among orientations by max(cos 2(a - t), 0)."""
+    gy = gaussian_filter(lightness, scale, order=(1, 0)) * scale
+    gx = gaussian_filter(lightness, scale, order=(0, 1)) * scale
+    magnitude = np.hypot(gx, gy) + 1e-6
+    along, across = (gx**2 - gy**2) / magnitude, 2 * gx * gy / magnitude  # magnitude times cos 2a, sin 2a
+    waves = [along * np.cos(2 * t) + across * np.sin(2 * t) for t in ANGLES]
+    return np.maximum(np.stack(waves, axis=-1), 0).astype(np.float32)

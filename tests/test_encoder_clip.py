@@ -1,0 +1,246 @@
+"""OpenClipEncoder: exact to the released RNS encoder, and careful about what it is given."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+from rose_kit.encoder import OpenClipEncoder, Windows
+from rose_kit.encoder.base import content_hash, image_tensor
+from rose_kit.encoder.windows import window_mean
+from rose_kit.pooling import pool_masks
+from rose_kit.types import FeatureMap, unit
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def tiny_model(seed=0, **vision):
+    """A CLIP of 64 px images, 16 px patches, 2 layers, with weights far from symmetric."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        cfg = {"image_size": 64, "patch_size": 16, "width": 32, "layers": 2, "head_width": 8, **vision}
+        text = {"context_length": 16, "vocab_size": 300, "width": 16, "heads": 2, "layers": 1}
+        model = open_clip.CLIP(embed_dim=24, vision_cfg=cfg, text_cfg=text)
+        for name, p in model.named_parameters():
+            p.data += 0.1 * torch.randn(p.shape) * ("logit" not in name)
+    return model
+
+
+def byte_tokenizer(texts, context_length):
+    out = torch.zeros(len(texts), context_length, dtype=torch.long)
+    for i, text in enumerate(texts):
+        codes = [*text.encode()[: context_length - 1], 299]
+        out[i, : len(codes)] = torch.tensor(codes)
+    return out
+
+
+@pytest.fixture(scope="module", params=["gelu", "quickgelu"])
+def golden(request):
+    z = np.load(GOLDEN / f"maskclip_{request.param}.npz")
+    model = open_clip.CLIP(**json.loads(str(z["config"])))
+    model.load_state_dict({k[6:]: torch.from_numpy(z[k]) for k in z.files if k.startswith("state/")})
+    return z, OpenClipEncoder.from_model(model)
+
+
+def test_golden_whole(golden):
+    z, encoder = golden
+    image = z["image"].transpose(1, 2, 0)
+    expected = z["features_whole"].transpose(1, 2, 0)  # (h, w, D), not normalised
+    got = encoder.encode_image(image)
+    np.testing.assert_allclose(got.values, unit(expected), atol=1e-4)
+    with torch.inference_mode():
+        raw = encoder.dense(padded(z))[0]
+    np.testing.assert_allclose(raw.numpy(), expected, atol=1e-4)
+    assert got.image_size == got.encoded_size == image.shape[:2]
+
+
+def padded(z):
+    image = torch.from_numpy(z["image"])  # (3, H, W)
+    return torch.nn.functional.pad(image, (0, -image.shape[2] % 16, 0, -image.shape[1] % 16))[None]
+
+
+@pytest.mark.parametrize(("crop", "stride"), [(64, 32), (48, 16)])
+def test_golden_sliding(golden, crop, stride):
+    z, encoder = golden
+    expected = z[f"features_slide{crop}"].transpose(1, 2, 0)  # (h, w, D), not normalised
+    with torch.inference_mode():
+        mean = window_mean(encoder.dense, padded(z), crop, stride, 16, batch_size=7)[0].numpy()
+    np.testing.assert_allclose(mean, expected, atol=1e-4)
+    got = encoder.encode_image(z["image"].transpose(1, 2, 0), Windows(None, (crop,), stride))
+    np.testing.assert_allclose(got.values, unit(expected), atol=1e-4)
+
+
+def test_golden_prototypes(golden):
+    z, encoder = golden
+    with torch.inference_mode():
+        means = [
+            window_mean(encoder.dense, padded(z), *window, 16, batch_size=16)
+            for window in ((64, 32), (48, 16))
+        ]
+    size = z["annotation"].shape
+    both = FeatureMap(unit((means[0] + means[1])[0].numpy()), 16, size, size)
+    got, pixels = pool_masks(both, z["annotation"], range(6))
+    assert (pixels > 0).all()
+    np.testing.assert_allclose(got, z["prototypes"], atol=1e-4)
+
+
+def test_image_forms_agree():
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    encoder = OpenClipEncoder(tiny_model())
+    whole = encoder.encode_image(pixels)
+    assert whole.values.dtype == np.float32 and whole.grid == (3, 4) and whole.dim == 24
+    np.testing.assert_allclose(np.linalg.norm(whole.values, axis=-1), 1, atol=1e-5)
+    for same in (pixels / 255, (pixels / 255).astype(np.float32), Image.fromarray(pixels)):
+        np.testing.assert_allclose(encoder.encode_image(same).values, whole.values, atol=1e-5)
+    rgba = Image.fromarray(pixels).convert("RGBA")
+    np.testing.assert_allclose(encoder.encode_image(rgba).values, whole.values, atol=1e-5)
+
+
+def test_float_images_are_not_quantised():
+    fine = np.full((2, 2, 3), 0.5 + 1 / 1024)
+    np.testing.assert_allclose(image_tensor(fine).numpy(), 0.5 + 1 / 1024, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((4, 4), np.uint8), r"shape \(4, 4\)"),
+        (np.zeros((4, 4, 4), np.uint8), r"shape \(4, 4, 4\)"),
+        (np.zeros((3, 4, 4), np.uint8), r"shape \(3, 4, 4\)"),
+        (np.zeros((0, 4, 3), np.uint8), r"shape \(0, 4, 3\)"),
+        (np.zeros((4, 4, 3), np.int64), "dtype int64"),
+        (np.full((4, 4, 3), 255.0), "from 255 to 255"),
+        (np.full((4, 4, 3), -0.1), "from -0.1"),
+        (np.full((4, 4, 3), np.nan), "nan"),
+        ("photo.jpg", "got str"),
+        (torch.zeros(4, 4, 3), "got Tensor"),
+    ],
+)
+def test_other_images_are_refused(image, message):
+    with pytest.raises(ValueError, match=message):
+        image_tensor(image)
+
+
+def test_encode_images_equals_one_by_one():
+    rng = np.random.default_rng(1)
+    images = [rng.random((h, w, 3)) for h, w in ((40, 56), (64, 64), (33, 50), (40, 56))]
+    encoder = OpenClipEncoder(tiny_model())
+    for windows in (None, Windows(48, (32,), 16)):
+        for image, together in zip(images, encoder.encode_images(images, windows), strict=True):
+            alone = encoder.encode_image(image, windows)
+            assert together.encoded_size == alone.encoded_size and together.image_size == image.shape[:2]
+            np.testing.assert_allclose(together.values, alone.values, atol=1e-5)
+    assert encoder.encode_images([]) == []
+
+
+def test_mean_and_deviation_come_from_the_model():
+    model = tiny_model()
+    image = np.random.default_rng(2).random((32, 32, 3))
+    default = OpenClipEncoder(model)
+    model.visual.image_mean, model.visual.image_std = (0.0, 0.0, 0.0), (0.5, 0.5, 0.5)
+    own = OpenClipEncoder(model)
+    mean, std = np.array(open_clip.OPENAI_DATASET_MEAN), np.array(open_clip.OPENAI_DATASET_STD)
+    as_default = (image - mean) / std * 0.5  # the same numbers after either normalisation
+    with torch.inference_mode():
+        x = torch.from_numpy(as_default.astype(np.float32)).permute(2, 0, 1)[None]
+        got = own.dense(x)[0].numpy()
+    np.testing.assert_allclose(unit(got), default.encode_image(image).values, atol=1e-4)
+    assert own.fingerprint != default.fingerprint
+
+
+def test_average_pooling_ties_patches_to_the_image_embedding():
+    """With pool_type="avg", the mean of the plain patches is what the model itself returns."""
+    model = tiny_model(pool_type="avg").eval()
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    encoder = OpenClipEncoder(model, dense="plain")
+    with torch.inference_mode():
+        patches = encoder.dense(image)
+        pooled = model.encode_image((image - encoder._mean) / encoder._std)
+    torch.testing.assert_close(patches.mean((1, 2)), pooled, atol=1e-4, rtol=1e-4)
+
+
+def test_norm_after_pooling_and_no_norm_before_blocks():
+    """A uniform image without positions has equal patches: the pooled vector is any one of them."""
+    model = tiny_model(pool_type="avg", final_ln_after_pool=True, no_ln_pre=True).eval()
+    model.visual.positional_embedding.data.zero_()
+    encoder = OpenClipEncoder(model, dense="plain")
+    image = torch.full((1, 3, 64, 64), 0.3)
+    with torch.inference_mode():
+        patches = encoder.dense(image)[0]
+        pooled = model.encode_image((image - encoder._mean) / encoder._std)[0]
+    torch.testing.assert_close(patches[1, 2], pooled, atol=1e-4, rtol=1e-4)
+
+
+def test_text_features_by_hand():
+    model = tiny_model()
+    templates = ("a photo of a {}.", lambda name: f"the {name} itself")
+    encoder = OpenClipEncoder(model, byte_tokenizer, templates=templates)
+    got = encoder.encode_text(["bus", "tram"])
+    for row, name in zip(got, ["bus", "tram"], strict=True):
+        total = torch.zeros(24)
+        for prompt in (f"a photo of a {name}.", f"the {name} itself"):
+            with torch.no_grad():
+                e = model.encode_text(byte_tokenizer([prompt], 16))[0]
+            total += e / e.norm() / 2
+        np.testing.assert_allclose(row, (total / total.norm()).numpy(), atol=1e-5)
+    assert got.dtype == np.float32 and got.shape == (2, 24)
+    assert len(OpenClipEncoder(model).templates) == 80
+
+
+def test_text_needs_a_tower_a_tokenizer_and_a_list():
+    model = tiny_model()
+    with pytest.raises(ValueError, match=r"has no tokenizer.*'bus'"):
+        OpenClipEncoder(model).encode_text(["bus"])
+    visual_only = torch.nn.Module()
+    visual_only.visual = model.visual
+    with pytest.raises(ValueError, match="has no text tower"):
+        OpenClipEncoder(visual_only, byte_tokenizer).encode_text(["bus"])
+    for names in ("bus", []):
+        with pytest.raises(ValueError, match="need a list of names"):
+            OpenClipEncoder(model, byte_tokenizer).encode_text(names)
+
+
+def test_fingerprint_names_weights_and_variant():
+    model = tiny_model()
+    first = OpenClipEncoder(model).fingerprint
+    assert (
+        "maskclip" in first and first == OpenClipEncoder(tiny_model(), byte_tokenizer, name="x").fingerprint
+    )
+    others = [OpenClipEncoder(tiny_model(seed=1)), OpenClipEncoder(model, dense="plain")]
+    assert len({first, *(o.fingerprint for o in others)}) == 3
+    weight = {"a": torch.arange(4.0), "b": torch.tensor(1.0)}
+    assert content_hash(weight) != content_hash({**weight, "a": weight["a"].reshape(2, 2)})
+
+
+def test_model_is_in_evaluation_mode_without_gradients():
+    model = tiny_model(patch_dropout=0.5).train()
+    encoder = OpenClipEncoder(model)
+    assert not model.training
+    image = np.random.default_rng(3).random((32, 48, 3))
+    np.testing.assert_array_equal(encoder.encode_image(image).values, encoder.encode_image(image).values)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"attentional_pool": True}, "attentional pooling"),
+        ({"qk_norm": True}, "CustomResidualAttentionBlock"),
+        ({"image_size": (64, 64), "patch_size": (16, 8)}, r"with patches of \(16, 8\)"),
+        ({"layers": (1, 1, 1, 1), "patch_size": None}, "is ModifiedResNet; supported"),
+    ],
+)
+def test_unsupported_towers_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        OpenClipEncoder(tiny_model(**change))
+
+
+def test_other_objects_and_variants_are_refused():
+    with pytest.raises(ValueError, match=r"Linear.visual is NoneType; supported"):
+        OpenClipEncoder(torch.nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="unknown dense variant 'maskclp'; known: maskclip"):
+        OpenClipEncoder(tiny_model(), dense="maskclp")

@@ -1,0 +1,117 @@
+"""The handcrafted encoder: deterministic, local, quick, and of use on photographs."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rose_kit.encoder import HandcraftedEncoder, Windows
+from rose_kit.pooling import pool_masks, resize_nearest
+from rose_kit.types import unit
+
+CAMVID = Path(__file__).parents[2] / "shared" / "data" / "camvid"
+
+
+def textures(seed, size=96):
+    """Four quarters: stripes down, stripes across, noise, plain; all of the same mean grey."""
+    rng = np.random.default_rng(seed)
+    wave = 0.5 + 0.3 * np.sign(np.sin(np.arange(size) * np.pi / 3 + rng.uniform(0, 6)))
+    image = np.full((size, size), 0.5)
+    half = size // 2
+    image[:half, :half] = wave[None, :half]
+    image[:half, half:] = wave[:half, None]
+    image[half:, :half] = 0.5 + 0.3 * np.sign(rng.standard_normal((half, half)))
+    mask = np.arange(4).reshape(2, 2).repeat(half, 0).repeat(half, 1)
+    return np.repeat(image[..., None], 3, -1), mask
+
+
+def test_textures_are_told_apart_by_one_prototype_each():
+    encoder = HandcraftedEncoder()
+    image, mask = textures(0)
+    prototypes, _ = pool_masks(encoder.encode_image(image), mask, range(4))
+    image, mask = textures(1)
+    got = (encoder.encode_image(image).values @ prototypes.T).argmax(-1)  # (12, 12)
+    assert (got == resize_nearest(mask, got.shape)).mean() > 0.9
+
+
+def test_colours_are_told_apart():
+    red, green = np.zeros((2, 32, 32, 3))
+    red[..., 0], green[..., 1] = 0.6, 0.6
+    a, b = (m.values for m in HandcraftedEncoder().encode_images([red, green]))
+    assert (a * b).sum(-1).max() < 0.7
+    np.testing.assert_allclose(np.linalg.norm(a, axis=-1), 1, atol=1e-5)
+
+
+def test_same_image_same_features_whatever_the_batch():
+    image, _ = textures(2)
+    alone = HandcraftedEncoder().encode_image(image)
+    batch = HandcraftedEncoder().encode_images([np.zeros_like(image), image])[1]
+    np.testing.assert_array_equal(alone.values, batch.values)
+    assert alone.values.dtype == np.float32 and alone.dim == 512
+    assert alone.values[3, 3, 0] == pytest.approx(float(batch.values[3, 3, 0]))
+
+
+def test_constants_are_frozen():
+    """A change of any constant or of the random stream must raise the version in the fingerprint."""
+    encoder = HandcraftedEncoder()
+    gradient = np.linspace(0, 1, 32 * 32 * 3).reshape(32, 32, 3)
+    assert encoder.fingerprint == "handcrafted 1, 512-d, patch 8"
+    expected = [0.05242, -0.05932, -0.05886, 0.06009]
+    np.testing.assert_allclose(encoder.encode_image(gradient).values[1, 2, :4], expected, atol=1e-4)
+
+
+def test_sizes_patches_and_windows():
+    image = np.random.default_rng(0).random((37, 50, 3))
+    encoder = HandcraftedEncoder()
+    assert encoder.encode_image(image).grid == (5, 7)
+    scaled = encoder.encode_image(image, Windows(74, (32,), 16))
+    assert scaled.encoded_size == (74, 100) and scaled.image_size == (37, 50)
+    np.testing.assert_array_equal(scaled.values, encoder.encode_image(image, Windows(74)).values)
+    assert HandcraftedEncoder(patch_size=4).encode_image(image).grid == (10, 13)
+    assert encoder.encode_image(np.zeros((1, 1, 3), np.uint8)).grid == (1, 1)
+    with pytest.raises(ValueError, match="patch_size must be a positive integer, got 0"):
+        HandcraftedEncoder(0)
+
+
+def test_padding_repeats_the_border():
+    """A uniform image stays uniform although its size is no multiple of the patch."""
+    values = HandcraftedEncoder().encode_image(np.full((60, 61, 3), 0.8)).values
+    np.testing.assert_allclose(values[3, -1], values[3, 0], atol=1e-3)
+
+
+def test_no_text():
+    with pytest.raises(ValueError, match=r"no text, so it cannot encode \['bus'\].*'bundled'"):
+        HandcraftedEncoder().encode_text(["bus"])
+
+
+def test_five_images_a_second():
+    torch.set_num_threads(1)
+    encoder, image = HandcraftedEncoder(), np.random.default_rng(0).random((360, 480, 3))
+    encoder.encode_image(image)
+    start = time.process_time()  # of this process, whatever else the machine does
+    encoder.encode_image(image)
+    assert time.process_time() - start < 0.2
+
+
+@pytest.mark.skipif(not CAMVID.is_dir(), reason="no ../shared/data/camvid")
+def test_beats_colour_alone_on_street_photographs():
+    names = {s: (CAMVID / "splits" / f"{s}.txt").read_text().split() for s in ("train", "val")}
+    load = lambda stem: (  # noqa: E731
+        np.asarray(Image.open(next((CAMVID / "images").glob(f"{stem}.*"))).convert("RGB")),
+        np.asarray(Image.open(CAMVID / "masks" / f"{stem}.png")),
+    )
+    encoder = HandcraftedEncoder()
+    support = [load(stem) for stem in names["train"][::80]]
+    pooled = np.stack([pool_masks(encoder.encode_image(i), m, range(11))[0] for i, m in support])
+    prototypes = unit(np.nanmean(pooled, axis=0))  # (11, D)
+    right = total = 0
+    for stem in names["val"][::34]:
+        image, mask = load(stem)
+        got = (encoder.encode_image(image).values @ prototypes.T).argmax(-1)
+        labels = resize_nearest(mask, got.shape)
+        right += (got == labels)[labels != 255].sum()
+        total += (labels != 255).sum()
+    assert right / total > 0.45

@@ -1,0 +1,143 @@
+"""Windows: batched sliding against loops, sizes, padding, and refusals."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rose_kit.encoder import OpenClipEncoder, WindowedEncoder, Windows
+from rose_kit.encoder.windows import pad, positions, resize, slide
+
+PATCH = 4
+
+
+def context_dense(images):
+    """A stand-in encoder whose patches depend on the whole window: (B, 3, H, W) -> (B, h, w, 4)."""
+    patches = F.avg_pool2d(images, PATCH).permute(0, 2, 3, 1)  # (B, h, w, 3)
+    context = images.mean((1, 2, 3))[:, None, None, None].expand(*patches.shape[:3], 1)
+    return torch.cat([patches - 0.5, context], -1)
+
+
+def slow_slide(dense, image, crops, stride):
+    """One window at a time, one patch at a time: (3, H, W) -> (h, w, D)."""
+    _, height, width = image.shape
+    maps = []
+    for crop in crops:
+        total, count = {}, {}
+        tall, wide = min(crop, height), min(crop, width)
+        y = 0
+        while True:
+            y = min(y, height - tall)
+            x = 0
+            while True:
+                x = min(x, width - wide)
+                window = dense(image[None, :, y : y + tall, x : x + wide])[0]
+                for r in range(tall // PATCH):
+                    for c in range(wide // PATCH):
+                        at = (y // PATCH + r, x // PATCH + c)
+                        total[at] = total.get(at, 0) + window[r, c] / window[r, c].norm()
+                        count[at] = count.get(at, 0) + 1
+                if x + wide >= width:
+                    break
+                x += stride
+            if y + tall >= height:
+                break
+            y += stride
+        maps.append({at: total[at] / count[at] for at in total})
+    out = torch.zeros(height // PATCH, width // PATCH, 4)
+    for at in maps[0]:
+        mean = sum(m[at] for m in maps) / len(maps)
+        out[at] = mean / mean.norm()
+    return out
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    h=st.integers(1, 9),
+    w=st.integers(1, 9),
+    crops=st.lists(st.sampled_from([8, 12, 16]), min_size=1, max_size=2),
+    stride=st.sampled_from([4, 8]),
+    batch_size=st.integers(1, 5),
+)
+def test_batched_windows_equal_loops(h, w, crops, stride, batch_size):
+    images = torch.rand(2, 3, h * PATCH, w * PATCH, generator=torch.Generator().manual_seed(h * 10 + w))
+    got = slide(context_dense, images, Windows(None, tuple(crops), stride), PATCH, batch_size)
+    for image, values in zip(images, got, strict=True):
+        torch.testing.assert_close(values, slow_slide(context_dense, image, crops, stride), atol=1e-5, rtol=0)
+
+
+@given(side=st.integers(1, 40), crop=st.integers(1, 40), stride=st.integers(1, 40))
+def test_windows_cover_the_side_and_fit(side, crop, stride):
+    crop, stride = min(crop, side), min(stride, crop)
+    starts = positions(side, crop, stride)
+    assert starts[0] == 0 and starts[-1] + crop == side
+    assert starts == sorted(set(starts))
+    assert all(b - a <= stride for a, b in pairwise(starts))
+
+
+@pytest.mark.parametrize(
+    ("windows", "size", "expected"),
+    [
+        (Windows(448), (375, 500), (448, 597)),  # 597.33 rounds down
+        (Windows(448), (500, 375), (597, 448)),
+        (Windows(448), (100, 1000), (205, 2048)),  # the long side wins: 204.8
+        (Windows(), (30, 70), (30, 70)),
+        (Windows(), (1024, 4096), (512, 2048)),
+        (Windows(5, max_long_side=10), (1, 100), (1, 10)),  # never less than a pixel
+    ],
+)
+def test_scaled_size(windows, size, expected):
+    assert windows.scaled_size(size) == expected
+
+
+def test_resize_samples_pixel_centres_bilinearly():
+    ramp = torch.arange(4.0).repeat(3, 2, 1)  # (3, 2, 4): 0 1 2 3 along each row
+    torch.testing.assert_close(
+        resize(ramp, (2, 8))[0, 0], torch.tensor([0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3])
+    )
+    assert resize(ramp, (2, 4)) is ramp
+
+
+def test_pad_adds_zeros_below_and_right():
+    out = pad(torch.ones(3, 5, 8), 4)
+    assert out.shape == (3, 8, 8) and out[:, 5:].sum() == 0 and out[:, :5].min() == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"short_side": 0}, "short_side must be a positive integer, got 0"),
+        ({"short_side": 448.0}, "got 448.0"),
+        ({"crops": (32, -1), "stride": 16}, "crop must be a positive integer, got -1"),
+        ({"crops": (32,)}, "stride must be at most the smallest crop 32, got None"),
+        ({"crops": (64, 32), "stride": 48}, "smallest crop 32, got 48"),
+        ({"max_long_side": "big"}, "max_long_side must be a positive integer, got 'big'"),
+    ],
+)
+def test_bad_windows_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Windows(**arguments)
+
+
+def test_windows_must_fit_the_patches():
+    images = torch.rand(1, 3, 16, 16)
+    with pytest.raises(ValueError, match="crop 10 is not a multiple of the encoder's patch size 4"):
+        slide(context_dense, images, Windows(None, (10,), 4), PATCH, 1)
+    with pytest.raises(ValueError, match="stride 6 is not"):
+        slide(context_dense, images, Windows(None, (8,), 6), PATCH, 1)
+
+
+def test_sizes_travel_with_the_map():
+    class Tiny(WindowedEncoder):
+        name, dim, patch_size, fingerprint = "tiny", 4, PATCH, "tiny"
+        dense = staticmethod(context_dense)
+
+    image = np.random.default_rng(0).random((30, 41, 3))
+    got = Tiny().encode_image(image, Windows(22, (12,), 8))
+    assert got.image_size == (30, 41) and got.encoded_size == (22, 30) and got.grid == (6, 8)
+    np.testing.assert_allclose(np.linalg.norm(got.values, axis=-1), 1, atol=1e-6)
+    assert issubclass(OpenClipEncoder, WindowedEncoder)
