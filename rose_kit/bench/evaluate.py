@@ -14,7 +14,15 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from rose_kit.bench.report import Row
-from rose_kit.bench.runs import ABSENT, Run, SupportFeatures, fit_methods, relabel
+from rose_kit.bench.runs import (
+    ABSENT,
+    Run,
+    SupportExamples,
+    SupportFeatures,
+    build_memories,
+    fit_methods,
+    relabel,
+)
 from rose_kit.data import Dataset, sample_support
 from rose_kit.encoder import Encoder, Windows
 from rose_kit.fusion import Method
@@ -76,8 +84,9 @@ def evaluate(
     draws = _draws(support, shots, seeds, vocabulary)
     features = SupportFeatures(support, encoder, support_windows)
     runs = []
-    for seed, chosen in tqdm(draws.items(), desc="support", disable=not progress):
-        runs += fit_methods(methods, seed, chosen, features, vocabulary, regions, query_windows)
+    for seed, memory in build_memories(draws, features, vocabulary, progress).items():
+        examples = SupportExamples(draws[seed], features, vocabulary)
+        runs += fit_methods(methods, seed, memory, examples, regions, query_windows)
     for i in tqdm(positions, desc="query", disable=not progress):
         sample = query[i]
         target = relabel(sample, vocabulary)

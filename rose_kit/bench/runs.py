@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm.auto import tqdm
 
 from rose_kit.data import Dataset, Sample
 from rose_kit.encoder import Encoder, Windows
@@ -94,38 +95,54 @@ def relabel(sample: Sample, vocabulary: Vocabulary) -> NDArray[np.int64]:
     return table[sample.mask]
 
 
+def build_memories(
+    draws: Mapping[int, Sequence[int]], features: SupportFeatures, vocabulary: Vocabulary, progress: bool
+) -> dict[int, SupportMemory]:
+    """One memory per seed; an image that several seeds drew is encoded once.
+
+    Args:
+        draws: seed -> positions of the support images drawn.
+        features: where they come from.
+        vocabulary: classes outside it get no prototypes.
+        progress: show a progress bar.
+    """
+    encoder = features.encoder
+    memories = {seed: SupportMemory(encoder.dim, fingerprint=encoder.fingerprint) for seed in draws}
+    images = sorted(set().union(*draws.values()))
+    for i in tqdm(images, desc="support", disable=not progress):
+        sample, feature_map = features.sample(i)
+        asked = {value: name for value, name in sample.classes.items() if name in vocabulary.names}
+        for seed, chosen in draws.items():
+            if i in chosen:
+                memories[seed].add(sample.image_id, feature_map, sample.mask, asked)
+    return memories
+
+
 def fit_methods(
     methods: Mapping[str, Method],
     seed: int,
-    chosen: Sequence[int],
-    features: SupportFeatures,
-    vocabulary: Vocabulary,
+    memory: SupportMemory,
+    examples: SupportExamples,
     regions: Regions | None = None,
     query_windows: Windows | None = None,
 ) -> list[Run]:
-    """Fill the memory of one draw and fit a copy of every method to it.
+    """Fit a copy of every method to the memory of one draw.
 
     Args:
         methods: name -> method; they stay as they are.
         seed: of the draw, for the record.
-        chosen: positions of the support images drawn.
-        features: where they come from.
-        vocabulary: classes outside it get no prototypes.
+        memory: the prototypes of the draw.
+        examples: its images, for methods with something to tune.
         regions, query_windows: how the segmenters see a query image.
     """
-    encoder, size = features.encoder, len(vocabulary)
-    memory = SupportMemory(encoder.dim, fingerprint=encoder.fingerprint)
-    for i in chosen:
-        sample, feature_map = features.sample(i)
-        asked = {value: name for value, name in sample.classes.items() if name in vocabulary.names}
-        memory.add(sample.image_id, feature_map, sample.mask, asked)
-    examples = SupportExamples(chosen, features, vocabulary)
-    ids = [features.dataset.ids[i] for i in chosen]
+    features, vocabulary = examples.features, examples.vocabulary
+    size = len(vocabulary)
+    ids = [features.dataset.ids[i] for i in examples.chosen]
     runs = []
     for name, method in methods.items():
         method = copy.deepcopy(method)  # what it learns belongs to this draw alone
         if hasattr(method, "fit"):
             method = method.fit(memory, vocabulary, examples)
-        segmenter = Segmenter(encoder, memory, method, regions, query_windows)
+        segmenter = Segmenter(features.encoder, memory, method, regions, query_windows)
         runs.append(Run(name, seed, segmenter, ids, np.zeros((size, size), dtype=np.int64)))
     return runs
