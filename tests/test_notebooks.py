@@ -166,7 +166,17 @@ def test_wrong_parameters_are_refused_with_the_valid_ones(given, said):
     assert "k=4, seeds=[1, 2]" in str(error.value)
 
 
-@pytest.mark.parametrize("source", ["k = 2 * seed", "import os", "k += 1"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "{}", "[]", "\0\xff", '{"cells": 3, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'],
+)
+def test_files_that_are_no_notebooks_are_refused(tmp_path, text):
+    (tmp_path / "x.ipynb").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"x\.ipynb is not a notebook: ."):
+        run.read_notebook(tmp_path / "x.ipynb")
+
+
+@pytest.mark.parametrize("source", ["k = 2 * seed", "import os", "k += 1", "k = ("])
 def test_parameters_that_are_not_literals_are_refused(source):
     with pytest.raises(ValueError, match="parameter"):
         run.declared_parameters(tool.notebook([("code", source, ["parameters"])]))

@@ -32,15 +32,35 @@ def find_notebook(name: str) -> Path:
     raise ValueError(f"no notebook {name!r}; there are: {', '.join(p.stem for p in known) or 'none'}")
 
 
+def read_notebook(path: Path) -> NotebookNode:
+    """Read and validate a notebook.
+
+    Raises:
+        ValueError: the file is not a notebook.
+    """
+    import nbformat
+
+    try:
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+    except Exception as error:  # nbformat lets through whatever a malformed file trips over
+        raise ValueError(f"{path} is not a notebook: {str(error).strip().splitlines()[0]}") from None
+    return notebook
+
+
 def declared_parameters(notebook: NotebookNode) -> dict[str, Any]:
     """Names and default values in the cell tagged `parameters`; empty without such a cell.
 
     Raises:
-        ValueError: a default is not a literal.
+        ValueError: the cell holds something else than names with literal values.
     """
     tagged = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    try:
+        body = ast.parse(tagged[0].source).body if tagged else []
+    except SyntaxError as error:
+        raise ValueError(f"the parameters cell is not Python: {error}") from None
     found = {}
-    for node in ast.parse(tagged[0].source).body if tagged else ():
+    for node in body:
         target = node.target if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [None])[0]
         if not isinstance(target, ast.Name):
             raise ValueError(f"the parameters cell holds more than names and values: {ast.unparse(node)}")
@@ -129,10 +149,8 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Folder for what it writes [default: runs/NAME].")] = None,
 ) -> None:
     """Execute a notebook with other parameters; the executed copy and its files go to runs/NAME."""
-    import nbformat
-
     path = find_notebook(notebook)
-    declared = declared_parameters(nbformat.read(path, as_version=4))
+    declared = declared_parameters(read_notebook(path))
     parameters = parse_parameters(parameter or (), declared)
     folder = out or Path("runs") / path.stem
     if "out" in declared:  # kernels start in the notebook's own folder, as in JupyterLab
