@@ -258,8 +258,8 @@ def test_two_classes_with_several_names_background_not_first(solver):
 @pytest.mark.parametrize("support", [("bus", "sky"), ("bus", "background", "sky", "tree")])
 def test_each_name_of_a_class_draws_the_patches_that_look_like_it(solver, support):
     rng = np.random.default_rng(0)
-    owner = np.array([3, 1, 0, 1, 2, 3])  # tree and background have two names, far from each other
-    text = unit(rng.normal(size=(6, 32)))
+    owner = np.array([3, 1, 0, 1, 2, 3])  # tree and background have two names, at right angles
+    text = np.linalg.qr(rng.normal(size=(32, 6)))[0].T
     patches = unit(np.repeat(text, 5, 0) + 0.05 * rng.normal(size=(30, 32)))
     first = [int(np.flatnonzero(owner == NAMES.index(name))[0]) for name in support]
     memory = SupportMemory.from_prototypes(patches[5 * np.array(first)], support, ["a"] * len(support))
