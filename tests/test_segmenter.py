@@ -1,0 +1,180 @@
+"""The whole pipeline on a toy encoder whose features are known: colours."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rose_kit import RNS, FeatureMap, Freeda, Query, Segmenter, SupportMemory, Vocabulary, ZeroShot, unit
+from rose_kit.segmenter import EncodedImage, name_vocabulary, paint, region_query, upsample_scores
+
+COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "wall": (1, 1, 0)}
+P = 4  # pixels to a patch
+
+
+class ColourEncoder:
+    """A patch's feature is its mean colour; a text's is the colour it names."""
+
+    name, fingerprint, dim, patch_size = "colour", "colour", 3, P
+
+    def __init__(self):
+        self.calls = 0
+
+    def encode_image(self, image, windows=None):
+        self.calls += 1
+        image = np.asarray(image, dtype=np.float32) / 255
+        height, width = image.shape[:2]
+        padded = np.pad(image, ((0, -height % P), (0, -width % P), (0, 0)))
+        h, w = padded.shape[0] // P, padded.shape[1] // P
+        values = padded.reshape(h, P, w, P, 3).mean((1, 3))
+        return FeatureMap(unit(values), P, (height, width), (height, width))
+
+    def encode_text(self, names):
+        return unit([COLOURS[name] for name in names])
+
+
+class BlindEncoder(ColourEncoder):
+    def encode_text(self, names):
+        raise ValueError("no text tower")
+
+
+def scene():
+    """26 x 34: red at the left, green at the right, a blue square in the middle."""
+    mask = np.zeros((26, 34), dtype=np.int64)
+    mask[:, 16:] = 1
+    mask[8:16, 12:20] = 2
+    image = (255 * np.array([COLOURS[c] for c in ("red", "green", "blue")], dtype=np.float32))[mask]
+    return image.astype(np.uint8), mask
+
+
+def memory_of(image, mask, encoder):
+    memory = SupportMemory(3, fingerprint="colour")
+    memory.add("support", encoder.encode_image(image), mask, {0: "red", 1: "green", 2: "blue"})
+    return memory
+
+
+@pytest.fixture
+def world():
+    encoder = ColourEncoder()
+    image, mask = scene()
+    return encoder, memory_of(image, mask, encoder), image, mask
+
+
+def bilinear(scores, out_height, out_width):
+    """Bilinear resizing with pixel centres at half, one output pixel at a time."""
+    c, height, width = scores.shape
+    out = np.zeros((c, out_height, out_width))
+    for i in range(out_height):
+        for j in range(out_width):
+            y = max((i + 0.5) * height / out_height - 0.5, 0)
+            x = max((j + 0.5) * width / out_width - 0.5, 0)
+            y0, x0 = int(y), int(x)
+            y1, x1 = min(y0 + 1, height - 1), min(x0 + 1, width - 1)
+            top = scores[:, y0, x0] * (1 - x + x0) + scores[:, y0, x1] * (x - x0)
+            low = scores[:, y1, x0] * (1 - x + x0) + scores[:, y1, x1] * (x - x0)
+            out[:, i, j] = top * (1 - y + y0) + low * (y - y0)
+    return out
+
+
+@pytest.mark.parametrize("image_size", [(10, 14), (7, 23)])
+def test_upsampling_against_a_loop(image_size):
+    feature_map = FeatureMap(np.zeros((3, 4, 2), np.float32), P, (10, 14), image_size)
+    scores = np.random.default_rng(0).random((5, 3, 4)).astype(np.float32)
+    expected = bilinear(bilinear(scores, 12, 16)[:, :10, :14], *image_size)
+    np.testing.assert_allclose(upsample_scores(scores, feature_map), expected, atol=1e-5)
+
+
+def test_upsampling_refuses_another_grid():
+    feature_map = FeatureMap(np.zeros((3, 4, 2), np.float32), P, (10, 14), (10, 14))
+    with pytest.raises(ValueError, match=r"a grid of \(4, 3\), the feature map of \(3, 4\)"):
+        upsample_scores(np.zeros((5, 4, 3)), feature_map)
+
+
+@pytest.mark.parametrize("method", [None, ZeroShot(), Freeda(), RNS(solver="lbfgs")], ids=repr)
+def test_a_scene_is_labelled_at_its_own_size(world, method):
+    encoder, memory, image, mask = world
+    result = Segmenter(encoder, memory, method).segment(image, ["red", "green", "blue"])
+    assert result.labels.shape == mask.shape and result.labels.dtype == np.int64
+    assert result.scores.shape == (3, 7, 9) and result.names == ("red", "green", "blue")
+    assert (result.labels == mask).mean() > 0.9
+    np.testing.assert_allclose(result.scores.sum(0), 1, atol=1e-5)
+
+
+def test_evidence_names_prototypes_of_the_memory(world):
+    encoder, memory, image, _ = world
+    result = Segmenter(encoder, memory, RNS(solver="lbfgs")).segment(image, ["red", "green", "blue"])
+    corner = result.evidence.top(0)
+    strongest = np.flatnonzero(corner.prototype_id >= 0)[0]
+    assert memory.lookup(corner.prototype_id[[strongest]]).class_names.tolist() == ["red"]
+    assert corner.weight[strongest] > 0
+
+
+def test_an_image_is_encoded_once_and_asked_often(world):
+    encoder, memory, image, _ = world
+    before = encoder.calls
+    segmenter = Segmenter(encoder, memory, ZeroShot())
+    encoded = segmenter.encode(Image.fromarray(image))
+    assert isinstance(encoded, EncodedImage)
+    first = segmenter.segment(encoded, ["red", "green", "blue"])
+    second = segmenter.segment(encoded, Vocabulary.encode(["green", "red|blue"], encoder))
+    assert encoder.calls == before + 1
+    assert ((first.labels == 1) == (second.labels == 0)).mean() > 0.99  # but for ties between patches
+    np.testing.assert_array_equal(first.labels, segmenter.segment(image, ["red", "green", "blue"]).labels)
+
+
+def test_regions_replace_patches(world):
+    encoder, memory, image, mask = world
+    ids = np.where(mask == 2, 900, mask * 7 - 3)  # any integers will do
+    result = Segmenter(encoder, memory, regions=lambda _: ids).segment(image, ["red", "green", "blue"])
+    np.testing.assert_array_equal(result.labels, mask)
+    assert result.scores.shape == (3, *mask.shape)
+    assert set(result.evidence.query) == {0, 1, 2}
+
+
+def test_a_region_lost_in_resizing_takes_the_patch_it_lies_in():
+    values = unit(np.random.default_rng(0).normal(size=(2, 2, 3)))
+    feature_map = FeatureMap(values, P, (8, 8), (80, 80))
+    regions = np.zeros((80, 80), dtype=int)
+    regions[79, 1] = 5  # one pixel in a hundred is encoded, and not this one
+    query = region_query(feature_map, regions)
+    np.testing.assert_array_equal(query.features[1], values[1, 0])
+    with pytest.raises(ValueError, match="mask is"):
+        region_query(feature_map, regions[:40])
+
+
+def test_names_without_a_text_tower_rest_on_the_memory(world):
+    _, memory, image, mask = world
+    result = Segmenter(BlindEncoder(), memory).segment(image, ["blue|sea", "red", "green"])
+    assert result.names == ("blue", "red", "green")
+    assert (np.array([1, 2, 0])[mask] == result.labels).mean() > 0.9
+    with pytest.raises(ValueError, match="no prototype of its classes: tram"):
+        Segmenter(BlindEncoder(), memory).segment(image, ["tram"])
+
+
+def test_an_unknown_class_is_answered_from_text_alone(world):
+    encoder, memory, image, _ = world
+    yellow = image.copy()
+    yellow[:, 24:] = (255, 255, 0)
+    result = Segmenter(encoder, memory, RNS(solver="lbfgs")).segment(yellow, ["red", "wall", "green", "blue"])
+    assert (result.labels[:, 26:] == 1).all()
+
+
+@pytest.mark.parametrize("names", ["red", [], ("red", "red")])
+def test_wrong_names_are_refused(names):
+    for encoder in (ColourEncoder(), BlindEncoder()):
+        with pytest.raises(ValueError, match=r"list of at least one name, got|class names repeat: red"):
+            name_vocabulary(names, encoder)
+
+
+def test_the_memory_of_another_encoder_is_refused(world):
+    _, memory, *_ = world
+    other = ColourEncoder()
+    other.fingerprint = "other"
+    with pytest.raises(ValueError, match="made with 'colour'; you gave 'other'"):
+        Segmenter(other, memory)
+
+
+def test_paint_returns_the_scores_of_regions_at_pixel_size():
+    feature_map = FeatureMap(np.zeros((2, 2, 3), np.float32), P, (8, 8), (2, 2))
+    query = Query(np.eye(3)[:2], np.array([[0, 1], [1, 1]]))
+    labels, scores = paint(np.array([[0.9, 0.1], [0.2, 0.8]]), query, feature_map)
+    assert labels.tolist() == [[0, 1], [1, 1]] and scores[0].tolist() == [[0.9, 0.2], [0.2, 0.2]]
