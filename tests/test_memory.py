@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rose_kit.memory import Rows, SupportMemory
+from rose_kit.memory.indexes import GATHER_FROM
 from rose_kit.pooling import pool_masks
 from rose_kit.types import FeatureMap, unit
 
@@ -116,14 +117,16 @@ def test_search_agrees_with_sorting_everything(data):
     names = rng.choice(["sky", "bus", "tram"], count)
     images = [f"i{n}" for n in range(count)]
     memory = SupportMemory.from_prototypes(unit(rng.standard_normal((count, DIM))), names, images)
-    queries = rng.standard_normal((data.draw(st.sampled_from([1, 19, 20, 33])), DIM)).astype(np.float32)
+    queries = rng.standard_normal(
+        (data.draw(st.sampled_from([1, GATHER_FROM - 1, GATHER_FROM, 33])), DIM)
+    ).astype(np.float32)
     classes = data.draw(st.none() | st.lists(st.sampled_from(["sky", "bus", "unknown"])))
     excluded = data.draw(st.lists(st.sampled_from([*images, "elsewhere"])))
     allowed = np.array([classes is None or n in classes for n in names]) & ~np.isin(images, excluded)
     check_against_slow(memory, queries, k, allowed, classes=classes, exclude_images=excluded)
 
 
-@pytest.mark.parametrize("n", [2, 40])  # a few queries and many take different paths
+@pytest.mark.parametrize("n", [1, GATHER_FROM])  # few queries and many take different paths
 @pytest.mark.parametrize(
     "where", [{"domain": "fog"}, lambda facts: facts["domain"] == "fog", {"domain": "snow"}, {"era": None}]
 )

@@ -10,6 +10,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+GATHER_FROM = 8  # queries; from here on a filtered search is quicker on a copy of the allowed rows
 Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
@@ -33,8 +34,8 @@ class FlatIndex:
     def search(self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None = None) -> Found:
         """The k best rows of each query, best first.
 
-        A FAISS selector tests row by row, without BLAS, which for the patches of an image is some ten
-        times slower than copying the allowed rows out and comparing those as one matrix product.
+        A FAISS selector compares row by row, which for the patches of an image is some ten times slower
+        than copying the allowed rows out and comparing those as one matrix product.
 
         Args:
             queries: (N, D).
@@ -46,7 +47,7 @@ class FlatIndex:
         """
         if allowed is None or allowed.all():
             scores, positions = self._faiss.search(queries, k)
-        elif len(queries) < faiss.cvar.distance_compute_blas_threshold:
+        elif len(queries) < GATHER_FROM:
             scores, positions = self._faiss.search(
                 queries, k, params=faiss.SearchParameters(sel=_selector(allowed))
             )
