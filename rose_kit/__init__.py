@@ -5,14 +5,14 @@ import importlib
 _HOME = {
     "types": "FeatureMap Vocabulary Query Prediction Evidence Segmentation IGNORE unit",
     "pooling": "pool_masks",
-    "registry": "register_encoder register_method encoders methods load_plugin",
+    "registry": "register_encoder register_method encoders load_plugin",
     "metrics": "confusion_matrix iou mean_iou giou ciou",
     "data": "Sample FolderDataset sample_support",
     "scenes": "Scene SceneDataset draw_scene",
     "encoder": "load_encoder OpenClipEncoder HandcraftedEncoder Windows",
     "memory": "SupportMemory Hits",
     "fusion": "ZeroShot KnnClip Freeda",
-    "adapter": "RNS",
+    "adapter": "RNS methods",
     "segmenter": "Segmenter",
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names.split()}

@@ -234,7 +234,7 @@ class Evidence:
     Args:
         query: (E,) int64, the patch or region.
         prototype_id: (E,) int64, a row id of the memory; -1 stands for the class's text and
-            whatever else of the score comes from no stored prototype.
+            whatever else of the score comes from no stored prototype, or from none of those listed.
         class_name: (E,) the prototype's own class (which may speak for or against the winner).
         weight: (E,) float32, the prototype's additive contribution to the winning score of the
             query; negative where it speaks against.

@@ -1,5 +1,8 @@
 """Zero-shot and late fusion: against slow legible twins, and what must not change the answer."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -218,6 +221,12 @@ def test_retrieval_returns_each_prototype_once_and_knows_who_asked():
     near = np.take_along_axis(features @ found.vectors.T, found.rows[:, :5], 1)
     np.testing.assert_allclose(found.scores[:, :5], near, atol=1e-6)
     assert retrieve(features, memory, vocabulary, 2, exclude_images=["a"]).ids.tolist() == [1, 4]
+
+
+def test_the_public_registry_of_methods_is_full():
+    code = "from rose_kit import methods; print(*sorted(methods))"
+    known = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert known.split() == ["freeda", "knn-clip", "rns", "zero-shot"]
 
 
 def test_options_outside_their_range_are_refused():

@@ -21,7 +21,7 @@ def strongest(
     """List the strongest prototypes of each query and put the rest into one row, so sums are exact.
 
     Args:
-        contributions: (N, P) what each prototype adds to the query's winning score.
+        contributions: (N, P), P > 0: what each prototype adds to the query's winning score.
         ids: (P,) or (N, P) prototype ids; -1 where there is none.
         owners: (P,) or (N, P) class name of each prototype.
         totals: (N,) winning scores.
@@ -34,12 +34,9 @@ def strongest(
     """
     n, width = contributions.shape
     ids, owners = (np.broadcast_to(column, (n, width)) for column in (ids, owners))
-    top = np.argpartition(-np.abs(contributions), min(keep, width) - 1, axis=1)[:, :keep] if width else None
-    top = np.zeros((n, 0), dtype=np.int64) if top is None else top
-    weight = np.take_along_axis(contributions, top, 1)  # (N, keep)
-    chosen = np.take_along_axis(ids, top, 1)
-    names = np.take_along_axis(owners, top, 1)
-    weight = np.where(chosen >= 0, weight, 0)
+    top = np.argpartition(-np.abs(contributions), min(keep, width) - 1, axis=1)[:, :keep]  # (N, keep)
+    chosen, names = np.take_along_axis(ids, top, 1), np.take_along_axis(owners, top, 1)
+    weight = np.where(chosen >= 0, np.take_along_axis(contributions, top, 1), 0)
     rest = totals - weight.sum(1)
     weight = np.concatenate([weight, rest[:, None]], 1).astype(np.float32)  # (N, keep + 1)
     chosen = np.concatenate([chosen, np.full((n, 1), -1)], 1)
