@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from sklearn.metrics import jaccard_score
 
 from rose_kit.bench import PRESETS, evaluate, summarise, table, write_json
 from rose_kit.bench.runs import SupportExamples, SupportFeatures, relabel
-from rose_kit.data import Sample
+from rose_kit.data import Sample, default_splits
+from rose_kit.encoder import load_encoder
 from rose_kit.fusion import KnnClip, ZeroShot
 from rose_kit.types import FeatureMap, Prediction, Query, Vocabulary, unit
 
@@ -270,3 +272,14 @@ def test_presets_are_options_of_evaluate():
     assert dino["support_windows"].short_side is None
     assert dino["query_windows"].short_side == 384
     assert set(clip) == {"support_windows", "query_windows", "seeds"}
+
+
+def test_real_photographs_by_visual_support_alone():
+    folder = Path(__file__).parents[2] / "shared" / "data" / "camvid"
+    if not folder.is_dir():
+        pytest.skip("the photographs of camvid are not beside the project")
+    support, query = default_splits(folder)
+    support = support.subset(support.ids[::40])
+    rows = run({"knn-clip": KnnClip()}, support, query, load_encoder("handcrafted"), limit=2)
+    assert len(rows[0]["query_ids"]) == 2
+    assert rows[0]["miou"] > 15  # chance is below 5
