@@ -240,6 +240,10 @@ def test_unsupported_towers_are_refused(change, message):
 
 
 def test_other_objects_and_variants_are_refused():
+    headless = tiny_model()
+    headless.visual.proj = None
+    with pytest.raises(ValueError, match="proj NoneType"):
+        OpenClipEncoder(headless)
     with pytest.raises(ValueError, match=r"Linear.visual is NoneType; supported"):
         OpenClipEncoder(torch.nn.Linear(2, 2))
     with pytest.raises(ValueError, match="unknown dense variant 'maskclp'; known: maskclip"):

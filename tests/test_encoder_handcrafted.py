@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from rose_kit.encoder import HandcraftedEncoder, Windows
@@ -51,7 +50,6 @@ def test_same_image_same_features_whatever_the_batch():
     batch = HandcraftedEncoder().encode_images([np.zeros_like(image), image])[1]
     np.testing.assert_array_equal(alone.values, batch.values)
     assert alone.values.dtype == np.float32 and alone.dim == 512
-    assert alone.values[3, 3, 0] == pytest.approx(float(batch.values[3, 3, 0]))
 
 
 def test_constants_are_frozen():
@@ -88,30 +86,36 @@ def test_no_text():
 
 
 def test_five_images_a_second():
-    torch.set_num_threads(1)
     encoder, image = HandcraftedEncoder(), np.random.default_rng(0).random((360, 480, 3))
-    encoder.encode_image(image)
-    start = time.process_time()  # of this process, whatever else the machine does
-    encoder.encode_image(image)
-    assert time.process_time() - start < 0.2
+    seconds = []
+    for _ in range(4):
+        start = time.process_time()  # of this process, whatever else the machine does
+        encoder.encode_image(image)
+        seconds.append(time.process_time() - start)
+    assert min(seconds) < 0.2
+
+
+def street_photograph(stem):
+    image = Image.open(next((CAMVID / "images").glob(f"{stem}.*"))).convert("RGB")
+    return np.asarray(image), np.asarray(Image.open(CAMVID / "masks" / f"{stem}.png"))
 
 
 @pytest.mark.skipif(not CAMVID.is_dir(), reason="no ../shared/data/camvid")
-def test_beats_colour_alone_on_street_photographs():
-    names = {s: (CAMVID / "splits" / f"{s}.txt").read_text().split() for s in ("train", "val")}
-    load = lambda stem: (  # noqa: E731
-        np.asarray(Image.open(next((CAMVID / "images").glob(f"{stem}.*"))).convert("RGB")),
-        np.asarray(Image.open(CAMVID / "masks" / f"{stem}.png")),
-    )
-    encoder = HandcraftedEncoder()
-    support = [load(stem) for stem in names["train"][::80]]
-    pooled = np.stack([pool_masks(encoder.encode_image(i), m, range(11))[0] for i, m in support])
+def test_five_street_photographs_label_others():
+    """Nearest class prototype of eleven classes: 55 % of patches right, where the largest class has 28 %."""
+    stems = {split: (CAMVID / "splits" / f"{split}.txt").read_text().split() for split in ("train", "val")}
+    encoder, pooled = HandcraftedEncoder(), []
+    for stem in stems["train"][::80]:
+        image, mask = street_photograph(stem)
+        pooled.append(pool_masks(encoder.encode_image(image), mask, range(11))[0])
     prototypes = unit(np.nanmean(pooled, axis=0))  # (11, D)
-    right = total = 0
-    for stem in names["val"][::34]:
-        image, mask = load(stem)
-        got = (encoder.encode_image(image).values @ prototypes.T).argmax(-1)
-        labels = resize_nearest(mask, got.shape)
-        right += (got == labels)[labels != 255].sum()
-        total += (labels != 255).sum()
-    assert right / total > 0.45
+    got, expected = [], []
+    for stem in stems["val"][::34]:
+        image, mask = street_photograph(stem)
+        labels = (encoder.encode_image(image).values @ prototypes.T).argmax(-1)  # (h, w)
+        truth = resize_nearest(mask, labels.shape)
+        got.append(labels[truth != 255])
+        expected.append(truth[truth != 255])
+    got, expected = np.concatenate(got), np.concatenate(expected)
+    accuracy, largest = (got == expected).mean(), np.bincount(expected).max() / len(expected)
+    assert accuracy > 0.45 > 1.2 * largest

@@ -75,7 +75,11 @@ class Trap:
         return exec, ("raise SystemExit('a pickle ran')",)
 
 
-@pytest.mark.parametrize("content", [pickle.dumps(Trap()), b"", b"\x00" * 64, b"PK\x03\x04broken"])
+@pytest.mark.parametrize(
+    "content",
+    [pickle.dumps(Trap(), protocol=2), b"", b"\x00" * 64, b"PK\x03\x04broken"],
+    ids=["pickle", "empty", "zeros", "zip"],
+)
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_hostile_or_broken_checkpoints_are_refused(tmp_path, content, suffix):
     path = tmp_path / f"bad{suffix}"
@@ -134,6 +138,17 @@ def test_offline_only_the_cache_is_asked(monkeypatch):
     assert loading.hub.HF_HUB_OFFLINE is False
 
 
+def test_unobtainable_tokenizer_is_named(monkeypatch):
+    def fail(architecture):
+        raise ImportError("needs transformers")
+
+    monkeypatch.setattr(open_clip, "get_tokenizer", fail)
+    with pytest.raises(
+        WeightsUnavailable, match="no tokenizer for 'tiny-for-tests/random': needs transformers"
+    ):
+        load_encoder(f"{ARCHITECTURE}/random")
+
+
 def test_reachable_says_no_quickly():
     assert not loading._reachable("host.invalid")
 
@@ -182,3 +197,20 @@ def test_missing_bundled_file_is_named(bundle, name):
     (folder / name).unlink()
     with pytest.raises(WeightsUnavailable, match=f"lacks {name}; `rose-kit train-encoder`"):
         load_encoder("bundled", folder=folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", b"{"),
+        ("config.json", b'{"embed_dim": 24}'),
+        ("config.json", json.dumps({**CONFIG, "embed_dim": 25}).encode()),
+        ("config.json", json.dumps({**CONFIG, "windows": {"crops": [0]}}).encode()),
+        ("model.safetensors", b"\x08half a header"),
+    ],
+)
+def test_corrupt_bundled_file_is_refused(bundle, name, content):
+    folder, _ = bundle
+    (folder / name).write_bytes(content)
+    with pytest.raises(ValueError, match="cannot read the encoder in"):
+        load_encoder(str(folder))

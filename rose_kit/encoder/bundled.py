@@ -32,6 +32,7 @@ def load_bundled(folder: str | Path = WEIGHTS, **options: Any) -> OpenClipEncode
 
     Raises:
         WeightsUnavailable: a file is missing; names it and how to make it.
+        ValueError: a file is corrupt, or the files do not belong together.
     """
     from rose_kit.encoder.tokenizer import BPETokenizer
 
@@ -41,15 +42,25 @@ def load_bundled(folder: str | Path = WEIGHTS, **options: Any) -> OpenClipEncode
         raise WeightsUnavailable(
             f"the encoder in {str(folder)!r} lacks {', '.join(missing)}; `rose-kit train-encoder` makes them"
         )
-    config = json.loads((folder / "config.json").read_text())
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        model = _build(config, folder / "model.safetensors")
+        tokenizer = BPETokenizer.load(folder / "tokenizer.json")
+        settings = {key: config[key] for key in ("dense", "templates") if key in config}
+        if "windows" in config:
+            settings["preferred_windows"] = Windows(**config["windows"])
+    except Exception as error:  # whatever a corrupt file makes the readers raise
+        reason = next(iter(str(error).strip().splitlines()), "")
+        raise ValueError(
+            f"cannot read the encoder in {str(folder)!r}: {type(error).__name__} {reason}"
+        ) from error
+    return OpenClipEncoder(model, tokenizer, **{"name": "bundled", **settings, **options})
+
+
+def _build(config: dict[str, Any], weights: Path) -> open_clip.CLIP:
     keys = ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu")
     model = open_clip.CLIP(**{key: config[key] for key in keys if key in config})
-    weights = {key: value.float() for key, value in load_file(folder / "model.safetensors").items()}
-    model.load_state_dict(weights)
+    model.load_state_dict({key: value.float() for key, value in load_file(weights).items()})
     model.visual.image_mean = config.get("image_mean")
     model.visual.image_std = config.get("image_std")
-    settings = {key: config[key] for key in ("dense", "templates") if key in config}
-    if "windows" in config:
-        settings["preferred_windows"] = Windows(**config["windows"])
-    tokenizer = BPETokenizer.load(folder / "tokenizer.json")
-    return OpenClipEncoder(model, tokenizer, **{"name": "bundled", **settings, **options})
+    return model

@@ -62,7 +62,8 @@ def load_encoder(name: str, **options: Any) -> Encoder:
 def _random(architecture: str, seed: int = 0, **options: Any) -> OpenClipEncoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = open_clip.create_model(architecture, pretrained=None, pretrained_text=False)
+        with _quiet():  # of the warning that the weights are random
+            model = open_clip.create_model(architecture, pretrained=None, pretrained_text=False)
     return _wrap(model, architecture, f"{architecture}/random", options)
 
 
@@ -89,7 +90,12 @@ def _checkpoint(architecture: str, path: Path, **options: Any) -> OpenClipEncode
 
 
 def _wrap(model: torch.nn.Module, architecture: str, name: str, options: dict[str, Any]) -> OpenClipEncoder:
-    return OpenClipEncoder(model, open_clip.get_tokenizer(architecture), **{"name": name, **options})
+    encoder = OpenClipEncoder(model, **{"name": name, **options})  # first, as it may refuse the model
+    try:
+        encoder.tokenizer = open_clip.get_tokenizer(architecture)
+    except (ImportError, RuntimeError, OSError) as error:  # some are fetched or need a further package
+        raise WeightsUnavailable(f"no tokenizer for {name!r}: {error}") from error
+    return encoder
 
 
 def _unknown(name: str, architecture: str, tag: str) -> str:
@@ -108,12 +114,18 @@ def _unknown(name: str, architecture: str, tag: str) -> str:
 def _quick_when_offline() -> Iterator[None]:
     """Without a network the hub's client retries for a minute, loudly: let it look in its cache only."""
     offline = hub.HF_HUB_OFFLINE or not (getproxies() or _reachable(urlsplit(hub.ENDPOINT).hostname))
+    with _quiet(), mock.patch.object(hub, "HF_HUB_OFFLINE", offline):
+        yield
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
-        with mock.patch.object(hub, "HF_HUB_OFFLINE", offline):
-            yield
+        yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)
 
 
 def _reachable(host: str, timeout: float = 3.0) -> bool:
