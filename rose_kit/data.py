@@ -77,7 +77,7 @@ class FolderDataset:
     def __init__(self, path: str | Path, split: str | None = None) -> None:
         self.path, self.split = Path(path), split
         if not self.path.is_dir():
-            raise DataError(f"data folder {str(self.path)!r} does not exist")
+            raise DataError(f"data folder {str(self.path)!r} does not exist or is no folder")
         self.classes = read_classes(self.path / "classes.txt")
         self.class_names = tuple(self.classes.values())
         self._images = _by_stem(self.path / "images", IMAGE_SUFFIXES)
@@ -244,11 +244,11 @@ def read_classes(path: str | Path) -> dict[int, str]:
         raise DataError(f"{path.parent} has no {path.name}; a data folder holds images/, masks/, classes.txt")
     classes: dict[int, str] = {}
     for number, line in enumerate(_lines(path), start=1):
-        key, comma, name = (part.strip() for part in line.partition(","))
+        key, _, name = (part.strip() for part in line.partition(","))
         if not line.strip() or key == str(IGNORE):
             continue
-        if not (key.isascii() and key.isdigit() and comma and name):
-            raise DataError(f"{path}, line {number}: expected 'id,name', got {line!r}")
+        if not (key.isascii() and key.isdigit() and len(key) <= 5 and name):  # a PNG has 16 bits at most
+            raise DataError(f"{path}, line {number}: expected 'id,name', got {line[:80]!r}")
         if "|" in name:  # would read as several texts of one class (Vocabulary.encode)
             raise DataError(f"{path}, line {number}: a class name cannot hold '|', got {name!r}")
         if int(key) in classes or name in classes.values():

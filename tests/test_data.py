@@ -174,6 +174,7 @@ def test_one_image_cannot_be_split(folder):
         ("x,sky\n", "line 1: expected"),
         ("-1,sky\n", "line 1: expected"),
         ("0,\n", "line 1: expected"),
+        ("9" * 5000 + ",sky\n", "line 1: expected"),
         ("0,sky\n\n0,sea\n", "line 3: id 0 or name 'sea' occurs twice"),
         ("0,sky\n1,sky\n", "line 2: id 1 or name 'sky' occurs twice"),
         ("0,sky|sea\n", r"line 1: .*cannot hold '\|'"),
