@@ -19,7 +19,15 @@ _STUFF_WORDS = {
     "wall": ("wall", "wallpaper"),
     "floor": ("floor", "floorboards"),
 }
-_OPENINGS = ("a photo of {}", "a picture of {}", "{}", "{} in view", "a snapshot of {}", "this shows {}", "there is {}")
+_OPENINGS = (
+    "a photo of {}",
+    "a picture of {}",
+    "{}",
+    "{} in view",
+    "a snapshot of {}",
+    "this shows {}",
+    "there is {}",
+)
 _DOMAIN_WORDS = {
     "night": ("at night", "in the dark"),
     "fog": ("in the fog", "on a foggy day"),

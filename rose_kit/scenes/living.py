@@ -11,7 +11,7 @@ _SKIN = ((236, 188, 150), (198, 140, 100), (140, 92, 62), (92, 60, 42))
 
 
 @draws("person", aspect=0.45)
-def person(p: Pen, k: Look) -> None:
+def _person(p: Pen, k: Look) -> None:
     skin, hair = _SKIN[k.variant], shade(k.second, 0.45)
     p.rect(0.28, 0.55, 0.47, 0.96, k.second)
     p.rect(0.53, 0.55, 0.72, 0.96, shade(k.second, 0.85))
@@ -24,11 +24,13 @@ def person(p: Pen, k: Look) -> None:
     p.oval(0.94, 0.58, 0.07, 0.03, skin)
     p.rect(0.42, 0.18, 0.58, 0.27, skin)
     p.oval(0.5, 0.11, 0.2, 0.1, skin)
-    p.poly([(0.28, 0.12), (0.3, 0.02), (0.5, -0.02), (0.7, 0.02), (0.72, 0.12), (0.6, 0.05), (0.4, 0.05)], hair)
+    p.poly(
+        [(0.28, 0.12), (0.3, 0.02), (0.5, -0.02), (0.7, 0.02), (0.72, 0.12), (0.6, 0.05), (0.4, 0.05)], hair
+    )
 
 
 @draws("dog", aspect=1.3, palette="coat")
-def dog(p: Pen, k: Look) -> None:
+def _dog(p: Pen, k: Look) -> None:
     dark = shade(k.main, 0.7)
     p.line(0.1, 0.42, 0.0, 0.12, 0.06, dark)
     for x in (0.14, 0.26, 0.58, 0.7):
@@ -45,7 +47,7 @@ def dog(p: Pen, k: Look) -> None:
 
 
 @draws("cat", aspect=0.8, palette="fur")
-def cat(p: Pen, k: Look) -> None:
+def _cat(p: Pen, k: Look) -> None:
     dark = shade(k.main, 0.6)
     p.ring(0.82, 0.72, 0.18, 0.22, 0.07, k.main)
     p.oval(0.5, 0.72, 0.3, 0.29, k.main)
@@ -66,10 +68,19 @@ def cat(p: Pen, k: Look) -> None:
 
 
 @draws("sheep", aspect=1.25, palette="wool")
-def sheep(p: Pen, k: Look) -> None:
+def _sheep(p: Pen, k: Look) -> None:
     for x in (0.22, 0.36, 0.58, 0.7):
         p.rect(x, 0.65, x + 0.07, 1.0, DARK)
-    wool = [(0.2, 0.45), (0.35, 0.3), (0.52, 0.27), (0.68, 0.35), (0.25, 0.62), (0.45, 0.66), (0.65, 0.6), (0.45, 0.46)]
+    wool = [
+        (0.2, 0.45),
+        (0.35, 0.3),
+        (0.52, 0.27),
+        (0.68, 0.35),
+        (0.25, 0.62),
+        (0.45, 0.66),
+        (0.65, 0.6),
+        (0.45, 0.46),
+    ]
     for i, (x, y) in enumerate(wool):
         p.oval(x, y, 0.17, 0.18, shade(k.main, 0.86 if i % 2 else 1.0))
     for x, y in ((0.3, 0.4), (0.5, 0.38), (0.38, 0.56), (0.58, 0.52), (0.22, 0.52)):
@@ -80,7 +91,7 @@ def sheep(p: Pen, k: Look) -> None:
 
 
 @draws("bird", aspect=1.6, palette="bird")
-def bird(p: Pen, k: Look) -> None:
+def _bird(p: Pen, k: Look) -> None:
     dark = shade(k.main, 0.65)
     lift = (0.05, 0.2, 0.0, 0.12)[k.variant]
     p.poly([(0.5, 0.55), (0.3, lift), (0.05, lift + 0.1), (0.35, 0.62)], dark)
@@ -93,7 +104,7 @@ def bird(p: Pen, k: Look) -> None:
 
 
 @draws("fish", aspect=1.7, palette="fish")
-def fish(p: Pen, k: Look) -> None:
+def _fish(p: Pen, k: Look) -> None:
     p.poly([(0.22, 0.5), (0.0, 0.15), (0.06, 0.5), (0.0, 0.88)], shade(k.main, 0.8))
     p.poly([(0.4, 0.25), (0.55, 0.0), (0.72, 0.28)], shade(k.main, 0.8))
     p.oval(0.57, 0.52, 0.4, 0.34, k.main)
@@ -105,7 +116,7 @@ def fish(p: Pen, k: Look) -> None:
 
 
 @draws("tree", aspect=0.75, palette="leaf")
-def tree(p: Pen, k: Look) -> None:
+def _tree(p: Pen, k: Look) -> None:
     p.poly([(0.42, 0.5), (0.58, 0.5), (0.63, 1.0), (0.37, 1.0)], (104, 70, 42))
     p.line(0.5, 0.7, 0.3, 0.5, 0.06, (104, 70, 42))
     blobs = [(0.28, 0.42), (0.7, 0.4), (0.5, 0.5), (0.36, 0.22), (0.64, 0.2), (0.5, 0.12), (0.5, 0.32)]
@@ -116,7 +127,7 @@ def tree(p: Pen, k: Look) -> None:
 
 
 @draws("flower", aspect=0.6, palette="petal")
-def flower(p: Pen, k: Look) -> None:
+def _flower(p: Pen, k: Look) -> None:
     p.line(0.5, 0.4, 0.5, 1.0, 0.08, (50, 130, 50))
     p.oval(0.28, 0.78, 0.2, 0.07, (70, 160, 65))
     p.oval(0.72, 0.7, 0.2, 0.07, (70, 160, 65))
@@ -127,7 +138,7 @@ def flower(p: Pen, k: Look) -> None:
 
 
 @draws("cactus", aspect=0.75, palette="cactus")
-def cactus(p: Pen, k: Look) -> None:
+def _cactus(p: Pen, k: Look) -> None:
     for x, top, low in ((0.14, 0.3, 0.62), (0.86, 0.2, 0.5)):
         p.rect(x - 0.09, top, x + 0.09, low, k.main)
         p.oval(x, top, 0.09, 0.06, k.main)
@@ -135,7 +146,9 @@ def cactus(p: Pen, k: Look) -> None:
     p.rect(0.35, 0.12, 0.65, 1.0, k.main)
     p.oval(0.5, 0.12, 0.15, 0.1, k.main)
     for x in (0.42, 0.5, 0.58, 0.14, 0.86):
-        p.line(x, 0.12 if 0.3 < x < 0.7 else 0.32, x, 0.96 if 0.3 < x < 0.7 else 0.5, 0.022, shade(k.main, 0.6))
+        p.line(
+            x, 0.12 if 0.3 < x < 0.7 else 0.32, x, 0.96 if 0.3 < x < 0.7 else 0.5, 0.022, shade(k.main, 0.6)
+        )
     for x, y in ((0.38, 0.3), (0.62, 0.45), (0.38, 0.6), (0.62, 0.75), (0.46, 0.2), (0.54, 0.55)):
         p.line(x - 0.05, y, x + 0.05, y - 0.03, 0.02, WHITE)
     if k.variant < 2:
@@ -143,10 +156,18 @@ def cactus(p: Pen, k: Look) -> None:
 
 
 @draws("mushroom", aspect=0.95, palette="cap")
-def mushroom(p: Pen, k: Look) -> None:
+def _mushroom(p: Pen, k: Look) -> None:
     p.poly([(0.36, 0.45), (0.64, 0.45), (0.7, 1.0), (0.3, 1.0)], (240, 228, 205))
     p.line(0.42, 0.6, 0.4, 0.95, 0.03, (205, 190, 165))
-    p.poly([(0.0, 0.5), (0.05, 0.28), (0.22, 0.08), (0.5, 0.0), (0.78, 0.08), (0.95, 0.28), (1.0, 0.5)], k.main)
+    p.poly(
+        [(0.0, 0.5), (0.05, 0.28), (0.22, 0.08), (0.5, 0.0), (0.78, 0.08), (0.95, 0.28), (1.0, 0.5)], k.main
+    )
     p.oval(0.5, 0.5, 0.5, 0.07, shade(k.main, 0.7))
-    for x, y, r in ((0.25, 0.28, 0.08), (0.52, 0.15, 0.08), (0.75, 0.3, 0.09), (0.5, 0.38, 0.06), (0.12, 0.42, 0.05)):
+    for x, y, r in (
+        (0.25, 0.28, 0.08),
+        (0.52, 0.15, 0.08),
+        (0.75, 0.3, 0.09),
+        (0.5, 0.38, 0.06),
+        (0.12, 0.42, 0.05),
+    ):
         p.oval(x, y, r, r * 0.85, WHITE)

@@ -11,7 +11,7 @@ STEEL = (125, 128, 134)
 
 
 @draws("chair", aspect=0.7, palette="wood")
-def chair(p: Pen, k: Look) -> None:
+def _chair(p: Pen, k: Look) -> None:
     dark = shade(k.main, 0.65)
     p.rect(0.06, 0.0, 0.18, 1.0, dark)
     p.rect(0.5, 0.0, 0.6, 0.55, dark)
@@ -24,7 +24,7 @@ def chair(p: Pen, k: Look) -> None:
 
 
 @draws("lamp", aspect=0.5, palette="bright")
-def lamp(p: Pen, k: Look) -> None:
+def _lamp(p: Pen, k: Look) -> None:
     p.rect(0.45, 0.3, 0.55, 0.95, STEEL)
     p.oval(0.5, 0.97, 0.32, 0.035, STEEL)
     p.poly([(0.28, 0.0), (0.72, 0.0), (1.0, 0.34), (0.0, 0.34)], k.main)
@@ -34,10 +34,19 @@ def lamp(p: Pen, k: Look) -> None:
 
 
 @draws("clock", aspect=1.0, palette="bright")
-def clock(p: Pen, k: Look) -> None:
+def _clock(p: Pen, k: Look) -> None:
     p.oval(0.5, 0.5, 0.5, 0.5, k.main)
     p.oval(0.5, 0.5, 0.4, 0.4, WHITE)
-    for dx, dy in ((0.33, 0), (-0.33, 0), (0, 0.33), (0, -0.33), (0.23, 0.23), (-0.23, 0.23), (0.23, -0.23), (-0.23, -0.23)):
+    for dx, dy in (
+        (0.33, 0),
+        (-0.33, 0),
+        (0, 0.33),
+        (0, -0.33),
+        (0.23, 0.23),
+        (-0.23, 0.23),
+        (0.23, -0.23),
+        (-0.23, -0.23),
+    ):
         p.oval(0.5 + dx, 0.5 + dy, 0.035, 0.035, DARK)
     hx, hy = ((0.2, 0.05), (-0.15, 0.15), (-0.18, -0.1), (0.12, -0.18))[k.variant]
     p.line(0.5, 0.5, 0.5, 0.2, 0.05, DARK)
@@ -46,7 +55,7 @@ def clock(p: Pen, k: Look) -> None:
 
 
 @draws("television", aspect=1.35, palette="metal")
-def television(p: Pen, k: Look) -> None:
+def _television(p: Pen, k: Look) -> None:
     p.rect(0.0, 0.0, 1.0, 0.78, DARK)
     p.rect(0.05, 0.05, 0.95, 0.72, (70, 130, 190))
     p.poly([(0.05, 0.72), (0.05, 0.5), (0.35, 0.4), (0.6, 0.55), (0.95, 0.45), (0.95, 0.72)], k.second)
@@ -57,7 +66,7 @@ def television(p: Pen, k: Look) -> None:
 
 
 @draws("bottle", aspect=0.36, palette="glass")
-def bottle(p: Pen, k: Look) -> None:
+def _bottle(p: Pen, k: Look) -> None:
     p.rect(0.36, 0.06, 0.64, 0.3, k.main)
     p.rect(0.3, 0.0, 0.7, 0.08, (200, 40, 45))
     p.poly([(0.36, 0.26), (0.64, 0.26), (0.96, 0.42), (0.96, 1.0), (0.04, 1.0), (0.04, 0.42)], k.main)
@@ -67,7 +76,7 @@ def bottle(p: Pen, k: Look) -> None:
 
 
 @draws("cup", aspect=1.15, palette="paint")
-def cup(p: Pen, k: Look) -> None:
+def _cup(p: Pen, k: Look) -> None:
     p.ring(0.8, 0.52, 0.2, 0.26, 0.085, shade(k.main, 0.85))
     p.poly([(0.02, 0.1), (0.78, 0.1), (0.72, 0.92), (0.6, 1.0), (0.2, 1.0), (0.08, 0.92)], k.main)
     p.rect(0.06, 0.42, 0.75, 0.56, shade(k.second, 1.3))
@@ -76,7 +85,7 @@ def cup(p: Pen, k: Look) -> None:
 
 
 @draws("umbrella", aspect=1.05, palette="bright")
-def umbrella(p: Pen, k: Look) -> None:
+def _umbrella(p: Pen, k: Look) -> None:
     p.line(0.5, 0.05, 0.5, 0.98, 0.045, (110, 75, 45))
     top = [(0.0, 0.46), (0.06, 0.27), (0.22, 0.11), (0.5, 0.03), (0.78, 0.11), (0.94, 0.27), (1.0, 0.46)]
     p.poly(top, k.main)
@@ -87,7 +96,7 @@ def umbrella(p: Pen, k: Look) -> None:
 
 
 @draws("ball", aspect=1.0, palette="bright")
-def ball(p: Pen, k: Look) -> None:
+def _ball(p: Pen, k: Look) -> None:
     p.oval(0.5, 0.5, 0.5, 0.5, WHITE)
     p.poly([(0.5, 0.5), (0.0, 0.5), (0.07, 0.25), (0.25, 0.07)], k.main)
     p.poly([(0.5, 0.5), (0.75, 0.07), (0.93, 0.25), (1.0, 0.5)], shade(k.second, 1.2))
@@ -98,7 +107,7 @@ def ball(p: Pen, k: Look) -> None:
 
 
 @draws("tent", aspect=1.5, palette="bright")
-def tent(p: Pen, k: Look) -> None:
+def _tent(p: Pen, k: Look) -> None:
     p.poly([(0.36, 0.0), (0.66, 0.0), (1.0, 1.0), (0.72, 1.0)], shade(k.main, 0.7))
     p.poly([(0.36, 0.0), (0.0, 1.0), (0.72, 1.0)], k.main)
     p.poly([(0.36, 0.25), (0.22, 1.0), (0.5, 1.0)], (45, 38, 40))
@@ -108,7 +117,7 @@ def tent(p: Pen, k: Look) -> None:
 
 
 @draws("robot", aspect=0.7, palette="metal")
-def robot(p: Pen, k: Look) -> None:
+def _robot(p: Pen, k: Look) -> None:
     dark = shade(k.main, 0.6)
     p.line(0.5, 0.0, 0.5, 0.12, 0.04, dark)
     p.oval(0.5, 0.02, 0.06, 0.03, k.second)
@@ -128,7 +137,7 @@ def robot(p: Pen, k: Look) -> None:
 
 
 @draws("windmill", aspect=0.8, palette="white")
-def windmill(p: Pen, k: Look) -> None:
+def _windmill(p: Pen, k: Look) -> None:
     p.poly([(0.46, 0.32), (0.54, 0.32), (0.6, 1.0), (0.4, 1.0)], k.main)
     turn = k.variant * 0.1
     for dx, dy in ((0.0 + turn, -0.3), (0.42 - turn, 0.2 - turn / 2), (-0.42 + turn / 2, 0.2 + turn / 2)):

@@ -68,7 +68,9 @@ class Scene:
     names: tuple[str, ...] = CLASSES
 
 
-def _choose(layout: str, count: int, classes: Sequence[str], rng: np.random.Generator, stray: float) -> list[str]:
+def _choose(
+    layout: str, count: int, classes: Sequence[str], rng: np.random.Generator, stray: float
+) -> list[str]:
     """Things for a layout: typical ones mostly, anything that fits its zones with probability `stray`."""
     zones = {"ground"} | ({"wall"} if layout == "room" else {"air"})
     zones |= {"water"} if layout in ("beach", "lake") else set()
@@ -89,7 +91,7 @@ def _place(name: str, individual: int, ground: Background, scale: float, rng: np
     thing, drawing = BY_NAME[name], DRAWINGS[name]
     top = ground.tops[-1] if ground.names[-1] in _GROUND else 0.5 * height
     near = rng.uniform(0.2, 1.0)
-    tall = scale * min(height, width) * thing.height ** 0.5 * (0.75 + 0.4 * near)
+    tall = scale * min(height, width) * thing.height**0.5 * (0.75 + 0.4 * near)
     wide = tall * drawing.aspect
     if wide > 0.75 * width:
         tall, wide = tall * 0.75 * width / wide, 0.75 * width
@@ -116,7 +118,9 @@ def _overlap(a: Placed, b: Placed) -> float:
     return max(wide, 0) * max(tall, 0) / least
 
 
-def _arrange(cast: Sequence[tuple[str, int]], ground: Background, scale: tuple[float, float], rng) -> list[Placed]:
+def _arrange(
+    cast: Sequence[tuple[str, int]], ground: Background, scale: tuple[float, float], rng
+) -> list[Placed]:
     """Place the cast one by one, trying again where things would hide each other; far to near."""
     placed: list[Placed] = []
     for name, individual in cast:
@@ -164,7 +168,9 @@ def draw_scene(
     layout = layout or str(rng.choice(list(LAYOUTS)))
     ground = paint_background(layout, (height, width), rng)
     count = int(rng.integers(things[0], things[1] + 1)) - len(cast)
-    chosen = [(n, int(rng.integers(_INDIVIDUALS))) for n in _choose(layout, max(count, 0), classes, rng, stray)]
+    chosen = [
+        (n, int(rng.integers(_INDIVIDUALS))) for n in _choose(layout, max(count, 0), classes, rng, stray)
+    ]
     placed = _arrange([*cast, *chosen], ground, scale, rng)
     image, regions = _draw(ground, placed)
     instances = np.where(regions >= len(ground.names), regions - len(ground.names) + 1, 0).astype(np.uint8)
@@ -174,8 +180,12 @@ def draw_scene(
     identity = {who: len(CLASSES) + i for i, who in enumerate((named or {}).values())}
     ids = [CLASS_ID[n] for n in ground.names]
     ids += [identity.get((p.name, p.individual), CLASS_ID[p.name]) for p in placed]
-    image = apply_domain(image, np.array([n in _GROUND for n in ground.names] + [False] * len(placed))[regions], domain, rng)
-    return Scene(image, np.array(ids, np.uint8)[regions], instances, placed, ground.names, layout, domain, names)
+    image = apply_domain(
+        image, np.array([n in _GROUND for n in ground.names] + [False] * len(placed))[regions], domain, rng
+    )
+    return Scene(
+        image, np.array(ids, np.uint8)[regions], instances, placed, ground.names, layout, domain, names
+    )
 
 
 def _check(height: int, width: int, domain: str, layout: str | None, classes: Sequence[str]) -> None:

@@ -104,7 +104,10 @@ def _forest(shape, rng, ridge):
 
 def _building(shape, rng, ridge):
     base = np.array(hsv(rng.choice([0.02, 0.06, 0.1, 0.6]), rng.uniform(0.1, 0.5), rng.uniform(0.5, 0.8)))
-    wall = np.broadcast_to(base.astype(np.float32), (*shape, 3)) * (1 + 0.03 * _noise("fine", shape, rng))[..., None]
+    wall = (
+        np.broadcast_to(base.astype(np.float32), (*shape, 3))
+        * (1 + 0.03 * _noise("fine", shape, rng))[..., None]
+    )
     dy, dx = rng.integers(10, 14), rng.integers(8, 12)
     ys, xs = np.arange(shape[0]) + rng.integers(dy), np.arange(shape[1]) + rng.integers(dx)
     window = ((ys % dy) < dy * 0.6)[:, None] & ((xs % dx) < dx * 0.55)[None]
@@ -140,7 +143,13 @@ _PAINT: dict[str, Callable] = {
 }  # fmt: skip
 
 # How the upper edge of each stuff runs: (height of bumps as a share of the picture, bumps across).
-_EDGE = {"mountain": (0.16, 3), "forest": (0.05, 8), "building": (0.12, 4), "grass": (0.03, 2), "sand": (0.02, 2)}
+_EDGE = {
+    "mountain": (0.16, 3),
+    "forest": (0.05, 8),
+    "building": (0.12, 4),
+    "grass": (0.03, 2),
+    "sand": (0.02, 2),
+}
 
 # Layouts: the bands from top to bottom, each with the range of its upper edge as a share of the height.
 LAYOUTS: dict[str, tuple[tuple[str, float, float], ...]] = {
@@ -171,7 +180,11 @@ def _upper_edge(name: str, level: float, size: tuple[int, int], rng: np.random.G
     if name == "mountain":
         knots = np.where(np.arange(2 * count + 1) % 2, -abs(knots) - 0.3 * bump, abs(knots))
     x = np.linspace(0, 2 * count, size[1])
-    wiggle = knots[np.minimum(x.astype(int), 2 * count)] if name == "building" else np.interp(x, range(2 * count + 1), knots)
+    wiggle = (
+        knots[np.minimum(x.astype(int), 2 * count)]
+        if name == "building"
+        else np.interp(x, range(2 * count + 1), knots)
+    )
     return (level + wiggle) * size[0]
 
 

@@ -17,7 +17,7 @@ def _wheel(p: Pen, x: float, y: float, rx: float, ry: float) -> None:
 
 
 @draws("car", aspect=1.9)
-def car(p: Pen, k: Look) -> None:
+def _car(p: Pen, k: Look) -> None:
     p.poly([(0.16, 0.45), (0.3, 0.1), (0.7, 0.1), (0.86, 0.45)], shade(k.main, 0.85))
     p.poly([(0.23, 0.43), (0.33, 0.17), (0.48, 0.17), (0.48, 0.43)], GLASS)
     p.poly([(0.52, 0.43), (0.52, 0.17), (0.67, 0.17), (0.78, 0.43)], GLASS)
@@ -31,7 +31,7 @@ def car(p: Pen, k: Look) -> None:
 
 
 @draws("bus", aspect=2.1)
-def bus(p: Pen, k: Look) -> None:
+def _bus(p: Pen, k: Look) -> None:
     p.rect(0.0, 0.04, 1.0, 0.86, k.main)
     p.rect(0.0, 0.56, 1.0, 0.64, (245, 245, 240))
     p.rect(0.0, 0.8, 1.0, 0.88, shade(k.main, 0.6))
@@ -44,7 +44,7 @@ def bus(p: Pen, k: Look) -> None:
 
 
 @draws("truck", aspect=1.9)
-def truck(p: Pen, k: Look) -> None:
+def _truck(p: Pen, k: Look) -> None:
     p.rect(0.0, 0.0, 0.64, 0.76, shade(k.second, 1.3))
     for i in range(4):
         p.line(0.08 + 0.16 * i, 0.03, 0.08 + 0.16 * i, 0.73, 0.025, shade(k.second, 1.0))
@@ -57,7 +57,7 @@ def truck(p: Pen, k: Look) -> None:
 
 
 @draws("bicycle", aspect=1.55, palette="bright")
-def bicycle(p: Pen, k: Look) -> None:
+def _bicycle(p: Pen, k: Look) -> None:
     for x in (0.21, 0.79):
         p.ring(x, 0.68, 0.21, 0.32, 0.05, TYRE)
         for dx, dy in ((0.17, 0.0), (0.0, 0.27), (0.12, 0.19), (0.12, -0.19)):
@@ -77,7 +77,7 @@ def bicycle(p: Pen, k: Look) -> None:
 
 
 @draws("boat", aspect=0.95)
-def boat(p: Pen, k: Look) -> None:
+def _boat(p: Pen, k: Look) -> None:
     p.line(0.48, 0.02, 0.48, 0.76, 0.03, (90, 62, 40))
     p.poly([(0.51, 0.04), (0.98, 0.66), (0.51, 0.66)], (248, 246, 238))
     p.poly([(0.45, 0.12), (0.45, 0.66), (0.1, 0.66)], shade((248, 246, 238), 0.85))
@@ -87,7 +87,7 @@ def boat(p: Pen, k: Look) -> None:
 
 
 @draws("airplane", aspect=2.1, palette="white")
-def airplane(p: Pen, k: Look) -> None:
+def _airplane(p: Pen, k: Look) -> None:
     p.poly([(0.02, 0.12), (0.12, 0.12), (0.26, 0.5), (0.1, 0.55)], k.second)
     p.poly([(0.45, 0.48), (0.32, 0.08), (0.42, 0.08), (0.64, 0.48)], shade(k.main, 0.75))
     p.poly([(0.04, 0.48), (0.84, 0.42), (0.95, 0.5), (1.0, 0.58), (0.92, 0.66), (0.2, 0.68)], k.main)
@@ -99,7 +99,7 @@ def airplane(p: Pen, k: Look) -> None:
 
 
 @draws("balloon", aspect=0.72, palette="bright")
-def balloon(p: Pen, k: Look) -> None:
+def _balloon(p: Pen, k: Look) -> None:
     p.oval(0.5, 0.36, 0.5, 0.36, k.main)
     p.poly([(0.06, 0.5), (0.94, 0.5), (0.62, 0.78), (0.38, 0.78)], k.main)
     for x, r in ((0.5, 0.11), (0.22, 0.07), (0.78, 0.07)):
@@ -111,7 +111,7 @@ def balloon(p: Pen, k: Look) -> None:
 
 
 @draws("kite", aspect=0.7, palette="bright")
-def kite(p: Pen, k: Look) -> None:
+def _kite(p: Pen, k: Look) -> None:
     p.poly([(0.5, 0.0), (1.0, 0.3), (0.5, 0.7)], k.main)
     p.poly([(0.5, 0.0), (0.0, 0.3), (0.5, 0.7)], shade(k.second, 1.3))
     p.line(0.5, 0.0, 0.5, 0.7, 0.035, TYRE)
@@ -119,11 +119,13 @@ def kite(p: Pen, k: Look) -> None:
     p.line(0.5, 0.7, 0.62, 0.84, 0.03, TYRE)
     p.line(0.62, 0.84, 0.45, 1.0, 0.03, TYRE)
     for x, y in ((0.58, 0.8), (0.52, 0.94)):
-        p.poly([(x - 0.14, y - 0.04), (x + 0.14, y + 0.04), (x + 0.14, y - 0.04), (x - 0.14, y + 0.04)], k.main)
+        p.poly(
+            [(x - 0.14, y - 0.04), (x + 0.14, y + 0.04), (x + 0.14, y - 0.04), (x - 0.14, y + 0.04)], k.main
+        )
 
 
 @draws("drone", aspect=1.9, palette="metal")
-def drone(p: Pen, k: Look) -> None:
+def _drone(p: Pen, k: Look) -> None:
     dark = shade(k.main, 0.45)
     for x in (0.08, 0.3, 0.7, 0.92):
         p.line(x, 0.3, 0.5, 0.55, 0.06, dark)
@@ -137,7 +139,7 @@ def drone(p: Pen, k: Look) -> None:
 
 
 @draws("rocket", aspect=0.5, palette="white")
-def rocket(p: Pen, k: Look) -> None:
+def _rocket(p: Pen, k: Look) -> None:
     p.poly([(0.24, 0.62), (0.0, 0.95), (0.28, 0.86)], k.second)
     p.poly([(0.76, 0.62), (1.0, 0.95), (0.72, 0.86)], k.second)
     p.poly([(0.36, 0.88), (0.5, 1.02), (0.64, 0.88)], (255, 160, 40))
@@ -149,7 +151,7 @@ def rocket(p: Pen, k: Look) -> None:
 
 
 @draws("scooter", aspect=0.85, palette="bright")
-def scooter(p: Pen, k: Look) -> None:
+def _scooter(p: Pen, k: Look) -> None:
     p.line(0.78, 0.1, 0.86, 0.86, 0.07, STEEL)
     p.line(0.6, 0.1, 0.96, 0.08, 0.07, TYRE)
     p.poly([(0.1, 0.76), (0.72, 0.76), (0.8, 0.6), (0.88, 0.66), (0.8, 0.85), (0.1, 0.85)], k.main)
