@@ -261,12 +261,7 @@ class Evidence:
 
     def columns(self) -> Mapping[str, NDArray]:
         """The four columns by name, as `pandas.DataFrame` takes them."""
-        return {
-            "query": self.query,
-            "prototype_id": self.prototype_id,
-            "class_name": self.class_name,
-            "weight": self.weight,
-        }
+        return {name: getattr(self, name) for name in ("query", "prototype_id", "class_name", "weight")}
 
 
 @dataclass(frozen=True)
