@@ -1,0 +1,151 @@
+"""The procedural world: the same bytes for the same seed, honest annotation, captions, a long tail."""
+
+import hashlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rose_kit.scenes import (
+    CLASSES,
+    DOMAINS,
+    LAYOUTS,
+    NOVEL,
+    SEEN,
+    SEEN_THINGS,
+    STUFF,
+    THINGS,
+    Look,
+    SceneDataset,
+    caption,
+    draw_scene,
+)
+from rose_kit.scenes.captions import mentionable
+from rose_kit.scenes.classes import BY_NAME, CLASS_ID, frequency, plural
+from rose_kit.scenes.look import DRAWINGS
+
+
+def _digest(seeds, **options):
+    scenes = [draw_scene(seed, **options) for seed in seeds]
+    return hashlib.sha256(b"".join(s.image.tobytes() + s.mask.tobytes() for s in scenes)).hexdigest()
+
+
+def test_the_world_is_as_large_as_designed():
+    assert len(STUFF) >= 8
+    assert len(SEEN_THINGS) >= 24
+    assert len(NOVEL) >= 1
+    assert set(CLASSES) == set(SEEN) | set(NOVEL)
+    assert set(DRAWINGS) == {t.name for t in THINGS}, "every thing has a drawing"
+
+
+def test_same_seed_same_bytes_in_another_process():
+    code = "from tests.test_scenes import _digest; print(_digest(range(4), size=96, domain='snow'))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=".")
+    assert out.stdout.strip() == _digest(range(4), size=96, domain="snow")
+    assert _digest(range(4), size=96, domain="snow") != _digest(range(4, 8), size=96, domain="snow")
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    height=st.integers(32, 130),
+    width=st.integers(32, 130),
+    domain=st.sampled_from(DOMAINS),
+)
+def test_annotation_fits_the_picture(seed, height, width, domain):
+    scene = draw_scene(seed, (height, width), domain=domain)
+    assert scene.image.shape == (height, width, 3)
+    assert scene.image.dtype == np.uint8
+    assert scene.mask.shape == scene.instances.shape == (height, width)
+    present = {scene.names[i] for i in np.unique(scene.mask)}
+    assert present <= set(scene.stuff) | {t.name for t in scene.things}
+    for i, thing in enumerate(scene.things):
+        own = scene.instances == i + 1
+        assert own.sum() == thing.visible
+        assert set(np.unique(scene.mask[own])) <= {CLASS_ID[thing.name]}
+    assert set(np.unique(scene.mask[scene.instances == 0])) <= {CLASS_ID[n] for n in scene.stuff}
+
+
+def test_domains_change_the_light_and_nothing_else():
+    day = draw_scene(3)
+    for domain in DOMAINS[1:]:
+        other = draw_scene(3, domain=domain)
+        np.testing.assert_array_equal(other.mask, day.mask)
+        assert np.abs(other.image.astype(float) - day.image).mean() > 15
+    assert draw_scene(3, domain="night").image.mean() < 0.5 * day.image.mean()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_show_their_stuff(layout):
+    scenes = [draw_scene(seed, layout=layout) for seed in range(4)]
+    assert all(s.layout == layout and len(np.unique(s.mask)) >= 2 for s in scenes)
+
+
+def test_things_have_a_long_tail():
+    scenes = SceneDataset(400, size=32, things=(4, 6))
+    counts = {n: sum(n in scenes.classes_of(i) for i in range(len(scenes))) for n in SEEN_THINGS}
+    head = sum(counts[n] for n in SEEN_THINGS[:5])
+    tail = sum(counts[n] for n in SEEN_THINGS[-5:])
+    assert head > 2 * tail > 0
+    assert frequency(SEEN_THINGS[0]) > 4 * frequency(SEEN_THINGS[-1])
+
+
+def test_novel_things_appear_only_when_asked_for():
+    usual = SceneDataset(60, size=32)
+    assert not set(NOVEL) & set().union(*(usual.classes_of(i) for i in range(60)))
+    scene = draw_scene(1, cast=[("drone", 5)])
+    assert CLASS_ID["drone"] in scene.mask
+
+
+def test_individuals_look_the_same_again_and_can_be_named():
+    assert Look.of("robot", 7) == Look.of("robot", 7) != Look.of("robot", 8)
+    scenes = SceneDataset(3, size=96, cast=[("robot", 7), ("robot", 8)], named={"my robot": ("robot", 7)})
+    assert scenes.class_names[-1] == "my robot"
+    for i in range(3):
+        scene = scenes.scene(i)
+        for j, thing in enumerate(scene.things):
+            expected = "my robot" if (thing.name, thing.individual) == ("robot", 7) else thing.name
+            assert {scene.names[c] for c in np.unique(scene.mask[scene.instances == j + 1])} <= {expected}
+
+
+def test_captions_name_only_what_is_visible_and_not_always_all():
+    words = {n: {n, *BY_NAME[n].words} for n in BY_NAME}
+    forms = {n: {f for w in ws for f in (w, plural(w))} for n, ws in words.items()}
+    rng = np.random.default_rng(0)
+    silent = 0
+    for seed in range(150):
+        scene = draw_scene(seed, 64)
+        text = f" {caption(scene, rng)} ".replace(",", " ")
+        named = {n for n, fs in forms.items() if any(f" {f} " in text for f in fs)}
+        assert named <= {t.name for t in scene.things}, text
+        silent += len(set(mentionable(scene)) - named)
+        assert text.strip()
+    assert silent > 50, "captions list part of what is visible"
+
+
+def test_dataset_follows_the_protocol():
+    scenes = SceneDataset(5, first=20, size=64, domain="fog")
+    sample = scenes[2]
+    assert sample.image_id == scenes.ids[2] == "scene-22-fog"
+    present = {sample.classes[i] for i in np.unique(sample.mask)}
+    assert scenes.classes_of(2) == present <= set(scenes.class_names)
+    with pytest.raises(IndexError, match="scene 5 of 5"):
+        scenes[5]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 16}, "at least 32 pixels"),
+        ({"domain": "rain"}, "unknown domain 'rain'; known: day, night"),
+        ({"layout": "moon"}, "unknown layout 'moon'; known: street"),
+        ({"classes": ["unicorn"]}, "unknown thing 'unicorn'; known: person"),
+        ({"cast": [("unicorn", 1)]}, "unknown thing 'unicorn'"),
+    ],
+)
+def test_what_cannot_be_drawn_is_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        draw_scene(0, **options)
