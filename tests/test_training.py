@@ -1,0 +1,160 @@
+"""The bundled CLIP's training: tokenizer, losses, and a run that survives being killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from open_clip.loss import ClipLoss
+from safetensors.torch import load_file
+
+from rose_kit.encoder.bundled import load_bundled
+from rose_kit.encoder.corpus import build_corpus, draw_pair, phrases
+from rose_kit.encoder.tokenizer import BPETokenizer
+from rose_kit.encoder.training import Recipe, clip_loss, phrase_loss, train_encoder
+from rose_kit.scenes import NOVEL, THINGS
+
+TINY = Recipe(
+    pictures=500, size=32, small_size=16, small_share=0.5, steps=6, batch=4, width=32, layers=2,
+    text_width=32, text_layers=1, embed_dim=16, merges=30, warmup=2,
+)  # fmt: skip
+TEXTS = ["a photo of a car", "two cars and the sea", "a bus, a car and the road"] * 3
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    build_corpus(folder, TINY.pictures, TINY.size, workers=1)
+    return folder
+
+
+def _work(tmp_path, corpus):
+    work = tmp_path / "work"
+    work.mkdir()
+    for file in corpus.iterdir():
+        (work / file.name).symlink_to(file)
+    return work
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=12))
+def test_any_string_encodes(text):
+    tokenizer = BPETokenizer.train(TEXTS, 20, context_length=80)
+    tokens = tokenizer([text])[0]
+    assert tokens.shape == (80,)
+    assert tokens[0] == tokenizer.sot_token_id
+    assert 0 <= int(tokens.min()) and int(tokens.max()) < tokenizer.vocab_size
+    inside = [int(t) for t in tokens[1:] if int(t) not in (0, tokenizer.eot_token_id)]
+    assert tokenizer.decode(inside).split() == tokenizer.decode(tokenizer.encode(text)).split()
+
+
+def test_merges_join_frequent_words_and_survive_the_disk(tmp_path):
+    tokenizer = BPETokenizer.train(TEXTS, 60)
+    assert len(tokenizer.encode("car")) == 1
+    assert len(tokenizer.encode("zebra")) > 2
+    assert tokenizer.decode(tokenizer.encode("zebra")).strip() == "zebra"
+    tokenizer.save(tmp_path / "t.json")
+    again = BPETokenizer.load(tmp_path / "t.json")
+    assert torch.equal(again(["two cars", "ÿ"]), tokenizer(["two cars", "ÿ"]))
+
+
+def test_clip_loss_is_open_clips():
+    torch.manual_seed(0)
+    image, text = F.normalize(torch.randn(2, 5, 8), dim=-1)
+    ours = clip_loss(image, text, torch.tensor(10.0))
+    torch.testing.assert_close(ours, ClipLoss()(image, text, torch.tensor(10.0)), atol=1e-6, rtol=0)
+
+
+def test_phrase_loss_equals_its_loops():
+    torch.manual_seed(1)
+    patches = F.normalize(torch.randn(2, 3, 8), dim=-1)
+    text = F.normalize(torch.randn(4, 8), dim=-1)
+    listed = torch.tensor([[True, False, True, False], [False, True, False, False]])
+    inside, shares = [], []
+    for b in range(2):
+        p = torch.stack([torch.softmax(5 * text @ patch, 0) for patch in patches[b]])  # (N, K)
+        inside += [-torch.log(row[listed[b]].sum()) for row in p]
+        shares += [torch.log(p[:, k].mean()) for k in range(4) if listed[b, k]]
+    expected = torch.stack(inside).mean() - 0.3 * torch.stack(shares).mean()
+    ours = phrase_loss(patches, text, listed, torch.tensor(5.0), 0.3)
+    torch.testing.assert_close(ours, expected, atol=1e-6, rtol=0)
+
+
+def test_the_corpus_holds_pictures_and_captions_and_nothing_novel(corpus):
+    images, captions = build_corpus(corpus, TINY.pictures, TINY.size)
+    assert images.shape == (500, 32, 32, 3)
+    np.testing.assert_array_equal(images[3], draw_pair(10_000_003, 32)[0])
+    assert captions[3] == draw_pair(10_000_003, 32)[1]
+    text = " ".join(c for own in captions for c in own)
+    forbidden = {w for t in THINGS if t.name in NOVEL for w in (t.name, *t.words)}
+    assert not [w for w in forbidden if w in text]
+    assert {p for own in captions for c in own for p in phrases(c)} >= {"a car", "the sky"}
+
+
+def test_a_run_that_was_interrupted_ends_where_an_uninterrupted_one_does(tmp_path, corpus):
+    straight = _work(tmp_path, corpus)
+    train_encoder(tmp_path / "a", straight, TINY, every=3)
+
+    class Interrupt(Exception):
+        pass
+
+    def fail_at_the_end(encoder):
+        if (broken / "checkpoint.safetensors").exists():
+            raise Interrupt
+        return {}
+
+    (tmp_path / "second").mkdir()
+    broken = _work(tmp_path / "second", corpus)
+    with pytest.raises(Interrupt):
+        train_encoder(tmp_path / "b", broken, TINY, fail_at_the_end, every=3)
+    train_encoder(tmp_path / "b", broken, TINY, every=3)
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in "ab")
+    assert one.keys() == two.keys()
+    assert all(torch.allclose(one[k].float(), two[k].float(), atol=2e-3) for k in one)
+    assert load_bundled(tmp_path / "b").encode_text(["car", "automobile"]).shape == (2, 16)
+
+
+def test_a_killed_run_resumes(tmp_path, corpus):
+    work = _work(tmp_path, corpus)
+    recipe = replace(TINY, steps=4000)
+    code = (
+        "from pathlib import Path; import sys\n"
+        "from rose_kit.encoder.training import Recipe, train_encoder\n"
+        f"train_encoder(Path(sys.argv[1]), Path(sys.argv[2]), {recipe!r}, every=2)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "out"), str(work)], stderr=subprocess.DEVNULL
+    )
+    deadline = time.time() + 120
+    while not (work / "checkpoint.safetensors").exists() and time.time() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    before = json.loads((tmp_path / "out" / "recipe.json").read_text())
+    assert before["steps"] == 4000
+    steps = []
+    train_encoder(
+        tmp_path / "out",
+        work,
+        replace(recipe, steps=_done(work) + 2),
+        lambda e: steps.append(1) or {},
+        every=2,
+    )
+    assert len(steps) == 1, "only the two missing steps were run"
+
+
+def _done(work):
+    from safetensors import safe_open
+
+    with safe_open(work / "checkpoint.safetensors", "pt") as file:
+        return int(file.metadata()["step"])
