@@ -1,9 +1,19 @@
 """Retrieved evidence meets the query without training: zero-shot, and late fusion of text and vision."""
 
+from rose_kit.fusion.evidence import pooled_evidence
 from rose_kit.fusion.freeda import Freeda
 from rose_kit.fusion.knn_clip import KnnClip
 from rose_kit.fusion.method import Method, SupportExample
 from rose_kit.fusion.retrieval import Retrieved, retrieve
 from rose_kit.fusion.zero_shot import ZeroShot
 
-__all__ = ["Freeda", "KnnClip", "Method", "Retrieved", "SupportExample", "ZeroShot", "retrieve"]
+__all__ = [
+    "Freeda",
+    "KnnClip",
+    "Method",
+    "Retrieved",
+    "SupportExample",
+    "ZeroShot",
+    "pooled_evidence",
+    "retrieve",
+]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,3 +48,34 @@ def strongest(
     listed[:, -1] = True
     query = np.broadcast_to(np.arange(n)[:, None], listed.shape)
     return Evidence(query[listed], chosen[listed], names[listed], weight[listed])
+
+
+def pooled_evidence(evidence: Evidence, patches: Iterable[int]) -> Evidence:
+    """What several patches rest on together, such as those of one object: the mean over them.
+
+    Args:
+        evidence: of one image.
+        patches: which of its queries.
+
+    Returns:
+        One row per prototype, all as query 0, largest absolute weight first. The weights add up to the
+        mean winning score of the patches.
+
+    Raises:
+        ValueError: the evidence says nothing about these patches.
+
+    >>> e = Evidence(np.array([0, 1, 1]), np.array([7, 7, 8]), np.array(["bus"] * 3), np.array([1.0, 2, 6]))
+    >>> pooled_evidence(e, [0, 1]).columns()["prototype_id"].tolist()
+    [8, 7]
+    """
+    patches = np.unique(list(patches))
+    rows = np.flatnonzero(np.isin(evidence.query, patches))
+    if not len(rows):
+        raise ValueError(f"there is no evidence about patches {patches.tolist()}")
+    sums: dict[tuple[int, str], float] = defaultdict(float)  # keyed by name too: rows of -1 have several
+    for row in rows:
+        sums[int(evidence.prototype_id[row]), str(evidence.class_name[row])] += float(evidence.weight[row])
+    ids, names = zip(*sums, strict=True)
+    weight = np.array(list(sums.values()), np.float32) / len(patches)
+    pooled = Evidence(np.zeros(len(ids), np.int64), np.array(ids), np.array(names), weight)
+    return pooled.top(0, len(pooled))
