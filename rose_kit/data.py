@@ -36,12 +36,14 @@ class Sample:
         image: (H, W, 3) uint8.
         mask: (H, W) integers: keys of `classes`, or 255 = ignore.
         classes: id -> class name.
+        source: the image's file, if it has one.
     """
 
     image_id: str
     image: NDArray[np.uint8]
     mask: NDArray[np.integer]
     classes: Mapping[int, str]
+    source: str | None = None
 
 
 class Dataset(Protocol):
@@ -93,13 +95,13 @@ class FolderDataset:
 
     def __getitem__(self, i: int) -> Sample:
         image_id = self.ids[i]
-        image, mask = _read_image(self._images[image_id]), self._mask(image_id)
+        image, mask = read_image(self._images[image_id]), self._mask(image_id)
         if image.shape[:2] != mask.shape:
             raise DataError(
                 f"mask {self._masks[image_id]} is {mask.shape} (rows, columns), "
                 f"but its image {self._images[image_id].name} is {image.shape[:2]}"
             )
-        return Sample(image_id, image, mask, self.classes)
+        return Sample(image_id, image, mask, self.classes, str(self._images[image_id]))
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[i] for i in range(len(self)))
@@ -284,8 +286,8 @@ def _lines(path: Path) -> list[str]:
         raise DataError(f"cannot read {path} as text: {error}") from error
 
 
-def _read_image(path: Path) -> NDArray[np.uint8]:
-    # Cameras store a turn as an EXIF tag; masks are drawn on the image as it is shown.
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """An image file as (H, W, 3) uint8, turned as its EXIF tag says; raises DataError if it is broken."""
     return _read(path, lambda image: np.asarray(ImageOps.exif_transpose(image).convert("RGB")))
 
 

@@ -7,19 +7,25 @@ What it needs beyond typer it imports when it runs, so that `rose-kit --help` st
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
 
 import typer
 
-from rose_kit.cli import doctor, run
+from rose_kit.cli import doctor, evaluate, memory, run, segment, train_encoder
 
 app = typer.Typer(
     help="Segmentation that looks things up before it decides.",
     add_completion=False,
+    rich_markup_mode=None,  # "[default: ...]" is no markup, and paragraphs are paragraphs
     pretty_exceptions_enable=False,
 )
-for command in (doctor.doctor, run.run):
-    app.command()(command)
+app.command()(doctor.doctor)
+app.command()(run.run)
+app.command(epilog=evaluate.EXAMPLE)(evaluate.evaluate)
+app.add_typer(memory.app, name="memory")
+app.command(epilog=segment.EXAMPLE)(segment.segment)
+app.command(epilog=train_encoder.EXAMPLE)(train_encoder.train_encoder)
 
 
 def status(args: Sequence[str]) -> int:
@@ -33,14 +39,32 @@ def status(args: Sequence[str]) -> int:
         standard error), 130 for an interrupt from the keyboard.
     """
     cli = typer.main.get_command(app)
-    try:
-        return cli.main(args=list(args) or ["--help"], prog_name="rose-kit", standalone_mode=False) or 0
-    except typer.TyperException as error:  # the command line itself: unknown option, missing argument
-        message = f"{error.format_message()} Commands: {', '.join(cli.commands)}; each has --help."
-    except (ValueError, OSError) as error:
-        message = str(error)
+    with warnings.catch_warnings():
+        warnings.showwarning = _warn
+        try:
+            return cli.main(args=list(args) or ["--help"], prog_name="rose-kit", standalone_mode=False) or 0
+        except typer.TyperException as error:  # the command line itself: unknown option, missing argument
+            message = f"{error.format_message()} {_valid(error, cli)}"
+        except (ValueError, OSError) as error:
+            message = str(error)
     typer.echo(f"error: {' '.join(message.split())}", err=True)
     return 2
+
+
+def _warn(message: Warning | str, category: type[Warning], *_) -> None:
+    """Tell our own warnings in one line; those of libraries are for programmers."""
+    if category is UserWarning:
+        typer.echo(f"warning: {' '.join(str(message).split())}", err=True)
+
+
+def _valid(error: typer.TyperException, cli) -> str:
+    """What could have been written where the command line went wrong."""
+    command = error.ctx.command if getattr(error, "ctx", None) else cli
+    names = getattr(command, "commands", None)
+    if names:
+        return f"Commands: {', '.join(names)}; each has --help."
+    options = (name for p in command.params for name in p.opts if name.startswith("--"))
+    return f"Options: {', '.join(options)}; see --help."
 
 
 def main() -> None:

@@ -26,8 +26,8 @@ class SupportMemory:
 
     Args:
         dim: D, the width of the features.
-        fingerprint: the encoder's own (encoder, weights and dense variant), so that the features of
-            different encoders never meet; None accepts any encoder of that width.
+        fingerprint: the encoder's own: features of different encoders never meet; None accepts any.
+        encoder: what `load_encoder` makes it by, kept so that others know which to load.
         index: how rows are searched; "flat" is exact.
 
     Raises:
@@ -40,13 +40,15 @@ class SupportMemory:
     (2, ('sky',))
     """
 
-    def __init__(self, dim: int, *, fingerprint: str | None = None, index: str = "flat") -> None:
+    def __init__(
+        self, dim: int, *, fingerprint: str | None = None, encoder: str | None = None, index: str = "flat"
+    ) -> None:
         if index not in INDEXES:
             raise ValueError(f"unknown index {index!r}. Known: {', '.join(INDEXES)}")
         if not isinstance(fingerprint, str | None):
             raise ValueError(f"fingerprint must be text or None, got {fingerprint!r}")
         self.dim = check_count("dim", dim)
-        self.fingerprint = fingerprint
+        self.fingerprint, self.encoder = fingerprint, encoder
         self._index = INDEXES[index](self.dim)
         self._blocks = [Rows.make([], np.zeros((0, self.dim)), [], [])]  # appended to, joined when read
         self._keys: set[tuple[str, str]] = set()  # (image id, class name) of every row
@@ -214,8 +216,7 @@ class SupportMemory:
             held, owner = np.unique(self.class_names, return_inverse=True)
             sums = (self.vectors[owner == c].sum(0) for c in range(len(held)))
             self._class_means = dict(zip(held.tolist(), map(unit, sums), strict=True))
-        missing = np.full(self.dim, np.nan, dtype=np.float32)
-        found = [self._class_means.get(name, missing) for name in name_list("names", names)]
+        found = [self._class_means.get(name, np.full(self.dim, np.nan)) for name in name_list("names", names)]
         return np.array(found, dtype=np.float32).reshape(-1, self.dim)
 
     @property
@@ -276,8 +277,8 @@ class SupportMemory:
         Raises:
             ValueError: the path is a file.
         """
-        header = {"fingerprint": self.fingerprint, "dim": self.dim, "next_id": self._next_id}
-        save_rows(Path(path), self.rows, header)
+        header = {"fingerprint": self.fingerprint, "encoder": self.encoder, "dim": self.dim}
+        save_rows(Path(path), self.rows, {**header, "next_id": self._next_id})
 
     @classmethod
     def load(cls, path: str | Path, *, fingerprint: str | None = None) -> SupportMemory:
@@ -292,7 +293,7 @@ class SupportMemory:
             ValueError: the memory was made with another encoder.
         """
         rows, manifest = load_rows(Path(path))
-        memory = cls(manifest["dim"], fingerprint=manifest["fingerprint"])
+        memory = cls(manifest["dim"], fingerprint=manifest["fingerprint"], encoder=manifest["encoder"])
         memory._append(rows)
         memory._next_id = manifest["next_id"]
         memory._check_fingerprint(fingerprint)

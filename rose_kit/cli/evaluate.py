@@ -1,0 +1,111 @@
+"""`rose-kit evaluate DATA`: methods side by side on the same images, averaged over seeds."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rose_kit.cli.inputs import (
+    DomainOption,
+    PluginOption,
+    PresetOption,
+    SizeOption,
+    make_encoder,
+    parse_seeds,
+    preset_of,
+    run_plugin,
+    split_list,
+    support_and_query,
+    windows_of,
+    writable_folder,
+)
+
+EXAMPLE = "Example: rose-kit evaluate scenes --methods zero-shot,rns --shots 1 --seeds 1,2,3 --json out.json"
+
+
+def evaluate(
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="A folder (images/, masks/, classes.txt), or 'scenes': 400 drawn scenes for support "
+            "(seeds from 1,000,000) and 60 to answer (seeds from 2,000,000)."
+        ),
+    ],
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            help="Names separated by commas: zero-shot, knn-clip, freeda, rns [default: all there are]."
+        ),
+    ] = None,
+    encoder: Annotated[
+        str, typer.Option(help="bundled, handcrafted (no text), ARCHITECTURE/TAG of open_clip, or a folder.")
+    ] = "bundled",
+    shots: Annotated[int, typer.Option(help="Support images per class.")] = 5,
+    seeds: Annotated[
+        str | None, typer.Option(help="One draw of support images each [default: 1,2,3, or the preset's].")
+    ] = None,
+    preset: PresetOption = None,
+    support_split: Annotated[
+        str | None,
+        typer.Option(help="Split of the folder [default: support or train, else half the images]."),
+    ] = None,
+    query_split: Annotated[
+        str | None,
+        typer.Option(help="Split of the folder [default: query, val or test, else the other half]."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Answer only this many images, evenly spread [default: all].")
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            help="Class names separated by commas; 'road|street' has two texts [default: the data's]."
+        ),
+    ] = None,
+    domain: DomainOption = "day",
+    size: SizeOption = 160,
+    plugin: PluginOption = None,
+    json: Annotated[
+        Path | None,
+        typer.Option(help="File for one row per method and seed: mIoU, per-class IoU, image ids."),
+    ] = None,
+) -> None:
+    """Compare methods by their mIoU.
+
+    Prints percent, mean and 95 % interval over seeds. Every method sees the same support images and
+    answers the same images at their own size; support
+    and query never share one. Methods that need text are left out, with a warning, where the encoder
+    has none.
+    """
+    from rose_kit import bench
+    from rose_kit.adapter import methods as registry
+
+    chosen_seeds = parse_seeds(seeds) if seeds else preset_of(preset)["seeds"] if preset else [1, 2, 3]
+    windows = {f"{role}_windows": windows_of(preset, role) for role in ("support", "query")}
+    run_plugin(plugin)
+    names = split_list(methods, "methods") if methods is not None else sorted(registry)
+    chosen = {name: registry.make(name) for name in names}
+    if json is not None:
+        if json.is_dir():
+            raise ValueError(f"--json {str(json)!r} is a folder; name a file")
+        writable_folder(json.parent)
+    support, query = support_and_query(data, support_split, query_split, domain, size)
+    rows = bench.evaluate(
+        support,
+        query,
+        make_encoder(encoder),
+        chosen,
+        shots=shots,
+        seeds=chosen_seeds,
+        classes=None if classes is None else split_list(classes, "classes"),
+        limit=limit,
+        progress=sys.stderr.isatty(),
+        **windows,
+    )
+    typer.echo(bench.table(rows))
+    if json is not None:
+        bench.write_json(json, rows)
+        typer.echo(f"written to {json}")

@@ -1,0 +1,198 @@
+"""What several commands read: data, lists, encoders, plugins; an error says what would have been right."""
+
+from __future__ import annotations
+
+import tempfile
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rose_kit.data import Dataset
+    from rose_kit.encoder import Encoder, Windows
+
+# Drawn scenes: support and query seeds lie apart, and apart from all that any training has seen.
+SUPPORT_SCENES = {"count": 400, "first": 1_000_000}
+QUERY_SCENES = {"count": 60, "first": 2_000_000}
+
+PluginOption = Annotated[
+    Path | None, typer.Option(help="Python file that registers further methods or encoders.")
+]
+PresetOption = Annotated[
+    str | None, typer.Option(help="Published windows: rns-openclip or rns-dinov3txt [default: whole images].")
+]
+DomainOption = Annotated[str, typer.Option(help="Weather of the scenes: day, night, fog or snow.")]
+SizeOption = Annotated[int, typer.Option(help="Side of the scenes in pixels.")]
+
+
+def split_list(text: str, what: str) -> list[str]:
+    """Names between commas.
+
+    Raises:
+        ValueError: one is empty, or occurs twice.
+
+    >>> split_list("rns, knn-clip", "methods")
+    ['rns', 'knn-clip']
+    """
+    names = [part.strip() for part in text.split(",")]
+    if not all(names) or len(set(names)) < len(names):
+        raise ValueError(f"{what} must be different names separated by commas, got {text!r}")
+    return names
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Seeds between commas.
+
+    Raises:
+        ValueError: one is no whole number from 0 to 2**63 - 1, or occurs twice.
+
+    >>> parse_seeds("1,2,3")
+    [1, 2, 3]
+    """
+    for seed in split_list(text, "seeds"):
+        if not (seed.isascii() and seed.isdigit() and int(seed) < 2**63):
+            raise ValueError(f"seed {seed!r} is not a whole number from 0; seeds read like 1,2,3")
+    return [int(seed) for seed in split_list(text, "seeds")]
+
+
+def make_encoder(name: str) -> Encoder:
+    """`load_encoder`, imported late.
+
+    Raises:
+        ValueError: there is no such encoder; lists those there are.
+    """
+    from rose_kit.encoder import load_encoder
+
+    return load_encoder(name)
+
+
+def windows_of(preset: str | None, role: str) -> Windows:
+    """How images are scaled and cut: as a preset says, else whole, at most 2048 px on the longer side.
+
+    Args:
+        preset: a key of `rose_kit.bench.PRESETS`, or None.
+        role: "support" or "query".
+
+    Raises:
+        ValueError: there is no such preset.
+    """
+    from rose_kit.encoder import Windows
+
+    return preset_of(preset)[f"{role}_windows"] if preset else Windows()
+
+
+def preset_of(name: str) -> dict[str, Any]:
+    """Settings by name.
+
+    Raises:
+        ValueError: there is no such preset; lists those there are.
+    """
+    from rose_kit.bench import PRESETS
+
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}. Known: {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def scenes(numbers: dict[str, int], domain: str, size: int) -> Dataset:
+    """Drawn scenes as a dataset.
+
+    Raises:
+        ValueError: an unknown domain, or a size below 32.
+    """
+    from rose_kit.scenes import SceneDataset, draw_scene
+
+    draw_scene(0, 32, domain=domain)  # refuses an unknown domain, before any work is done
+    if not 32 <= size <= 2048:
+        raise ValueError(f"size must lie between 32 and 2048 pixels, got {size}")
+    return SceneDataset(**numbers, size=size, domain=domain)
+
+
+def support_data(data: str, split: str | None, domain: str, size: int) -> Dataset:
+    """The annotated images a memory is made of: the support scenes, or a folder.
+
+    Args:
+        data: "scenes" or a folder in the folder format.
+        split: of the folder; by default support, else train, else every image.
+        domain, size: of the scenes.
+
+    Raises:
+        ValueError: no such folder or split, or files that are not what they should be.
+    """
+    from rose_kit.data import SPLIT_PAIRS, FolderDataset
+
+    if data == "scenes":
+        _refuse_split(split)
+        return scenes(SUPPORT_SCENES, domain, size)
+    for name, _ in SPLIT_PAIRS:
+        if split is None and (Path(data) / "splits" / f"{name}.txt").is_file():
+            split = name
+    return FolderDataset(data, split)
+
+
+def support_and_query(
+    data: str, support: str | None, query: str | None, domain: str, size: int
+) -> tuple[Dataset, Dataset]:
+    """Where support images are drawn from, and the images to answer.
+
+    Args:
+        data: "scenes" or a folder in the folder format.
+        support, query: splits of the folder, both or neither; see `rose_kit.data.default_splits`.
+        domain, size: of the scenes.
+
+    Raises:
+        ValueError: only one split is named, or as for `support_data`.
+    """
+    from rose_kit.data import FolderDataset, default_splits
+
+    if data == "scenes":
+        _refuse_split(support or query)
+        return scenes(SUPPORT_SCENES, domain, size), scenes(QUERY_SCENES, domain, size)
+    if (support is None) != (query is None):
+        raise ValueError(f"name both splits or neither: got support {support!r} and query {query!r}")
+    if support is None:
+        return default_splits(data)
+    return FolderDataset(data, support), FolderDataset(data, query)
+
+
+def _refuse_split(split: str | None) -> None:
+    if split is not None:
+        raise ValueError(f"scenes have no split {split!r}: support and query scenes are drawn apart")
+
+
+def run_plugin(path: Path | None) -> None:
+    """Load a plugin file, telling in one line where it fails.
+
+    Raises:
+        ValueError: there is no such file, or its code raises.
+    """
+    from rose_kit.registry import load_plugin
+
+    if path is None:
+        return
+    if path.suffix != ".py" or not path.is_file():
+        raise ValueError(f"plugin {str(path)!r} is not a Python file")
+    try:
+        load_plugin(path)
+    except Exception as error:  # whatever the user's own code raises
+        here = [
+            frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)
+        ]
+        line = error.lineno if isinstance(error, SyntaxError) else here[-1] if here else "?"
+        raise ValueError(f"plugin {str(path)!r}, line {line}: {type(error).__name__}: {error}") from error
+
+
+def writable_folder(path: Path) -> Path:
+    """Make a folder and try to write in it, before hours of work depend on it.
+
+    Raises:
+        ValueError: it is a file, or cannot be written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        raise ValueError(f"cannot write to folder {str(path)!r}: {error.strerror or error}") from error

@@ -1,0 +1,159 @@
+"""`rose-kit segment IMAGES --memory DIR`: labels, an overlay to look at, and what the answer rests on."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from tqdm.auto import tqdm
+
+from rose_kit.cli.inputs import (
+    PluginOption,
+    PresetOption,
+    run_plugin,
+    split_list,
+    windows_of,
+    writable_folder,
+)
+from rose_kit.cli.memory import load_memory
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from rose_kit.memory import SupportMemory
+    from rose_kit.types import Segmentation, Vocabulary
+
+EXAMPLE = "Example: rose-kit segment street.jpg --memory memory --out segmented --classes road,bus,sky"
+
+
+def segment(
+    images: Annotated[list[Path], typer.Argument(help="Pictures to segment: jpg or png.")],
+    memory: Annotated[Path, typer.Option(help="Folder of a memory, as `rose-kit memory build` makes it.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results.")],
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            help="Class names separated by commas; 'road|street' has two texts [default: the memory's]."
+        ),
+    ] = None,
+    method: Annotated[str, typer.Option(help="zero-shot, knn-clip, freeda, rns, or a plugin's.")] = "rns",
+    encoder: Annotated[
+        str | None, typer.Option(help="Must be the one the memory was made with [default: as it records].")
+    ] = None,
+    preset: PresetOption = None,
+    overlay: Annotated[
+        bool, typer.Option(help="Also draw the classes, with their names, over the picture.")
+    ] = True,
+    plugin: PluginOption = None,
+) -> None:
+    """Segment pictures with what a memory knows.
+
+    For each picture: NAME.png holds class ids (an indexed PNG; classes.txt says which id is which),
+    NAME.overlay.png shows them over the picture, and NAME.evidence.json lists for each class the
+    support images and prototypes that the answer rests on, by weight.
+    """
+    from rose_kit.adapter import methods as registry
+    from rose_kit.data import read_image
+    from rose_kit.segmenter import Segmenter, name_vocabulary
+
+    run_plugin(plugin)
+    chosen = registry.make(method)
+    windows = windows_of(preset, "query")
+    known, made_with = load_memory(memory, encoder)
+    if not len(known):
+        raise ValueError(f"memory {str(memory)!r} is empty: `rose-kit memory add` fills it")
+    asked = known.classes if classes is None else split_list(classes, "classes")
+    vocabulary = name_vocabulary(asked, made_with)
+    check_answerable(vocabulary, known, made_with.name)
+    for path in images:
+        read_image(path)  # so that a broken one is told before anything is written
+    check_outputs(images, writable_folder(out))
+    write_classes(out / "classes.txt", vocabulary.names)
+    segmenter = Segmenter(made_with, known, chosen, windows=windows)
+    for path in tqdm(images, "segmenting", disable=None):  # None: shown on terminals only
+        photo = read_image(path)
+        write_answer(out / path.stem, path, photo, segmenter.segment(photo, vocabulary), known, overlay)
+    typer.echo(f"{len(images)} picture(s) segmented into {len(vocabulary)} classes, in {out}")
+
+
+def check_answerable(vocabulary: Vocabulary, memory: SupportMemory, encoder: str) -> None:
+    """Refuse classes that nothing is known of.
+
+    Raises:
+        ValueError: the encoder has no text, and the memory lacks a class; lists those it has.
+    """
+    unknown = [name for name in vocabulary.names if name not in memory.classes]
+    if vocabulary.text is None and unknown:
+        raise ValueError(
+            f"class {unknown[0]!r} is not in the memory, and encoder {encoder!r} has no text to know it "
+            f"by; the memory holds: {', '.join(memory.classes)}"
+        )
+
+
+def check_outputs(images: Sequence[Path], out: Path) -> None:
+    """Refuse to overwrite what `segment` did not write.
+
+    Raises:
+        ValueError: two pictures have one name, or a file that would be written is there already in a
+            folder without the `classes.txt` of an earlier run.
+    """
+    stem, count = Counter(path.stem for path in images).most_common(1)[0]
+    if count > 1:
+        raise ValueError(f"{count} pictures are called {stem!r}; their results would overwrite each other")
+    for path in images:
+        target = out / f"{path.stem}.png"
+        if target.exists() and (target.samefile(path) or not (out / "classes.txt").exists()):
+            raise ValueError(f"{str(target)!r} would be overwritten; choose another folder than {str(out)!r}")
+
+
+def write_classes(path: Path, names: Sequence[str]) -> None:
+    """Write `id,name` lines, as in the folder format.
+
+    Raises:
+        ValueError: there are more classes than a PNG with 255 = ignore can number, or the file lists
+            others: label ids written earlier would change their meaning.
+    """
+    if len(names) > 255:
+        raise ValueError(f"{len(names)} classes do not fit a PNG of ids; name at most 255 with --classes")
+    text = "".join(f"{c},{name}\n" for c, name in enumerate(names))
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise ValueError(f"{str(path)!r} lists other classes than {', '.join(names)}; choose another --out")
+    path.write_text(text, encoding="utf-8")
+
+
+def write_answer(
+    stem: Path,
+    source: Path,
+    photo: NDArray[np.uint8],
+    answer: Segmentation,
+    memory: SupportMemory,
+    with_overlay: bool,
+) -> None:
+    """Write labels, overlay and evidence of one picture.
+
+    Args:
+        stem: path of the files, to be followed by their endings.
+        source: the picture's own path, for the record.
+        photo: (H, W, 3) uint8.
+        answer: the segmentation, with evidence from `memory`.
+        memory: see `answer`.
+        with_overlay: whether to draw the overlay.
+    """
+    from PIL import Image
+
+    from rose_kit.ui.evidence import evidence_by_class
+    from rose_kit.ui.overlay import overlay, palette
+
+    labels = Image.fromarray(answer.labels.astype("uint8"), mode="P")
+    labels.putpalette(palette(len(answer.names)).tobytes())
+    labels.save(f"{stem}.png")
+    if with_overlay:
+        Image.fromarray(overlay(photo, answer.labels, answer.names)).save(f"{stem}.overlay.png")
+    record = {"image": str(source), "classes": evidence_by_class(answer, memory)}
+    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
+    Path(f"{stem}.evidence.json").write_text(text + "\n", encoding="utf-8")
