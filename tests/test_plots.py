@@ -39,15 +39,10 @@ def memory() -> SupportMemory:
 
 
 def test_evidence_of_several_patches_is_their_mean_and_loses_nothing():
-    rows = [
-        (0, 7, "bus", 1.0),
-        (0, -1, "bus", 2.0),
-        (1, 7, "bus", -4.0),
-        (1, -1, "sky", 3.0),
-        (2, 9, "x", 9.0),
-    ]
-    pooled = pooled_evidence(evidence(*rows), [1, 0])
-    found = dict(zip(zip(pooled.prototype_id.tolist(), pooled.class_name.tolist()), pooled.weight.tolist()))
+    rows = [(0, 7, "bus", 1.0), (0, -1, "bus", 2.0), (1, 7, "bus", -4.0), (1, -1, "sky", 3.0)]
+    pooled = pooled_evidence(evidence(*rows, (2, 9, "sky", 9.0)), [1, 0])
+    keys = zip(pooled.prototype_id.tolist(), pooled.class_name.tolist(), strict=True)
+    found = dict(zip(keys, pooled.weight.tolist(), strict=True))
     assert found == {(7, "bus"): -1.5, (-1, "bus"): 1.0, (-1, "sky"): 1.5}
     assert pooled.weight.sum() == pytest.approx((1 + 2 - 4 + 3) / 2)
     assert (np.diff(np.abs(pooled.weight)) <= 0).all() and (pooled.query == 0).all()
