@@ -20,7 +20,14 @@ from safetensors.torch import load_file
 from rose_kit.encoder.bundled import load_bundled
 from rose_kit.encoder.corpus import build_corpus, draw_pair, phrases
 from rose_kit.encoder.tokenizer import BPETokenizer
-from rose_kit.encoder.training import Recipe, clip_loss, phrase_loss, train_encoder
+from rose_kit.encoder.training import (
+    Recipe,
+    build_model,
+    clip_loss,
+    encode_phrases,
+    phrase_loss,
+    train_encoder,
+)
 from rose_kit.scenes import NOVEL, THINGS
 
 TINY = Recipe(
@@ -72,6 +79,17 @@ def test_clip_loss_is_open_clips():
     image, text = F.normalize(torch.randn(2, 5, 8), dim=-1)
     ours = clip_loss(image, text, torch.tensor(10.0))
     torch.testing.assert_close(ours, ClipLoss()(image, text, torch.tensor(10.0)), atol=1e-6, rtol=0)
+
+
+def test_encoding_phrases_without_their_padding_changes_nothing():
+    torch.manual_seed(2)
+    tokenizer = BPETokenizer.train(TEXTS, 20)
+    model, _ = build_model(TINY, tokenizer.vocab_size, tokenizer.context_length)
+    tokens = tokenizer(["a car", "two cars and the sea", ""])
+    with torch.no_grad():
+        torch.testing.assert_close(
+            encode_phrases(model, tokens), model.encode_text(tokens, normalize=True), atol=1e-5, rtol=0
+        )
 
 
 def test_phrase_loss_equals_its_loops():
