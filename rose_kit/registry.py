@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -67,7 +68,7 @@ def load_plugin(path: str | Path) -> None:
     """Run a Python file so that its `@register_method` and `@register_encoder` lines take effect.
 
     Raises:
-        ValueError: the file does not exist or is not a Python file.
+        ValueError: the file does not exist or is not a Python file, or its code raises; says where.
     """
     path = Path(path)
     if path.suffix != ".py" or not path.is_file():
@@ -76,4 +77,9 @@ def load_plugin(path: str | Path) -> None:
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever the user's own code raises
+        own = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == spec.origin]
+        line = error.lineno if isinstance(error, SyntaxError) else [1, *own][-1]  # 1: it is not text
+        raise ValueError(f"plugin {str(path)!r}, line {line}: {type(error).__name__}: {error}") from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Sequence
+from itertools import pairwise
 
 import typer
 
@@ -44,7 +45,7 @@ def status(args: Sequence[str]) -> int:
         try:
             return cli.main(args=list(args) or ["--help"], prog_name="rose-kit", standalone_mode=False) or 0
         except typer.TyperException as error:  # the command line itself: unknown option, missing argument
-            message = f"{error.format_message()} {_valid(error, cli)}"
+            message = f"{error.format_message()} {_given(error, args)}{_valid(error, cli)}"
         except (ValueError, OSError) as error:
             message = str(error)
     typer.echo(f"error: {' '.join(message.split())}", err=True)
@@ -55,6 +56,13 @@ def _warn(message: Warning | str, category: type[Warning], *_) -> None:
     """Tell our own warnings in one line; those of libraries are for programmers."""
     if category is UserWarning:
         typer.echo(f"warning: {' '.join(str(message).split())}", err=True)
+
+
+def _given(error: typer.TyperException, args: Sequence[str]) -> str:
+    """The value that an option refused, which messages about numbers leave out."""
+    options = getattr(getattr(error, "param", None), "opts", ())
+    values = [value for option, value in pairwise(args) if option in options]
+    return f"(got {values[-1]!r}). " if values else ""
 
 
 def _valid(error: typer.TyperException, cli) -> str:

@@ -16,12 +16,12 @@ from rose_kit.cli.inputs import (
     make_encoder,
     parse_seeds,
     preset_of,
-    run_plugin,
     split_list,
     support_and_query,
     windows_of,
     writable_folder,
 )
+from rose_kit.registry import load_plugin
 
 EXAMPLE = "Example: rose-kit evaluate scenes --methods zero-shot,rns --shots 1 --seeds 1,2,3 --json out.json"
 
@@ -80,14 +80,17 @@ def evaluate(
     and query never share one. Methods that need text are left out, with a warning, where the encoder
     has none.
     """
+    chosen_seeds = (1, 2, 3) if seeds is None else parse_seeds(seeds)  # first: heavy imports come later
+    if seeds is None and preset is not None:
+        chosen_seeds = preset_of(preset)["seeds"]
     from rose_kit import bench
-    from rose_kit.adapter import methods as registry
+    from rose_kit.adapter import methods as registered
 
-    chosen_seeds = parse_seeds(seeds) if seeds else preset_of(preset)["seeds"] if preset else [1, 2, 3]
     windows = {f"{role}_windows": windows_of(preset, role) for role in ("support", "query")}
-    run_plugin(plugin)
-    names = split_list(methods, "methods") if methods is not None else sorted(registry)
-    chosen = {name: registry.make(name) for name in names}
+    if plugin is not None:
+        load_plugin(plugin)
+    names = split_list(methods, "methods") if methods is not None else sorted(registered)
+    chosen = {name: registered.make(name) for name in names}
     if json is not None:
         if json.is_dir():
             raise ValueError(f"--json {str(json)!r} is a folder; name a file")

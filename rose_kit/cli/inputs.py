@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -160,28 +159,6 @@ def support_and_query(
 def _refuse_split(split: str | None) -> None:
     if split is not None:
         raise ValueError(f"scenes have no split {split!r}: support and query scenes are drawn apart")
-
-
-def run_plugin(path: Path | None) -> None:
-    """Load a plugin file, telling in one line where it fails.
-
-    Raises:
-        ValueError: there is no such file, or its code raises.
-    """
-    from rose_kit.registry import load_plugin
-
-    if path is None:
-        return
-    if path.suffix != ".py" or not path.is_file():
-        raise ValueError(f"plugin {str(path)!r} is not a Python file")
-    try:
-        load_plugin(path)
-    except Exception as error:  # whatever the user's own code raises
-        here = [
-            frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)
-        ]
-        line = error.lineno if isinstance(error, SyntaxError) else here[-1] if here else "?"
-        raise ValueError(f"plugin {str(path)!r}, line {line}: {type(error).__name__}: {error}") from error
 
 
 def writable_folder(path: Path) -> Path:

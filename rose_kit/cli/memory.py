@@ -14,11 +14,11 @@ from rose_kit.cli.inputs import (
     PresetOption,
     SizeOption,
     make_encoder,
-    run_plugin,
     support_data,
     windows_of,
     writable_folder,
 )
+from rose_kit.registry import load_plugin
 
 if TYPE_CHECKING:
     from rose_kit.data import Dataset
@@ -58,7 +58,8 @@ def build(
     from rose_kit.memory import SupportMemory
     from rose_kit.memory.store import MANIFEST
 
-    run_plugin(plugin)
+    if plugin is not None:
+        load_plugin(plugin)
     windows = windows_of(preset, "support")
     if (out / MANIFEST).exists():
         raise ValueError(
@@ -67,8 +68,9 @@ def build(
     dataset = support_data(data, split, domain, size)
     made_with = make_encoder(encoder)
     memory = SupportMemory(made_with.dim, fingerprint=made_with.fingerprint, encoder=encoder)
+    writable_folder(out)
     remember(memory, dataset, made_with, windows, shots, seed)
-    memory.save(writable_folder(out))
+    memory.save(out)
     typer.echo(f"{out}: {describe(memory)}")
 
 
@@ -85,7 +87,8 @@ def add(
     plugin: PluginOption = None,
 ) -> None:
     """Add annotated images; on an error, none."""
-    run_plugin(plugin)
+    if plugin is not None:
+        load_plugin(plugin)
     windows = windows_of(preset, "support")
     memory, encoder = load_memory(folder)
     remember(memory, support_data(data, split, domain, size), encoder, windows, shots, seed)

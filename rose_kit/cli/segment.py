@@ -14,19 +14,19 @@ from tqdm.auto import tqdm
 from rose_kit.cli.inputs import (
     PluginOption,
     PresetOption,
-    run_plugin,
     split_list,
     windows_of,
     writable_folder,
 )
 from rose_kit.cli.memory import load_memory
+from rose_kit.registry import load_plugin
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from rose_kit.memory import SupportMemory
-    from rose_kit.types import Segmentation, Vocabulary
+    from rose_kit.types import Segmentation
 
 EXAMPLE = "Example: rose-kit segment street.jpg --memory memory --out segmented --classes road,bus,sky"
 
@@ -57,19 +57,21 @@ def segment(
     NAME.overlay.png shows them over the picture, and NAME.evidence.json lists for each class the
     support images and prototypes that the answer rests on, by weight.
     """
-    from rose_kit.adapter import methods as registry
+    from rose_kit.adapter import methods as registered
     from rose_kit.data import read_image
     from rose_kit.segmenter import Segmenter, name_vocabulary
 
-    run_plugin(plugin)
-    chosen = registry.make(method)
+    if plugin is not None:
+        load_plugin(plugin)
+    chosen = registered.make(method)
     windows = windows_of(preset, "query")
     known, made_with = load_memory(memory, encoder)
     if not len(known):
         raise ValueError(f"memory {str(memory)!r} is empty: `rose-kit memory add` fills it")
     asked = known.classes if classes is None else split_list(classes, "classes")
     vocabulary = name_vocabulary(asked, made_with)
-    check_answerable(vocabulary, known, made_with.name)
+    if vocabulary.text is None:
+        check_without_text(vocabulary.names, known, method, made_with.name)
     for path in images:
         read_image(path)  # so that a broken one is told before anything is written
     check_outputs(images, writable_folder(out))
@@ -81,17 +83,24 @@ def segment(
     typer.echo(f"{len(images)} picture(s) segmented into {len(vocabulary)} classes, in {out}")
 
 
-def check_answerable(vocabulary: Vocabulary, memory: SupportMemory, encoder: str) -> None:
-    """Refuse classes that nothing is known of.
+def check_without_text(names: Sequence[str], memory: SupportMemory, method: str, encoder: str) -> None:
+    """Refuse what an encoder without text cannot do.
 
     Raises:
-        ValueError: the encoder has no text, and the memory lacks a class; lists those it has.
+        ValueError: the memory lacks a class, or the method needs text; lists what there is.
     """
-    unknown = [name for name in vocabulary.names if name not in memory.classes]
-    if vocabulary.text is None and unknown:
+    from rose_kit.adapter import methods as registered
+
+    unknown = [name for name in names if name not in memory.classes]
+    if unknown:
         raise ValueError(
             f"class {unknown[0]!r} is not in the memory, and encoder {encoder!r} has no text to know it "
             f"by; the memory holds: {', '.join(memory.classes)}"
+        )
+    able = sorted(name for name in registered if not getattr(registered[name], "needs_text", False))
+    if method not in able:
+        raise ValueError(
+            f"method {method!r} needs text, which encoder {encoder!r} has not; without: {', '.join(able)}"
         )
 
 

@@ -33,8 +33,9 @@ def train_encoder(
 ) -> None:
     """Train the small CLIP on drawn scenes and captions.
 
-    It takes hours on two cores, and no mask is ever seen. Stopped or killed, it goes on from its last checkpoint when run
-    again with the same options. The recipe, the seed and the loss curve are written beside the weights.
+    It takes hours on two cores, and no mask is ever seen. Stopped or killed, it goes on from its last
+    checkpoint when run again with the same options. The recipe, the seed and the loss curve are written
+    beside the weights.
     """
     from rose_kit.bench.zero_shot import report
     from rose_kit.encoder import training

@@ -1,0 +1,72 @@
+"""For tests of the command line: a folder of annotated pictures, a memory of it, two ways to call."""
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rose_kit import cli
+
+COLOURS = {0: (90, 150, 220), 3: (60, 140, 50), 7: (200, 60, 40)}  # sky, grass, bus; ids have gaps
+
+
+def write_folder(path, count=6):
+    """Pictures of 40 x 48 px: sky above grass, with a bus in all but the first."""
+    for name in ("images", "masks", "splits"):
+        (path / name).mkdir(parents=True)
+    (path / "classes.txt").write_text("0,sky\n3,grass\n7,bus\n255,ignore\n")
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        mask = np.where(np.arange(40)[:, None] < 20, 0, 3).repeat(48, axis=1)  # (40, 48)
+        if i:
+            mask[16:32, 4 * i : 4 * i + 20] = 7
+        table = np.zeros((8, 3))
+        table[list(COLOURS)] = list(COLOURS.values())
+        picture = (table[mask] + rng.normal(0, 8, (40, 48, 3))).clip(0, 255).astype(np.uint8)
+        Image.fromarray(picture).save(path / "images" / f"p{i}.jpg", quality=95)
+        Image.fromarray(mask.astype(np.uint8)).save(path / "masks" / f"p{i}.png")
+    half = count // 2
+    (path / "splits" / "train.txt").write_text("".join(f"p{i}\n" for i in range(half)))
+    (path / "splits" / "val.txt").write_text("".join(f"p{i}\n" for i in range(half, count)))
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_folder(tmp_path / "photos")
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command line that must succeed; returns what it printed."""
+
+    def call(*args):
+        status = cli.status([str(a) for a in args])
+        out, err = capsys.readouterr()
+        assert status == 0, err
+        return out
+
+    return call
+
+
+@pytest.fixture
+def refused(capsys):
+    """Run a command line that must be refused in one line, which holds every one of `said`."""
+
+    def call(*args, said):
+        assert cli.status([str(a) for a in args]) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and re.fullmatch(r"error: [^\n]+\n", err), err
+        for text in said:
+            assert str(text) in err, f"{text!r} not in {err!r}"
+        return err
+
+    return call
+
+
+@pytest.fixture
+def memory(run, folder, tmp_path):
+    """The folder of a memory of `folder`'s support split."""
+    run("memory", "build", folder, "--encoder", "handcrafted", "--out", tmp_path / "memory")
+    return tmp_path / "memory"
