@@ -1,10 +1,11 @@
 """How the bundled CLIP was trained: pictures and captions only, from scratch, on a CPU.
 
 Two contrastive losses share one model. The first is CLIP's own, between whole pictures and whole
-captions. The second aligns patches: each patch is compared with every noun phrase of the batch and
-should fall to one of those that its own picture's captions list, and each listed phrase should own
-some patches. Which patch belongs to which phrase is never said; it is what the model has to find
-out (learning from partial labels, as in PACL and GroupViT, Mukhoti 2023 and Xu 2022).
+captions. The second aligns patches: each patch chooses among all noun phrases of the batch, and a
+phrase that a picture's captions list should win some of its patches, and win more of them than in
+other pictures. Which patch belongs to which phrase is never said; it is what the model has to find
+out (image-level labels as in Pinheiro & Collobert 2015, patches against captions as in PACL,
+Mukhoti 2023). `weights/README.md` tells what else was tried.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Recipe:
     size: int = 96
     small_size: int = 64  # side at which the first `small_share` of the steps see the pictures
     small_share: float = 0.85
-    steps: int = 7_000
+    steps: int = 6_500
     batch: int = 64
     width: int = 128
     layers: int = 5
@@ -52,8 +53,7 @@ class Recipe:
     merges: int = 400
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
-    warmup: int = 200
-    coverage: float = 0.3  # weight of "each phrase owns some patches"
+    warmup: int = 150
     whole: float = 0.3  # weight of CLIP's own loss
     whole_every: int = 4  # steps between its turns: it costs a fifth of the time
 
@@ -62,7 +62,7 @@ def build_model(recipe: Recipe, vocab_size: int, context_length: int) -> tuple[o
     """A small open_clip model, and the config that `load_bundled` rebuilds it from."""
     vision = {
         "image_size": recipe.size, "patch_size": 8, "width": recipe.width, "layers": recipe.layers,
-        "head_width": 32, "pool_type": "avg",
+        "head_width": 32, "pool_type": "avg", "pos_embed_type": "sin_cos_2d",
     }  # fmt: skip
     text = {
         "context_length": context_length, "vocab_size": vocab_size, "width": recipe.text_width,
@@ -105,25 +105,22 @@ def clip_loss(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
-def phrase_loss(patches: Tensor, text: Tensor, listed: Tensor, scale: Tensor, coverage: float) -> Tensor:
-    """Patches against noun phrases.
+def phrase_loss(patches: Tensor, text: Tensor, listed: Tensor, scale: Tensor) -> Tensor:
+    """Patches against noun phrases, through the share of its picture that each phrase wins.
 
     Args:
         patches: (B, N, D) unit norm.
         text: (K, D) unit norm, the distinct phrases of the batch.
         listed: (B, K) whether picture b's captions list phrase k.
         scale: inverse temperature.
-        coverage: weight of the second term.
 
     Returns:
-        Mean over patches of -log P(one of the listed phrases), plus `coverage` times the mean over
-        listed phrases of -log(share of the picture they own).
+        Mean over listed pairs (b, k) of -log share(b, k) - log(share(b, k) / sum over b' of share(b', k)):
+        a listed phrase should win patches of its picture, and win more there than elsewhere.
     """
     log_p = (scale * patches @ text.T).log_softmax(-1)  # (B, N, K): each patch chooses among all phrases
-    own = log_p.masked_fill(~listed[:, None], -torch.inf)
-    inside = -own.logsumexp(-1).mean()  # (B, N) -> ()
-    share = log_p.logsumexp(1) - np.log(patches.shape[1])  # (B, K)
-    return inside - coverage * share[listed].mean()
+    share = log_p.logsumexp(1) - np.log(patches.shape[1])  # (B, N, K) -> (B, K), log
+    return -(share + share.log_softmax(0))[listed].mean()
 
 
 def _batch(images, captions, tokenizer, recipe: Recipe, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -217,7 +214,7 @@ def _step(encoder: OpenClipEncoder, optimizer, batch, recipe: Recipe, step: int)
         if whole_too:
             whole = visual._pool(visual.transformer.resblocks[-1](before_last))[0] @ visual.proj  # (B, D)
             text = encode_phrases(model, captions)
-    loss = phrase_loss(patches, phrase, listed, model.patch_scale.exp(), recipe.coverage)
+    loss = phrase_loss(patches, phrase, listed, model.patch_scale.exp())
     value = loss.item()
     if whole_too:
         image = F.normalize(whole.float(), dim=-1)
