@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rose_kit.fusion.evidence import pooled_evidence
 from rose_kit.types import Segmentation
 
 if TYPE_CHECKING:
@@ -43,21 +44,20 @@ def _rests_on(name: str, segmentation: Segmentation, memory: SupportMemory, top:
         return dict.fromkeys(("patches", "score", "prototypes", "rest"))
     # Every query has one row without a prototype, and that row names the class that won.
     won = evidence.query[(evidence.prototype_id < 0) & (evidence.class_name == name)]
-    rows = np.isin(evidence.query, won) & (evidence.prototype_id >= 0)
-    ids, inverse = np.unique(evidence.prototype_id[rows], return_inverse=True)
-    weight = np.bincount(inverse, evidence.weight[rows], len(ids)) / max(len(won), 1)
-    score = float(evidence.weight[np.isin(evidence.query, won)].sum() / max(len(won), 1))
-    order = np.argsort(-np.abs(weight), kind="stable")[:top]
-    held = memory.lookup(ids[order])
+    if not len(won):  # pixels between patches that other classes won
+        return {"patches": 0, "score": 0.0, "prototypes": [], "rest": 0.0}
+    pooled = pooled_evidence(evidence, won)
+    rows = np.flatnonzero(pooled.prototype_id >= 0)[:top]  # strongest first
+    held = memory.lookup(pooled.prototype_id[rows])
+    columns = (held.ids.tolist(), held.class_names.tolist(), held.image_ids.tolist(), held.sources.tolist())
+    keys = ("prototype_id", "class", "image_id", "source", "weight")
     listed = [
-        {
-            "prototype_id": int(held.ids[i]),
-            "class": str(held.class_names[i]),
-            "image_id": str(held.image_ids[i]),
-            "source": held.sources[i],
-            "weight": float(weight[j]),
-        }
-        for i, j in enumerate(order)
+        dict(zip(keys, row, strict=True)) for row in zip(*columns, pooled.weight[rows].tolist(), strict=True)
     ]
-    rest = score - float(weight[order].sum())
-    return {"patches": len(won), "score": score, "prototypes": listed, "rest": rest}
+    score = float(pooled.weight.sum())
+    return {
+        "patches": len(won),
+        "score": score,
+        "prototypes": listed,
+        "rest": score - float(pooled.weight[rows].sum()),
+    }
