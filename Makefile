@@ -24,7 +24,7 @@ test: $(STAMP)  ## ruff, doctests, unit tests, and every notebook compared with 
 lab: $(STAMP)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
-notebooks: $(STAMP)  ## execute every notebook in a fresh kernel and save it
+notebooks: $(STAMP)  ## execute every notebook in a fresh kernel and save it; renew docs/quickstart.png
 	$(BIN)/python tools/notebooks.py
 
 bench: $(STAMP)  ## mIoU of every method on held-out scenes, over three seeds

@@ -1,12 +1,14 @@
 """Execute and save the notebooks: `python tools/notebooks.py [NAME ...]` (all of them without a name).
 
 The .ipynb files are the only source. For each, in order, this links it to its neighbours, formats its
-code, executes it in a fresh kernel, strips whatever differs from run to run, and writes it back.
+code, executes it in a fresh kernel, strips whatever differs from run to run, and writes it back. The
+picture that 00_quickstart writes is copied to docs/, where the README shows it.
 `cell` and `notebook` make the first version of a new one.
 """
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -17,7 +19,8 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode, v4
 
-FOLDER = Path(__file__).parents[1] / "notebooks"
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "notebooks"
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -114,6 +117,8 @@ def main(names: list[str]) -> None:
     for path in chosen:
         seconds = execute(path, *neighbours[path])
         print(f"{path.name:<32} {seconds:5.1f} s {path.stat().st_size / 1e3:6.0f} kB")
+        if path.stem == "00_quickstart":
+            shutil.copy(ROOT / "runs" / path.stem / "quickstart.png", ROOT / "docs" / "quickstart.png")
 
 
 if __name__ == "__main__":
