@@ -180,7 +180,7 @@ def train_encoder(
         lr=recipe.learning_rate, betas=(0.9, 0.98),
     )  # fmt: skip
     start, curve = _resume(work, model, optimizer)
-    progress = tqdm(range(start, recipe.steps), "training", recipe.steps, start)
+    progress = tqdm(range(start, recipe.steps), "training", recipe.steps, initial=start)
     began, losses = time.time(), []
     for step in progress:
         for group in optimizer.param_groups:
