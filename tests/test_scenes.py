@@ -61,12 +61,12 @@ def test_annotation_fits_the_picture(seed, height, width, domain):
     assert scene.image.dtype == np.uint8
     assert scene.mask.shape == scene.instances.shape == (height, width)
     present = {scene.names[i] for i in np.unique(scene.mask)}
-    assert present <= set(scene.stuff) | {t.name for t in scene.things}
+    assert set(scene.stuff) <= present <= set(STUFF) | {t.name for t in scene.things}
     for i, thing in enumerate(scene.things):
         own = scene.instances == i + 1
         assert own.sum() == thing.visible
         assert set(np.unique(scene.mask[own])) <= {CLASS_ID[thing.name]}
-    assert set(np.unique(scene.mask[scene.instances == 0])) <= {CLASS_ID[n] for n in scene.stuff}
+    assert set(np.unique(scene.mask[scene.instances == 0])) <= {CLASS_ID[n] for n in STUFF}
 
 
 def test_domains_change_the_light_and_nothing_else():
@@ -82,6 +82,12 @@ def test_domains_change_the_light_and_nothing_else():
 def test_layouts_show_their_stuff(layout):
     scenes = [draw_scene(seed, layout=layout) for seed in range(4)]
     assert all(s.layout == layout and len(np.unique(s.mask)) >= 2 for s in scenes)
+
+
+def test_looking_up_or_down_takes_stuff_out_of_view():
+    up, level, down = (draw_scene(4, layout="room", pan=pan, things=(0, 0)) for pan in (0.5, 0.0, -0.7))
+    assert (up.stuff, level.stuff, down.stuff) == (("wall",), ("wall", "floor"), ("floor",))
+    assert {up.names[i] for i in np.unique(up.mask)} == {"wall"}
 
 
 def test_things_have_a_long_tail():

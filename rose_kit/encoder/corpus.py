@@ -24,13 +24,16 @@ def draw_pair(seed: int, size: int) -> tuple[NDArray[np.uint8], list[str]]:
     """One training picture with its captions; the annotation is dropped here.
 
     Pictures are taken as people take them: nearer than the evaluation scenes, one to five things,
-    mostly by day.
+    mostly by day, and often pointed up or down, so that no two kinds of stuff are always seen together:
+    captions alone could never tell such a pair apart.
     """
     rng = np.random.default_rng([seed, 1])
     near = float(np.exp(rng.uniform(np.log(0.38), np.log(0.9))))
     most = 2 if near > 0.65 else 5
     domain = DOMAINS[0] if rng.random() < 0.82 else str(rng.choice(DOMAINS[1:]))
-    scene = draw_scene(seed, size, domain=domain, things=(1, most), scale=(0.85 * near, near), stray=0.5)
+    pan = float(rng.uniform(-0.45, 0.45)) if rng.random() < 0.6 else 0.0
+    scale = (0.85 * near, near)
+    scene = draw_scene(seed, size, domain=domain, things=(1, most), scale=scale, stray=0.5, pan=pan)
     return scene.image, [caption(scene, rng, mention=0.75) for _ in range(CAPTIONS)]
 
 

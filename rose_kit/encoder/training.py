@@ -39,11 +39,11 @@ class Recipe:
     """Everything that decides the outcome, with the values that made the bundled weights."""
 
     seed: int = 0
-    pictures: int = 48_000  # drawn once; 96 px
+    pictures: int = 32_000  # drawn once; 96 px
     size: int = 96
     small_size: int = 64  # side at which the first `small_share` of the steps see the pictures
     small_share: float = 0.85
-    steps: int = 6_500
+    steps: int = 6_000
     batch: int = 64
     width: int = 128
     layers: int = 5

@@ -52,7 +52,7 @@ class Scene:
         mask: (H, W) uint8, positions in `CLASSES`; named individuals follow from `len(CLASSES)`.
         instances: (H, W) uint8, 0 for stuff, i + 1 for `things[i]`.
         things: what was placed, far to near.
-        stuff: names of the stuff, from top to bottom.
+        stuff: names of the stuff that is in view, from top to bottom.
         layout: key of `LAYOUTS`.
         domain: one of `DOMAINS`.
         names: what each id of `mask` means.
@@ -104,7 +104,7 @@ def _place(name: str, individual: int, ground: Background, scale: float, rng: np
         end = ground.tops[i + 1] if i + 1 < len(ground.tops) else height
         base = ground.tops[i] + (end - ground.tops[i]) * rng.uniform(0.35, 1.0)
     else:
-        base = top + (height - top) * (0.12 + 0.86 * near)
+        base = top + max(height - top, 0.25 * height) * (0.12 + 0.86 * near)
     x = rng.uniform(-0.08 * wide, width - 0.92 * wide)
     tilt = float(rng.normal(0, 0.06))
     return Placed(name, individual, (x, base - tall, wide, tall), bool(rng.random() < 0.5), tilt)
@@ -142,6 +142,7 @@ def draw_scene(
     classes: Sequence[str] = SEEN_THINGS,
     layout: str | None = None,
     stray: float = 0.25,
+    pan: float = 0.0,
     cast: Sequence[tuple[str, int]] = (),
     named: Mapping[str, tuple[str, int]] | None = None,
 ) -> Scene:
@@ -156,6 +157,8 @@ def draw_scene(
         classes: things that may appear (`SEEN_THINGS` by default; add from `NOVEL` at will).
         layout: key of `LAYOUTS`; by default drawn.
         stray: how often a thing is taken from all that fit rather than from the typical ones.
+        pan: how far the view is raised (> 0: more of what is above, the ground may leave the picture) or
+            lowered, as a share of the height.
         cast: (class, individual) pairs that must be tried first.
         named: name -> (class, individual): individuals that are classes of their own in `mask`.
 
@@ -166,7 +169,7 @@ def draw_scene(
     _check(height, width, domain, layout, [*classes, *(n for n, _ in cast)])
     rng = np.random.default_rng(seed)
     layout = layout or str(rng.choice(list(LAYOUTS)))
-    ground = paint_background(layout, (height, width), rng)
+    ground = paint_background(layout, (height, width), rng, pan)
     count = int(rng.integers(things[0], things[1] + 1)) - len(cast)
     chosen = [
         (n, int(rng.integers(_INDIVIDUALS))) for n in _choose(layout, max(count, 0), classes, rng, stray)
@@ -176,6 +179,8 @@ def draw_scene(
     instances = np.where(regions >= len(ground.names), regions - len(ground.names) + 1, 0).astype(np.uint8)
     counts = np.bincount(instances.ravel(), minlength=len(placed) + 1)
     placed = tuple(replace(p, visible=int(n)) for p, n in zip(placed, counts[1:], strict=True))
+    in_view = np.bincount(regions.ravel(), minlength=len(ground.names)) >= 0.01 * regions.size
+    stuff = tuple(n for n, seen in zip(ground.names, in_view, strict=False) if seen)
     names = CLASSES + tuple(named or ())
     identity = {who: len(CLASSES) + i for i, who in enumerate((named or {}).values())}
     ids = [CLASS_ID[n] for n in ground.names]
@@ -183,9 +188,7 @@ def draw_scene(
     image = apply_domain(
         image, np.array([n in _GROUND for n in ground.names] + [False] * len(placed))[regions], domain, rng
     )
-    return Scene(
-        image, np.array(ids, np.uint8)[regions], instances, placed, ground.names, layout, domain, names
-    )
+    return Scene(image, np.array(ids, np.uint8)[regions], instances, placed, stuff, layout, domain, names)
 
 
 def _check(height: int, width: int, domain: str, layout: str | None, classes: Sequence[str]) -> None:

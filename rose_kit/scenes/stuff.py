@@ -153,8 +153,8 @@ _EDGE = {
 
 # Layouts: the bands from top to bottom, each with the range of its upper edge as a share of the height.
 LAYOUTS: dict[str, tuple[tuple[str, float, float], ...]] = {
-    "street": (("sky", 0, 0), ("building", 0.12, 0.3), ("road", 0.55, 0.68)),
-    "meadow": (("sky", 0, 0), ("forest|mountain", 0.25, 0.4), ("grass", 0.45, 0.58)),
+    "street": (("sky", 0, 0), ("building|building|forest", 0.12, 0.3), ("road", 0.55, 0.68)),
+    "meadow": (("sky", 0, 0), ("forest|mountain|building", 0.25, 0.4), ("grass", 0.45, 0.58)),
     "beach": (("sky", 0, 0), ("water", 0.3, 0.42), ("sand", 0.6, 0.74)),
     "desert": (("sky", 0, 0), ("mountain", 0.28, 0.42), ("sand", 0.48, 0.6)),
     "lake": (("sky", 0, 0), ("forest|mountain", 0.18, 0.3), ("water", 0.4, 0.5), ("grass|sand", 0.72, 0.84)),
@@ -188,13 +188,16 @@ def _upper_edge(name: str, level: float, size: tuple[int, int], rng: np.random.G
     return (level + wiggle) * size[0]
 
 
-def paint_background(layout: str, size: tuple[int, int], rng: np.random.Generator) -> Background:
+def paint_background(
+    layout: str, size: tuple[int, int], rng: np.random.Generator, pan: float = 0.0
+) -> Background:
     """Stack the bands of a layout.
 
     Args:
         layout: a key of `LAYOUTS`.
         size: (H, W) in pixels.
         rng: draws edges and colours.
+        pan: how far the view is raised, as a share of the height: all edges move down by it.
     """
     names = [str(rng.choice(options.split("|"))) for options, _, _ in LAYOUTS[layout]]
     rows = np.arange(size[0])[:, None]
@@ -202,7 +205,7 @@ def paint_background(layout: str, size: tuple[int, int], rng: np.random.Generato
     bands = np.zeros(size, dtype=np.uint8)
     tops = []
     for i, (name, (_, low, high)) in enumerate(zip(names, LAYOUTS[layout], strict=True)):
-        edge = _upper_edge(name, rng.uniform(low, high), size, rng) if i else np.zeros(size[1])
+        edge = _upper_edge(name, rng.uniform(low, high) + pan, size, rng) if i else np.zeros(size[1])
         first = max(0, min(int(edge.min()), size[0] - 1))
         below = (rows >= edge[None])[first:]
         painted = _PAINT[name]((size[0] - first, size[1]), rng, edge - first)
