@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rose_kit.bench.zero_shot import EVALUATION, report, zero_shot_iou
+from rose_kit.bench.zero_shot import EVALUATION, report, report_card, zero_shot_iou
 from rose_kit.scenes import SEEN, STUFF, SceneDataset
 from rose_kit.types import FeatureMap
 
@@ -27,6 +27,10 @@ class Oracle:
 def test_an_oracle_scores_100_and_its_mistake_is_counted():
     scenes = SceneDataset(6, first=1, size=48, layout="beach")
     assert report(Oracle(scenes), sets=[scenes]) == {"miou": 100.0, "stuff": 100.0, "things": 100.0}
+    card = report_card(Oracle(scenes), sets=[scenes])
+    assert card["per_class_iou"]["sand"] == 100.0
+    assert "floor" not in card["per_class_iou"], "what never occurs has no IoU"
+    assert card["scenes"] == ["scene-1-day to scene-6-day, 48 px"]
     values = zero_shot_iou(Oracle(scenes, wrong=("sand", "road")), sets=[scenes])
     assert values[SEEN.index("sand")] == 0
     assert values[SEEN.index("road")] == 0

@@ -51,8 +51,23 @@ def zero_shot_iou(
 
 
 def report(encoder: OpenClipEncoder, **options) -> dict[str, float]:
-    """Mean IoU in percent over all seen classes, over stuff and over things."""
+    """Mean IoU in percent over all seen classes, over stuff and over things; options of `zero_shot_iou`."""
+    return _means(100 * zero_shot_iou(encoder, **options))
+
+
+def report_card(encoder: OpenClipEncoder, **options) -> dict[str, object]:
+    """What stands beside the weights: the means of `report`, the IoU of each class, and how they were made."""
     values = 100 * zero_shot_iou(encoder, **options)
-    stuff = len(STUFF)
-    parts = {"miou": values, "stuff": values[:stuff], "things": values[stuff:]}
+    sets = options.get("sets", EVALUATION.values())
+    return {
+        **_means(values),
+        "per_class_iou": {n: round(float(v), 2) for n, v in zip(SEEN, values, strict=True) if v == v},
+        "scenes": [f"{s.ids[0]} to {s.ids[-1]}, {s.options.get('size')} px" for s in sets],
+        "windows": str(options.get("windows")),
+        "definition": "IoU from one confusion matrix over all pixels; argmax of cosine to the class name",
+    }
+
+
+def _means(values: np.ndarray) -> dict[str, float]:
+    parts = {"miou": values, "stuff": values[: len(STUFF)], "things": values[len(STUFF) :]}
     return {name: round(float(np.nanmean(part)), 2) for name, part in parts.items()}
