@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from rose_kit import HandcraftedEncoder, SupportMemory, encoders
+from rose_kit.bench import zero_shot
 from rose_kit.data import read_classes
 from rose_kit.encoder import training
 from rose_kit.ui.overlay import palette
@@ -125,6 +126,7 @@ def test_a_photograph(run, tmp_path):
 def training_calls(monkeypatch):
     calls = []
     monkeypatch.setattr(training, "train_encoder", lambda *args: calls.append(args))
+    monkeypatch.setattr(zero_shot, "report_card", lambda encoder: {"miou": 1.5})
     return calls
 
 
@@ -132,6 +134,7 @@ def test_train_encoder_passes_the_recipe_on_and_may_be_run_again(run, training_c
     call = ("train-encoder", "--out", tmp_path / "e", "--work", tmp_path / "w", "--pictures", 1000)
     call += ("--steps", 9, "--seed", 3, "--every", 2)
     assert "9 steps" in run(*call)
+    assert json.loads((tmp_path / "e" / "metrics.json").read_text()) == {"miou": 1.5}
     run(*call)
     (out, work, recipe, evaluate, every), again = training_calls
     assert (out, work, every) == (tmp_path / "e", tmp_path / "w", 2) and callable(evaluate)

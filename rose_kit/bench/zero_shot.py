@@ -56,7 +56,7 @@ def report(encoder: OpenClipEncoder, **options) -> dict[str, float]:
 
 
 def report_card(encoder: OpenClipEncoder, **options) -> dict[str, object]:
-    """What stands beside the weights: the means of `report`, the IoU of each class, and how they were made."""
+    """What stands beside the weights: the means of `report`, each class's IoU, and how they were made."""
     values = 100 * zero_shot_iou(encoder, **options)
     sets = options.get("sets", EVALUATION.values())
     return {

@@ -34,8 +34,8 @@ def train_encoder(
     """Train the small CLIP on drawn scenes and captions.
 
     It takes hours on two cores, and no mask is ever seen. Stopped or killed, it goes on from its last
-    checkpoint when run again with the same options. The recipe with its seed, the loss curve and the zero-shot
-    IoU of every class are written beside the weights.
+    checkpoint when run again with the same options. The recipe with its seed, the loss curve and
+    each class's zero-shot IoU are written beside the weights.
     """
     from rose_kit.bench.zero_shot import report, report_card
     from rose_kit.encoder import training
