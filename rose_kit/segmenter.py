@@ -98,9 +98,11 @@ def name_vocabulary(names: Sequence[str], encoder: Encoder) -> Vocabulary:
     """
     if isinstance(names, str) or not len(names):
         raise ValueError(f"class names must be a list of at least one name, got {names!r}")
+    from rose_kit.encoder import NoTextTower  # here, since it brings in all of open_clip
+
     try:
         return Vocabulary.encode(names, encoder)
-    except ValueError:  # no text tower; names that are wrong in themselves raise again below
+    except NoTextTower:
         return Vocabulary([name.split("|")[0].strip() for name in names])
 
 

@@ -11,7 +11,7 @@ from sklearn.metrics import jaccard_score
 from rose_kit.bench import PRESETS, evaluate, summarise, table, write_json
 from rose_kit.bench.runs import SupportExamples, SupportFeatures, relabel
 from rose_kit.data import Sample, default_splits
-from rose_kit.encoder import load_encoder
+from rose_kit.encoder import NoTextTower, load_encoder
 from rose_kit.fusion import KnnClip, ZeroShot
 from rose_kit.types import FeatureMap, Prediction, Query, Vocabulary, unit
 
@@ -70,7 +70,7 @@ class ColourEncoder:
 
     def encode_text(self, names):
         if not self.text:
-            raise ValueError(f"no text tower for {list(names)}")
+            raise NoTextTower(f"no text tower for {list(names)}")
         return unit([COLOURS.get(name, (1, 1, 1)) for name in names])
 
 

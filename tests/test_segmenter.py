@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from rose_kit import RNS, FeatureMap, Freeda, Query, Segmenter, SupportMemory, Vocabulary, ZeroShot, unit
+from rose_kit.encoder import NoTextTower
 from rose_kit.segmenter import EncodedImage, name_vocabulary, paint, region_query, upsample_scores
 
 COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "wall": (1, 1, 0)}
@@ -34,7 +35,7 @@ class ColourEncoder:
 
 class BlindEncoder(ColourEncoder):
     def encode_text(self, names):
-        raise ValueError("no text tower")
+        raise NoTextTower("no text tower")
 
 
 def scene():

@@ -1,6 +1,6 @@
 """Perception: image -> FeatureMap, class names -> text features."""
 
-from rose_kit.encoder.base import Encoder, WeightsUnavailable, WindowedEncoder
+from rose_kit.encoder.base import Encoder, NoTextTower, WeightsUnavailable, WindowedEncoder
 from rose_kit.encoder.clip import OpenClipEncoder
 from rose_kit.encoder.dinov3txt import load_dinov3txt
 from rose_kit.encoder.handcrafted import HandcraftedEncoder
@@ -10,6 +10,7 @@ from rose_kit.encoder.windows import Windows
 __all__ = [
     "Encoder",
     "HandcraftedEncoder",
+    "NoTextTower",
     "OpenClipEncoder",
     "WeightsUnavailable",
     "WindowedEncoder",

@@ -35,7 +35,11 @@ class Encoder(Protocol):
 
     def encode_image(self, image: Any, windows: Windows | None = None) -> FeatureMap: ...
 
-    def encode_text(self, names: Sequence[str]) -> NDArray[np.float32]: ...  # (C, D), unit norm
+    def encode_text(self, names: Sequence[str]) -> NDArray[np.float32]: ...  # (C, D), or NoTextTower
+
+
+class NoTextTower(ValueError):
+    """The encoder knows images only; what `encode_text` raises, so that callers can do without text."""
 
 
 class WeightsUnavailable(ValueError):

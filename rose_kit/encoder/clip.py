@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
-from rose_kit.encoder.base import WindowedEncoder, content_hash
+from rose_kit.encoder.base import NoTextTower, WindowedEncoder, content_hash
 from rose_kit.encoder.dense import DENSE
 from rose_kit.encoder.prompts import Template, encode_names
 from rose_kit.encoder.windows import Windows
@@ -119,7 +119,7 @@ class OpenClipEncoder(WindowedEncoder):
         """
         if self.tokenizer is None or not hasattr(self.model, "encode_text"):
             lacks = "tokenizer" if hasattr(self.model, "encode_text") else "text tower"
-            raise ValueError(f"encoder {self.name!r} has no {lacks}, so it cannot encode {list(names)!r}")
+            raise NoTextTower(f"encoder {self.name!r} has no {lacks}, so it cannot encode {list(names)!r}")
         return encode_names(names, self.templates, self._embed_text)
 
     def _embed_text(self, prompts: list[str]) -> Tensor:

@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.color import rgb2lab
 from torch import Tensor
 
-from rose_kit.encoder.base import WindowedEncoder
+from rose_kit.encoder.base import NoTextTower, WindowedEncoder
 from rose_kit.encoder.windows import Windows
 from rose_kit.registry import register_encoder
 from rose_kit.types import FeatureMap
@@ -62,8 +62,8 @@ class HandcraftedEncoder(WindowedEncoder):
         return super().encode_images(images, windows and replace(windows, crops=()))
 
     def encode_text(self, names: Sequence[str]) -> NDArray[np.float32]:
-        """Raises ValueError: this encoder has no text."""
-        raise ValueError(
+        """Raises NoTextTower: this encoder has no text."""
+        raise NoTextTower(
             f"encoder 'handcrafted' has no text, so it cannot encode {list(names)!r}; "
             "'bundled' and the open_clip models have"
         )
