@@ -25,7 +25,8 @@ from rose_kit.encoder.training import (
     build_model,
     clip_loss,
     encode_phrases,
-    phrase_loss,
+    inside_loss,
+    presence_loss,
     train_encoder,
 )
 from rose_kit.scenes import NOVEL, THINGS
@@ -92,22 +93,17 @@ def test_encoding_phrases_without_their_padding_changes_nothing():
         )
 
 
-def test_phrase_loss_equals_its_loops():
+@pytest.mark.parametrize("power", [1.0, 4.0])
+def test_patch_losses_equal_their_loops(power):
     torch.manual_seed(1)
-    patches = F.normalize(torch.randn(2, 3, 8), dim=-1)
-    text = F.normalize(torch.randn(4, 8), dim=-1)
+    log_p = torch.randn(2, 3, 4).log_softmax(-1)
     listed = torch.tensor([[True, False, True, False], [False, True, False, True]])
-    share = torch.zeros(2, 4)
-    for b in range(2):
-        for patch in patches[b]:
-            share[b] += torch.softmax(5 * text @ patch, 0) / 3
-    terms = [-torch.log(share[b, k]) for b in range(2) for k in range(4) if listed[b, k]]
-    terms = [
-        terms[i] - torch.log(share[b, k] / share[:, k].sum())
-        for i, (b, k) in enumerate((b, k) for b in range(2) for k in range(4) if listed[b, k])
-    ]
-    ours = phrase_loss(patches, text, listed, torch.tensor(5.0))
-    torch.testing.assert_close(ours, torch.stack(terms).mean(), atol=1e-6, rtol=0)
+    m = (log_p.exp() ** power).mean(1) ** (1 / power)  # (B, K)
+    pairs = [(b, k) for b in range(2) for k in range(4) if listed[b, k]]
+    expected = -sum(torch.log(m[b, k]) + torch.log(m[b, k] / m[:, k].sum()) for b, k in pairs) / len(pairs)
+    torch.testing.assert_close(presence_loss(log_p, listed, power), expected, atol=1e-5, rtol=0)
+    falls = [-torch.log(log_p.exp()[b, j][listed[b]].sum()) for b in range(2) for j in range(3)]
+    torch.testing.assert_close(inside_loss(log_p, listed), sum(falls) / 6, atol=1e-6, rtol=0)
 
 
 def test_the_corpus_holds_pictures_and_captions_and_nothing_novel(corpus):

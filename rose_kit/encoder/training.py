@@ -5,7 +5,9 @@ captions. The second aligns patches: each patch chooses among all noun phrases o
 phrase that a picture's captions list should win some of its patches, and win more of them than in
 other pictures. Which patch belongs to which phrase is never said; it is what the model has to find
 out (image-level labels as in Pinheiro & Collobert 2015, patches against captions as in PACL,
-Mukhoti 2023). `weights/README.md` tells what else was tried.
+Mukhoti 2023). First the area a phrase wins is what counts, which finds the classes fast but lets
+small ones spill over the sky; then a few sure patches are enough for a phrase, and every patch must
+fall to some listed phrase. `weights/README.md` tells what else was tried.
 """
 
 from __future__ import annotations
@@ -54,6 +56,8 @@ class Recipe:
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
     warmup: int = 150
+    settle_from: float = 0.25  # share of the steps after which area no longer counts
+    power: float = 4.0  # of the mean over patches from then on
     whole: float = 0.3  # weight of CLIP's own loss
     whole_every: int = 4  # steps between its turns: it costs a fifth of the time
 
@@ -105,22 +109,31 @@ def clip_loss(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
-def phrase_loss(patches: Tensor, text: Tensor, listed: Tensor, scale: Tensor) -> Tensor:
-    """Patches against noun phrases, through the share of its picture that each phrase wins.
+def presence_loss(log_p: Tensor, listed: Tensor, power: float) -> Tensor:
+    """A listed phrase should win patches of its picture, and win more there than elsewhere.
 
     Args:
-        patches: (B, N, D) unit norm.
-        text: (K, D) unit norm, the distinct phrases of the batch.
+        log_p: (B, N, K) log probability of each phrase at each patch.
         listed: (B, K) whether picture b's captions list phrase k.
-        scale: inverse temperature.
+        power: of the mean over patches. 1 counts area, and so asks every phrase to grow; a larger
+            one is content with a few patches that are sure.
 
     Returns:
-        Mean over listed pairs (b, k) of -log share(b, k) - log(share(b, k) / sum over b' of share(b', k)):
-        a listed phrase should win patches of its picture, and win more there than elsewhere.
+        Mean over listed pairs of -log m(b, k) - log(m(b, k) / sum over b' of m(b', k)), where
+        m(b, k) = (mean over patches of p^power)^(1 / power).
     """
-    log_p = (scale * patches @ text.T).log_softmax(-1)  # (B, N, K): each patch chooses among all phrases
-    share = log_p.logsumexp(1) - np.log(patches.shape[1])  # (B, N, K) -> (B, K), log
-    return -(share + share.log_softmax(0))[listed].mean()
+    m = ((power * log_p).logsumexp(1) - np.log(log_p.shape[1])) / power  # (B, N, K) -> (B, K), log
+    return -(m + m.log_softmax(0))[listed].mean()
+
+
+def inside_loss(log_p: Tensor, listed: Tensor) -> Tensor:
+    """Every patch should fall to one of the phrases its picture lists, whichever: -log of their sum.
+
+    Args:
+        log_p: (B, N, K).
+        listed: (B, K).
+    """
+    return -log_p.masked_fill(~listed[:, None], -torch.inf).logsumexp(-1).mean()
 
 
 def _batch(images, captions, tokenizer, recipe: Recipe, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -214,7 +227,11 @@ def _step(encoder: OpenClipEncoder, optimizer, batch, recipe: Recipe, step: int)
         if whole_too:
             whole = visual._pool(visual.transformer.resblocks[-1](before_last))[0] @ visual.proj  # (B, D)
             text = encode_phrases(model, captions)
-    loss = phrase_loss(patches, phrase, listed, model.patch_scale.exp())
+    log_p = (model.patch_scale.exp() * patches @ phrase.T).log_softmax(-1)  # (B, N, K): phrases compete
+    if step < recipe.settle_from * recipe.steps:
+        loss = presence_loss(log_p, listed, 1.0)
+    else:
+        loss = presence_loss(log_p, listed, recipe.power) + inside_loss(log_p, listed)
     value = loss.item()
     if whole_too:
         image = F.normalize(whole.float(), dim=-1)
