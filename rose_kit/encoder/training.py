@@ -6,8 +6,8 @@ phrase that a picture's captions list should win some of its patches, and win mo
 other pictures. Which patch belongs to which phrase is never said; it is what the model has to find
 out (image-level labels as in Pinheiro & Collobert 2015, patches against captions as in PACL,
 Mukhoti 2023). First the area a phrase wins is what counts, which finds the classes fast but lets
-small ones spill over the sky; then a few sure patches are enough for a phrase, and every patch must
-fall to some listed phrase. `weights/README.md` tells what else was tried.
+small ones spill over the sky; then sure patches count more than area, and every patch should fall to
+some listed phrase. `weights/README.md` tells what else was tried.
 """
 
 from __future__ import annotations
@@ -56,8 +56,9 @@ class Recipe:
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
     warmup: int = 150
-    settle_from: float = 0.25  # share of the steps after which area no longer counts
-    power: float = 4.0  # of the mean over patches from then on
+    settle_from: float = 0.25  # share of the steps after which area counts less
+    power: float = 2.0  # of the mean over patches from then on
+    inside: float = 0.5  # weight of "every patch falls to a listed phrase" from then on
     whole: float = 0.3  # weight of CLIP's own loss
     whole_every: int = 4  # steps between its turns: it costs a fifth of the time
 
@@ -231,7 +232,7 @@ def _step(encoder: OpenClipEncoder, optimizer, batch, recipe: Recipe, step: int)
     if step < recipe.settle_from * recipe.steps:
         loss = presence_loss(log_p, listed, 1.0)
     else:
-        loss = presence_loss(log_p, listed, recipe.power) + inside_loss(log_p, listed)
+        loss = presence_loss(log_p, listed, recipe.power) + recipe.inside * inside_loss(log_p, listed)
     value = loss.item()
     if whole_too:
         image = F.normalize(whole.float(), dim=-1)
