@@ -53,10 +53,13 @@ def prototype_effects(
     return effect
 
 
-def span_coefficients(head: Head, samples: Samples, ridge: float = 1e-6) -> NDArray[np.float64]:
+def span_coefficients(head: Head, samples: Samples, ridge: float = 0.1) -> NDArray[np.float64]:
     """(C, S) coefficients A with W = A X, as nearly as the span of the samples allows.
 
-    The solver's own coefficients, if it has any, plus those of least norm for what they leave over.
+    The solver's own coefficients, if it has any, plus those of ridge regression for what they leave
+    over. "adamw" leaves all, its random start included: along directions in which the samples hardly
+    differ, coefficients of least norm would be huge and cancel each other, and explain nothing. The
+    ridge leaves those directions to the remainder.
     """
     x, w = samples.features.astype(np.float64), head.weight.astype(np.float64)
     known = np.zeros((len(w), len(x))) if head.coefficients is None else head.coefficients

@@ -153,7 +153,7 @@ def _weight_bars(axes: Sequence[Axes], weights: NDArray) -> None:
         ax.bar([0], [weight], color=BLUE if weight > 0 else ORANGE, width=0.6)
         ax.axhline(0, color=GREY, linewidth=0.8)
         ax.annotate(
-            f"{weight:+.1f}", (0, weight), (0, 3 if weight > 0 else -3), textcoords="offset points",
+            f"{weight:+.2g}", (0, weight), (0, 3 if weight > 0 else -3), textcoords="offset points",
             ha="center", va="bottom" if weight > 0 else "top", fontsize=9,
         )  # fmt: skip
         ax.set(xlim=(-1, 1), ylim=(1.5 * low, 1.5 * high))
@@ -190,7 +190,7 @@ def save(fig: Figure, path: str | Path) -> Path:
     return path
 
 
-def _png(fig: Figure, dpi: int = 110) -> bytes:
+def _png(fig: Figure, dpi: int = 100) -> bytes:
     """A PNG of at most 256 colours, a third of the size of a full one; the figure is closed."""
     full, small = io.BytesIO(), io.BytesIO()
     fig.savefig(full, dpi=dpi, facecolor="white", bbox_inches="tight", pad_inches=0.05)
