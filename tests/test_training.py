@@ -32,8 +32,8 @@ from rose_kit.encoder.training import (
 from rose_kit.scenes import NOVEL, THINGS
 
 TINY = Recipe(
-    pictures=500, size=32, small_size=16, small_share=0.5, steps=6, batch=4, width=32, layers=2,
-    text_width=32, text_layers=1, embed_dim=16, merges=30, warmup=2,
+    pictures=500, size=32, phases=((0.5, 16, 1.0, 0.0), (1.0, 32, 4.0, 1.0)), steps=6, batch=4,
+    width=32, layers=2, text_width=32, text_layers=1, embed_dim=16, merges=30, warmup=2,
 )  # fmt: skip
 TEXTS = ["a photo of a car", "two cars and the sea", "a bus, a car and the road"] * 3
 

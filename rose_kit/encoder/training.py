@@ -6,8 +6,8 @@ phrase that a picture's captions list should win some of its patches, and win mo
 other pictures. Which patch belongs to which phrase is never said; it is what the model has to find
 out (image-level labels as in Pinheiro & Collobert 2015, patches against captions as in PACL,
 Mukhoti 2023). First the area a phrase wins is what counts, which finds the classes fast but lets
-small ones spill over the sky; then sure patches count more than area, and every patch should fall to
-some listed phrase. `weights/README.md` tells what else was tried.
+small ones spill over the sky; later sure patches count more than area, and every patch should fall to
+some listed phrase, more strictly from phase to phase. `weights/README.md` tells what else was tried.
 """
 
 from __future__ import annotations
@@ -43,8 +43,12 @@ class Recipe:
     seed: int = 0
     pictures: int = 32_000  # drawn once; 96 px
     size: int = 96
-    small_size: int = 64  # side at which the first `small_share` of the steps see the pictures
-    small_share: float = 0.85
+    # (share of the steps until which it lasts, side in pixels, power of the mean, weight of inside_loss)
+    phases: tuple[tuple[float, int, float, float], ...] = (
+        (0.25, 64, 1.0, 0.0),
+        (0.75, 64, 2.0, 0.5),
+        (1.0, 96, 4.0, 1.0),
+    )
     steps: int = 6_000
     batch: int = 64
     width: int = 128
@@ -56,11 +60,12 @@ class Recipe:
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
     warmup: int = 150
-    settle_from: float = 0.25  # share of the steps after which area counts less
-    power: float = 2.0  # of the mean over patches from then on
-    inside: float = 0.5  # weight of "every patch falls to a listed phrase" from then on
     whole: float = 0.3  # weight of CLIP's own loss
     whole_every: int = 4  # steps between its turns: it costs a fifth of the time
+
+    def phase(self, step: int) -> tuple[float, int, float, float]:
+        """The phase that a step belongs to."""
+        return next(phase for phase in self.phases if step < phase[0] * self.steps)
 
 
 def build_model(recipe: Recipe, vocab_size: int, context_length: int) -> tuple[open_clip.CLIP, dict]:
@@ -142,8 +147,9 @@ def _batch(images, captions, tokenizer, recipe: Recipe, step: int) -> tuple[Tens
     rng = np.random.default_rng([recipe.seed, step])
     rows = np.sort(rng.choice(len(images), recipe.batch, replace=False))
     x = torch.from_numpy(images[rows]).permute(0, 3, 1, 2).float() / 255
-    if step < recipe.small_share * recipe.steps:
-        x = F.interpolate(x, size=recipe.small_size, mode="area")
+    side = recipe.phase(step)[1]
+    if side != recipe.size:
+        x = F.interpolate(x, size=side, mode="area")
     flip = torch.from_numpy(rng.random(len(x)) < 0.5)
     x[flip] = x[flip].flip(-1)
     chosen = [[captions[r][i] for i in rng.permutation(len(captions[r]))[:2]] for r in rows]
@@ -229,10 +235,8 @@ def _step(encoder: OpenClipEncoder, optimizer, batch, recipe: Recipe, step: int)
             whole = visual._pool(visual.transformer.resblocks[-1](before_last))[0] @ visual.proj  # (B, D)
             text = encode_phrases(model, captions)
     log_p = (model.patch_scale.exp() * patches @ phrase.T).log_softmax(-1)  # (B, N, K): phrases compete
-    if step < recipe.settle_from * recipe.steps:
-        loss = presence_loss(log_p, listed, 1.0)
-    else:
-        loss = presence_loss(log_p, listed, recipe.power) + recipe.inside * inside_loss(log_p, listed)
+    _, _, power, inside = recipe.phase(step)
+    loss = presence_loss(log_p, listed, power) + inside * inside_loss(log_p, listed)
     value = loss.item()
     if whole_too:
         image = F.normalize(whole.float(), dim=-1)
