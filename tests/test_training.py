@@ -27,13 +27,15 @@ from rose_kit.encoder.training import (
     encode_phrases,
     inside_loss,
     presence_loss,
+    tile,
     train_encoder,
+    untile,
 )
 from rose_kit.scenes import NOVEL, THINGS
 
 TINY = Recipe(
-    pictures=500, size=32, phases=((0.5, 16, 1.0, 0.0), (1.0, 32, 4.0, 1.0)), steps=6, batch=4,
-    width=32, layers=2, text_width=32, text_layers=1, embed_dim=16, merges=30, warmup=2,
+    pictures=500, size=32, phases=((3, 16, 1, 1.0, 0.0), (6000, 16, 2, 2.0, 1.0)), restart=3, steps=6,
+    batch=4, width=32, layers=2, text_width=32, text_layers=1, embed_dim=16, merges=30, warmup=2,
 )  # fmt: skip
 TEXTS = ["a photo of a car", "two cars and the sea", "a bus, a car and the road"] * 3
 
@@ -91,6 +93,26 @@ def test_encoding_phrases_without_their_padding_changes_nothing():
         torch.testing.assert_close(
             encode_phrases(model, tokens), model.encode_text(tokens, normalize=True), atol=1e-5, rtol=0
         )
+
+
+def test_pictures_laid_side_by_side_give_their_patches_back():
+    images = torch.arange(8 * 3 * 16 * 16).float().view(8, 3, 16, 16)
+
+    def cut(x):  # (B, 3, H, W) -> (B, N, D) patches of 8 px, row by row
+        return x.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).reshape(len(x), -1, 192)
+
+    canvas = tile(images, 2)
+    assert canvas.shape == (2, 3, 32, 32)
+    assert torch.equal(canvas[1, :, 16:, :16], images[4 + 2])
+    assert torch.equal(untile(cut(canvas), 2), cut(images))
+
+
+def test_the_learning_rate_falls_to_nothing_after_its_restart():
+    recipe = Recipe()
+    assert recipe.rate(recipe.warmup - 1) == pytest.approx(recipe.learning_rate)
+    assert recipe.rate(recipe.restart - 1) < recipe.rate(recipe.restart)
+    assert recipe.rate(recipe.steps - 1) < 1e-3 * recipe.learning_rate
+    assert recipe.phases[-1][0] == recipe.steps
 
 
 @pytest.mark.parametrize("power", [1.0, 4.0])

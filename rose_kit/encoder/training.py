@@ -43,13 +43,16 @@ class Recipe:
     seed: int = 0
     pictures: int = 32_000  # drawn once; 96 px
     size: int = 96
-    # (share of the steps until which it lasts, side in pixels, power of the mean, weight of inside_loss)
-    phases: tuple[tuple[float, int, float, float], ...] = (
-        (0.25, 64, 1.0, 0.0),
-        (0.75, 64, 2.0, 0.5),
-        (1.0, 96, 4.0, 1.0),
+    # (last step, side in pixels, pictures side by side, power of the mean, weight of inside_loss)
+    phases: tuple[tuple[int, int, int, float, float], ...] = (
+        (1500, 64, 1, 1.0, 0.0),
+        (4500, 64, 1, 2.0, 0.5),
+        (6500, 64, 2, 2.0, 1.0),
     )
-    steps: int = 6_000
+    horizon: int = 6_000  # of the cosine that the learning rate follows
+    restart: int = 4_500  # step at which it is set anew, to fall in a straight line
+    restart_rate: float = 0.3  # as a share of `learning_rate`
+    steps: int = 6_500
     batch: int = 64
     width: int = 128
     layers: int = 5
@@ -63,9 +66,18 @@ class Recipe:
     whole: float = 0.3  # weight of CLIP's own loss
     whole_every: int = 4  # steps between its turns: it costs a fifth of the time
 
-    def phase(self, step: int) -> tuple[float, int, float, float]:
+    def phase(self, step: int) -> tuple[int, int, int, float, float]:
         """The phase that a step belongs to."""
-        return next(phase for phase in self.phases if step < phase[0] * self.steps)
+        return next(phase for phase in self.phases if step < phase[0])
+
+    def rate(self, step: int) -> float:
+        """Learning rate: linear warm-up, half a cosine, then from `restart` on a straight line to 0."""
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        if step >= self.restart:
+            return self.learning_rate * self.restart_rate * (self.steps - step) / (self.steps - self.restart)
+        done = (step - self.warmup) / (self.horizon - self.warmup)
+        return self.learning_rate * (0.02 + 0.98 * (1 + np.cos(np.pi * done)) / 2)
 
 
 def build_model(recipe: Recipe, vocab_size: int, context_length: int) -> tuple[open_clip.CLIP, dict]:
@@ -97,6 +109,24 @@ def encode_patches(encoder: OpenClipEncoder, images: Tensor) -> tuple[Tensor, Te
         x = block(x)
     patches = visual.ln_post(DENSE["maskclip"](last, x, grid)[:, 1:]) @ visual.proj  # (B, N, D)
     return F.normalize(patches.float(), dim=-1), x
+
+
+def tile(images: Tensor, n: int) -> Tensor:
+    """(B, 3, S, S) -> (B / n^2, 3, n S, n S): pictures side by side, so that context stops helping.
+
+    A patch that looks at the whole canvas sees three strangers for each of its own; what it says must
+    rest on what it looks like.
+    """
+    b, c, h, w = images.shape
+    grid = images.view(b // n**2, n, n, c, h, w)
+    return grid.permute(0, 3, 1, 4, 2, 5).reshape(b // n**2, c, n * h, n * w)
+
+
+def untile(patches: Tensor, n: int) -> Tensor:
+    """(B / n^2, N n^2, D) patches of the canvases -> (B, N, D) patches of each picture."""
+    side = round(patches.shape[1] ** 0.5)  # patches along a canvas
+    grid = patches.view(len(patches), n, side // n, n, side // n, -1).transpose(2, 3)
+    return grid.reshape(len(patches) * n**2, (side // n) ** 2, -1)
 
 
 def encode_phrases(model: open_clip.CLIP, tokens: Tensor) -> Tensor:
@@ -142,8 +172,8 @@ def inside_loss(log_p: Tensor, listed: Tensor) -> Tensor:
     return -log_p.masked_fill(~listed[:, None], -torch.inf).logsumexp(-1).mean()
 
 
-def _batch(images, captions, tokenizer, recipe: Recipe, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Pictures (B, 3, S, S), caption tokens, phrase tokens, and which picture lists which phrase."""
+def _batch(images, captions, tokenizer, recipe: Recipe, step: int) -> tuple[Tensor, ...]:
+    """Pictures (B, 3, S, S), caption tokens, phrase tokens, (B, K) listed phrases."""
     rng = np.random.default_rng([recipe.seed, step])
     rows = np.sort(rng.choice(len(images), recipe.batch, replace=False))
     x = torch.from_numpy(images[rows]).permute(0, 3, 1, 2).float() / 255
@@ -157,15 +187,8 @@ def _batch(images, captions, tokenizer, recipe: Recipe, step: int) -> tuple[Tens
     names = sorted(set().union(*lists))
     listed = torch.tensor([[name in own for name in names] for own in lists])
     opening = ["a photo of {}", "{}"][rng.integers(2)]
-    return x, tokenizer([t[0] for t in chosen]), tokenizer([opening.format(n) for n in names]), listed
-
-
-def _rate(recipe: Recipe, step: int) -> float:
-    """Linear warm-up, then half a cosine down to 2 %."""
-    if step < recipe.warmup:
-        return (step + 1) / recipe.warmup
-    done = (step - recipe.warmup) / (recipe.steps - recipe.warmup)
-    return 0.02 + 0.98 * (1 + np.cos(np.pi * done)) / 2
+    tokens = tokenizer([opening.format(name) for name in names])
+    return x, tokenizer([texts[0] for texts in chosen]), tokens, listed
 
 
 def train_encoder(
@@ -204,7 +227,7 @@ def train_encoder(
     began, losses = time.time(), []
     for step in progress:
         for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * _rate(recipe, step)
+            group["lr"] = recipe.rate(step)
         losses.append(
             _step(encoder, optimizer, _batch(images, captions, tokenizer, recipe, step), recipe, step)
         )
@@ -227,15 +250,16 @@ def _step(encoder: OpenClipEncoder, optimizer, batch, recipe: Recipe, step: int)
     """One update; the math attention kernel is 2-3 times faster than the fused one on a CPU."""
     x, captions, names, listed = batch
     model, visual = encoder.model, encoder.model.visual
-    whole_too = step % recipe.whole_every == 0
+    _, _, tiles, power, inside = recipe.phase(step)
+    whole_too = step % recipe.whole_every == 0 and tiles == 1
     with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16):
-        patches, before_last = encode_patches(encoder, x)
+        patches, before_last = encode_patches(encoder, tile(x, tiles))
         phrase = encode_phrases(model, names)
         if whole_too:
             whole = visual._pool(visual.transformer.resblocks[-1](before_last))[0] @ visual.proj  # (B, D)
             text = encode_phrases(model, captions)
+    patches = untile(patches, tiles)  # (B, N, D)
     log_p = (model.patch_scale.exp() * patches @ phrase.T).log_softmax(-1)  # (B, N, K): phrases compete
-    _, _, power, inside = recipe.phase(step)
     loss = presence_loss(log_p, listed, power) + inside * inside_loss(log_p, listed)
     value = loss.item()
     if whole_too:
