@@ -29,7 +29,7 @@ notebooks: $(STAMP)  ## execute every notebook in a fresh kernel and save it; re
 
 bench: $(STAMP)  ## mIoU of every method on held-out scenes, over three seeds
 	mkdir -p runs/bench
-	$(BIN)/rose-kit evaluate scenes --methods zero-shot,knn-clip,freeda,rns --shots 5 --seeds 1,2,3 \
+	$(BIN)/rose-kit evaluate scenes --methods zero-shot,knn-clip,freeda,rns --size 128 --shots 5 --seeds 1,2,3 \
 		--json runs/bench/scenes.json
 
 lock: $(STAMP)  ## resolve requirements.lock anew from pyproject.toml

@@ -19,18 +19,9 @@ from safetensors.torch import load_file
 
 from rose_kit.encoder.bundled import load_bundled
 from rose_kit.encoder.corpus import build_corpus, draw_pair, phrases
+from rose_kit.encoder.losses import clip_loss, inside_loss, presence_loss, tile, untile
 from rose_kit.encoder.tokenizer import BPETokenizer
-from rose_kit.encoder.training import (
-    Recipe,
-    build_model,
-    clip_loss,
-    encode_phrases,
-    inside_loss,
-    presence_loss,
-    tile,
-    train_encoder,
-    untile,
-)
+from rose_kit.encoder.training import Recipe, build_model, encode_phrases, train_encoder
 from rose_kit.scenes import NOVEL, THINGS
 
 TINY = Recipe(

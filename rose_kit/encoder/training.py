@@ -7,7 +7,8 @@ other pictures. Which patch belongs to which phrase is never said; it is what th
 out (image-level labels as in Pinheiro & Collobert 2015, patches against captions as in PACL,
 Mukhoti 2023). First the area a phrase wins is what counts, which finds the classes fast but lets
 small ones spill over the sky; later sure patches count more than area, and every patch should fall to
-some listed phrase, more strictly from phase to phase. `weights/README.md` tells what else was tried.
+some listed phrase; at last pictures are tiled, so that context stops helping. `weights/README.md`
+tells what else was tried.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from tqdm.auto import tqdm
 from rose_kit.encoder.clip import OpenClipEncoder
 from rose_kit.encoder.corpus import build_corpus, phrases
 from rose_kit.encoder.dense import DENSE
+from rose_kit.encoder.losses import clip_loss, inside_loss, presence_loss, tile, untile
 from rose_kit.encoder.tokenizer import BPETokenizer
 
 TEMPLATES = ("{}", "a {}", "the {}", "a photo of a {}", "a photo of the {}", "two {}s")
@@ -111,24 +113,6 @@ def encode_patches(encoder: OpenClipEncoder, images: Tensor) -> tuple[Tensor, Te
     return F.normalize(patches.float(), dim=-1), x
 
 
-def tile(images: Tensor, n: int) -> Tensor:
-    """(B, 3, S, S) -> (B / n^2, 3, n S, n S): pictures side by side, so that context stops helping.
-
-    A patch that looks at the whole canvas sees three strangers for each of its own; what it says must
-    rest on what it looks like.
-    """
-    b, c, h, w = images.shape
-    grid = images.view(b // n**2, n, n, c, h, w)
-    return grid.permute(0, 3, 1, 4, 2, 5).reshape(b // n**2, c, n * h, n * w)
-
-
-def untile(patches: Tensor, n: int) -> Tensor:
-    """(B / n^2, N n^2, D) patches of the canvases -> (B, N, D) patches of each picture."""
-    side = round(patches.shape[1] ** 0.5)  # patches along a canvas
-    grid = patches.view(len(patches), n, side // n, n, side // n, -1).transpose(2, 3)
-    return grid.reshape(len(patches) * n**2, (side // n) ** 2, -1)
-
-
 def encode_phrases(model: open_clip.CLIP, tokens: Tensor) -> Tensor:
     """(K, L) -> (K, D) unit norm: what `model.encode_text` gives, without computing the padding."""
     end = tokens.argmax(-1)  # (K,): the end token has the largest id
@@ -136,40 +120,6 @@ def encode_phrases(model: open_clip.CLIP, tokens: Tensor) -> Tensor:
     x = model.token_embedding(tokens[:, :n]) + model.positional_embedding[:n]  # (K, n, width)
     x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:n, :n]))
     return F.normalize((x[torch.arange(len(x)), end] @ model.text_projection).float(), dim=-1)
-
-
-def clip_loss(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
-    """Symmetric InfoNCE (CLIP, Radford et al. 2021, figure 3); (B, D) and (B, D)."""
-    logits = scale * image @ text.T  # (B, B)
-    target = torch.arange(len(logits))
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-
-
-def presence_loss(log_p: Tensor, listed: Tensor, power: float) -> Tensor:
-    """A listed phrase should win patches of its picture, and win more there than elsewhere.
-
-    Args:
-        log_p: (B, N, K) log probability of each phrase at each patch.
-        listed: (B, K) whether picture b's captions list phrase k.
-        power: of the mean over patches. 1 counts area, and so asks every phrase to grow; a larger
-            one is content with a few patches that are sure.
-
-    Returns:
-        Mean over listed pairs of -log m(b, k) - log(m(b, k) / sum over b' of m(b', k)), where
-        m(b, k) = (mean over patches of p^power)^(1 / power).
-    """
-    m = ((power * log_p).logsumexp(1) - np.log(log_p.shape[1])) / power  # (B, N, K) -> (B, K), log
-    return -(m + m.log_softmax(0))[listed].mean()
-
-
-def inside_loss(log_p: Tensor, listed: Tensor) -> Tensor:
-    """Every patch should fall to one of the phrases its picture lists, whichever: -log of their sum.
-
-    Args:
-        log_p: (B, N, K).
-        listed: (B, K).
-    """
-    return -log_p.masked_fill(~listed[:, None], -torch.inf).logsumexp(-1).mean()
 
 
 def _batch(images, captions, tokenizer, recipe: Recipe, step: int) -> tuple[Tensor, ...]:
