@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 MODULES = {  # distributions whose module has another name
     "faiss-cpu": "faiss",
     "open_clip_torch": "open_clip",
+    "ipython": "IPython",
     "pillow": "PIL",
     "pyyaml": "yaml",
     "scikit-image": "skimage",
