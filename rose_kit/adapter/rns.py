@@ -19,7 +19,8 @@ from rose_kit.adapter.samples import (
 )
 from rose_kit.adapter.solvers import SOLVERS
 from rose_kit.fusion.method import Untrained, nothing_to_go_on
-from rose_kit.fusion.retrieval import Retrieved, retrieve, supported_classes
+from rose_kit.fusion.retrieval import Retrieved, supported_classes
+from rose_kit.fusion.selection import check_retrieval, select
 from rose_kit.fusion.text import softmax
 from rose_kit.registry import register_method
 from rose_kit.types import Prediction, Query, Vocabulary
@@ -36,17 +37,19 @@ class RNS(Untrained):
 
     Args:
         k: neighbours per patch.
+        retrieval: which prototypes to train on, a key of `rose_kit.fusion.RETRIEVALS`.
         lambdas: share of vision in the fused samples.
         tau: temperature of the class relevance.
         beta_fused, beta_pseudo: strength of fused and pseudo-labelled samples (retrieved ones: 1).
         solver: a key of `rose_kit.adapter.SOLVERS`: "adamw" as published, or "lbfgs", whose head
             lies in the span of its samples, so that its evidence is complete.
-        steps, lr, weight_decay, seed: settings of "adamw".
+        steps, lr, weight_decay, seed: settings of "adamw"; the seed is also that of random retrieval.
         mu: regularisation of "lbfgs"; of 3e-3 to 3e-5 by half decades, the one whose probabilities
             come nearest to those of "adamw" on 512-wide features.
     """
 
     k: int = 4
+    retrieval: str = "nearest"
     lambdas: Sequence[float] = LAMBDAS
     tau: float = 0.1
     beta_fused: float = 1.5
@@ -59,6 +62,7 @@ class RNS(Untrained):
     mu: float = 3e-4
 
     def __post_init__(self) -> None:
+        check_retrieval(self.retrieval)
         if self.solver not in SOLVERS:
             raise ValueError(f"unknown solver {self.solver!r}. Known: {', '.join(sorted(SOLVERS))}")
         for name in ("k", "steps", "tau", "lr", "mu"):
@@ -68,7 +72,7 @@ class RNS(Untrained):
     def predict(self, query, memory, vocabulary, *, initial_weight=None) -> Prediction:
         """See `Method.predict`. With "adamw", `initial_weight` replaces the seeded start."""
         query = Query.of(query)
-        found = retrieve(query.features, memory, vocabulary, self.k)
+        found = select(self.retrieval, query.features, memory, vocabulary, self.k, seed=self.seed)
         samples = self.samples(query, found, memory, vocabulary)
         relevance = class_relevance(query.image_feature, vocabulary, self.tau)
         start = _checked_start(initial_weight, (len(vocabulary), query.features.shape[1]))

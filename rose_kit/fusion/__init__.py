@@ -5,9 +5,11 @@ from rose_kit.fusion.freeda import Freeda
 from rose_kit.fusion.knn_clip import KnnClip
 from rose_kit.fusion.method import Method, SupportExample
 from rose_kit.fusion.retrieval import Retrieved, retrieve
+from rose_kit.fusion.selection import RETRIEVALS, select
 from rose_kit.fusion.zero_shot import ZeroShot
 
 __all__ = [
+    "RETRIEVALS",
     "Freeda",
     "KnnClip",
     "Method",
@@ -16,4 +18,5 @@ __all__ = [
     "ZeroShot",
     "pooled_evidence",
     "retrieve",
+    "select",
 ]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from rose_kit.fusion.evidence import strongest
 from rose_kit.fusion.late import LateFusion
-from rose_kit.fusion.retrieval import retrieve
+from rose_kit.fusion.selection import check_retrieval, select
 from rose_kit.fusion.text import softmax, zero_shot
 from rose_kit.registry import register_method
 from rose_kit.types import Evidence
@@ -30,20 +30,25 @@ class KnnClip(LateFusion):
         k: neighbours per query.
         temperature: of the vote.
         threshold: zero-shot probability above which the vote is not asked.
+        retrieval: which prototypes may vote, a key of `rose_kit.fusion.RETRIEVALS`.
+        seed: of random retrieval.
     """
 
     k: int = 16
     temperature: float = 0.01
     threshold: float = 1.0
+    retrieval: str = "nearest"
+    seed: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_retrieval(self.retrieval)
         if self.k < 1 or not self.temperature > 0:
             raise ValueError(f"k and temperature must be positive, got {self.k} and {self.temperature}")
 
     def visual(self, features, memory, vocabulary, exclude_images=()):
         """(N, C) shares of the vote; who voted, with what share."""
-        found = retrieve(features, memory, vocabulary, self.k, exclude_images)
+        found = select(self.retrieval, features, memory, vocabulary, self.k, exclude_images, self.seed)
         if not len(found):
             return None, None
         votes = softmax(np.where(found.rows < 0, -np.inf, found.scores / self.temperature))  # (N, k)
