@@ -1,7 +1,9 @@
 """Experiments: one protocol for every method, encoder and dataset."""
 
 from rose_kit.bench.evaluate import evaluate
+from rose_kit.bench.keep import KeptFeatures, KeptSamples
+from rose_kit.bench.partial import Gaps
 from rose_kit.bench.presets import PRESETS
 from rose_kit.bench.report import summarise, table, write_json
 
-__all__ = ["PRESETS", "evaluate", "summarise", "table", "write_json"]
+__all__ = ["PRESETS", "Gaps", "KeptFeatures", "KeptSamples", "evaluate", "summarise", "table", "write_json"]

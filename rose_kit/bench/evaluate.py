@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from tqdm.auto import tqdm
 
+from rose_kit.bench.partial import Gaps, without_classes
 from rose_kit.bench.report import Row
 from rose_kit.bench.runs import (
     ABSENT,
@@ -21,6 +22,7 @@ from rose_kit.bench.runs import (
     SupportFeatures,
     build_memories,
     fit_methods,
+    fit_on_everything,
     relabel,
 )
 from rose_kit.data import Dataset, sample_support
@@ -43,6 +45,7 @@ def evaluate(
     query_windows: Windows | None = None,
     regions: Regions | None = None,
     classes: Sequence[str] | None = None,
+    gaps: Gaps | None = None,
     limit: int | None = None,
     progress: bool = True,
 ) -> list[Row]:
@@ -64,41 +67,47 @@ def evaluate(
         regions: query image -> (H, W) region ids; None answers per patch.
         classes: the vocabulary, "background|wall|sky" being one class with several texts; pixels of
             other classes are ignored. Default: all classes of `query`.
+        gaps: shares of the classes that have no visual support, no text or neither, drawn anew with
+            each seed; what is left is the same for all methods, only an upper bound sees everything.
+            None: no gaps.
         limit: answer only that many query images, spread evenly over the set.
         progress: show a progress bar.
 
     Returns:
         One row per method and seed: {"method", "seed", "shots", "miou" (percent), "per_class_iou"
         (name -> percent, None for a class neither present nor predicted), "support_ids",
-        "query_ids"}.
+        "query_ids", "without_visual" and "without_text" (names of the classes that lack them)}.
 
     Raises:
         ValueError: support and query share an image, a class is unknown or labels no query pixel,
             no method is left to run, or `shots`, `seeds` or `limit` make no sense.
     """
-    positions = _query_positions(query, limit)
+    gaps, positions = gaps or Gaps(), _query_positions(query, limit)
     _check_disjoint(support, query)
     vocabulary = _vocabulary(query, encoder, classes)
     _check_labelled(query, positions, vocabulary)
-    methods = _runnable(methods, vocabulary, encoder)
+    methods = _runnable(methods, vocabulary, encoder, gaps)
     draws = _draws(support, shots, seeds, vocabulary)
     features = SupportFeatures(support, encoder, support_windows)
-    runs = []
+    methods, runs = fit_on_everything(methods, features, vocabulary, progress), []
     for seed, memory in build_memories(draws, features, vocabulary, progress).items():
-        examples = SupportExamples(draws[seed], features, vocabulary)
+        no_visual, no_text = gaps.draw(vocabulary.names, seed)
+        memory = without_classes(memory, no_visual) if no_visual else memory
+        examples = SupportExamples(draws[seed], features, vocabulary.without_text(no_text), no_visual)
         runs += fit_methods(methods, seed, memory, examples, regions, query_windows)
     for i in tqdm(positions, desc="query", disable=not progress):
         sample = query[i]
         target = relabel(sample, vocabulary)
         encoded = runs[0].segmenter.encode(sample.image)  # the same for all: they differ in what follows
         for run in runs:
-            labels = run.segmenter.segment(encoded, vocabulary).labels
+            labels = run.segmenter.segment(encoded, run.vocabulary).labels
             run.counts += confusion_matrix(labels, target, len(vocabulary), ignore_index=ABSENT)
     query_ids = [query.ids[i] for i in positions]
-    return [_row(run, shots, query_ids, vocabulary) for run in runs]
+    return [_row(run, shots, query_ids) for run in runs]
 
 
-def _row(run: Run, shots: int, query_ids: list[str], vocabulary: Vocabulary) -> Row:
+def _row(run: Run, shots: int, query_ids: list[str]) -> Row:
+    vocabulary, held = run.vocabulary, run.segmenter.memory.classes
     per_class = [None if np.isnan(value) else 100 * float(value) for value in iou(run.counts)]
     return {
         "method": run.name,
@@ -108,6 +117,8 @@ def _row(run: Run, shots: int, query_ids: list[str], vocabulary: Vocabulary) -> 
         "per_class_iou": dict(zip(vocabulary.names, per_class, strict=True)),
         "support_ids": run.support_ids,
         "query_ids": query_ids,
+        "without_visual": [name for name in vocabulary.names if name not in held],
+        "without_text": [n for n, has in zip(vocabulary.names, vocabulary.has_text, strict=True) if not has],
     }
 
 
@@ -139,12 +150,16 @@ def _check_labelled(query: Dataset, positions: Sequence[int], vocabulary: Vocabu
 
 
 def _runnable(
-    methods: Mapping[str, Method], vocabulary: Vocabulary, encoder: Encoder
+    methods: Mapping[str, Method], vocabulary: Vocabulary, encoder: Encoder, gaps: Gaps
 ) -> Mapping[str, Method]:
-    no_text = vocabulary.text is None
+    bare, blank = (len(gone) == len(vocabulary) for gone in gaps.draw(vocabulary.names, seed=0))
+    no_text = blank or vocabulary.text is None
+    if bare and no_text:
+        raise ValueError(f"{gaps} leaves no class with visual support or text")
     blind = [name for name, method in methods.items() if no_text and getattr(method, "needs_text", False)]
     kept = {name: method for name, method in methods.items() if name not in blind}
-    why = f"encoder {encoder.name!r} has no text tower, which {', '.join(blind)} cannot do without"
+    lack = "no class has text" if blank else f"encoder {encoder.name!r} has no text tower"
+    why = f"{lack}, which {', '.join(blind)} cannot do without"
     if not kept:
         raise ValueError(why if blind else "no method to evaluate")
     if blind:

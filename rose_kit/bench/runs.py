@@ -31,6 +31,7 @@ class Run:
         seed: of the draw.
         segmenter: the method, fitted to a memory of the draw.
         support_ids: the images drawn.
+        vocabulary: the classes to answer, with the texts that this draw leaves them.
         counts: (C, C) confusion matrix, added up over the query images.
     """
 
@@ -38,6 +39,7 @@ class Run:
     seed: int
     segmenter: Segmenter
     support_ids: list[str]
+    vocabulary: Vocabulary
     counts: NDArray[np.int64]
 
 
@@ -66,18 +68,27 @@ class SupportFeatures:
 
 @dataclass(frozen=True)
 class SupportExamples:
-    """The labelled patches of one draw, as `Method.fit` takes them; made anew on each pass."""
+    """The labelled patches of one draw, as `Method.fit` takes them; made anew on each pass.
+
+    Patches of the classes `hidden` have no label.
+    """
 
     chosen: Sequence[int]
     features: SupportFeatures
     vocabulary: Vocabulary
+    hidden: Sequence[str] = ()
+
+    def __len__(self) -> int:
+        return len(self.chosen)
 
     def __iter__(self) -> Iterator[SupportExample]:
+        hidden = [self.vocabulary.index(name) for name in self.hidden]
         for i in self.chosen:
             sample, feature_map = self.features.sample(i)
             target = relabel(sample, self.vocabulary)
             counts = patch_counts(feature_map, target, range(len(self.vocabulary)))  # (N, C)
             labels = np.where(counts.any(1), counts.argmax(1), ABSENT)  # (N,) most frequent class
+            labels[np.isin(labels, hidden)] = ABSENT
             yield feature_map, labels, sample.image_id
 
 
@@ -144,5 +155,25 @@ def fit_methods(
         if hasattr(method, "fit"):
             method = method.fit(memory, vocabulary, examples)
         segmenter = Segmenter(features.encoder, memory, method, regions, query_windows)
-        runs.append(Run(name, seed, segmenter, ids, np.zeros((size, size), dtype=np.int64)))
+        runs.append(Run(name, seed, segmenter, ids, vocabulary, np.zeros((size, size), dtype=np.int64)))
     return runs
+
+
+def fit_on_everything(
+    methods: Mapping[str, Method], features: SupportFeatures, vocabulary: Vocabulary, progress: bool
+) -> dict[str, Method]:
+    """Fit, once for all draws, a copy of those that stand for full supervision (`upper_bound = True`).
+
+    Args:
+        methods: name -> method; the others pass through.
+        features: of the whole support set, whose every annotation they may see.
+        vocabulary: the classes, with all their texts.
+        progress: show a progress bar.
+    """
+    fitted = dict(methods)
+    examples = SupportExamples(range(len(features.dataset)), features, vocabulary)
+    for name, method in methods.items():
+        if getattr(method, "upper_bound", False):
+            shown = tqdm(examples, desc=name, disable=not progress)
+            fitted[name] = copy.deepcopy(method).fit(None, vocabulary, shown)
+    return fitted

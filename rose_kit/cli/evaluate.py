@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -37,7 +38,8 @@ def evaluate(
     methods: Annotated[
         str | None,
         typer.Option(
-            help="Names separated by commas: zero-shot, knn-clip, freeda, rns [default: all there are]."
+            help="Names separated by commas: zero-shot, knn-clip, freeda, rns, offline-linear, "
+            "offline-pixels, supervised (sees every annotation) [default: all but the last]."
         ),
     ] = None,
     encoder: Annotated[
@@ -65,6 +67,11 @@ def evaluate(
             help="Class names separated by commas; 'road|street' has two texts [default: the data's]."
         ),
     ] = None,
+    without_visual: Annotated[
+        float, typer.Option(help="Share of the classes, drawn per seed, left without visual support: 0 to 1.")
+    ] = 0.0,
+    without_text: Annotated[float, typer.Option(help="Share of the classes left without text.")] = 0.0,
+    without_both: Annotated[float, typer.Option(help="Share of further classes left without either.")] = 0.0,
     domain: DomainOption = "day",
     size: SizeOption = 160,
     plugin: PluginOption = None,
@@ -89,7 +96,8 @@ def evaluate(
     windows = {f"{role}_windows": windows_of(preset, role) for role in ("support", "query")}
     if plugin is not None:
         load_plugin(plugin)
-    names = split_list(methods, "methods") if methods is not None else sorted(registered)
+    names = split_list(methods, "methods") if methods is not None else _defaults(registered)
+    gaps = bench.Gaps(without_visual, without_text, without_both)
     chosen = {name: registered.make(name) for name in names}
     if json is not None:
         if json.is_dir():
@@ -104,6 +112,7 @@ def evaluate(
         shots=shots,
         seeds=chosen_seeds,
         classes=None if classes is None else split_list(classes, "classes"),
+        gaps=gaps,
         limit=limit,
         progress=sys.stderr.isatty(),
         **windows,
@@ -112,3 +121,8 @@ def evaluate(
     if json is not None:
         bench.write_json(json, rows)
         typer.echo(f"written to {json}")
+
+
+def _defaults(registered: Mapping[str, Any]) -> list[str]:
+    """Every method but those that see more than their draw of support images."""
+    return sorted(name for name in registered if not getattr(registered[name], "upper_bound", False))
