@@ -12,7 +12,7 @@ _HOME = {
     "encoder": "load_encoder OpenClipEncoder HandcraftedEncoder Windows",
     "memory": "SupportMemory Hits",
     "fusion": "ZeroShot KnnClip Freeda",
-    "adapter": "RNS methods",
+    "adapter": "RNS OfflineLinear methods",
     "segmenter": "Segmenter",
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names.split()}
