@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import typer
 
-from rose_kit.cli import doctor, evaluate, memory, run, segment, train_encoder
+from rose_kit.cli import doctor, evaluate, finetune, memory, run, segment, train_encoder
 
 app = typer.Typer(
     help="Segmentation that looks things up before it decides.",
@@ -27,13 +27,16 @@ app.command(epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.add_typer(memory.app, name="memory")
 app.command(epilog=segment.EXAMPLE)(segment.segment)
 app.command(epilog=train_encoder.EXAMPLE)(train_encoder.train_encoder)
+app.command(epilog=finetune.EXAMPLE)(finetune.finetune_encoder)
 
 
-def status(args: Sequence[str]) -> int:
+def status(args: Sequence[str], app: typer.Typer = app, name: str = "rose-kit") -> int:
     """Run one command line and return its exit status.
 
     Args:
-        args: what follows `rose-kit`; nothing means `--help`.
+        args: what follows `name`; nothing means `--help`.
+        app: the commands there are.
+        name: what they are called by.
 
     Returns:
         0 for success, 1 for work that failed, 2 for a user's mistake (which is told in one line on
@@ -43,7 +46,7 @@ def status(args: Sequence[str]) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _warn
         try:
-            return cli.main(args=list(args) or ["--help"], prog_name="rose-kit", standalone_mode=False) or 0
+            return cli.main(args=list(args) or ["--help"], prog_name=name, standalone_mode=False) or 0
         except typer.TyperException as error:  # the command line itself: unknown option, missing argument
             message = f"{error.format_message()} {_given(error, args)}{_valid(error, cli)}"
         except (ValueError, OSError) as error:
