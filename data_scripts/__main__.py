@@ -13,6 +13,7 @@ from data_scripts import convert as conversion
 from data_scripts import fetch
 from data_scripts.benchmark import Archive, Benchmark, labels, prompts
 from data_scripts.table import BENCHMARKS, find
+from rose_kit import cli
 
 app = typer.Typer(
     help="Standard benchmarks in the kit's folder format: download DATASET, then convert DATASET, then "
@@ -100,17 +101,7 @@ def _chosen(names: list[str]) -> list[str]:
 
 def status(args: list[str]) -> int:
     """Run one command line: 0, or 2 with one line on standard error that says what was wrong."""
-    command = typer.main.get_command(app)
-    try:
-        return (
-            command.main(args or ["--help"], prog_name="python -m data_scripts", standalone_mode=False) or 0
-        )
-    except typer.TyperException as error:
-        message = error.format_message()
-    except (ValueError, OSError) as error:
-        message = str(error)
-    typer.echo(f"error: {' '.join(message.split())}", err=True)
-    return 2
+    return cli.status(args, app, "python -m data_scripts")
 
 
 if __name__ == "__main__":
