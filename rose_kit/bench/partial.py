@@ -52,17 +52,18 @@ class Gaps:
     def draw(self, names: Sequence[str], seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The classes without visual support, and those without text.
 
-        The two overlap in `both`, and beyond it only if the shares add up to more than 1.
+        The two overlap in `both`, and beyond it only if the shares add up to more than 1. The texts that
+        `Gaps(text=t, both=b)` and `Gaps(text=t + b)` leave out are the same.
 
         Args:
             names: (C,) the classes.
             seed: of the draw.
         """
         order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
-        count = {n: floor(getattr(self, n) * len(order) + 0.5) for n in ("visual", "text", "both")}
-        neither, rest = order[: count["both"]], order[count["both"] :]
-        visual, text = rest[: count["visual"]], rest[::-1][: count["text"]]
-        return tuple(neither + visual), tuple(neither + text)
+        shares = (self.both, self.both + self.visual, self.both + self.text)
+        neither, unseen, untold = (floor(share * len(order) + 0.5) for share in shares)
+        rest, end = order[: len(order) - neither], order[::-1]
+        return tuple(end[:neither] + rest[: unseen - neither]), tuple(end[:untold])
 
 
 def without_classes(memory: SupportMemory, names: Collection[str]) -> SupportMemory:
