@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from data_scripts.benchmark import Archive
 from data_scripts.convert import write
 
-CHUNK = 2**20  # bytes
+CHUNK = 2**16  # bytes at a time; what is missing of the last piece is fetched again
 ATTEMPTS, PAUSE = 5, 2.0  # tries for one archive, seconds between them
 TIMEOUT = 30  # seconds without a byte
 BROKEN_OFF = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from data_scripts.benchmark import Archive, Benchmark
 
-_VOC = "http://host.robots.ox.ac.uk/pascal/VOC"
+_VOC = "https://thor.robots.ox.ac.uk/pascal/VOC"
 _COCO = "http://images.cocodataset.org/zips"
 _CALTECH = "https://data.caltech.edu/records"
 _CITYSCAPES = "https://www.cityscapes-dataset.com/downloads/"
