@@ -56,14 +56,14 @@ def prototype_effects(
 def span_coefficients(head: Head, samples: Samples, ridge: float = 0.1) -> NDArray[np.float64]:
     """(C, S) coefficients A with W = A X, as nearly as the span of the samples allows.
 
-    The solver's own coefficients, if it has any, plus those of ridge regression for what they leave
-    over. "adamw" leaves all, its random start included: along directions in which the samples hardly
-    differ, coefficients of least norm would be huge and cancel each other, and explain nothing. The
-    ridge leaves those directions to the remainder.
+    The solver's own, if it knows them: only what an initial weight put into W is then left over. Else,
+    as for "adamw", which leaves its random start in W, those of ridge regression: along directions in
+    which the samples hardly differ, coefficients of least norm would be huge and cancel each other,
+    and explain nothing. The ridge leaves those directions to the remainder.
     """
-    x, w = samples.features.astype(np.float64), head.weight.astype(np.float64)
-    known = np.zeros((len(w), len(x))) if head.coefficients is None else head.coefficients
-    rest = w - known @ x  # (C, D)
+    if head.coefficients is not None:
+        return head.coefficients
+    x, w = samples.features.astype(np.float64), head.weight.astype(np.float64)  # (S, D), (C, D)
     if len(x) <= x.shape[1]:
-        return known + np.linalg.solve(x @ x.T + ridge * np.eye(len(x)), x @ rest.T).T  # R X' (X X')^-1
-    return known + np.linalg.solve(x.T @ x + ridge * np.eye(x.shape[1]), rest.T).T @ x.T  # R (X' X)^-1 X'
+        return np.linalg.solve(x @ x.T + ridge * np.eye(len(x)), x @ w.T).T  # W X' (X X')^-1
+    return np.linalg.solve(x.T @ x + ridge * np.eye(x.shape[1]), w.T).T @ x.T  # W (X' X)^-1 X'
