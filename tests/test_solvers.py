@@ -1,0 +1,143 @@
+"""The default solver against an independent one, and what early stopping and exactness promise."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+
+from rose_kit import RNS, SupportMemory, Vocabulary, unit
+from rose_kit.adapter.samples import class_relevance
+from rose_kit.adapter.solvers import SOLVERS, lbfgs
+from rose_kit.fusion import retrieve
+
+
+def problem(seed=0, size=60, dim=16, classes=5, soft=True):
+    """Overlapping classes around a common direction, of unequal weight; some targets soft."""
+    rng = np.random.default_rng(seed)
+    label = rng.integers(classes, size=size)
+    label[:classes] = np.arange(classes)
+    centres = rng.normal(size=(classes, dim))
+    x = unit(2 * rng.normal(size=dim) + centres[label] + 0.8 * rng.normal(size=(size, dim)))
+    q = np.eye(classes, dtype=np.float32)[label]
+    if soft:
+        q[: size // 3] = 0.8 * q[: size // 3] + 0.2 * rng.dirichlet(np.ones(classes), size // 3)
+    a = rng.uniform(0.2, 1, size).astype(np.float32)
+    return x, q, a / a.sum()
+
+
+def objective(head, x, q, a, mu):
+    """J as one would write it, in float64, with its gradients."""
+    w, b = (torch.from_numpy(v).double().requires_grad_() for v in (head.weight, head.bias))
+    x, q, a = (torch.from_numpy(v).double() for v in (x, q, a))
+    loss = -(q * torch.log_softmax(x @ w.T + b, 1)).sum(1)
+    value = (a * loss).sum() + mu / 2 * w.square().sum()
+    value.backward()
+    return value.item(), w.grad, b.grad
+
+
+@pytest.mark.parametrize("mu", [1e-1, 1e-2, 1e-3])
+def test_the_optimum_is_that_of_scikit_learn(mu):
+    """A soft target is the same as a sample of each class, weighted by its probability."""
+    x, q, a = problem()
+    again = np.repeat(x, q.shape[1], 0), np.tile(np.arange(q.shape[1]), len(x)), (a[:, None] * q).ravel()
+    model = LogisticRegression(C=1 / mu, tol=1e-8, max_iter=5000)
+    model.fit(again[0], again[1], sample_weight=again[2])
+    head = lbfgs(x, q, a, None, mu=mu, tolerance=0)
+    centred = model.intercept_ - model.intercept_.mean()  # J does not fix a constant added to the bias
+    np.testing.assert_allclose(head.weight, model.coef_, atol=2e-3 * np.abs(model.coef_).max())
+    np.testing.assert_allclose(head.bias - head.bias.mean(), centred, atol=2e-3 * np.abs(model.coef_).max())
+
+
+def test_the_gradient_vanishes_at_the_optimum():
+    x, q, a = problem()
+    largest = {}
+    for tolerance in (0, 0.1):
+        _, *gradients = objective(lbfgs(x, q, a, None, mu=1e-3, tolerance=tolerance), x, q, a, 1e-3)
+        largest[tolerance] = max(g.abs().max().item() for g in gradients)
+    assert largest[0] < 5e-5  # as near as J in float32 can tell
+    assert largest[0.1] > 5e-4  # that of an early stop does not
+
+
+def test_the_start_does_not_matter():
+    x, q, a = problem()
+    far = np.random.default_rng(1).normal(size=(5, 16)).astype(np.float32)
+    cold, warm = (lbfgs(x, q, a, start, mu=1e-3, tolerance=0) for start in (None, far))
+    np.testing.assert_allclose(warm.weight, cold.weight, atol=5e-3 * np.abs(cold.weight).max())
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    mu=st.sampled_from([1e-1, 1e-3, 1e-4]),
+    tolerance=st.sampled_from([1e-2, 3e-3, 1e-3]),
+    dim=st.sampled_from([4, 16, 90]),
+)
+def test_stopping_early_stays_near_the_minimum(seed, mu, tolerance, dim):
+    x, q, a = problem(seed, dim=dim)
+    early, exact = (lbfgs(x, q, a, None, mu=mu, tolerance=t) for t in (tolerance, 0))
+    reached, least = (objective(head, x, q, a, mu)[0] for head in (early, exact))
+    assert least * (1 - 1e-6) <= reached <= least * (1 + 5 * tolerance)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10**6), mu=st.sampled_from([1e-2, 1e-4]), size=st.sampled_from([7, 60]))
+def test_the_order_of_samples_and_classes_does_not_matter(seed, mu, size):
+    x, q, a = problem(seed, size)
+    rng = np.random.default_rng(seed)
+    rows, columns = rng.permutation(size), rng.permutation(5)
+    head = lbfgs(x, q, a, None, mu=mu, tolerance=1e-5)
+    moved = lbfgs(x[rows], q[rows][:, columns].copy(), a[rows], None, mu=mu, tolerance=1e-5)
+    scale = np.abs(head.weight).max()
+    np.testing.assert_allclose(moved.weight, head.weight[columns], atol=0.02 * scale)
+
+
+@pytest.mark.parametrize("tolerance", [0, 0.1])
+@pytest.mark.parametrize("dim", [16, 90])
+def test_the_head_lies_in_the_span_of_its_samples_however_early_it_stops(tolerance, dim):
+    x, q, a = problem(dim=dim)
+    head = lbfgs(x, q, a, None, mu=1e-3, tolerance=tolerance)
+    np.testing.assert_allclose(head.coefficients @ x, head.weight, atol=1e-4 * np.abs(head.weight).max())
+
+
+def test_a_class_without_samples_is_never_the_answer_and_costs_nothing():
+    x, q, a = problem(classes=4)
+    wider = np.insert(q, 2, 0, axis=1)  # (S, 5)
+    head, without = (lbfgs(x, t, a, None, mu=1e-3, tolerance=1e-4) for t in (wider, q))
+    np.testing.assert_array_equal(np.delete(head.weight, 2, 0), without.weight)
+    assert not head.weight[2].any() and not head.coefficients[2].any()
+    p = np.exp(head.logits(x))
+    assert (p[:, 2] / p.sum(1)).max() < 2e-6
+
+
+def test_one_class_or_one_sample_is_enough():
+    x, q, a = problem()
+    one = np.zeros_like(q)
+    one[:, 3] = 1
+    assert lbfgs(x, one, a, None, mu=1e-3, tolerance=0).logits(x).argmax(1).tolist() == [3] * len(x)
+    single = lbfgs(x[:1], one[:1], a[:1], None, mu=1e-3, tolerance=0)
+    assert np.isfinite(single.weight).all() and np.isfinite(single.bias).all()
+
+
+def test_nothing_of_the_arguments_is_written_to():
+    x, q, a = problem()
+    start = np.ones((5, 16), np.float32)
+    copies = [v.copy() for v in (x, q, a, start)]
+    for solver in SOLVERS.values():
+        solver(x, q, a, start, **vars(RNS(steps=5)))
+    for given_, copy in zip((x, q, a, start), copies, strict=True):
+        np.testing.assert_array_equal(given_, copy)
+
+
+def test_rns_divides_mu_among_the_classes_that_are_taught():
+    x, _, _ = problem(size=8)
+    memory = SupportMemory.from_prototypes(x, list("aabbccdd"), list("12121212"))
+    vocabulary = Vocabulary([*"abcd", "unknown"])
+    method = RNS(k=2, mu=0.02, tolerance=0)
+    found = retrieve(x[:4], memory, vocabulary, 2)
+    samples = method.samples(x[:4], found, memory, vocabulary)
+    weight = samples.weight(class_relevance(x.mean(0), vocabulary, 0.1))
+    taught = len(set(found.classes.tolist()))
+    same = lbfgs(samples.features, samples.target, weight, None, mu=0.02 / taught, tolerance=0)
+    np.testing.assert_array_equal(method.solve(samples, weight).weight, same.weight)
