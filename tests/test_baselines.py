@@ -79,7 +79,7 @@ def test_patches_are_capped_per_image_and_in_all_and_ignored_ones_are_left_out()
 def test_the_strength_is_the_one_that_left_out_images_ask_for(on, monkeypatch):
     """One strength answers rightly, the others always with the first class; no image is on both sides."""
     support, memory, vocabulary = clouds(images=8)
-    right = {x.tobytes(): y for f, labels, _ in support for x, y in zip(unit(f), labels, strict=True)}
+    right = {x.tobytes(): y for f, labels, _ in support for x, y in zip(f, labels, strict=True)}
     trained = []
 
     def train(self, samples, strength):
