@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import jaccard_score
 
-from rose_kit.bench import PRESETS, evaluate, summarise, table, write_json
+from rose_kit.bench import evaluate, summarise, table, write_json
 from rose_kit.bench.runs import SupportExamples, SupportFeatures, relabel
 from rose_kit.data import Sample, default_splits
 from rose_kit.encoder import NoTextTower, load_encoder
@@ -262,16 +262,6 @@ def test_json_is_whole_or_untouched(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["out.json"]
     with pytest.raises(OSError):
         write_json(tmp_path / "absent" / "out.json", rows)
-
-
-def test_presets_are_options_of_evaluate():
-    """Windows and seeds as in the released configurations (RNS, OpenCLIP and DINOv3.txt)."""
-    clip, dino = PRESETS["rns-openclip"], PRESETS["rns-dinov3txt"]
-    assert clip["support_windows"].crops == (448, 224)
-    assert clip["query_windows"].stride == 224
-    assert dino["support_windows"].short_side is None
-    assert dino["query_windows"].short_side == 384
-    assert set(clip) == {"support_windows", "query_windows", "seeds"}
 
 
 def test_real_photographs_by_visual_support_alone():

@@ -66,18 +66,6 @@ def test_methods_default_to_all_and_those_without_text_are_left_out(folder, caps
     assert "zero-shot" not in out and err.startswith("warning: left out: ") and err.count("\n") == 1
 
 
-def test_a_preset_brings_windows_and_seeds(run, folder, monkeypatch):
-    from rose_kit import bench
-
-    seen = {}
-    monkeypatch.setattr(bench, "evaluate", lambda *args, **options: seen.update(options) or [])
-    run("evaluate", folder, "--encoder", "handcrafted", "--preset", "rns-openclip")
-    assert seen["seeds"] == (100, 18, 42, 84) and seen["query_windows"].crops == (448,)
-    assert seen["support_windows"].crops == (448, 224) and seen["shots"] == 5
-    run("evaluate", folder, "--encoder", "handcrafted", "--preset", "rns-openclip", "--seeds", "7")
-    assert seen["seeds"] == [7]
-
-
 def test_a_plugin_brings_its_method(run, folder, tmp_path):
     plugin = tmp_path / "mine.py"
     plugin.write_text(
@@ -105,7 +93,7 @@ def test_a_plugin_brings_its_method(run, folder, tmp_path):
         (["--shots", "many"], ["'many'"]),
         (["--limit", "0"], ["limit", "0"]),
         (["--classes", "bus,zebra"], ["'zebra'", "sky, grass, bus"]),
-        (["--preset", "rns"], ["'rns'", "rns-openclip", "rns-dinov3txt"]),
+        (["--preset", "rms"], ["'rms'", "rns, rns-openclip, rns-dinov3txt"]),
         (["--query-split", "val"], ["'val'", "None"]),
         (["--support-split", "trian", "--query-split", "val"], ["'trian'", "train, val"]),
         (["--support-split", "val", "--query-split", "val"], ["'p3'"]),

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import importlib.metadata
 import io
 import re
 import socket
@@ -205,6 +206,12 @@ def test_the_commands_tell_all_failures_in_one_line(server, archive, tmp_path, m
     assert f"c.zip needs registration: fetch it from https://example.org/register into {where}" in line
     assert commands.status(["verify", "mine", "--archives", str(where)]) == 2
     assert f"b.zip is not in {where}; c.zip is not in {where}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("module", "carrier"), [("requests", "pooch"), ("scipy", "scikit-image")])
+def test_what_is_imported_comes_with_a_dependency(module, carrier):
+    required = {re.match(r"[\w-]+", line)[0] for line in importlib.metadata.requires(carrier)}
+    assert module in required
 
 
 # --- the table ------------------------------------------------------------------------------------

@@ -3,7 +3,17 @@
 from rose_kit.bench.evaluate import evaluate
 from rose_kit.bench.keep import KeptFeatures, KeptSamples
 from rose_kit.bench.partial import Gaps
-from rose_kit.bench.presets import PRESETS
+from rose_kit.bench.presets import PRESETS, Preset
 from rose_kit.bench.report import summarise, table, write_json
 
-__all__ = ["PRESETS", "Gaps", "KeptFeatures", "KeptSamples", "evaluate", "summarise", "table", "write_json"]
+__all__ = [
+    "PRESETS",
+    "Gaps",
+    "KeptFeatures",
+    "KeptSamples",
+    "Preset",
+    "evaluate",
+    "summarise",
+    "table",
+    "write_json",
+]

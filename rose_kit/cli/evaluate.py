@@ -12,14 +12,12 @@ import typer
 from rose_kit.cli.inputs import (
     DomainOption,
     PluginOption,
-    PresetOption,
-    SizeOption,
     make_encoder,
+    method_options,
     parse_seeds,
     preset_of,
     split_list,
     support_and_query,
-    windows_of,
     writable_folder,
 )
 from rose_kit.registry import load_plugin
@@ -42,14 +40,28 @@ def evaluate(
             "offline-pixels, supervised (sees every annotation) [default: all but the last]."
         ),
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Methods, their options, encoder, windows, seeds and size of scenes in one: rns (the kit's "
+            "own), rns-openclip or rns-dinov3txt (the paper's). Options given beside it win."
+        ),
+    ] = None,
     encoder: Annotated[
-        str, typer.Option(help="bundled, handcrafted (no text), ARCHITECTURE/TAG of open_clip, or a folder.")
-    ] = "bundled",
+        str | None,
+        typer.Option(
+            help="bundled, handcrafted (no text), ARCHITECTURE/TAG of open_clip, or a folder "
+            "[default: bundled, or the preset's]."
+        ),
+    ] = None,
     shots: Annotated[int, typer.Option(help="Support images per class.")] = 5,
     seeds: Annotated[
         str | None, typer.Option(help="One draw of support images each [default: 1,2,3, or the preset's].")
     ] = None,
-    preset: PresetOption = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="METHOD.OPTION=VALUE, such as rns.solver=adamw; may be repeated."),
+    ] = None,
     support_split: Annotated[
         str | None,
         typer.Option(help="Split of the folder [default: support or train, else half the images]."),
@@ -73,7 +85,9 @@ def evaluate(
     without_text: Annotated[float, typer.Option(help="Share of the classes left without text.")] = 0.0,
     without_both: Annotated[float, typer.Option(help="Share of further classes left without either.")] = 0.0,
     domain: DomainOption = "day",
-    size: SizeOption = 160,
+    size: Annotated[
+        int | None, typer.Option(help="Side of the scenes in pixels [default: 160, or the preset's].")
+    ] = None,
     plugin: PluginOption = None,
     json: Annotated[
         Path | None,
@@ -87,35 +101,39 @@ def evaluate(
     and query never share one. Methods that need text are left out, with a warning, where the encoder
     has none.
     """
-    chosen_seeds = (1, 2, 3) if seeds is None else parse_seeds(seeds)  # first: heavy imports come later
-    if seeds is None and preset is not None:
-        chosen_seeds = preset_of(preset)["seeds"]
+    chosen_seeds = None if seeds is None else parse_seeds(seeds)  # first: heavy imports come later
     from rose_kit import bench
     from rose_kit.adapter import methods as registered
 
-    windows = {f"{role}_windows": windows_of(preset, role) for role in ("support", "query")}
+    settings = preset_of(preset)
     if plugin is not None:
         load_plugin(plugin)
-    names = split_list(methods, "methods") if methods is not None else _defaults(registered)
+    names = settings.methods or _defaults(registered)
+    if methods is not None:
+        names = split_list(methods, "methods")
     gaps = bench.Gaps(without_visual, without_text, without_both)
-    chosen = {name: registered.make(name) for name in names}
+    given = method_options(options or (), names, settings.options)
+    chosen = {name: registered.make(name, **given[name]) for name in names}
     if json is not None:
         if json.is_dir():
             raise ValueError(f"--json {str(json)!r} is a folder; name a file")
         writable_folder(json.parent)
-    support, query = support_and_query(data, support_split, query_split, domain, size)
+    support, query = support_and_query(
+        data, support_split, query_split, domain, settings.size if size is None else size
+    )
     rows = bench.evaluate(
         support,
         query,
-        make_encoder(encoder),
+        make_encoder(settings.encoder if encoder is None else encoder),
         chosen,
         shots=shots,
-        seeds=chosen_seeds,
+        seeds=chosen_seeds or settings.seeds,
         classes=None if classes is None else split_list(classes, "classes"),
         gaps=gaps,
         limit=limit,
         progress=sys.stderr.isatty(),
-        **windows,
+        support_windows=settings.support_windows,
+        query_windows=settings.query_windows,
     )
     typer.echo(bench.table(rows))
     if json is not None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from rose_kit.bench import Preset
     from rose_kit.data import Dataset
     from rose_kit.encoder import Encoder, Windows
 
@@ -20,7 +23,7 @@ PluginOption = Annotated[
     Path | None, typer.Option(help="Python file that registers further methods or encoders.")
 ]
 PresetOption = Annotated[
-    str | None, typer.Option(help="Published windows: rns-openclip or rns-dinov3txt [default: whole images].")
+    str | None, typer.Option(help="Windows of rns-openclip or rns-dinov3txt [default: whole images].")
 ]
 DomainOption = Annotated[str, typer.Option(help="Weather of the scenes: day, night, fog or snow.")]
 SizeOption = Annotated[int, typer.Option(help="Side of the scenes in pixels.")]
@@ -77,22 +80,49 @@ def windows_of(preset: str | None, role: str) -> Windows:
     Raises:
         ValueError: there is no such preset.
     """
-    from rose_kit.encoder import Windows
-
-    return preset_of(preset)[f"{role}_windows"] if preset else Windows()
+    return getattr(preset_of(preset), f"{role}_windows")
 
 
-def preset_of(name: str) -> dict[str, Any]:
-    """Settings by name.
+def preset_of(name: str | None) -> Preset:
+    """Settings by name; None gives those without a preset.
 
     Raises:
         ValueError: there is no such preset; lists those there are.
     """
-    from rose_kit.bench import PRESETS
+    from rose_kit.bench import PRESETS, Preset
 
+    if name is None:
+        return Preset()
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}. Known: {', '.join(PRESETS)}")
     return PRESETS[name]
+
+
+def method_options(
+    texts: Sequence[str], names: Sequence[str], preset: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Options of methods: those of a preset, overridden by what the user set.
+
+    Args:
+        texts: METHOD.OPTION=VALUE each.
+        names: of the methods that will run.
+        preset: method -> options.
+
+    Raises:
+        ValueError: the method is not among `names`, has no such option, or the value is of another
+            type; lists the valid ones.
+    """
+    from rose_kit.adapter import methods
+    from rose_kit.cli.run import parse_parameters
+
+    options = {name: dict(preset.get(name, {})) for name in names}
+    for text in texts:
+        method, dot, assignment = text.partition(".")
+        if not dot or method not in options or method not in methods:
+            raise ValueError(f"--set {text!r} is not METHOD.OPTION=VALUE; methods: {', '.join(options)}")
+        declared = inspect.signature(methods[method]).parameters.items()
+        options[method] |= parse_parameters([assignment], {name: p.default for name, p in declared})
+    return options
 
 
 def scenes(numbers: dict[str, int], domain: str, size: int) -> Dataset:
