@@ -1,4 +1,4 @@
-"""One small registry for everything that has a name: encoders and methods.
+"""One small registry for everything that has a name: encoders, regions and methods.
 
 A registry is a dict with three manners: it refuses to overwrite in silence, it lists what it holds
 when a name is wrong, and it loads a plugin file so that a variant can live outside the package.
@@ -60,8 +60,10 @@ class Registry(dict[str, Callable[..., Any]]):
 
 encoders = Registry("encoder")
 methods = Registry("method")
+region_makers = Registry("regions")
 register_encoder = encoders.register
 register_method = methods.register
+register_regions = region_makers.register
 
 
 def load_plugin(path: str | Path) -> None:

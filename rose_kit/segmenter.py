@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,12 @@ from torch.nn.functional import interpolate
 from rose_kit.adapter import RNS
 from rose_kit.fusion import Method
 from rose_kit.pooling import pool_masks
+from rose_kit.regions import Regions, make_regions
 from rose_kit.types import FeatureMap, Query, Segmentation, Vocabulary
 
 if TYPE_CHECKING:
     from rose_kit.encoder import Encoder, Windows
     from rose_kit.memory import SupportMemory
-
-Regions = Callable[[Any], NDArray[np.int64]]  # image -> (H, W) region ids
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Segmenter:
         encoder: makes the features; must be the memory's own.
         memory: the support.
         method: anything with `predict`; by default `RNS()`.
-        regions: image -> (H, W) integer map of region ids; None answers per patch.
+        regions: image -> (H, W) integer map of region ids, or "slic" or "sam"; None answers per patch.
         windows: how the encoder scales and cuts the image; support may be windowed differently.
 
     Raises:
@@ -50,11 +49,12 @@ class Segmenter:
         encoder: Encoder,
         memory: SupportMemory,
         method: Method | None = None,
-        regions: Regions | None = None,
+        regions: Regions | str | None = None,
         windows: Windows | None = None,
     ) -> None:
         memory.check_encoder(encoder)
-        self.encoder, self.memory, self.windows, self.regions = encoder, memory, windows, regions
+        self.encoder, self.memory, self.windows = encoder, memory, windows
+        self.regions = make_regions(regions) if isinstance(regions, str) else regions
         self.method = RNS() if method is None else method
 
     def encode(self, image: Any) -> EncodedImage:

@@ -1,0 +1,51 @@
+"""What makes regions, by name: image -> one id per pixel."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rose_kit.registry import region_makers
+
+
+class Regions(Protocol):
+    """Anything that cuts an image into regions; a plain function will do.
+
+    A maker with a `fingerprint` (its settings and weights in one string) can be cached, and one with
+    `costly = True` is, when it is asked for by name.
+    """
+
+    def __call__(self, image: Any) -> NDArray[np.int64]: ...  # (H, W) ids 0 ... R - 1
+
+
+def make_regions(name: str, **options: Any) -> Regions:
+    """Build a maker of regions by name.
+
+    Args:
+        name: "slic", "sam", or your own `@register_regions`.
+        **options: passed on, such as `segments` of `Slic` or `checkpoint` of `Sam`.
+
+    Returns:
+        image -> (H, W) ids; what is costly keeps its answers in `cache_folder("regions")`.
+
+    Raises:
+        ValueError: the name is unknown (the message lists the known ones), or an option is wrong.
+
+    >>> make_regions("slic", segments=4)(np.zeros((8, 8, 3), np.uint8)).shape
+    (8, 8)
+    """
+    from rose_kit.regions.cache import CachedRegions, cache_folder
+
+    maker = region_makers.make(name, **options)
+    return CachedRegions(maker, cache_folder("regions")) if getattr(maker, "costly", False) else maker
+
+
+def relabel(ids: NDArray) -> NDArray[np.int64]:
+    """Any integers -> 0 ... R - 1, in their order.
+
+    >>> relabel(np.array([[7, -3], [7, 900]])).tolist()
+    [[1, 0], [1, 2]]
+    """
+    return np.unique(ids, return_inverse=True)[1].reshape(ids.shape).astype(np.int64)
