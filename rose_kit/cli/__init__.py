@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import typer
 
-from rose_kit.cli import doctor, evaluate, finetune, memory, run, segment, train_encoder
+from rose_kit.cli import bench, doctor, evaluate, finetune, memory, run, segment, train_encoder
 
 app = typer.Typer(
     help="Segmentation that looks things up before it decides.",
@@ -25,6 +25,7 @@ app.command()(doctor.doctor)
 app.command()(run.run)
 app.command(epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.add_typer(memory.app, name="memory")
+app.add_typer(bench.app, name="bench")
 app.command(epilog=segment.EXAMPLE)(segment.segment)
 app.command(epilog=train_encoder.EXAMPLE)(train_encoder.train_encoder)
 app.command(epilog=finetune.EXAMPLE)(finetune.finetune_encoder)

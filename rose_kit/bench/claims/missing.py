@@ -1,0 +1,150 @@
+"""Claims about classes that lack visual support or text: how gently the answer gets worse, and a warning."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+
+from rose_kit.adapter import RNS
+from rose_kit.adapter.pseudo import pseudo_labels
+from rose_kit.bench.claims.few_shots import WORDS
+from rose_kit.bench.claims.lab import Case, Lab
+from rose_kit.bench.claims.row import Measure, Row, gain
+from rose_kit.bench.claims.verdict import LESS, MORE, NO_WORSE, SMALL
+from rose_kit.bench.partial import Gaps
+from rose_kit.bench.unreliable import auroc
+from rose_kit.fusion import KnnClip, ZeroShot
+from rose_kit.pooling import patch_counts
+
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+SHOTS = 5
+SIGNS = {
+    "margin": "zero-shot's margin",
+    "size": "the area",
+    "unknown": "being nearer to its text than to known prototypes",
+    "agreement": "RNS keeping the label",
+}
+HALF = Gaps(visual=0.5)
+
+
+def without(what: str, share: float, method=None) -> Case:
+    """RNS (or another method) at five shots, a share of the classes without `what`: "visual" or "text"."""
+    return Case(method or RNS(), SHOTS, gaps=Gaps(**{what: share}))
+
+
+def least_over_zero_shot(what: str) -> Measure:
+    """The worst share's mIoU less that of zero-shot with all texts."""
+    cases = [without(what, share) for share in SHARES[1:]]
+    floor = Case(ZeroShot())
+    return lambda lab, seed: min(lab.miou(case, seed) for case in cases) - lab.miou(floor, seed)
+
+
+def sag(what: str) -> Measure:
+    """How far the mIoU falls below a straight line from all support to none: 0 for an even decline."""
+
+    def measure(lab: Lab, seed: int) -> float:
+        curve = np.array([lab.miou(without(what, share), seed) for share in SHARES])
+        line = np.interp(SHARES, (SHARES[0], SHARES[-1]), curve[[0, -1]])
+        return float((line - curve).max())
+
+    return measure
+
+
+def unseen_over_zero_shot(lab: Lab, seed: int) -> float:
+    """mIoU over the classes without visual support, half of all, less that of zero-shot."""
+    over = HALF.draw(lab.names, seed)[0]
+    return lab.miou(without("visual", 0.5), seed, over) - lab.miou(Case(ZeroShot()), seed, over)
+
+
+def _signs(lab: Lab, seed: int) -> dict[str, float]:
+    """Area under the ROC curve, in percent, with which each sign tells right pseudo-labels from wrong."""
+    memory, right, scores = lab.memory(without("visual", 0.5), seed), [], defaultdict(list)
+    for features, query, target in lab.asked(Case(ZeroShot()), seed):
+        labels = pseudo_labels(query, memory, lab.text(), RNS())
+        counts = patch_counts(features, target, range(len(lab.names)))  # (N, C)
+        for c in labels.classes:
+            pixels = counts[labels.patches(c)].sum(0)  # (C,)
+            right.append(pixels[c] >= pixels.sum() / 2)
+        for sign, values in labels.scores.items():
+            scores[sign] += values.tolist()
+    return {sign: 100 * auroc(right, values) for sign, values in scores.items()}
+
+
+def detection(sign: str) -> Measure:
+    """How much better than chance a sign (see `pseudo_labels`) tells right pseudo-labels from wrong."""
+    return lambda lab, seed: lab.once(("signs", seed), lambda: _signs(lab, seed))[sign] - 50
+
+
+FIGURE = "Figure 4, " + WORDS
+
+ROWS = (
+    Row(
+        "pseudo-labels",
+        "RNS with its KL term over without, half the classes without visual support",
+        MORE,
+        gain(without("visual", 0.5), without("visual", 0.5, RNS(beta_pseudo=0))),
+        "a sharp drop without",
+        FIGURE,
+    ),
+    Row(
+        "missing",
+        "RNS, the worst of 25 to 100 % of classes without visual support, over zero-shot",
+        NO_WORSE,
+        least_over_zero_shot("visual"),
+        "never below",
+        FIGURE,
+    ),
+    Row(
+        "missing",
+        "RNS over zero-shot, on the half of the classes without visual support",
+        NO_WORSE,
+        unseen_over_zero_shot,
+        "at or above",
+        "Table 3, " + WORDS,
+    ),
+    Row(
+        "missing",
+        "RNS, how far mIoU sags below a straight line, from all to no visual support",
+        SMALL,
+        sag("visual"),
+        "smooth",
+        FIGURE,
+    ),
+    Row(
+        "missing",
+        "kNN-CLIP over zero-shot, half the classes without visual support",
+        LESS,
+        gain(without("visual", 0.5, KnnClip()), Case(ZeroShot())),
+        "falls below quickly",
+        FIGURE,
+    ),
+    Row(
+        "missing",
+        "RNS, the worst of 25 to 100 % of classes without text, over zero-shot with all texts",
+        NO_WORSE,
+        least_over_zero_shot("text"),
+        "above even without any text",
+        FIGURE,
+    ),
+    Row(
+        "missing",
+        "RNS, how far mIoU sags below a straight line, from all texts to none",
+        SMALL,
+        sag("text"),
+        "smooth",
+        FIGURE,
+    ),
+    *(
+        Row(
+            "detection",
+            f"{what} tells right pseudo-labels from wrong: area under the curve over 50",
+            MORE,
+            detection(sign),
+            "zero-shot's errors are copied",
+            "limitations, " + WORDS,
+            "points of AUC",
+        )
+        for sign, what in SIGNS.items()
+    ),
+)
