@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,7 +22,9 @@ def solvers(
         list[Path] | None,
         typer.Option(help="Folder to compare mIoU on as well, by the handcrafted encoder; may be repeated."),
     ] = None,
-    seeds: Annotated[str, typer.Option(help="Draws of support images on scenes; folders: the first two.")] = "1,2,3",
+    seeds: Annotated[
+        str, typer.Option(help="Draws of support images on scenes; folders: the first two.")
+    ] = "1,2,3",
     limit: Annotated[int, typer.Option(help="Images to answer, of scenes and of each folder.")] = 20,
     only: Annotated[str | None, typer.Option(help="Solvers separated by commas [default: all].")] = None,
     speed: Annotated[bool, typer.Option(help="Time the solvers at both sizes of the design.")] = True,
@@ -37,7 +40,6 @@ def solvers(
     drawn, names = parse_seeds(seeds), None if only is None else split_list(only, "only")
     check_out(out)
     folders = {path.name: support_and_query(str(path), None, None, "day", 128) for path in data or ()}
-    from rose_kit.bench.report import print_rows, write_csv
     from rose_kit.bench.solvers import contenders, data_rows, speed_rows
 
     contenders(names)  # refuses unknown names before any work
@@ -50,9 +52,17 @@ def solvers(
     for name, pair in folders.items():
         encoder = make_encoder("handcrafted")
         rows += data_rows(f"{name}, 5 shots", *pair, encoder, 5, drawn[:2], limit, names, progress)
-    typer.echo(print_rows(rows))
+    show(rows, out)
+
+
+def show(rows: Sequence[Mapping[str, Any]], out: Path | None) -> None:
+    """Print rows as a table, and write them as CSV; what a row does not have stays blank."""
+    import pandas as pd
+
+    table = pd.DataFrame(rows)
+    typer.echo(table.to_string(index=False, na_rep="", float_format=lambda x: f"{x:.4g}"))
     if out is not None:
-        write_csv(out, rows)
+        table.to_csv(out, index=False, float_format="%.5g")
         typer.echo(f"written to {out}")
 
 
