@@ -94,7 +94,7 @@ def _survey(benchmark: Benchmark, paths: Iterable[Path], password: str | None) -
                     found["_".join(match.groups())] = name
             for key, wanted in benchmark.lists.items():
                 if f"/{name}".endswith(f"/{wanted}"):
-                    lists[key] = read().decode("utf-8").splitlines()
+                    lists[key] = read().decode("utf-8", "replace").splitlines()
     absent = sorted(set(benchmark.lists) - set(lists))
     if absent:
         raise DataError(f"the archives of {benchmark.title} lack {benchmark.lists[absent[0]]}")
@@ -109,16 +109,28 @@ def _match(pattern: str, name: str) -> re.Match | None:
 def _splits(
     benchmark: Benchmark, masks: Mapping[str, str], lists: Mapping[str, list[str]]
 ) -> dict[str, list[str]]:
-    if "flags" in lists:  # CUB: "number path" in one file, "number is-it-train" in the other
-        stems = {number: Path(path).stem for number, path in map(str.split, lists["names"])}
-        flags = [(stems[number], flag) for number, flag in map(str.split, lists["flags"])]
-        return {split: [s for s, f in flags if f == bit] for split, bit in (("train", "1"), ("test", "0"))}
+    if "flags" in lists:
+        return _flagged(benchmark, lists["names"], lists["flags"])
     named = {split: [line.split()[0] for line in lines if line.strip()] for split, lines in lists.items()}
     placed = {
         split: sorted(i for i, name in masks.items() if re.search(pattern, f"/{name}"))
         for split, pattern in benchmark.folders.items()
     }
     return named | placed
+
+
+def _flagged(benchmark: Benchmark, names: list[str], flags: list[str]) -> dict[str, list[str]]:
+    """CUB: "number path" in one file, "number is-it-train" in the other."""
+    try:
+        stems = {number: Path(path).stem for number, path in map(str.split, names)}
+        train = [(stems[number], bool(int(flag))) for number, flag in map(str.split, flags)]
+    except (ValueError, KeyError) as error:
+        files = " and ".join(benchmark.lists.values())
+        raise DataError(f"{files} of {benchmark.title} do not fit each other: {error}") from error
+    return {
+        split: [i for i, is_train in train if is_train == wanted]
+        for split, wanted in (("train", True), ("test", False))
+    }
 
 
 def _wanted(benchmark: Benchmark, contents: _Contents) -> dict[str, str]:

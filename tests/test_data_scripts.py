@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from scipy.io import savemat
 
@@ -340,6 +342,10 @@ def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
          b"2007_000033\n2007_009999\n", r"split 'val': no image for '2007_009999' \(1 in all\)"),
         ("voc2012", "VOCtrainval_11-May-2012.tar", "Segmentation/val.txt", None,
          r"lack .*Segmentation/val\.txt"),
+        ("cub200", "CUB_200_2011.tgz", "images.txt", b"1 a b.jpg", r"images\.txt of CUB-200-2011 do not fit"),
+        ("cub200", "CUB_200_2011.tgz", "images.txt", b"7 a.jpg", r"images\.txt of CUB-200-2011 do not fit"),
+        ("voc2012", "VOCtrainval_11-May-2012.tar", "Segmentation/val.txt", b"2007\xff\n",
+         r"no image for '2007\ufffd'"),
         ("context60", "pascal_context_trainval.tar.gz", "trainval/2008_000003.mat", b"MATLAB?",
          "cannot read mask"),
         ("ade20k", "ADEChallengeData2016.zip", "images/validation/ADE_val_00000001.jpg", None,
@@ -421,6 +427,29 @@ def test_archives_that_are_not_there_are_named(tmp_path):
         DataError, match=r"needs train2017\.zip, val2017\.zip, stuffthingmaps_trainval2017\.zip"
     ):
         convert("coco_stuff", tmp_path, tmp_path / "out")
+
+
+DAMAGE = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=20)
+
+
+@pytest.mark.filterwarnings("ignore:.*left out", "ignore:Corrupt EXIF")
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(["ade20k", "voc2012", "cub200", "context60", "foodseg103"]), st.data())
+def test_damaged_archives_convert_or_say_why(tmp_path_factory, name, data):
+    """Bytes changed anywhere: a whole folder comes of it, or a DataError."""
+    folder = tmp_path_factory.mktemp("damaged")
+    password = MAKERS[name](folder).password
+    file = folder / data.draw(st.sampled_from(find(name).archives)).file
+    content = bytearray(file.read_bytes())
+    for where, byte in data.draw(DAMAGE):
+        content[int(where * len(content))] = byte
+    file.write_bytes(content)
+    try:
+        out = convert(name, folder, folder / "out", password=password, progress=False)
+    except DataError:
+        assert not (folder / "out" / name).exists()
+    else:
+        assert FolderDataset(out, "train").class_names
 
 
 # --- the command line -----------------------------------------------------------------------------

@@ -33,6 +33,7 @@ def test_presets_are_the_released_configurations():
         assert method == RNS(4, lambdas=(0.9, 0.8, 0.6, 0.4, 0.2, 0.0), solver="adamw", steps=700, lr=2e-3)
         assert (method.tau, method.beta_fused, method.beta_pseudo) == (0.1, 1.5, 0.2)
         assert method.weight_decay == 5e-4
+        assert preset.regions["sam"]["order"] == "largest"
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rose_kit.encoder import Windows
+from rose_kit.regions.sam import AUTHORS
 
 WHOLE = Windows()
 
@@ -22,6 +23,7 @@ class Preset:
         seeds: one draw of support images each.
         encoder: what `load_encoder` takes.
         size: side of drawn scenes in pixels.
+        regions: maker of regions -> its options, for those who ask for regions at all.
     """
 
     methods: tuple[str, ...] | None = None
@@ -31,6 +33,7 @@ class Preset:
     seeds: tuple[int, ...] = (1, 2, 3)
     encoder: str = "bundled"
     size: int = 160
+    regions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 # Method by method as in the RNS release: both of its configurations say the same.
@@ -53,6 +56,7 @@ _OPENCLIP = Preset(
     query_windows=Windows(short_side=448, crops=(448,), stride=224),
     seeds=(100, 18, 42, 84),  # of its README; VOC and Cityscapes ran on 92, 256, 512, 1024 too
     encoder="ViT-B-16/laion2b_s34b_b88k",
+    regions={"sam": AUTHORS},  # larger masks on top
 )
 
 PRESETS: dict[str, Preset] = {
