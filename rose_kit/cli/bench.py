@@ -9,9 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
+from rose_kit.cli import claims
 from rose_kit.cli.inputs import make_encoder, parse_seeds, split_list, support_and_query, writable_folder
 
-app = typer.Typer(help="Measure the kit itself: solvers and the pipeline.", rich_markup_mode=None)
+app = typer.Typer(
+    help="Measure the kit itself: solvers, the pipeline, the paper's claims.", rich_markup_mode=None
+)
+app.command(epilog=claims.EXAMPLE)(claims.claims)
 
 OutOption = Annotated[Path | None, typer.Option(help="CSV file for the rows.")]
 
