@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from rose_kit.adapter.samples import Samples
 from rose_kit.adapter.solvers import Head
 from rose_kit.fusion.evidence import strongest
-from rose_kit.fusion.retrieval import Retrieved, class_rows
+from rose_kit.fusion.retrieval import Retrieved
 from rose_kit.types import Evidence, Vocabulary
 
 
@@ -39,21 +39,20 @@ def head_evidence(
 
 def prototype_effects(
     head: Head, samples: Samples, found: Retrieved, memory, vocabulary: Vocabulary
-) -> NDArray[np.float64]:
+) -> NDArray[np.floating]:
     """(C, R): factor of each retrieved prototype in each row of the head's weight."""
     a = span_coefficients(head, samples)  # (C, S)
     effect = a[:, samples.row >= 0].copy()  # (C, R): retrieved samples come first, in order
     fused = np.flatnonzero(samples.visual_share)
     if len(fused):
         classes, inverse = np.unique(found.classes, return_inverse=True)
-        rows = class_rows(memory, [vocabulary.names[c] for c in classes])
-        norm = np.array([np.linalg.norm(memory.vectors[r].sum(0)) for r in rows])  # (classes,)
+        norm = np.linalg.norm(memory.class_sums([vocabulary.names[c] for c in classes]), axis=1)  # (classes,)
         member = samples.label[fused][:, None] == found.classes  # (F, R)
-        effect += a[:, fused] * samples.visual_share[fused] @ (member / norm[inverse])
+        effect += a[:, fused] * samples.visual_share[fused] @ (member / norm[inverse]).astype(np.float32)
     return effect
 
 
-def span_coefficients(head: Head, samples: Samples, ridge: float = 0.1) -> NDArray[np.float64]:
+def span_coefficients(head: Head, samples: Samples, ridge: float = 0.1) -> NDArray[np.floating]:
     """(C, S) coefficients A with W = A X, as nearly as the span of the samples allows.
 
     The solver's own, if it knows them: only what an initial weight put into W is then left over. Else,

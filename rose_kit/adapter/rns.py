@@ -63,7 +63,7 @@ class RNS(Untrained):
     weight_decay: float = 5e-4
     seed: int = 0
     mu: float = 0.012
-    tolerance: float = 3e-3
+    tolerance: float = 5e-3
 
     def __post_init__(self) -> None:
         check_retrieval(self.retrieval)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from rose_kit.types import Evidence
@@ -37,7 +38,8 @@ def strongest(
     """
     n, width = contributions.shape
     ids, owners = (np.broadcast_to(column, (n, width)) for column in (ids, owners))
-    top = np.argpartition(-np.abs(contributions), min(keep, width) - 1, axis=1)[:, :keep]  # (N, keep)
+    # NumPy's argpartition takes several times as long on rows of this kind.
+    top = torch.from_numpy(np.abs(contributions)).topk(min(keep, width), dim=1).indices.numpy()  # (N, keep)
     chosen, names = np.take_along_axis(ids, top, 1), np.take_along_axis(owners, top, 1)
     weight = np.where(chosen >= 0, np.take_along_axis(contributions, top, 1), 0)
     rest = totals - weight.sum(1)

@@ -53,7 +53,7 @@ class SupportMemory:
         self._blocks = [Rows.make([], np.zeros((0, self.dim)), [], [])]  # appended to, joined when read
         self._keys: set[tuple[str, str]] = set()  # (image id, class name) of every row
         self._next_id = 0
-        self._class_means: dict[str, NDArray[np.float32]] = {}  # filled on demand, emptied by changes
+        self._class_sums: dict[str, NDArray[np.float32]] = {}  # filled on demand, emptied by changes
 
     @classmethod
     def from_prototypes(
@@ -124,7 +124,7 @@ class SupportMemory:
         self._blocks.append(rows)
         self._keys.update(rows.keys())
         self._next_id += len(rows)
-        self._class_means.clear()
+        self._class_sums.clear()
 
     def remove(self, image_id: str | None = None, class_name: str | None = None) -> int:
         """Remove the rows of an image, of a class, or of a class in an image.
@@ -140,7 +140,7 @@ class SupportMemory:
         self._index.remove(gone)
         self._blocks = [rows.take(~gone)]
         self._keys.difference_update(rows.take(gone).keys())
-        self._class_means.clear()
+        self._class_sums.clear()
         return int(gone.sum())
 
     def search(
@@ -204,19 +204,19 @@ class SupportMemory:
         return unpack_thumbnail(self.lookup(prototype_id).thumbnails[0])
 
     def class_prototypes(self, names: Iterable[str]) -> NDArray[np.float32]:
-        """One prototype per class: the sum of its rows, at unit norm (RNS, equation 5).
+        """(C, D) one prototype per class: the sum of its rows, at unit norm (RNS, equation 5).
 
-        Args:
-            names: C class names.
-
-        Returns:
-            (C, D) float32, NaN where a class has no row.
+        NaN where a class has no row.
         """
-        if not self._class_means:
+        return unit(self.class_sums(names))
+
+    def class_sums(self, names: Iterable[str]) -> NDArray[np.float32]:
+        """(C, D) the sum of each class's rows; NaN where a class has no row."""
+        if not self._class_sums:
             held, owner = np.unique(self.class_names, return_inverse=True)
             sums = (self.vectors[owner == c].sum(0) for c in range(len(held)))
-            self._class_means = dict(zip(held.tolist(), map(unit, sums), strict=True))
-        found = [self._class_means.get(name, np.full(self.dim, np.nan)) for name in name_list("names", names)]
+            self._class_sums = dict(zip(held.tolist(), sums, strict=True))
+        found = [self._class_sums.get(name, np.full(self.dim, np.nan)) for name in name_list("names", names)]
         return np.array(found, dtype=np.float32).reshape(-1, self.dim)
 
     @property
