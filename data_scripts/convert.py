@@ -48,7 +48,7 @@ def convert(
     if target.is_dir():
         return target
     paths = _present(benchmark, archives)
-    contents = _survey(benchmark, paths, password)
+    contents = _survey(benchmark, paths, password, progress)
     wanted = _wanted(benchmark, contents)
     for folder in ("images", "masks", "splits"):
         (partial / folder).mkdir(parents=True, exist_ok=True)
@@ -85,9 +85,9 @@ def _present(benchmark: Benchmark, archives: Path) -> list[Path]:
     return paths
 
 
-def _survey(benchmark: Benchmark, paths: Iterable[Path], password: str | None) -> _Contents:
+def _survey(benchmark: Benchmark, paths: Iterable[Path], password: str | None, progress: bool) -> _Contents:
     contents, lists = _Contents(), {}
-    for path in paths:
+    for path in tqdm(paths, desc="contents", unit="archive", disable=not progress):
         for name, read in members(path, password):
             for pattern, found in ((benchmark.image, contents.images), (benchmark.mask, contents.masks)):
                 if match := _match(pattern, name):

@@ -2,12 +2,14 @@
 
 import hashlib
 import http.server
+import importlib
 import importlib.metadata
 import io
 import re
 import socket
 import threading
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -212,6 +214,16 @@ def test_the_commands_tell_all_failures_in_one_line(server, archive, tmp_path, m
 def test_what_is_imported_comes_with_a_dependency(module, carrier):
     required = {re.match(r"[\w-]+", line)[0] for line in importlib.metadata.requires(carrier)}
     assert module in required
+
+
+@pytest.mark.parametrize("path", sorted(Path(commands.__file__).parent.glob("*.py")), ids=lambda p: p.name)
+def test_files_stay_readable(path):
+    assert len(path.read_text().splitlines()) <= 300
+    module = importlib.import_module(
+        f"data_scripts.{path.stem}" if path.stem != "__init__" else "data_scripts"
+    )
+    own = [v for v in vars(module).values() if getattr(v, "__module__", None) == module.__name__]
+    assert module.__doc__ and all(v.__doc__ for v in own if not getattr(v, "__name__", "_").startswith("_"))
 
 
 # --- the table ------------------------------------------------------------------------------------
