@@ -11,7 +11,7 @@ _HOME = {
     "scenes": "Scene SceneDataset draw_scene",
     "encoder": "load_encoder OpenClipEncoder HandcraftedEncoder Windows",
     "memory": "SupportMemory Hits",
-    "regions": "Slic CachedRegions make_regions",
+    "regions": "Slic Sam load_sam CachedRegions make_regions",
     "fusion": "ZeroShot KnnClip Freeda",
     "adapter": "RNS OfflineLinear methods",
     "segmenter": "Segmenter",

@@ -2,6 +2,8 @@
 
 from rose_kit.regions.base import Regions, make_regions
 from rose_kit.regions.cache import CachedRegions, cache_folder
+from rose_kit.regions.checkpoint import load_sam
+from rose_kit.regions.sam import Sam
 from rose_kit.regions.slic import Slic
 
-__all__ = ["CachedRegions", "Regions", "Slic", "cache_folder", "make_regions"]
+__all__ = ["CachedRegions", "Regions", "Sam", "Slic", "cache_folder", "load_sam", "make_regions"]
