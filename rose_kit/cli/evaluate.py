@@ -12,10 +12,12 @@ import typer
 from rose_kit.cli.inputs import (
     DomainOption,
     PluginOption,
+    RegionsOption,
     make_encoder,
     method_options,
     parse_seeds,
     preset_of,
+    regions_of,
     split_list,
     support_and_query,
     writable_folder,
@@ -84,6 +86,7 @@ def evaluate(
     ] = 0.0,
     without_text: Annotated[float, typer.Option(help="Share of the classes left without text.")] = 0.0,
     without_both: Annotated[float, typer.Option(help="Share of further classes left without either.")] = 0.0,
+    regions: RegionsOption = None,
     domain: DomainOption = "day",
     size: Annotated[
         int | None, typer.Option(help="Side of the scenes in pixels [default: 160, or the preset's].")
@@ -111,6 +114,7 @@ def evaluate(
     names = settings.methods or _defaults(registered)
     if methods is not None:
         names = split_list(methods, "methods")
+    region_maker = regions_of(regions, settings)
     gaps = bench.Gaps(without_visual, without_text, without_both)
     given = method_options(options or (), names, settings.options)
     chosen = {name: registered.make(name, **given[name]) for name in names}
@@ -134,6 +138,7 @@ def evaluate(
         progress=sys.stderr.isatty(),
         support_windows=settings.support_windows,
         query_windows=settings.query_windows,
+        regions=region_maker,
     )
     typer.echo(bench.table(rows))
     if json is not None:

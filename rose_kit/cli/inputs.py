@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rose_kit.bench import Preset
     from rose_kit.data import Dataset
     from rose_kit.encoder import Encoder, Windows
+    from rose_kit.regions import Regions
 
 # Drawn scenes: support and query seeds lie apart, and apart from all that any training has seen.
 SUPPORT_SCENES = {"count": 400, "first": 1_000_000}
@@ -26,6 +27,13 @@ PresetOption = Annotated[
     str | None, typer.Option(help="Windows of rns-openclip or rns-dinov3txt [default: whole images].")
 ]
 DomainOption = Annotated[str, typer.Option(help="Weather of the scenes: day, night, fog or snow.")]
+RegionsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Answer regions instead of patches: slic, sam (weights are fetched once), a plugin's; with "
+        "options as in slic:segments=200 or sam:checkpoint=vit_h,points_per_side=16."
+    ),
+]
 SizeOption = Annotated[int, typer.Option(help="Side of the scenes in pixels.")]
 
 
@@ -123,6 +131,30 @@ def method_options(
         declared = inspect.signature(methods[method]).parameters.items()
         options[method] |= parse_parameters([assignment], {name: p.default for name, p in declared})
     return options
+
+
+def regions_of(text: str | None, settings: Preset) -> Regions | None:
+    """What `--regions` asks for; None where it is not given.
+
+    Args:
+        text: NAME or NAME:OPTION=VALUE,OPTION=VALUE.
+        settings: of a preset, whose options for that name hold unless given.
+
+    Raises:
+        ValueError: there are no such regions or options, or a value is of another type.
+    """
+    from rose_kit.cli.run import parse_parameters
+    from rose_kit.regions import make_regions
+    from rose_kit.registry import region_makers
+
+    if text is None:
+        return None
+    name, _, rest = text.partition(":")
+    options = dict(settings.regions.get(name, {}))
+    if rest and name in region_makers:
+        declared = inspect.signature(region_makers[name]).parameters.items()
+        options |= parse_parameters(rest.split(","), {key: p.default for key, p in declared})
+    return make_regions(name, **options)
 
 
 def scenes(numbers: dict[str, int], domain: str, size: int) -> Dataset:

@@ -14,8 +14,10 @@ from tqdm.auto import tqdm
 from rose_kit.cli.inputs import (
     PluginOption,
     PresetOption,
+    RegionsOption,
+    preset_of,
+    regions_of,
     split_list,
-    windows_of,
     writable_folder,
 )
 from rose_kit.cli.memory import load_memory
@@ -46,6 +48,7 @@ def segment(
         str | None, typer.Option(help="Must be the one the memory was made with [default: as it records].")
     ] = None,
     preset: PresetOption = None,
+    regions: RegionsOption = None,
     overlay: Annotated[
         bool, typer.Option(help="Also draw the classes, with their names, over the picture.")
     ] = True,
@@ -64,7 +67,8 @@ def segment(
     if plugin is not None:
         load_plugin(plugin)
     chosen = registered.make(method)
-    windows = windows_of(preset, "query")
+    settings = preset_of(preset)
+    region_maker = regions_of(regions, settings)
     known, made_with = load_memory(memory, encoder)
     if not len(known):
         raise ValueError(f"memory {str(memory)!r} is empty: `rose-kit memory add` fills it")
@@ -76,7 +80,7 @@ def segment(
         read_image(path)  # so that a broken one is told before anything is written
     check_outputs(images, writable_folder(out))
     write_classes(out / "classes.txt", vocabulary.names)
-    segmenter = Segmenter(made_with, known, chosen, windows=windows)
+    segmenter = Segmenter(made_with, known, chosen, region_maker, settings.query_windows)
     for path in tqdm(images, "segmenting", disable=None):  # None: shown on terminals only
         photo = read_image(path)
         write_answer(out / path.stem, path, photo, segmenter.segment(photo, vocabulary), known, overlay)
