@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pooch
 import requests
+import urllib3
 from tqdm.auto import tqdm
 
 from data_scripts.benchmark import Archive
@@ -17,7 +18,7 @@ from data_scripts.convert import write
 CHUNK = 2**16  # bytes at a time; what is missing of the last piece is fetched again
 ATTEMPTS, PAUSE = 5, 2.0  # tries for one archive, seconds between them
 TIMEOUT = 30  # seconds without a byte
-BROKEN_OFF = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+BROKEN_OFF = (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError)
 
 pooch.get_logger().setLevel("WARNING")  # our own lines say what happens
 
@@ -42,7 +43,7 @@ def fetch(archive: Archive, folder: Path, *, progress: bool = True) -> str:
         known = archive.md5 and f"md5:{archive.md5}"
         try:
             pooch.retrieve(archive.url, known, archive.file, folder, downloader=Resume(path, progress))
-        except (requests.RequestException, OSError) as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise ValueError(
                 f"could not fetch {archive.url} ({_reason(error)}); try again, which resumes, "
                 f"or fetch it by hand and put it at {path}"
@@ -101,7 +102,7 @@ class Resume:
         self.part, self.tag = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.part.tag")
 
     def __call__(self, url: str, output_file: str, pooch: object, check_only: bool = False) -> None:
-        """Fetch `url` into `output_file`; raises requests.RequestException if it cannot be had."""
+        """Fetch `url` into `output_file`; raises what requests and urllib3 do."""
         for attempt in range(1, ATTEMPTS + 1):
             before = self._size()
             try:
@@ -142,7 +143,7 @@ class Resume:
                 self.tag.unlink(missing_ok=True)
                 if tag := _validator(answer):
                     self.tag.write_text(tag, encoding="utf-8")
-            for chunk in answer.iter_content(CHUNK):
+            for chunk in answer.raw.stream(CHUNK, decode_content=False):  # a .tgz is no encoded .tar
                 file.write(chunk)
                 bar.update(len(chunk))
 

@@ -1,5 +1,6 @@
 """Fetching archives from a real HTTP server on loopback; the table against other people's tables."""
 
+import gzip
 import hashlib
 import http.server
 import importlib
@@ -52,7 +53,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.end_headers()
         self.send_response(206 if first else 200)
         self.send_header("Content-Length", str(len(s.body) - start))
-        for key, value in (("ETag", s.tag), ("Last-Modified", s.date)):
+        for key, value in (("ETag", s.tag), ("Last-Modified", s.date), ("Content-Encoding", s.encoding)):
             if value:
                 self.send_header(key, value)
         self.end_headers()
@@ -71,7 +72,7 @@ def server(monkeypatch):
     monkeypatch.setattr(fetching, "CHUNK", 10_000)  # transfers break off at whole pieces
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.body, server.tag, server.date = archive_bytes(), '"one"', None
-    server.asked, server.cuts, server.ranges = [], [], True
+    server.asked, server.cuts, server.ranges, server.encoding = [], [], True, None
     server.url = f"http://127.0.0.1:{server.server_port}/a.zip"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
@@ -156,6 +157,14 @@ def test_a_part_that_is_whole_or_too_long(server, archive, tmp_path):
     assert server.asked == [f"bytes={len(server.body)}-", f"bytes={len(server.body) + 4}-", None]
 
 
+def test_a_gzipped_archive_stays_gzipped(server, tmp_path):
+    """Apache's AddEncoding calls a .tgz the encoding of a tar, which clients would take off."""
+    server.body, server.encoding = gzip.compress(archive_bytes()), "x-gzip"
+    tgz = Archive("a.tgz", "", server.url, hashlib.md5(server.body).hexdigest())
+    fetch(tgz, tmp_path, progress=False)
+    assert (tmp_path / "a.tgz").read_bytes() == server.body
+
+
 def test_a_wrong_checksum_is_refused(server, archive, tmp_path):
     server.body = archive_bytes(seed=1)
     with pytest.raises(ValueError, match=f"{server.url} did not give the published file: .*{archive.md5}"):
@@ -210,7 +219,10 @@ def test_the_commands_tell_all_failures_in_one_line(server, archive, tmp_path, m
     assert f"b.zip is not in {where}; c.zip is not in {where}" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("module", "carrier"), [("requests", "pooch"), ("scipy", "scikit-image")])
+CARRIED = [("requests", "pooch"), ("urllib3", "requests"), ("scipy", "scikit-image")]
+
+
+@pytest.mark.parametrize(("module", "carrier"), CARRIED)
 def test_what_is_imported_comes_with_a_dependency(module, carrier):
     required = {re.match(r"[\w-]+", line)[0] for line in importlib.metadata.requires(carrier)}
     assert module in required
