@@ -32,7 +32,7 @@ from rose_kit.types import FeatureMap, Query, Vocabulary
 SUPPORT, QUERY = 1_000_000, 2_000_000  # scene seeds: no training has seen them, and they never meet
 WHOLE = Gaps()
 APART = 1000  # query scenes of seed s: QUERY + APART * s and following
-MOST = 1000  # seeds
+MOST = 1000  # seeds, so that no two share a scene
 
 Asked = tuple[FeatureMap, Query, NDArray[np.int64]]  # features, what is asked, (H, W) target
 
@@ -130,7 +130,8 @@ class Lab:
             ("draw", case.support, case.shots, seed),
             lambda: sample_support(features.dataset, case.shots, seed, classes=self.names),
         )
-        return SupportExamples(chosen, features, self.text(case.encoder))
+        hidden = case.gaps.draw(self.names, seed)[0]
+        return SupportExamples(chosen, features, self.text(case.encoder), hidden)
 
     def _pool(self, encoder: str, domain: str) -> SupportFeatures:
         scenes = SceneDataset(self.pool, first=SUPPORT, size=self.size, domain=domain)
@@ -163,8 +164,6 @@ class Lab:
         return self.once(key, lambda: self._ask(case, seed))[: case.images]
 
     def _ask(self, case: Case, seed: int) -> list[Asked]:
-        if not 0 <= seed < MOST:
-            raise ValueError(f"a seed must lie between 0 and {MOST - 1}, got {seed}")
         first = QUERY + APART * seed
         scenes = SceneDataset(self.queries, first=first, size=self.size, domain=case.query)
         vocabulary, asked = self.text(case.encoder), []

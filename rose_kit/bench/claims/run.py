@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
-from rose_kit.bench.claims.lab import Lab
+from rose_kit.bench.claims.lab import MOST, Lab
 from rose_kit.bench.claims.row import Row
 from rose_kit.bench.claims.verdict import paired
 
@@ -56,6 +56,8 @@ def measure(
     """
     if not rows or not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"claims need rows, and seeds that are all different; got {list(seeds)}")
+    if not 0 <= min(seeds) <= max(seeds) < MOST:
+        raise ValueError(f"seeds of claims lie between 0 and {MOST - 1}, got {list(seeds)}")
     lab = lab or Lab()
     effects = _read(store, lab.settings()) if store else {}
     todo = [(row, seed) for seed in seeds for row in rows if (row.says, seed) not in effects]
