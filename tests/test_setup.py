@@ -24,11 +24,13 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CORE = [Requirement(line) for line in PROJECT["dependencies"]]
 EXTRAS = [Requirement(line) for lines in PROJECT["optional-dependencies"].values() for line in lines]
+SCALE = [Requirement(line) for x in ("milvus", "dask") for line in PROJECT["optional-dependencies"][x]]
 MODULES = sorted((ROOT / "rose_kit").rglob("*.py"))
 STAGES = ["types", "pooling", "registry", "metrics", "data", "scenes", "encoder", "memory", "regions"]
 STAGES += ["fusion", "adapter", "model", "segmenter", "web", "bench", "ui", "cli"]
 # Imported by us, and always brought along by the dependency on the right.
 CARRIED = {
+    "cloudpickle": "distributed",
     "huggingface_hub": "open_clip_torch",
     "jupyter_client": "ipykernel",
     "nbformat": "papermill",
@@ -52,7 +54,7 @@ def test_conda_lists_what_pyproject_does():
     found = [match for line in lines if (match := pattern.match(line))]
     listed = {r.name: str(r.specifier) for m in found if (r := Requirement(m["package"]))}
     names = {"torch": "pytorch-cpu", "open_clip_torch": "open-clip-torch"}
-    expected = {names.get(r.name, r.name): str(r.specifier) for r in CORE}
+    expected = {names.get(r.name, r.name): str(r.specifier) for r in [*CORE, *SCALE]}
     assert listed == {"python": PROJECT["requires-python"]} | expected
 
 
@@ -85,7 +87,7 @@ def test_lock_pins_every_dependency_with_hashes_and_names_no_address():
 
 
 def test_what_the_package_imports_is_declared():
-    known = {doctor.MODULES.get(r.name, r.name) for r in CORE} | set(CARRIED)
+    known = {doctor.MODULES.get(r.name, r.name) for r in [*CORE, *SCALE]} | set(CARRIED)
     known |= set(sys.stdlib_module_names) | {"rose_kit"}
     for path in MODULES:
         imported = {name.split(".")[0] for name in imports(path)}
@@ -284,4 +286,5 @@ def test_doctor_gives_up_on_a_silent_network(monkeypatch):
 
 def test_doctor_knows_the_packages():
     assert {r.name for r in doctor.requirements()} == {r.name for r in CORE}
-    assert {r.name for r in doctor.requirements("test")} == {r.name for r in EXTRAS}
+    extras = [r.name for extra in doctor.EXTRAS for r in doctor.requirements(extra)]
+    assert sorted(extras) == sorted(r.name for r in EXTRAS)

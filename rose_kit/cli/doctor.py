@@ -20,12 +20,14 @@ MODULES = {  # distributions whose module has another name
     "faiss-cpu": "faiss",
     "open_clip_torch": "open_clip",
     "ipython": "IPython",
+    "milvus-lite": "milvus_lite",
     "pillow": "PIL",
     "pyyaml": "yaml",
     "scikit-image": "skimage",
     "scikit-learn": "sklearn",
     "segment-anything": "segment_anything",
 }
+EXTRAS = ("test", "milvus", "dask")
 REINSTALL = "run `make` again, or: python -m pip install --require-hashes -r requirements.lock"
 
 
@@ -157,8 +159,10 @@ def checks() -> Iterator[Check]:
     yield check("jupyter kernel", jupyter_kernel, kernel)
     without = "everything bundled works without; pretrained CLIP weights and datasets need it"
     yield check("network", network, without, required=False)
-    for r in requirements("test"):
-        yield check(f"{r.name} (test)", lambda r=r: package(r), "pip install -e '.[test]'", required=False)
+    for extra in EXTRAS:
+        for r in requirements(extra):
+            mend = f"pip install -e '.[{extra}]'"
+            yield check(f"{r.name} ({extra})", lambda r=r: package(r), mend, required=False)
 
 
 def doctor() -> None:
