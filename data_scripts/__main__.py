@@ -45,7 +45,7 @@ def list_(
 def _describe(benchmark: Benchmark) -> None:
     typer.echo(f"{benchmark.title}\n{benchmark.note}\nsplits: {', '.join(benchmark.splits)}")
     for a in benchmark.archives:
-        checksum = f"md5 {a.md5}" if a.md5 else "no published checksum: SHA-256 recorded on first download"
+        checksum = f"md5 {a.md5}" if a.md5 else "no known checksum: SHA-256 recorded on first download"
         where = a.url or f"after registration from {a.page}"
         typer.echo(f"archive: {a.file}{f', {a.size}' if a.size else ''}, {checksum}\n  {where}")
     names = ",".join(label.name for label in labels(benchmark))

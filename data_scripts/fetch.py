@@ -73,7 +73,7 @@ def verify(archive: Archive, folder: Path) -> str:
         if not (zipfile.is_zipfile(path) or tarfile.is_tarfile(path)):  # a web page, as like as not
             raise ValueError(f"{path} is no archive: remove it and fetch it again")
         write(record, f"{found}  {archive.file}\n".encode())
-        return f"{archive.file}: no checksum is published; recorded its SHA-256 {found}"
+        return f"{archive.file}: no checksum is known; recorded its SHA-256 {found}"
     known = archive.md5 or record.read_text(encoding="utf-8").split()[0]
     if found != known:
         raise ValueError(f"{path} has {kind} {found}, but should have {known}: remove it and fetch it again")

@@ -1,8 +1,8 @@
 """The datasets, a row each: where their archives are, what is in them, how labels become classes.
 
 Splits, classes and label maps are those the RNS release evaluates on, which are mmsegmentation's
-(FoodSeg103 and CUB-200: the MESS benchmark's). Checksums are the published ones. Where no publisher
-gives one, `md5` is None and the SHA-256 of the first download is recorded beside the archive.
+(FoodSeg103 and CUB-200: the MESS benchmark's). Checksums are the published ones. Where none is publicly
+known, `md5` is None and the SHA-256 of the first download is recorded beside the archive.
 """
 
 from __future__ import annotations

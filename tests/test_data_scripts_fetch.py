@@ -179,7 +179,7 @@ def test_a_wrong_checksum_is_refused(server, archive, tmp_path):
 def test_trust_on_first_use(server, archive, tmp_path):
     found = hashlib.sha256(server.body).hexdigest()
     said = fetch(unsigned(archive), tmp_path, progress=False)
-    assert said == f"a.zip: no checksum is published; recorded its SHA-256 {found}"
+    assert said == f"a.zip: no checksum is known; recorded its SHA-256 {found}"
     assert (tmp_path / "a.zip.sha256").read_text() == f"{found}  a.zip\n"  # as sha256sum -c reads it
     assert verify(unsigned(archive), tmp_path) == f"a.zip: sha256 {found} as recorded"
     (tmp_path / "a.zip").write_bytes(archive_bytes(seed=1))
