@@ -15,14 +15,19 @@ VERDICTS = {"holds": BLUE, "does not hold": ORANGE, "unclear": GREY}
 
 
 def curves(
-    points: pd.DataFrame, xlabel: str, ylabel: str = "mIoU (%)", fig: FigureBase | None = None
+    points: pd.DataFrame,
+    xlabel: str,
+    ylabel: str = "mIoU (%)",
+    value: str = "miou",
+    fig: FigureBase | None = None,
 ) -> FigureBase:
     """One line per label, with 95 % intervals; labels differ by colour and by marker.
 
     Args:
-        points: columns label, x, miou, half_width, as `rose_kit.bench.claims.over_seeds` returns them.
-            Places on the x axis are evenly spaced, and named by `x`.
+        points: columns label, x, `value`, half_width, as `over_seeds` of `rose_kit.bench.claims.frames`
+            returns them. Places on the x axis are evenly spaced, and named by `x`.
         xlabel, ylabel: what the axes show.
+        value: the column to draw.
         fig: draw into this figure.
 
     Raises:
@@ -36,7 +41,7 @@ def curves(
     for i, (label, line) in enumerate(points.groupby("label", sort=False)):
         at = [ticks.index(x) for x in line["x"]]
         style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "markersize": 5}
-        ax.errorbar(at, line["miou"], line["half_width"], label=label, capsize=3, elinewidth=0.8, **style)
+        ax.errorbar(at, line[value], line["half_width"], label=label, capsize=3, elinewidth=0.8, **style)
     ax.set_xticks(range(len(ticks)), [f"{x:g}" if isinstance(x, float) else str(x) for x in ticks])
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.spines[["top", "right"]].set_visible(False)

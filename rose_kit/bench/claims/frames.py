@@ -37,16 +37,23 @@ def frame(
     return pd.DataFrame(lines, columns=["label", "x", "seed", "miou"])
 
 
-def over_seeds(curves: pd.DataFrame) -> pd.DataFrame:
+def over_seeds(curves: pd.DataFrame, value: str = "miou") -> pd.DataFrame:
     """Mean over seeds and half-width of its 95 % Student t interval, in the order of first appearance.
+
+    Args:
+        curves: columns label, x, seed and `value`.
+        value: the column to average.
+
+    Returns:
+        Columns label, x, `value` and half_width.
 
     >>> lines = [("rns", 1, 1, 50.0), ("rns", 1, 2, 52.0)]
     >>> over_seeds(pd.DataFrame(lines, columns=["label", "x", "seed", "miou"])).round(1).values.tolist()
     [['rns', 1, 51.0, 12.7]]
     """
-    groups = curves.groupby(["label", "x"], sort=False)["miou"]
+    groups = curves.groupby(["label", "x"], sort=False)[value]
     lines = [(*key, *mean_interval(values)) for key, values in groups]
-    return pd.DataFrame(lines, columns=["label", "x", "miou", "half_width"])
+    return pd.DataFrame(lines, columns=["label", "x", value, "half_width"])
 
 
 def shots_frame(

@@ -5,15 +5,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
 
+from rose_kit.adapter import RNS
 from rose_kit.bench.claims.lab import APART, Asked, Case, Lab
 from rose_kit.bench.runs import ABSENT, relabel
 from rose_kit.bench.unreliable import auroc
 from rose_kit.data import Sample
 from rose_kit.encoder import Encoder
-from rose_kit.fusion import Method
+from rose_kit.fusion import Method, ZeroShot
 from rose_kit.memory import SupportMemory
 from rose_kit.metrics import confusion_matrix, iou
 from rose_kit.pooling import patch_counts
@@ -121,6 +125,26 @@ def trial(
     key = (thing, seed, pictures, scenes)
     world = lab.once(("personal", *key), lambda: _world(lab, *key))
     return lab.once(("trial", repr(method), *key), lambda: tell_apart(method, *world, thing))
+
+
+def personal_frame(
+    lab: Lab,
+    seeds: Sequence[int],
+    things: Sequence[str] = THINGS,
+    pictures: Sequence[int] = (0, 1, 5),
+    scenes: int = 8,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """`trial` for several classes, seeds and numbers of pictures; 0 pictures are zero-shot, the text alone.
+
+    Returns:
+        Columns label (the class), x (pictures), seed, and those of `tell_apart`.
+    """
+    lines = []
+    for thing, x, seed in tqdm(list(product(things, pictures, seeds)), "individuals", disable=not progress):
+        found = trial(lab, thing, seed, RNS() if x else ZeroShot(), max(x, 1), scenes)
+        lines.append({"label": thing, "x": x, "seed": seed, **found})
+    return pd.DataFrame(lines)
 
 
 def _world(lab: Lab, thing: str, seed: int, pictures: int, scenes: int):
