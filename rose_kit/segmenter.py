@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, max_pool2d
 
 from rose_kit.adapter import RNS
 from rose_kit.fusion import Method
@@ -138,9 +138,30 @@ def paint(probabilities: NDArray, query: Query, feature_map: FeatureMap) -> tupl
     """
     if isinstance(query.layout, np.ndarray):
         labels = probabilities.argmax(1)[query.layout]
-        return labels, probabilities.T[:, query.layout]
+        return labels, probabilities.T.take(query.layout, axis=1)
     scores = probabilities.T.reshape(-1, *feature_map.grid)  # (N, C) -> (C, h, w)
-    return upsample_scores(scores, feature_map).argmax(0), scores
+    able = np.flatnonzero(can_win(scores))  # (K,)
+    return able[upsample_scores(scores[able], feature_map).argmax(0)], scores
+
+
+def can_win(scores: NDArray, margin: float = 1e-6) -> NDArray[np.bool_]:
+    """Which classes bilinear upsampling can make the winner of some pixel: the others need no upsampling.
+
+    A pixel mixes the scores of patches that lie within three by three. A class whose best there is
+    below another's worst cannot win there.
+
+    Args:
+        scores: (C, h, w).
+        margin: covers the rounding of float32.
+
+    Returns:
+        (C,) true where the class may win.
+    """
+    x = torch.from_numpy(np.asarray(scores, dtype=np.float32))
+    window = tuple(min(3, side) for side in x.shape[1:])
+    best = max_pool2d(x, window, stride=1)  # (C, h - 2, w - 2)
+    worst = -max_pool2d(-x, window, stride=1)
+    return (best >= worst.amax(0) - margin).flatten(1).any(1).numpy()
 
 
 def upsample_scores(scores: NDArray, feature_map: FeatureMap) -> NDArray[np.float32]:

@@ -23,7 +23,7 @@ from rose_kit.fusion.retrieval import Retrieved, supported_classes
 from rose_kit.fusion.selection import check_retrieval, select
 from rose_kit.fusion.text import softmax
 from rose_kit.registry import register_method
-from rose_kit.types import Prediction, Query, Vocabulary
+from rose_kit.types import Evidence, Prediction, Query, Vocabulary
 
 
 @register_method("rns")
@@ -78,14 +78,18 @@ class RNS(Untrained):
     def predict(self, query, memory, vocabulary, *, initial_weight=None) -> Prediction:
         """See `Method.predict`; `initial_weight` is where the solver starts."""
         query = Query.of(query)
-        found = select(self.retrieval, query.features, memory, vocabulary, self.k, seed=self.seed)
+        found = self.retrieve(query, memory, vocabulary)
         samples = self.samples(query, found, memory, vocabulary)
         relevance = class_relevance(query.image_feature, vocabulary, self.tau)
         start = _checked_start(initial_weight, (len(vocabulary), query.features.shape[1]))
         head = self.solve(samples, samples.weight(relevance), start)
         logits = head.logits(query.features)  # (N, C)
-        evidence = head_evidence(head, logits, query.features, samples, found, memory, vocabulary)
+        evidence = self.explain(head, logits, query.features, samples, found, memory, vocabulary)
         return Prediction(softmax(logits), evidence)
+
+    def retrieve(self, query: Query, memory, vocabulary: Vocabulary) -> Retrieved:
+        """The prototypes to learn from, by the chosen retrieval."""
+        return select(self.retrieval, query.features, memory, vocabulary, self.k, seed=self.seed)
 
     def solve(self, samples: Samples, weight: NDArray, start: NDArray | None = None) -> Head:
         """Train a head by the chosen solver.
@@ -117,6 +121,11 @@ class RNS(Untrained):
         if not sum(map(len, parts)):
             raise nothing_to_go_on(vocabulary)
         return Samples.join(parts)
+
+    def explain(self, head: Head, logits: NDArray, features: NDArray, samples: Samples, found: Retrieved,
+                memory, vocabulary: Vocabulary) -> Evidence | None:  # fmt: skip
+        """Which prototypes each answer rests on; see `head_evidence`."""
+        return head_evidence(head, logits, features, samples, found, memory, vocabulary)
 
 
 def _checked_start(weight: NDArray | None, shape: tuple[int, int]) -> NDArray[np.float32] | None:
