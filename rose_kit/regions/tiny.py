@@ -26,5 +26,5 @@ def tiny_sam(seed: int = 4) -> SamModel:
             ),
         )
         for weight in model.mask_decoder.transformer.parameters():
-            weight.data *= 4  # else all points get the same mask
+            weight.data *= 4 if weight.ndim > 1 else 1  # else all points get the same mask
     return model.eval()
