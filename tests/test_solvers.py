@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from rose_kit import RNS, SupportMemory, Vocabulary, unit
 from rose_kit.adapter.samples import class_relevance
 from rose_kit.adapter.solvers import SOLVERS, lbfgs
+from rose_kit.adapter.tuning import GRID
 from rose_kit.fusion import retrieve
 
 
@@ -141,3 +142,30 @@ def test_rns_divides_mu_among_the_classes_that_are_taught():
     taught = len(set(found.classes.tolist()))
     same = lbfgs(samples.features, samples.target, weight, None, mu=0.02 / taught, tolerance=0)
     np.testing.assert_array_equal(method.solve(samples, weight).weight, same.weight)
+
+
+def test_tuning_takes_the_mu_that_explains_left_out_images_best():
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(4, 24))
+    images, names = np.repeat(np.arange(6), 4), np.tile(list("abcd"), 6)
+    vectors = unit(centres[np.tile(range(4), 6)] + 1.2 * rng.normal(size=(24, 24)))
+    memory = SupportMemory.from_prototypes(vectors, names, images.astype(str))
+    vocabulary = Vocabulary(list("abcd"), unit(centres + rng.normal(size=(4, 24))))
+    labels = rng.integers(-1, 4, size=(6, 20))
+    support = [(unit(centres[t] + rng.normal(size=(20, 24))), t, str(i)) for i, t in enumerate(labels)]
+    method = RNS(tune=True).fit(memory, vocabulary, support)
+    scores = []
+    for mu in GRID:  # the same by whole predictions
+        total = 0
+        for x, target, image in support:
+            rest = memory.image_ids != image
+            others = SupportMemory.from_prototypes(vectors[rest], names[rest], images[rest].astype(str))
+            p = np.asarray(RNS(mu=mu).predict(x, others, vocabulary))[target >= 0]
+            total += np.log(p[np.arange(len(p)), target[target >= 0]].clip(1e-3)).sum()
+        scores.append(total)
+    assert method.fitted_mu == GRID[int(np.argmax(scores))] and len(set(scores)) == len(GRID)
+    x = support[0][0]
+    tuned, fixed = (np.asarray(m.predict(x, memory, vocabulary)) for m in (method, RNS(mu=method.fitted_mu)))
+    np.testing.assert_array_equal(tuned, fixed)
+    assert RNS().fit(memory, vocabulary, support).fitted_mu is None
+    assert method.fit(memory, vocabulary).fitted_mu is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,8 @@ from rose_kit.adapter.samples import (
     retrieved_samples,
 )
 from rose_kit.adapter.solvers import SOLVERS, Head
-from rose_kit.fusion.method import Untrained, nothing_to_go_on
+from rose_kit.adapter.tuning import best_mu
+from rose_kit.fusion.method import nothing_to_go_on
 from rose_kit.fusion.retrieval import Retrieved, supported_classes
 from rose_kit.fusion.selection import check_retrieval, select
 from rose_kit.fusion.text import softmax
@@ -28,7 +29,7 @@ from rose_kit.types import Evidence, Prediction, Query, Vocabulary
 
 @register_method("rns")
 @dataclass
-class RNS(Untrained):
+class RNS:
     """Retrieve prototypes, fuse them with text, train a head on both, answer with it.
 
     As the authors' release does it, without its slips. Missing parts: a class without visual support
@@ -48,6 +49,9 @@ class RNS(Untrained):
         steps, lr, weight_decay, seed: settings of "adamw"; the seed is also that of random retrieval.
         mu: regularisation of "lbfgs", per class: the objective holds mu / K / 2 * |W|^2 where the
             samples are of K classes, since each class has about 1 / K of the samples' weight.
+        tune: let `fit` choose `mu`, leaving out one support image at a time, into `fitted_mu`. Off by
+            default: a left-out image takes classes with it, so that at few shots a weaker regulariser
+            looks better than it is.
         tolerance: "lbfgs" stops when a step lowers its objective by less than this share.
     """
 
@@ -63,7 +67,9 @@ class RNS(Untrained):
     weight_decay: float = 5e-4
     seed: int = 0
     mu: float = 0.012
+    tune: bool = False
     tolerance: float = 5e-3
+    fitted_mu: float | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_retrieval(self.retrieval)
@@ -74,6 +80,12 @@ class RNS(Untrained):
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if not 0 <= self.tolerance < 1:
             raise ValueError(f"tolerance must be in [0, 1), got {self.tolerance}")
+
+    def fit(self, memory, vocabulary, support=None) -> RNS:
+        """See `Method.fit`: with `tune` and support images, choose `mu`; else nothing is learnt."""
+        tuned = self.tune and support is not None and self.solver != "adamw"
+        self.fitted_mu = best_mu(self, memory, vocabulary, support) if tuned else None
+        return self
 
     def predict(self, query, memory, vocabulary, *, initial_weight=None) -> Prediction:
         """See `Method.predict`; `initial_weight` is where the solver starts."""
@@ -91,15 +103,19 @@ class RNS(Untrained):
         """The prototypes to learn from, by the chosen retrieval."""
         return select(self.retrieval, query.features, memory, vocabulary, self.k, seed=self.seed)
 
-    def solve(self, samples: Samples, weight: NDArray, start: NDArray | None = None) -> Head:
+    def solve(
+        self, samples: Samples, weight: NDArray, start: NDArray | None = None, mu: float | None = None
+    ) -> Head:
         """Train a head by the chosen solver.
 
         Args:
             samples: S samples of width D.
             weight: (S,) float32, from `Samples.weight`.
             start: (C, D) float32 initial weight; None leaves it to the solver.
+            mu: per class; None takes what `fit` chose, or else the method's own.
         """
-        settings = vars(self) | {"mu": self.mu / len(np.unique(samples.label))}
+        mu = mu or self.fitted_mu or self.mu
+        settings = vars(self) | {"mu": mu / len(np.unique(samples.label))}
         return SOLVERS[self.solver](samples.features, samples.target, weight, start, **settings)
 
     def samples(self, query: Query, found: Retrieved, memory, vocabulary: Vocabulary) -> Samples:
