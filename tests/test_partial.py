@@ -25,6 +25,7 @@ from rose_kit import (
 from rose_kit.adapter import OfflineLinear
 from rose_kit.adapter.pseudo import pseudo_labels
 from rose_kit.bench import Gaps, KeptFeatures, KeptSamples, evaluate
+from rose_kit.bench.curves import part_miou, partial_curves
 from rose_kit.bench.partial import without_classes
 from rose_kit.bench.runs import SupportExamples, SupportFeatures
 from rose_kit.bench.unreliable import auroc, detect
@@ -282,3 +283,17 @@ def test_kept_samples_and_features_change_nothing_but_the_work():
     a, b = (kept_encoder.encode_image(kept[0].image, windows) for windows in (None, "fine"))
     assert isinstance(a, FeatureMap) and a is not b
     assert Query.of(a).features.shape == (20, 3)
+
+
+def test_curves_hold_one_evaluation_per_point():
+    methods = {"zero-shot": ZeroShot(), "knn": KnnClip()}
+    points = {"shares": (0, 0.5, 1), "kinds": ("text", "both"), "shots": 2, "seeds": [1], "progress": False}
+    rows = partial_curves(Blocks(12), Blocks(6, first=100), ColourEncoder(), methods, **points)
+    got = [(row["kind"], row["share"], row["method"]) for row in rows]
+    expected = [(kind, share, name) for kind in ("text", "both") for share in (0, 0.5) for name in methods]
+    assert sorted(got) == sorted([*expected, ("text", 1, "knn")])
+    alone = run(methods, gaps=Gaps(both=0.5))
+    assert [{**row, "kind": "both", "share": 0.5} for row in alone] == rows[-2:]
+    assert np.isnan(part_miou(alone[0], [])) and 0 <= part_miou(alone[0], alone[0]["without_text"]) <= 100
+    with pytest.raises(ValueError, match="unknown kind 'names' of gap. Known: visual, text, both"):
+        partial_curves(Blocks(12), Blocks(6, first=100), ColourEncoder(), methods, kinds=("names",))

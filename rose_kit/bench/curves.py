@@ -32,14 +32,15 @@ def partial_curves(
 ) -> list[Row]:
     """Evaluate with each share of the classes lacking visual support, text, or both.
 
-    Pictures are drawn and encoded once. A point where nothing at all would be left is skipped.
+    Pictures are drawn and encoded once. There is no point where nothing at all would be left, nor, for
+    methods that need text, where no class has any.
 
     Args:
         support, query, encoder, methods: as for `evaluate`; samples and features are kept in memory.
         shares: of the classes, each in [0, 1].
         kinds: of "visual", "text" and "both".
         progress: show a progress bar.
-        **options: `shots`, `seeds` and others of `evaluate`.
+        **options: `shots`, `seeds` and others of `evaluate`, but no `progress`.
 
     Returns:
         The rows of `evaluate` with "kind" and "share" added.
@@ -54,8 +55,10 @@ def partial_curves(
     support, query, encoder = KeptSamples(support), KeptSamples(query), KeptFeatures(encoder)
     rows: list[Row] = []
     for kind, share, gaps in tqdm(points, "gaps", disable=not progress):
-        if gaps.both < 1:
-            got = evaluate(support, query, encoder, methods, gaps=gaps, progress=False, **options)
+        blank = gaps.text == 1
+        able = {n: m for n, m in methods.items() if not (blank and getattr(m, "needs_text", False))}
+        if able and gaps.both < 1:
+            got = evaluate(support, query, encoder, able, gaps=gaps, progress=False, **options)
             rows += [{**row, "kind": kind, "share": share} for row in got]
     return rows
 
