@@ -103,6 +103,29 @@ def test_stages_are_all_there_and_shares_are_of_the_encoder(monkeypatch):
     assert row["solve"] == pytest.approx(5) and row["all but the encoder"] == pytest.approx(7.5)
 
 
+@pytest.mark.filterwarnings("ignore:.*has fewer images")
+def test_a_folder_is_answered_by_every_solver_with_the_same_samples(run, folder, tmp_path):
+    out = tmp_path / "solvers.csv"
+    settings_ = (
+        "--no-speed",
+        "--no-scenes",
+        "--limit",
+        2,
+        "--seeds",
+        "1",
+        "--only",
+        "adamw,lbfgs,lbfgs-exact",
+    )
+    run("bench", "solvers", "--data", folder, *settings_, "--out", out)
+    rows = {row["solver"]: row for row in csv.DictReader(out.open())}
+    assert list(rows) == ["adamw", "lbfgs", "lbfgs-exact"]
+    for row in rows.values():
+        assert row["data"] == "photos, 5 shots" and (row["classes"], row["seeds"]) == ("3", "1")
+        assert int(row["samples"]) == int(rows["adamw"]["samples"]) > 0 and 0 <= float(row["miou"]) <= 100
+    gain = float(rows["lbfgs"]["miou"]) - float(rows["adamw"]["miou"])
+    assert float(rows["lbfgs"]["miou_gain"]) == pytest.approx(gain, abs=0.01)
+
+
 def test_the_commands_write_what_they_print_and_refuse_what_they_cannot(run, refused, tmp_path, monkeypatch):
     monkeypatch.setattr(solvers, "SIZES", SMALL)
     out = tmp_path / "solvers.csv"

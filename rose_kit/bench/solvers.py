@@ -23,14 +23,14 @@ from rose_kit.memory import SupportMemory
 from rose_kit.types import Prediction, Query, Vocabulary, unit
 
 REFERENCE = "adamw"
-EXACT = "lbfgs, to float32"  # the default without its early stop: where J has its minimum
+EXACT = "lbfgs-exact"  # the default without its early stop: where J has its minimum
 # Classes, support images, classes an image, spread of patches: about 300 and 3,000 samples.
 SIZES = {"VOC size": (21, 60, 3, 2.0), "ADE size": (150, 460, 12, 1.5)}
 Row = dict[str, Any]
 
 
 class Log(list):
-    """(seconds of solve, seconds of predict, J) of each image; copies of a method share one."""
+    """(seconds of solve, of predict, J, samples, classes) of each image; copies of a method share one."""
 
     def __deepcopy__(self, memo) -> Log:
         return self
@@ -59,7 +59,8 @@ class TimedRNS(RNS):
         clock = time.process_time()
         prediction = super().predict(query, memory, vocabulary, initial_weight=initial_weight)
         whole = time.process_time() - clock
-        self.log.append((self.seconds, whole, objective(self.head, *self.problem, self.settings["mu"])))
+        value = objective(self.head, *self.problem, self.settings["mu"])
+        self.log.append((self.seconds, whole, value, *self.problem[0].target.shape))
         return prediction
 
 
@@ -167,11 +168,10 @@ def data_rows(
 
 def _facts(method: TimedRNS, summary: Callable = np.min) -> Row:
     """What a method's log says; `np.min` for repeats of one image, `np.mean` for many images."""
-    solve, predict, value = zip(*method.log, strict=True)
-    samples, _ = method.problem
+    solve, predict, value, samples, classes = zip(*method.log, strict=True)
     return {
-        "classes": samples.target.shape[1],
-        "samples": len(samples),
+        "classes": classes[0],
+        "samples": round(np.mean(samples)),
         "solve_s": float(summary(solve)),
         "predict_s": float(summary(predict)),
         "objective": None if method.run is SOLVERS[REFERENCE] else float(np.mean(value)),
