@@ -18,7 +18,8 @@ RULE = (
 )
 SCENES = (
     "Our numbers are from drawn scenes and a small encoder; the paper's are averages over six photographic "
-    "benchmarks with large encoders, read from the tables named. Signs can be compared, sizes cannot."
+    "benchmarks with large encoders, read from the tables named, or known to us in words only where the "
+    "column says so. Signs can be compared, sizes cannot. Statements without a source are our own."
 )
 
 
