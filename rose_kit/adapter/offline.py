@@ -158,6 +158,7 @@ def prototypes(memory, vocabulary: Vocabulary) -> Labelled:
 class OfflinePixels(OfflineLinear):
     """`OfflineLinear(on="pixels")`: the same images, every labelled patch of them."""
 
+    needs_support: ClassVar[bool] = True  # a memory alone does not hold the patches it is fitted on
     on: str = "pixels"
 
 

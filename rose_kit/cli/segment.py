@@ -101,7 +101,8 @@ def check_without_text(names: Sequence[str], memory: SupportMemory, method: str,
             f"class {unknown[0]!r} is not in the memory, and encoder {encoder!r} has no text to know it "
             f"by; the memory holds: {', '.join(memory.classes)}"
         )
-    able = sorted(name for name in registered if not getattr(registered[name], "needs_text", False))
+    needs = ("needs_text", "needs_support")
+    able = sorted(n for n in registered if not any(getattr(registered[n], need, False) for need in needs))
     if method not in able:
         raise ValueError(
             f"method {method!r} needs text, which encoder {encoder!r} has not; without: {', '.join(able)}"
