@@ -40,12 +40,3 @@ def make_regions(name: str, **options: Any) -> Regions:
 
     maker = region_makers.make(name, **options)
     return CachedRegions(maker, cache_folder("regions")) if getattr(maker, "costly", False) else maker
-
-
-def relabel(ids: NDArray) -> NDArray[np.int64]:
-    """Any integers -> 0 ... R - 1, in their order.
-
-    >>> relabel(np.array([[7, -3], [7, 900]])).tolist()
-    [[1, 0], [1, 2]]
-    """
-    return np.unique(ids, return_inverse=True)[1].reshape(ids.shape).astype(np.int64)

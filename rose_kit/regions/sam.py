@@ -13,7 +13,8 @@ from segment_anything.modeling import Sam as SamModel
 from skimage.measure import label
 
 from rose_kit.encoder.base import content_hash, image_tensor
-from rose_kit.regions.base import Regions, relabel
+from rose_kit.pooling import distinct
+from rose_kit.regions.base import Regions
 from rose_kit.regions.checkpoint import load_sam
 from rose_kit.regions.slic import Slic
 from rose_kit.registry import register_regions
@@ -129,4 +130,4 @@ def fill(ids: NDArray[np.int64], rest: NDArray[np.int64]) -> NDArray[np.int64]:
     [[1, 0, 2, 3]]
     """
     pieces = label(np.where(ids < 0, rest, -1), connectivity=1, background=-1)  # (H, W) from 1
-    return relabel(np.where(ids < 0, ids.max() + pieces, ids))
+    return distinct(np.where(ids < 0, ids.max() + pieces, ids))[1]

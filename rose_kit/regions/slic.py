@@ -12,8 +12,7 @@ from skimage.segmentation import slic
 
 from rose_kit.encoder.base import image_tensor
 from rose_kit.encoder.windows import resize
-from rose_kit.pooling import resize_nearest
-from rose_kit.regions.base import relabel
+from rose_kit.pooling import distinct, resize_nearest
 from rose_kit.registry import register_regions
 
 
@@ -40,7 +39,7 @@ class Slic:
     segments: int = 100
     compactness: float = 20.0
     iterations: int = 10
-    side: int = 256
+    side: int = 224
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -75,4 +74,4 @@ class Slic:
             max_num_iter=self.iterations,
         )
         # Its own merging of slivers may leave an id in two places.
-        return relabel(resize_nearest(label(small, connectivity=1, background=-1), size))
+        return distinct(resize_nearest(label(small, connectivity=1, background=-1), size))[1]

@@ -9,7 +9,7 @@ from segment_anything.modeling import Sam as SamModel
 SIDE, PATCH, WIDTH = 64, 16, 32  # pixels SAM works on (the real one: 1024), pixels to a patch, channels
 
 
-def tiny_sam(seed: int = 4) -> SamModel:
+def tiny_sam(seed: int = 28) -> SamModel:
     """For tests and for trying things out: 64 px, two layers, random weights that `seed` decides."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
