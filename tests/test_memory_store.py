@@ -179,7 +179,7 @@ def test_any_damaged_file_is_named(tmp_path, saved, data):
         ("{" * 9, "is not the manifest"),
         ("[" * 100_000, "is not the manifest"),
         ('{"format": 1, "sha256": "0", "files": {}}', "checksum differs"),
-        ('{"format": 2, "sha256": "0"}', "has format 2; this kit reads format 1"),
+        ('{"format": 3, "sha256": "0"}', "has format 3; this kit reads formats 1 and 2"),
     ],
 )
 def test_a_bad_manifest_is_refused(tmp_path, saved, text, message):
@@ -192,7 +192,7 @@ def test_a_manifest_that_does_not_fit_its_data_is_refused(tmp_path, saved):
     manifest = json.loads(saved["manifest.json"])
     del manifest["sha256"]
     manifest["count"] += 1
-    manifest["sha256"] = store._json_digest(manifest)
+    manifest["sha256"] = store.json_digest(manifest)
     folder = written(tmp_path, saved | {"manifest.json": json.dumps(manifest).encode()})
     with pytest.raises(MemoryFormatError, match="does not fit vectors of shape"):
         SupportMemory.load(folder)

@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+import copy
+import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rose_kit.memory.checks import Scalar, check_count, check_keys, check_queries, check_unit, name_list
-from rose_kit.memory.indexes import INDEXES
-from rose_kit.memory.pictures import picture_rows, unpack_thumbnail
-from rose_kit.memory.rows import Hits, Rows, Where, belonging, matching
-from rose_kit.memory.store import load_rows, save_rows
-from rose_kit.types import FeatureMap, unit
+from rose_kit.memory.cache import search_key
+from rose_kit.memory.checks import check_count, check_queries, name_list
+from rose_kit.memory.files import writing
+from rose_kit.memory.filters import Filter, Where
+from rose_kit.memory.indexes import Index, make_index
+from rose_kit.memory.pictures import unpack_thumbnail
+from rose_kit.memory.rows import Hits, Rows, positions_of
+from rose_kit.memory.state import State
+from rose_kit.memory.store import Stored, load_state, save_state
+from rose_kit.memory.writer import Writer
+from rose_kit.types import unit
 
 
-class SupportMemory:
+class SupportMemory(Writer):
     """Class prototypes of annotated pictures, keyed by class name and image id.
 
     Each row is the mean feature of one class in one picture (RNS, equation 2). Rows come and go without
     training; a row's id is never given to another.
 
+    Threads may search while one writes: each call reads one state, `snapshot()` holds on to one for
+    several calls. Processes share a memory through its folder.
+
     Args:
         dim: D, the width of the features.
         fingerprint: the encoder's own: features of different encoders never meet; None accepts any.
         encoder: what `load_encoder` makes it by, kept so that others know which to load.
-        index: how rows are searched; "flat" is exact.
+        index: how rows are searched: "flat" (exact), "hnsw", "ivfpq", "auto" (by the number of rows),
+            "milvus", or an `Index` made beforehand; if that keeps rows of its own, they are the memory's.
 
     Raises:
         ValueError: `dim` is not a positive whole number, or the index is unknown.
@@ -41,19 +52,23 @@ class SupportMemory:
     """
 
     def __init__(
-        self, dim: int, *, fingerprint: str | None = None, encoder: str | None = None, index: str = "flat"
+        self,
+        dim: int,
+        *,
+        fingerprint: str | None = None,
+        encoder: str | None = None,
+        index: str | Index = "flat",
     ) -> None:
-        if index not in INDEXES:
-            raise ValueError(f"unknown index {index!r}. Known: {', '.join(INDEXES)}")
         if not isinstance(fingerprint, str | None):
             raise ValueError(f"fingerprint must be text or None, got {fingerprint!r}")
         self.dim = check_count("dim", dim)
         self.fingerprint, self.encoder = fingerprint, encoder
-        self._index = INDEXES[index](self.dim)
-        self._blocks = [Rows.make([], np.zeros((0, self.dim)), [], [])]  # appended to, joined when read
-        self._keys: set[tuple[str, str]] = set()  # (image id, class name) of every row
-        self._next_id = 0
-        self._class_sums: dict[str, NDArray[np.float32]] = {}  # filled on demand, emptied by changes
+        self._index = make_index(index, self.dim)
+        self._lock, self._frozen, self._held = threading.RLock(), False, None
+        self._stored: Stored | None = None
+        self._state = State.empty(self.dim)
+        if (rows := self._index.rows()) is not None:
+            self._state = State((rows,), self._state.gone, (), int(rows.ids[-1]) + 1)
 
     @classmethod
     def from_prototypes(
@@ -61,7 +76,7 @@ class SupportMemory:
         vectors: ArrayLike,
         class_names: Sequence[str],
         image_ids: Sequence[str],
-        index: str = "flat",
+        index: str | Index = "flat",
         fingerprint: str | None = None,
     ) -> SupportMemory:
         """A memory of ready-made prototypes, with ids 0 to P-1.
@@ -79,69 +94,8 @@ class SupportMemory:
         if vectors.ndim != 2:
             raise ValueError(f"vectors must be (P, D), got shape {vectors.shape}")
         memory = cls(vectors.shape[1], fingerprint=fingerprint, index=index)
-        memory._append(Rows.make(np.arange(len(vectors)), vectors, class_names, image_ids))
+        memory.extend(Rows.make(np.arange(len(vectors)), vectors, class_names, image_ids))
         return memory
-
-    def add(
-        self,
-        image_id: str,
-        feature_map: FeatureMap,
-        mask: NDArray,
-        classes: Mapping[int, str],
-        *,
-        source: str | Path | None = None,
-        thumbnail: NDArray[np.uint8] | None = None,
-        metadata: Mapping[str, Scalar] | None = None,
-    ) -> NDArray[np.int64]:
-        """Add one prototype per class that an annotated picture shows.
-
-        Args:
-            image_id: the picture's name in this memory.
-            feature_map: its (h, w, D) features.
-            mask: (H, W) integers at the picture's own size.
-            classes: value of `mask` -> class name; values not listed are ignored.
-            source: where the picture can be found.
-            thumbnail: the (H, W, 3) uint8 picture itself; a copy of at most 96 px is kept.
-            metadata: flat mapping of text, numbers, truth values; `search` can filter by it.
-
-        Returns:
-            (R,) int64 ids of the new rows, in the order of `classes`; absent classes make no row.
-
-        Raises:
-            ValueError: something has the wrong shape or type, features are not of unit norm, or the
-                memory already has one of these classes for this image. Nothing is added then.
-        """
-        if feature_map.dim != self.dim:
-            raise ValueError(f"features have {feature_map.dim} dimensions; this memory has {self.dim}")
-        rows = picture_rows(self._next_id, image_id, feature_map, mask, classes, source, thumbnail, metadata)
-        self._append(rows)
-        return rows.ids.copy()
-
-    def _append(self, rows: Rows) -> None:
-        check_unit(rows.vectors, "vector")
-        check_keys(rows.keys(), self._keys)
-        self._index.add(rows.vectors)
-        self._blocks.append(rows)
-        self._keys.update(rows.keys())
-        self._next_id += len(rows)
-        self._class_sums.clear()
-
-    def remove(self, image_id: str | None = None, class_name: str | None = None) -> int:
-        """Remove the rows of an image, of a class, or of a class in an image.
-
-        Returns:
-            how many rows were removed.
-
-        Raises:
-            ValueError: neither is given, or no row matches (lists near names).
-        """
-        rows = self.rows
-        gone = belonging(rows, image_id, class_name)
-        self._index.remove(gone)
-        self._blocks = [rows.take(~gone)]
-        self._keys.difference_update(rows.take(gone).keys())
-        self._class_sums.clear()
-        return int(gone.sum())
 
     def search(
         self,
@@ -159,7 +113,8 @@ class SupportMemory:
             k: rows per query.
             classes: search among these class names only; a name without rows adds nothing.
             exclude_images: image ids to pass over, such as the query's own.
-            where: metadata that a row must equal, or a predicate on its metadata.
+            where: metadata that a row must have (a value, or a list of which one must be met), or a
+                predicate on its metadata.
 
         Returns:
             scores (N, k) float32 and prototype ids (N, k) int64; -inf and -1 where rows run out.
@@ -169,11 +124,13 @@ class SupportMemory:
         """
         queries = check_queries(queries, self.dim)
         k = check_count("k", k)
-        if not len(self):
+        rows, cache = self._state.rows, self._state.cache
+        if not len(rows):
             raise ValueError("the memory is empty: add pictures before searching it")
-        allowed = matching(self.rows, classes, exclude_images, where)
-        scores, positions = self._index.search(queries, k, allowed)
-        return Hits(scores, np.append(self.ids, -1)[positions])
+        chosen = Filter.of(classes, exclude_images, where)
+        key = None if self._index.shared else search_key(queries, k, chosen, self._index.version)
+        scores, positions = cache.get(key, lambda: self._index.search(rows, queries, k, chosen))
+        return Hits(scores, np.append(rows.ids, -1)[positions])
 
     def lookup(self, ids: ArrayLike) -> Rows:
         """Rows by prototype id, in the order asked.
@@ -184,13 +141,13 @@ class SupportMemory:
         Raises:
             ValueError: there is no such id (removed, or never given).
         """
-        ids = np.asarray(ids, dtype=np.int64).reshape(-1)
-        positions = np.searchsorted(self.ids, ids)  # ids only ever grow, so they are sorted
-        unknown = ids[~np.isin(ids, self.ids)]
+        rows, ids = self.rows, np.asarray(ids, dtype=np.int64).reshape(-1)
+        positions = positions_of(rows, ids)
+        unknown = ids[positions < 0]
         if len(unknown):
-            held = f"{len(self)} ids from {self.ids[0]} to {self.ids[-1]}" if len(self) else "none"
+            held = f"{len(rows)} ids from {rows.ids[0]} to {rows.ids[-1]}" if len(rows) else "none"
             raise ValueError(f"there is no prototype with id {unknown[0]}; the memory holds {held}")
-        return self.rows.take(positions)
+        return rows.take(positions)
 
     def thumbnail(self, prototype_id: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]] | None:
         """The picture behind a prototype, and where in it the prototype was pooled.
@@ -212,19 +169,14 @@ class SupportMemory:
 
     def class_sums(self, names: Iterable[str]) -> NDArray[np.float32]:
         """(C, D) the sum of each class's rows; NaN where a class has no row."""
-        if not self._class_sums:
-            held, owner = np.unique(self.class_names, return_inverse=True)
-            sums = (self.vectors[owner == c].sum(0) for c in range(len(held)))
-            self._class_sums = dict(zip(held.tolist(), sums, strict=True))
-        found = [self._class_sums.get(name, np.full(self.dim, np.nan)) for name in name_list("names", names)]
+        sums = self._state.class_sums
+        found = [sums.get(name, np.full(self.dim, np.nan)) for name in name_list("names", names)]
         return np.array(found, dtype=np.float32).reshape(-1, self.dim)
 
     @property
     def rows(self) -> Rows:
         """Everything, in the order of adding. The arrays are the memory's own: copy before writing."""
-        if len(self._blocks) > 1:
-            self._blocks = [Rows.concatenate(self._blocks)]
-        return self._blocks[0]
+        return self._state.rows
 
     ids = property(lambda self: self.rows.ids, doc="(P,) int64 prototype ids, increasing.")
     vectors = property(lambda self: self.rows.vectors, doc="(P, D) float32 prototypes, unit norm.")
@@ -234,7 +186,7 @@ class SupportMemory:
     @property
     def classes(self) -> tuple[str, ...]:
         """The different class names, first seen first."""
-        return tuple(dict.fromkeys(self.class_names.tolist()))
+        return self._state.classes
 
     @property
     def images(self) -> tuple[str, ...]:
@@ -242,7 +194,7 @@ class SupportMemory:
         return tuple(dict.fromkeys(self.image_ids.tolist()))
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self.rows)
 
     def __repr__(self) -> str:
         size = f"{len(self)} prototypes of {len(self.classes)} classes in {len(self.images)} images"
@@ -269,32 +221,70 @@ class SupportMemory:
         if None not in (self.fingerprint, given) and self.fingerprint != given:
             raise ValueError(f"the memory was made with {self.fingerprint!r}; you gave {given!r}")
 
+    def snapshot(self) -> SupportMemory:
+        """The memory as it is now, whatever is written to it later; cannot be changed itself."""
+        held = copy.copy(self)
+        held._frozen = True
+        return held
+
+    def describe_index(self) -> str:
+        """One line on how the memory is searched; an index is made when it is first needed."""
+        return self._index.describe()
+
     def save(self, path: str | Path) -> None:
         """Write the memory to a folder, replacing in one step the memory that was there.
 
-        A crash at any moment leaves either the old memory or the new one, whole.
+        A crash at any moment leaves either the old memory or the new one, whole. To the folder that it
+        was loaded from or saved to last, only what is new is written. Other writers wait meanwhile.
 
         Raises:
             ValueError: the path is a file.
         """
+        folder = Path(path)
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"cannot save a memory at {str(folder)!r}: it is a file, not a folder")
+        folder.mkdir(parents=True, exist_ok=True)
         header = {"fingerprint": self.fingerprint, "encoder": self.encoder, "dim": self.dim}
-        save_rows(Path(path), self.rows, {**header, "next_id": self._next_id})
+        header["index"] = self._index.name
+        with self._lock, writing(folder):
+            learned = self._index.dump(), self._index.version
+            self._stored = save_state(folder, self._state, header, self._stored, *learned)
 
     @classmethod
-    def load(cls, path: str | Path, *, fingerprint: str | None = None) -> SupportMemory:
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        fingerprint: str | None = None,
+        index: str | Index | None = None,
+        mapped: bool | None = None,
+    ) -> SupportMemory:
         """Read a memory, verifying every file.
 
         Args:
             path: the folder.
             fingerprint: of the encoder that it will be used with; None: do not check.
+            index: as for the constructor, in place of the one the memory was saved with.
+            mapped: leave the vectors on disk and read what a search needs; None: if they take more than
+                256 MiB.
 
         Raises:
             MemoryFormatError: a file is missing or damaged (a ValueError).
-            ValueError: the memory was made with another encoder.
+            ValueError: the memory was made with another encoder, or the index has rows of its own.
         """
-        rows, manifest = load_rows(Path(path))
-        memory = cls(manifest["dim"], fingerprint=manifest["fingerprint"], encoder=manifest["encoder"])
-        memory._append(rows)
-        memory._next_id = manifest["next_id"]
+        state, manifest, stored, learned = load_state(Path(path), mapped)
+        memory = cls(
+            manifest["dim"],
+            fingerprint=manifest["fingerprint"],
+            encoder=manifest["encoder"],
+            index=index or manifest.get("index", "flat"),
+        )
         memory._check_fingerprint(fingerprint)
+        if len(memory):
+            raise ValueError(f"the index has {len(memory)} rows of its own; {str(path)!r} needs an empty one")
+        memory._state, memory._stored = state, stored
+        if learned is not None and memory._index.name == manifest["index"]:
+            memory._index.restore(learned)
+        if len(state.rows):
+            memory._index.added(state.rows)
         return memory

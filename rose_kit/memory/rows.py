@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rose_kit.memory.checks import Scalar, check_name, name_list, near
-
-Where = Mapping[str, Scalar] | Callable[[Mapping[str, Scalar]], bool]
+from rose_kit.memory.checks import check_name
+from rose_kit.memory.mapped import join
 
 
 @dataclass(frozen=True)
@@ -33,13 +32,15 @@ class Rows:
 
     Args:
         ids: (P,) int64 prototype ids, increasing in a memory.
-        vectors: (P, D) float32, unit norm.
+        vectors: (P, D) float32, unit norm; a `Mapped` where they stay on disk.
         class_names: (P,) str.
         image_ids: (P,) str.
         sources: (P,) object, where the picture can be found, or None.
         metadata: (P,) object, one flat mapping each.
         thumbnails: (P,) object, None or a pair: (h, w, 3) uint8 picture, shared by the rows of one call
             of `add`; the (h, w) mask of the row's region as bits, eight to a byte.
+        origins: (P,) object, None, or for a merged row the (image id, source, metadata) of each row that
+            went into it, the first being the row's own.
 
     Raises:
         ValueError: columns differ in length, or a name is not text that can be kept.
@@ -52,36 +53,66 @@ class Rows:
     sources: NDArray[np.object_]
     metadata: NDArray[np.object_]
     thumbnails: NDArray[np.object_]
+    origins: NDArray[np.object_]
 
     @classmethod
-    def make(cls, ids, vectors, class_names, image_ids, sources=None, metadata=None, thumbnails=None) -> Rows:
-        """Rows from sequences; the last three may be left out."""
+    def make(
+        cls, ids, vectors, class_names, image_ids, sources=None, metadata=None, thumbnails=None, origins=None
+    ) -> Rows:
+        """Rows from sequences; the last four may be left out. Vectors that are float32 are not copied."""
         empty = [None] * len(ids)
-        optional = (sources or empty, metadata or [{} for _ in ids], thumbnails or empty)
+        optional = (sources or empty, metadata or [{}] * len(ids), thumbnails or empty, origins or empty)
         sizes = [len(c) for c in (ids, vectors, class_names, image_ids, *optional)]
         if len(set(sizes)) != 1:
             raise ValueError(f"columns differ in length: {sizes}")
         for name in {*class_names, *image_ids, *(source for source in optional[0] if source is not None)}:
             check_name(name)
-        ids, vectors = np.asarray(ids, dtype=np.int64), np.asarray(vectors, dtype=np.float32)
+        ids, vectors = np.asarray(ids, dtype=np.int64), join([vectors])
         names = (np.array(column, dtype=np.str_) for column in (class_names, image_ids))
         return cls(ids, vectors, *names, *map(_objects, optional))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Rows]) -> Rows:
-        """Several blocks of rows as one."""
-        return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
+        """Several blocks of rows as one; vectors that are on disk stay there."""
+        columns = ([getattr(part, f.name) for part in parts] for f in fields(cls))
+        return cls(
+            *(
+                join(c) if f.name == "vectors" else np.concatenate(c)
+                for f, c in zip(fields(cls), columns, strict=True)
+            )
+        )
 
     def take(self, where: NDArray) -> Rows:
-        """A copy of some rows, by position or by mask."""
-        return Rows(*(getattr(self, f.name)[where] for f in fields(self)))
+        """A copy of some rows, by position or by mask; vectors on disk are not read."""
+        pick = getattr(self.vectors, "pick", self.vectors.__getitem__)
+        return Rows(self.ids[where], pick(where), *(getattr(self, f.name)[where] for f in fields(self)[2:]))
+
+    def with_ids(self, ids: NDArray[np.int64]) -> Rows:
+        """The same rows under other ids (P,)."""
+        return replace(self, ids=np.asarray(ids, dtype=np.int64))
 
     def keys(self) -> list[tuple[str, str]]:
-        """(image id, class name) of each row."""
-        return list(zip(self.image_ids.tolist(), self.class_names.tolist(), strict=True))
+        """(image id, class name) of each row, and of each row merged into one."""
+        keys = list(zip(self.image_ids.tolist(), self.class_names.tolist(), strict=True))
+        for n in self.merged:
+            keys += [(image_id, str(self.class_names[n])) for image_id, *_ in self.origins[n][1:]]
+        return keys
+
+    @property
+    def merged(self) -> NDArray[np.int64]:
+        """Positions of the rows that were merged from several."""
+        return np.flatnonzero(np.not_equal(self.origins, None))
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+def positions_of(rows: Rows, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Positions of ids (any shape) in rows, -1 for those that are not there."""
+    if not len(rows):
+        return np.full(np.shape(ids), -1)
+    at = np.searchsorted(rows.ids, ids).clip(max=len(rows) - 1)  # ids only ever grow, so they are sorted
+    return np.where(rows.ids[at] == ids, at, -1)
 
 
 def _objects(values: Sequence[Any]) -> NDArray[np.object_]:
@@ -89,35 +120,3 @@ def _objects(values: Sequence[Any]) -> NDArray[np.object_]:
     for i, value in enumerate(values):  # one by one: NumPy would unpack the pairs of a thumbnail
         column[i] = value
     return column
-
-
-def matching(
-    rows: Rows, classes: Iterable[str] | None, exclude_images: Iterable[str], where: Where | None
-) -> NDArray[np.bool_]:
-    """(P,) which rows a search may return; the arguments are those of `SupportMemory.search`."""
-    if not (where is None or callable(where) or isinstance(where, Mapping)):
-        raise ValueError(f"where must be a mapping or a function, got {where!r}")
-    allowed = ~np.isin(rows.image_ids, name_list("exclude_images", exclude_images))
-    if classes is not None:
-        allowed &= np.isin(rows.class_names, name_list("classes", classes))
-    if where is not None:
-        fits = where if callable(where) else lambda facts: where.items() <= facts.items()
-        allowed &= np.array([bool(fits(facts)) for facts in rows.metadata])
-    return allowed
-
-
-def belonging(rows: Rows, image_id: str | None, class_name: str | None) -> NDArray[np.bool_]:
-    """(P,) the rows of an image, of a class, or of both; raises ValueError if there are none."""
-    if image_id is None and class_name is None:
-        raise ValueError("which rows? Give image_id, class_name or both")
-    found = np.ones(len(rows), dtype=bool)
-    for what, name, column in (("image", image_id, rows.image_ids), ("class", class_name, rows.class_names)):
-        if name is None:
-            continue
-        match = found & (column == name)
-        if not match.any():
-            inside = f" in image {image_id!r}" if what == "class" and image_id is not None else ""
-            known = list(dict.fromkeys(column[found].tolist()))
-            raise ValueError(f"there is no {what} {name!r}{inside}; {near(str(name), known)}")
-        found = match
-    return found

@@ -1,0 +1,235 @@
+"""What HNSW and IVF-PQ share: seal, tune, search with compressed rows, re-rank with the full ones.
+
+The compressed rows give candidates; their exact scores come from the memory's own rows, which may stay on
+disk. Rows added since the index was sealed are compared one by one until they are worth a new one.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from dataclasses import dataclass
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from rose_kit.memory.filters import Filter
+from rose_kit.memory.indexes.base import CHUNK, Found, Index, best, exact_search
+from rose_kit.memory.rows import Rows, positions_of
+
+RECALL_AT = 4  # neighbours a query asks for in RNS
+HELD_OUT = 256  # rows that are not trained on, and that ask for their neighbours but not for themselves
+RERANK_BYTES = 32 << 20  # full rows gathered at a time
+
+Effort = tuple[int, int]  # lists or nodes to visit, candidates to re-rank
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A trained index of S rows that is never changed again."""
+
+    ids: NDArray[np.int64]  # (S,) increasing
+    faiss: faiss.Index
+    effort: Effort
+    recall: float  # reached on the held-out rows
+
+
+class ApproximateIndex(Index):
+    """Approximate search whose effort is tuned until held-out rows are answered well enough.
+
+    Args:
+        dim: D.
+        recall_target: share of the true 4 nearest rows that a search must find. Half of what it leaves to
+            1 is kept as a margin, as queries differ from the rows that the effort is tuned on.
+    """
+
+    efforts: tuple[Effort, ...]  # least first
+    least = 2_000  # rows; fewer are compared one by one
+
+    def __init__(self, dim: int, recall_target: float = 0.95) -> None:
+        super().__init__(dim)
+        if not 0 < recall_target < 1:
+            raise ValueError(f"recall_target must lie between 0 and 1, got {recall_target!r}")
+        self.recall_target = recall_target
+        self._sealed: Sealed | None = None
+        self._removed = 0  # rows of the sealed index that have left the memory
+        self._lock = threading.Lock()
+        self._view: tuple = (None, None, None, None)  # of the snapshot that was searched last
+
+    # what a variant adds
+
+    def _trained(self, sample: NDArray[np.float32], count: int) -> faiss.Index:
+        """An empty index for `count` rows, trained on some of them."""
+        raise NotImplementedError
+
+    def _parameters(self, effort: int, chosen: faiss.IDSelector | None) -> faiss.SearchParameters:
+        raise NotImplementedError
+
+    # the interface
+
+    def search(self, rows: Rows, queries: NDArray[np.float32], k: int, chosen: Filter) -> Found:
+        """See `Index.search`. What is found has its exact score; -1 only where rows run out."""
+        sealed = self._cover(rows)
+        mask = chosen.mask(rows)
+        count = len(rows) if mask is None else int(mask.sum())
+        if sealed is None or count <= self.least:
+            return exact_search(rows.vectors, queries, k, None if mask is None else np.flatnonzero(mask))
+        at, later = self._place(rows, sealed)
+        allowed = None if at is None else at >= 0  # (S,)
+        if mask is not None:
+            allowed = mask.copy() if at is None else allowed & mask[at]
+            later = later[mask[later]]
+        found = self._ask(rows, sealed, at, queries, k, allowed)
+        if len(later):
+            found = best(found, exact_search(rows.vectors, queries, k, later), k)
+        short = np.flatnonzero((found[1] < 0).sum(1) > max(k - count, 0))
+        if len(short):  # the lists visited held too few of the rows allowed
+            among = None if mask is None else np.flatnonzero(mask)
+            found[0][short], found[1][short] = exact_search(rows.vectors, queries[short], k, among)
+        return found
+
+    def removed(self, ids: NDArray[np.int64]) -> None:
+        """See `Index.removed`; an index that is half empty is made anew."""
+        self._removed += len(ids)
+        if self._sealed is not None and self._removed > len(self._sealed.ids) // 2:
+            self._sealed = None
+
+    def dump(self) -> dict[str, NDArray] | None:
+        """See `Index.dump`."""
+        sealed = self._sealed
+        if sealed is None:
+            return None
+        facts = np.array([*sealed.effort, sealed.recall])
+        return {"ids": sealed.ids, "faiss": faiss.serialize_index(sealed.faiss), "facts": facts}
+
+    def restore(self, arrays: dict[str, NDArray]) -> None:
+        """See `Index.restore`."""
+        visit, candidates, recall = arrays["facts"].tolist()
+        index = faiss.deserialize_index(arrays["faiss"])
+        if index.d != self.dim or index.ntotal != len(arrays["ids"]):
+            raise ValueError(f"the saved index is of {index.ntotal} rows of {index.d} dimensions")
+        self._sealed = Sealed(arrays["ids"], index, (int(visit), int(candidates)), recall)
+
+    def describe(self) -> str:
+        """See `Index.describe`."""
+        if (sealed := self._sealed) is None:
+            return f"{self.name}, exact up to {self.least} rows"
+        visit, candidates = sealed.effort
+        return (
+            f"{self.name} of {len(sealed.ids)} rows, visits {visit}, re-ranks {candidates}, "
+            f"recall@{RECALL_AT} {sealed.recall:.3f} on held-out rows"
+        )
+
+    # sealing
+
+    def _cover(self, rows: Rows) -> Sealed | None:
+        if len(rows) <= self.least:
+            return None
+        with self._lock:
+            sealed = self._sealed
+            if sealed is not None:
+                unseen = (
+                    len(rows) - np.isin(rows.ids, sealed.ids, assume_unique=True).sum()
+                    if (self._view[0] is not rows.ids)
+                    else len(self._view[3])
+                )
+            if sealed is None or unseen > max(self.least, len(sealed.ids) // 4):
+                self._sealed, self._removed = self._seal(rows), 0
+                self.version += 1
+            return self._sealed
+
+    def _seal(self, rows: Rows) -> Sealed:
+        rng = np.random.default_rng(0)
+        order = rng.permutation(len(rows))
+        asking, learned_from = order[:HELD_OUT], np.sort(order[HELD_OUT : HELD_OUT + 128 * 1024])
+        index = self._trained(rows.vectors[learned_from], len(rows))
+        quiet = None if len(rows) > CHUNK else True  # None: shown on terminals only
+        with tqdm(total=len(rows), desc=f"{self.name}: adding", unit="row", disable=quiet) as bar:
+            for start in range(0, len(rows), CHUNK // 4):
+                piece = np.ascontiguousarray(rows.vectors[start : start + CHUNK // 4])
+                index.add(piece)
+                bar.update(len(piece))
+        return self._tuned(Sealed(rows.ids, index, self.efforts[0], 0.0), rows, np.sort(asking))
+
+    def _tuned(self, sealed: Sealed, rows: Rows, asking: NDArray[np.int64]) -> Sealed:
+        """The least effort that answers the held-out rows well enough."""
+        queries, k = np.ascontiguousarray(rows.vectors[asking]), RECALL_AT
+        truth = _without_self(exact_search(rows.vectors, queries, k + 1), asking)
+        goal = (1 + self.recall_target) / 2
+        for effort in self.efforts:
+            trial = Sealed(sealed.ids, sealed.faiss, effort, 0.0)
+            found = _without_self(self._ask(rows, trial, None, queries, k + 1, None), asking)
+            recall = np.mean([len(set(a) & set(b)) / k for a, b in zip(found, truth, strict=True)])
+            if recall >= goal:
+                break
+        else:
+            warnings.warn(
+                f"the {self.name} index reaches recall@{k} {recall:.3f}, less than {goal:.3f}", stacklevel=2
+            )
+        return Sealed(sealed.ids, sealed.faiss, effort, float(recall))
+
+    # searching
+
+    def _place(self, rows: Rows, sealed: Sealed) -> tuple[NDArray[np.int64] | None, NDArray[np.int64]]:
+        """Where the sealed rows are in a snapshot (None: as they were), and its rows that are not sealed."""
+        ids, of, at, later = self._view
+        if ids is not rows.ids or of is not sealed:
+            at = positions_of(rows, sealed.ids)  # (S,)
+            seen = np.zeros(len(rows), dtype=bool)
+            seen[at[at >= 0]] = True
+            later = np.flatnonzero(~seen)
+            if len(at) == len(rows) and not len(later):
+                at = None
+            self._view = (rows.ids, sealed, at, later)
+        return at, later
+
+    def _ask(
+        self,
+        rows: Rows,
+        sealed: Sealed,
+        at: NDArray[np.int64] | None,
+        queries: NDArray[np.float32],
+        k: int,
+        allowed: NDArray[np.bool_] | None,
+    ) -> Found:
+        """Candidates from the sealed index, re-ranked by their exact scores."""
+        visit, depth = sealed.effort
+        selector = None
+        if allowed is not None and not allowed.all():
+            selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+            visit = int(
+                visit / max(allowed.mean(), 1 / 64)
+            )  # the fewer may be found, the further it must look
+        depth = min(max(depth, 4 * k), len(sealed.ids))
+        _, near = sealed.faiss.search(queries, depth, params=self._parameters(visit, selector))  # (N, depth)
+        if at is not None:
+            near = np.append(at, -1)[near]  # place in the index -> place in the snapshot
+        return rerank(rows, queries, near, k)
+
+
+def rerank(rows: Rows, queries: NDArray[np.float32], near: NDArray[np.int64], k: int) -> Found:
+    """The k best of each query's own candidates, by the full rows.
+
+    Args:
+        queries: (N, D).
+        near: (N, R) positions, -1 for none.
+        k: at most R are kept; the rest is -1.
+    """
+    step = max(1, RERANK_BYTES // (4 * near.shape[1] * queries.shape[1]))
+    parts = []
+    for start in range(0, len(queries), step):
+        mine, asked = near[start : start + step], queries[start : start + step]
+        full = rows.vectors[mine]  # (n, R, D)
+        scores = np.matmul(full, asked[:, :, None])[..., 0]  # (n, R, D) @ (n, D, 1) -> (n, R)
+        scores[mine < 0] = -np.inf
+        empty = (np.full((len(mine), k), -np.inf, np.float32), np.full((len(mine), k), -1))
+        parts.append(best((scores, mine), empty, k))
+    return tuple(map(np.concatenate, zip(*parts, strict=True)))
+
+
+def _without_self(found: Found, asking: NDArray[np.int64]) -> list[list[int]]:
+    return [
+        [p for p in row if p != own][:RECALL_AT] for row, own in zip(found[1].tolist(), asking, strict=True)
+    ]
