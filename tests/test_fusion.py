@@ -226,7 +226,8 @@ def test_retrieval_returns_each_prototype_once_and_knows_who_asked():
 def test_the_public_registry_of_methods_is_full():
     code = "from rose_kit import methods; print(*sorted(methods))"
     known = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert known.split() == ["freeda", "knn-clip", "rns", "zero-shot"]
+    baselines = ["offline-linear", "offline-pixels", "supervised"]
+    assert known.split() == sorted(["freeda", "knn-clip", "rns", "zero-shot", *baselines])
 
 
 def test_options_outside_their_range_are_refused():
