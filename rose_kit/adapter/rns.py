@@ -41,7 +41,10 @@ class RNS:
         retrieval: which prototypes to train on, a key of `rose_kit.fusion.RETRIEVALS`.
         lambdas: share of vision in the fused samples.
         tau: temperature of the class relevance.
-        beta_fused, beta_pseudo: strength of fused and pseudo-labelled samples (retrieved ones: 1).
+        beta_fused, beta_pseudo: strength of fused and pseudo-labelled samples (retrieved ones: 1). For
+            pseudo-labels None means 0.2 with "adamw", as published, and 1 with others: AdamW divides
+            a gradient by its size, so weak samples still count there, while against a regulariser
+            they are lost, and classes without visual support with them.
         solver: a key of `rose_kit.adapter.SOLVERS`. "lbfgs", the default, minimises a regularised
             objective; the samples being the same, it takes a fiftieth of the time of "adamw", which
             is as published, and its head lies in the span of the samples, so that its evidence is
@@ -60,7 +63,7 @@ class RNS:
     lambdas: Sequence[float] = LAMBDAS
     tau: float = 0.1
     beta_fused: float = 1.5
-    beta_pseudo: float = 0.2
+    beta_pseudo: float | None = None
     solver: str = "lbfgs"
     steps: int = 700
     lr: float = 2e-3
@@ -78,6 +81,8 @@ class RNS:
         for name in ("k", "steps", "tau", "lr", "mu"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.beta_pseudo is None:
+            self.beta_pseudo = 0.2 if self.solver == "adamw" else 1.0
         if not 0 <= self.tolerance < 1:
             raise ValueError(f"tolerance must be in [0, 1), got {self.tolerance}")
 
