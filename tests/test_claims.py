@@ -9,9 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from rose_kit.adapter import RNS
+from rose_kit.adapter import RNS, OfflineLinear
 from rose_kit.bench import Gaps, evaluate
-from rose_kit.bench.claims import ROWS, Case, Expected, Lab, choose, measure, paired, verdict
+from rose_kit.bench.claims import (
+    ROWS,
+    Case,
+    Expected,
+    Lab,
+    additions,
+    choose,
+    heads,
+    measure,
+    missing,
+    paired,
+    verdict,
+)
 from rose_kit.bench.claims.frames import frame, missing_frame, over_seeds, shots_frame
 from rose_kit.bench.claims.lab import APART, QUERY, SUPPORT
 from rose_kit.bench.claims.personal import Personal, tell_apart
@@ -150,6 +162,44 @@ def test_a_weak_encoder_keeps_its_shape_and_loses_what_it_knew(lab):
     assert drawn.std() == pytest.approx(learned.std(), rel=0.05)
     assert abs(np.corrcoef(drawn, learned)[0, 1]) < 0.05
     assert set(WEAK) == {"noisy", "untrained"}
+
+
+class Table:
+    """A lab whose scores are looked up."""
+
+    def __init__(self, score):
+        self.score, self.names = score, Lab.names
+
+    def miou(self, case, seed, over=None):
+        return self.score(case)
+
+
+def test_how_far_a_decline_sags_and_how_low_it_gets():
+    even = Table(lambda case: 40 - 8 * case.gaps.visual)
+    assert missing.sag("visual")(even, 1) == pytest.approx(0)
+    curve = dict(zip(missing.SHARES, (40, 31, 36, 34, 32), strict=True))
+    dip = Table(lambda case: 33 if isinstance(case.method, ZeroShot) else curve[case.gaps.visual])
+    assert missing.sag("visual")(dip, 1) == pytest.approx(38 - 31)
+    assert missing.least_over_zero_shot("visual")(dip, 1) == 31 - 33
+    assert missing.unseen_over_zero_shot()(dip, 1) == 36 - 33
+
+
+def test_spread_and_regret_of_a_regulariser():
+    tuned = {1: (50, 40, 30, 20), 20: (50, 60, 70, 65)}  # best at 1 shot is the worst at 20
+
+    def score(case):
+        if isinstance(case.method, OfflineLinear):
+            return tuned[case.shots][[1.0, 10.0, 100.0, 1000.0].index(round(case.method.strength))]
+        return 70.0 + (case.method.mu == RNS().mu)
+
+    assert heads.regret(Table(score), 1) == (70 - 50) - 0
+    assert heads.spread(20)(Table(score), 1) == (70 - 50) - 1
+
+
+def test_adding_classes_nobody_asks_for_changes_no_answer(lab):
+    assert additions.changed_answers(lab, 1) == 0
+    before, after, known = additions._halves(lab, 1)
+    assert len(lab.memory(before, 1)) < len(lab.memory(after, 1)) and len(known) == len(lab.names) / 2
 
 
 # --- the run ------------------------------------------------------------------------------------------------
