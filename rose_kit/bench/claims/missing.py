@@ -102,7 +102,7 @@ def _no_visual(who: str, method: Method) -> tuple[Row, ...]:
 ROWS = (
     *_no_visual("RNS", RNS()),
     # The paper's strength, made for AdamW, whose steps hardly depend on a sample's weight.
-    *_no_visual("RNS, pseudo-labels at the published 0.2,", RNS(beta_pseudo=0.2)),
+    *_no_visual("RNS (pseudo-labels at the published 0.2)", RNS(beta_pseudo=0.2)),
     Row(
         "missing",
         "kNN-CLIP over zero-shot, half the classes without visual support",
