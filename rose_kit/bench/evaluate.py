@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
+from numpy.typing import NDArray
 
+from rose_kit.bench.parallel import parallel_map
 from rose_kit.bench.partial import Gaps, without_classes
 from rose_kit.bench.report import Row
 from rose_kit.bench.runs import (
@@ -47,6 +50,7 @@ def evaluate(
     classes: Sequence[str] | None = None,
     gaps: Gaps | None = None,
     limit: int | None = None,
+    scheduler: Any = None,
     progress: bool = True,
 ) -> list[Row]:
     """Dataset mIoU of several methods over several draws of support images.
@@ -71,6 +75,8 @@ def evaluate(
             each seed; what is left is the same for all methods, only an upper bound sees everything.
             None: no gaps.
         limit: answer only that many query images, spread evenly over the set.
+        scheduler: encode and answer images on Dask: "local", "local:N", an address or a client (see
+            `parallel_map`); None: in this process.
         progress: show a progress bar.
 
     Returns:
@@ -80,7 +86,8 @@ def evaluate(
 
     Raises:
         ValueError: support and query share an image, a class is unknown or labels no query pixel,
-            no method is left to run, or `shots`, `seeds` or `limit` make no sense.
+            no method is left to run, or `shots`, `seeds`, `limit` or `scheduler` make no sense.
+        OSError: the scheduler does not answer.
     """
     gaps, positions = gaps or Gaps(), _query_positions(query, limit)
     _check_disjoint(support, query)
@@ -90,20 +97,41 @@ def evaluate(
     draws = _draws(support, shots, seeds, vocabulary)
     features = SupportFeatures(support, encoder, support_windows)
     methods, runs = fit_on_everything(methods, features, vocabulary, progress), []
-    for seed, memory in build_memories(draws, features, vocabulary, progress).items():
+    for seed, memory in build_memories(draws, features, vocabulary, progress, scheduler).items():
         no_visual, no_text = gaps.draw(vocabulary.names, seed)
         memory = without_classes(memory, no_visual) if no_visual else memory
         examples = SupportExamples(draws[seed], features, vocabulary.without_text(no_text), no_visual)
         runs += fit_methods(methods, seed, memory, examples, regions, query_windows)
-    for i in tqdm(positions, desc="query", disable=not progress):
-        sample = query[i]
-        target = relabel(sample, vocabulary)
-        encoded = runs[0].segmenter.encode(sample.image)  # the same for all: they differ in what follows
-        for run in runs:
-            labels = run.segmenter.segment(encoded, run.vocabulary).labels
-            run.counts += confusion_matrix(labels, target, len(vocabulary), ignore_index=ABSENT)
+    answering = Answering(query, vocabulary, runs)
+    spread = {"scheduler": scheduler, "desc": "query", "progress": progress}
+    for counts in parallel_map(answering, positions, **spread):
+        for run, count in zip(runs, counts, strict=True):
+            run.counts += count
     query_ids = [query.ids[i] for i in positions]
     return [_row(run, shots, query_ids) for run in runs]
+
+
+@dataclass(frozen=True)
+class Answering:
+    """What is done for one query image: encode it once, let every run answer, count.
+
+    Args:
+        query: the images.
+        vocabulary: the classes; C of them.
+        runs: who answers.
+    """
+
+    query: Dataset
+    vocabulary: Vocabulary
+    runs: Sequence[Run]
+
+    def __call__(self, i: int) -> list[NDArray[np.int64]]:
+        """Position of an image -> one (C, C) confusion matrix per run."""
+        sample = self.query[i]
+        target = relabel(sample, self.vocabulary)
+        encoded = self.runs[0].segmenter.encode(sample.image)  # the same for all: they differ in what follows
+        answers = (run.segmenter.segment(encoded, run.vocabulary).labels for run in self.runs)
+        return [confusion_matrix(a, target, len(self.vocabulary), ignore_index=ABSENT) for a in answers]
 
 
 def _row(run: Run, shots: int, query_ids: list[str]) -> Row:

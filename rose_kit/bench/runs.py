@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from rose_kit.bench.parallel import parallel_map
 from rose_kit.data import Dataset, Sample
 from rose_kit.encoder import Encoder, Windows
 from rose_kit.fusion import Method, SupportExample
@@ -60,10 +62,14 @@ class SupportFeatures:
         feature_map = self._kept.get(i)
         if feature_map is None:
             feature_map = self.encoder.encode_image(sample.image, self.windows)
-            if feature_map.values.nbytes <= self._room:
-                self._kept[i] = feature_map
-                self._room -= feature_map.values.nbytes
+            self.keep(i, feature_map)
         return sample, feature_map
+
+    def keep(self, i: int, feature_map: FeatureMap) -> None:
+        """Keep features that were made elsewhere, if there is room."""
+        if i not in self._kept and feature_map.values.nbytes <= self._room:
+            self._kept[i] = feature_map
+            self._room -= feature_map.values.nbytes
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,11 @@ def relabel(sample: Sample, vocabulary: Vocabulary) -> NDArray[np.int64]:
 
 
 def build_memories(
-    draws: Mapping[int, Sequence[int]], features: SupportFeatures, vocabulary: Vocabulary, progress: bool
+    draws: Mapping[int, Sequence[int]],
+    features: SupportFeatures,
+    vocabulary: Vocabulary,
+    progress: bool,
+    scheduler: Any = None,
 ) -> dict[int, SupportMemory]:
     """One memory per seed; an image that several seeds drew is encoded once.
 
@@ -116,12 +126,14 @@ def build_memories(
         features: where they come from.
         vocabulary: classes outside it get no prototypes.
         progress: show a progress bar.
+        scheduler: where images are encoded (see `parallel_map`); None: here.
     """
     encoder = features.encoder
     memories = {seed: SupportMemory(encoder.dim, fingerprint=encoder.fingerprint) for seed in draws}
     images = sorted(set().union(*draws.values()))
-    for i in tqdm(images, desc="support", disable=not progress):
-        sample, feature_map = features.sample(i)
+    encoded = parallel_map(features.sample, images, scheduler=scheduler, desc="support", progress=progress)
+    for i, (sample, feature_map) in zip(images, encoded, strict=True):
+        features.keep(i, feature_map)
         asked = {value: name for value, name in sample.classes.items() if name in vocabulary.names}
         for seed, chosen in draws.items():
             if i in chosen:

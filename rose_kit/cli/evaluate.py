@@ -13,6 +13,7 @@ from rose_kit.cli.inputs import (
     DomainOption,
     PluginOption,
     RegionsOption,
+    SchedulerOption,
     make_encoder,
     method_options,
     parse_seeds,
@@ -92,6 +93,7 @@ def evaluate(
         int | None, typer.Option(help="Side of the scenes in pixels [default: 160, or the preset's].")
     ] = None,
     plugin: PluginOption = None,
+    scheduler: SchedulerOption = None,
     json: Annotated[
         Path | None,
         typer.Option(help="File for one row per method and seed: mIoU, per-class IoU, image ids."),
@@ -135,6 +137,7 @@ def evaluate(
         classes=None if classes is None else split_list(classes, "classes"),
         gaps=gaps,
         limit=limit,
+        scheduler=scheduler,
         progress=sys.stderr.isatty(),
         support_windows=settings.support_windows,
         query_windows=settings.query_windows,

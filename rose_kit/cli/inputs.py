@@ -26,6 +26,13 @@ PluginOption = Annotated[
 PresetOption = Annotated[
     str | None, typer.Option(help="Windows of rns-openclip or rns-dinov3txt [default: whole images].")
 ]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Spread the images over Dask: local, local:N (N processes), or a scheduler's address, such as "
+        "tcp://host:8786 [default: this process]; needs the extra 'dask'."
+    ),
+]
 DomainOption = Annotated[str, typer.Option(help="Weather of the scenes: day, night, fog or snow.")]
 RegionsOption = Annotated[
     str | None,
