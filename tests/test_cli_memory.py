@@ -40,7 +40,29 @@ def test_add_then_remove_then_info(run, memory, folder):
     lines = run("memory", "info", memory).splitlines()
     assert lines[0].endswith("9 prototypes of 2 classes in 5 images")
     assert "encoder: handcrafted (" in lines[1]
-    assert [line.split() for line in lines[2:]] == [["grass", "5"], ["sky", "4"]]
+    assert lines[2] == "index: auto: flat, exact"
+    assert [line.split() for line in lines[3:5]] == [["grass", "5"], ["sky", "4"]]
+    assert lines[5:8] == [
+        "undo 1: remove class 'sky' of image 'p4'",
+        "undo 2: remove class 'bus'",
+        "undo 3: remove image 'p3'",
+    ]
+    assert len(lines) == 9 and lines[8].startswith("undo 4: add ")
+    assert "undone: remove class 'bus'" in run("memory", "undo", memory, "--steps", 2)
+    assert SupportMemory.load(memory).summary()["bus"] == 4
+    run("memory", "remove", memory, "--class", "bus", "--for-good")
+    assert "undo" not in run("memory", "info", memory)
+
+
+def test_merge_and_replace(run, memory, folder):
+    before = SupportMemory.load(memory)
+    assert "prototype(s) fewer" in run("memory", "merge", memory, "--threshold", "0.5")
+    assert len(SupportMemory.load(memory)) < len(before)
+    assert "undone: merge" in run("memory", "undo", memory)
+    assert SupportMemory.load(memory).ids.tolist() == before.ids.tolist()
+    run("memory", "add", memory, folder, "--replace")
+    after = SupportMemory.load(memory)
+    assert after.images == before.images and not set(after.ids) & set(before.ids)
 
 
 def test_what_is_stored_is_never_overwritten_or_half_added(refused, run, memory, folder, tmp_path):
@@ -72,6 +94,14 @@ def test_what_is_stored_is_never_overwritten_or_half_added(refused, run, memory,
         (["build", "{f}", "--encoder", "clip", "--out", "{m}2"], ["'clip'", "bundled"]),
         (["build", "{f}", "--encoder", "handcrafted", "--out", "{m}2", "--seed", "-1"], ["-1"]),
         (["build", "{f}", "--encoder", "handcrafted", "--out", "{m}2", "--shots", "0"], ["shots", "0"]),
+        (["undo", "{m}"], ["cannot undo 1", "remembers 0"]),
+        (["merge", "{m}", "--threshold", "2"], ["threshold", "2"]),
+        (["merge", "{m}", "--class", "buss"], ["'buss'", "'bus'"]),
+        (["merge", "{m}/nowhere"], ["nowhere", "manifest.json"]),
+        (
+            ["build", "{f}", "--encoder", "handcrafted", "--out", "{m}2", "--index", "tree"],
+            ["'tree'", "hnsw"],
+        ),
         (["biuld", "{f}"], ["'biuld'", "build, add, remove, info"]),
     ],
 )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rose_kit.memory.checks import Scalar, check_keys, check_unit
-from rose_kit.memory.filters import belonging
+from rose_kit.memory.filters import belonging, of_images
 from rose_kit.memory.indexes import Index
 from rose_kit.memory.merging import merged, near_duplicates
 from rose_kit.memory.pictures import picture_rows
@@ -91,21 +91,25 @@ class Writer:
             old = self._state.rows.ids[belonging(self._state.rows, image_id, None)]
             return self._change(f"replace image {image_id!r}", rows, old)
 
-    def extend(self, rows: Rows) -> NDArray[np.int64]:
+    def extend(self, rows: Rows, *, replace: bool = False) -> NDArray[np.int64]:
         """Add ready-made rows, in one step; their ids are given anew.
 
         Args:
             rows: from another memory, or of `Rows.make`.
+            replace: whether images that the memory has already lose the rows they had.
 
         Returns:
             (R,) int64 ids of the new rows.
 
         Raises:
-            ValueError: a vector is not of unit norm or of another width, or an image already has one of
-                the classes.
+            ValueError: a vector is not of unit norm or of another width, or an image has one of the
+                classes already.
         """
         self._check_width(rows.vectors.shape[1])
-        return self._change(f"add {len(rows)} rows", rows)
+        with self._lock:
+            held = self._state.rows
+            old = held.ids[of_images(held, set(rows.image_ids.tolist()))] if replace else NONE
+            return self._change(f"{'replace by' if len(old) else 'add'} {len(rows)} rows", rows, old)
 
     def remove(self, image_id: str | None = None, class_name: str | None = None) -> int:
         """Remove the rows of an image, of a class, or of a class in an image.

@@ -21,6 +21,9 @@ from rose_kit.memory.rows import Rows, positions_of
 
 RECALL_AT = 4  # neighbours a query asks for in RNS
 HELD_OUT = 256  # rows that are not trained on, and that ask for their neighbours but not for themselves
+# The effort is tuned on queries whose own neighbours are there; a filter may take all of these away, and
+# the next ones lie further.
+FILTERED = 8  # times the effort
 RERANK_BYTES = 32 << 20  # full rows gathered at a time
 
 Effort = tuple[int, int]  # lists or nodes to visit, candidates to re-rank
@@ -199,9 +202,7 @@ class ApproximateIndex(Index):
         selector = None
         if allowed is not None and not allowed.all():
             selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
-            visit = int(
-                visit / max(allowed.mean(), 1 / 64)
-            )  # the fewer may be found, the further it must look
+            visit = int(FILTERED * visit / max(allowed.mean(), 1 / 64))
         depth = min(max(depth, 4 * k), len(sealed.ids))
         _, near = sealed.faiss.search(queries, depth, params=self._parameters(visit, selector))  # (N, depth)
         if at is not None:

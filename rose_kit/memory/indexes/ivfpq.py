@@ -26,11 +26,8 @@ class IVFPQIndex(ApproximateIndex):
     def _trained(self, sample: NDArray[np.float32], count: int) -> faiss.Index:
         lists = max(4, round(2 * math.sqrt(count)))
         codes = max(m for m in range(1, self.dim + 1) if self.dim % m == 0 and m <= max(self.dim // 8, 16))
-        centres = faiss.IndexFlatIP(self.dim)
-        index = faiss.IndexIVFPQFastScan(centres, self.dim, lists, codes, 4, faiss.METRIC_INNER_PRODUCT)
-        index.own_fields = False
-        index.centres = centres  # Python must not drop what the index points to
-        index.cp.niter, index.cp.max_points_per_centroid, index.cp.seed = 8, 64, 0
+        index = faiss.index_factory(self.dim, f"IVF{lists},PQ{codes}x4fs", faiss.METRIC_INNER_PRODUCT)
+        index.cp.niter, index.cp.max_points_per_centroid, index.cp.seed = 8, 48, 0
         index.train(sample)
         return index
 
