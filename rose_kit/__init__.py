@@ -14,6 +14,7 @@ _HOME = {
     "regions": "Slic Sam load_sam CachedRegions make_regions",
     "fusion": "ZeroShot KnnClip Freeda",
     "adapter": "RNS OfflineLinear methods",
+    "model": "ROSE FrozenEncoder MemoryRetriever RoseMethod",
     "segmenter": "Segmenter",
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names.split()}

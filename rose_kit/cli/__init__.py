@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import typer
 
-from rose_kit.cli import bench, doctor, evaluate, finetune, memory, run, segment, train_encoder
+from rose_kit.cli import bench, doctor, evaluate, finetune, memory, run, segment, train_encoder, train_rose
 
 app = typer.Typer(
     help="Segmentation that looks things up before it decides.",
@@ -29,6 +29,7 @@ app.add_typer(bench.app, name="bench")
 app.command(epilog=segment.EXAMPLE)(segment.segment)
 app.command(epilog=train_encoder.EXAMPLE)(train_encoder.train_encoder)
 app.command(epilog=finetune.EXAMPLE)(finetune.finetune_encoder)
+app.command(epilog=train_rose.EXAMPLE)(train_rose.train_rose)
 
 
 def status(args: Sequence[str], app: typer.Typer = app, name: str = "rose-kit") -> int:

@@ -1,0 +1,31 @@
+"""Cross-attention over retrieved embeddings: what makes a row relevant is learned."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from rose_kit.model.fusion import FUSIONS, Fusion
+from rose_kit.model.retriever import Retrieved
+
+
+@FUSIONS.register("cross-attention")
+class CrossAttention(Fusion):
+    """Relevance = cosine * sharpness + query . key, both projected by learned matrices.
+
+    A key sees the row and the prototype of its class.
+
+    Args:
+        dim: D, the width of the features.
+        width: of queries and keys.
+    """
+
+    def __init__(self, dim: int, width: int = 64) -> None:
+        super().__init__(dim)
+        self.query, self.key = nn.Linear(dim, width), nn.Linear(2 * dim, width)
+
+    def relevance(self, z: Tensor, retrieved: Retrieved) -> Tensor:
+        """(B, N, K) logits of the rows."""
+        keys = self.key(torch.cat([retrieved.values, retrieved.class_values], -1))  # (B, N, K, width)
+        learned = torch.einsum("bnw,bnkw->bnk", self.query(z), keys) / keys.shape[-1] ** 0.5
+        return super().relevance(z, retrieved) + learned

@@ -1,0 +1,72 @@
+"""The decoder: retrieval-enhanced features in, one vector per patch out, for any vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rose_kit.model.pyramid import Grid, MultiScale
+
+
+class Block(nn.Module):
+    """Each patch takes up what patches near it and like it hold, then is corrected a little.
+
+    Args:
+        dim: D, the width of the features.
+        heads: ways of looking around.
+        width: of a head's queries and keys.
+        hidden: of the correction; 0 leaves it out.
+    """
+
+    def __init__(self, dim: int, heads: int = 4, width: int = 16, hidden: int = 64) -> None:
+        super().__init__()
+        self.heads, self.width = heads, width
+        self.norm, self.look = nn.LayerNorm(dim), nn.Linear(dim, 2 * heads * width)
+        self.reach = nn.Parameter(torch.linspace(0.5, 1.5, heads))  # log of patches
+        self.share = nn.Parameter(torch.full((heads,), 1 / heads))
+        self.correct = nn.Sequential(
+            nn.LayerNorm(dim), nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim)
+        )
+        nn.init.zeros_(self.correct[-1].weight)
+        nn.init.zeros_(self.correct[-1].bias)
+
+    def forward(self, f: Tensor, squared: Tensor) -> Tensor:
+        """Args: f (B, n, D); squared (n, n) distances between patches. Returns: (B, n, D)."""
+        q, k = self.look(self.norm(f)).unflatten(2, (2, self.heads, self.width)).permute(2, 0, 3, 1, 4)
+        near = -squared / (2 * (2 * self.reach).exp()[:, None, None])  # (heads, n, n)
+        around = (q @ k.transpose(-1, -2) / self.width**0.5 + near).softmax(-1)  # (B, heads, n, n)
+        mixed = torch.einsum("h,bhnm->bnm", self.share, around)
+        f = f + mixed @ f  # the features themselves: nothing here knows a class
+        return f + self.correct(f)
+
+
+class Decoder(nn.Module):
+    """Fuses the scales, lets patches look around, and emits one unit vector per patch.
+
+    No parameter is indexed by class: which class a vector means is decided outside, by its cosines to
+    the anchors of whatever vocabulary is given.
+
+    Args:
+        dim: D, the width of the features.
+        scales: as the encoder's.
+        blocks: how often patches look around.
+    """
+
+    def __init__(self, dim: int, scales: Sequence[int] = (1, 2), blocks: int = 2) -> None:
+        super().__init__()
+        self.dim = dim
+        self.multi_scale = MultiScale(scales)
+        self.blocks = nn.ModuleList(Block(dim) for _ in range(blocks))
+
+    def forward(self, f: Tensor, grid: Grid) -> Tensor:
+        """(B, N, D) of all scales, (h, w) -> (B, h, w, D) unit norm."""
+        f = self.multi_scale(f, grid)  # (B, h * w, D)
+        h, w = grid
+        at = torch.cartesian_prod(torch.arange(h), torch.arange(w)).float().to(f.device)  # (h * w, 2)
+        squared = (at[:, None] - at).square().sum(-1)
+        for block in self.blocks:
+            f = block(f, squared)
+        return F.normalize(f, dim=-1).unflatten(1, grid)
