@@ -7,6 +7,7 @@ import os
 import pickle
 import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from rose_kit.fusion import KnnClip, ZeroShot
 from rose_kit.memory import SupportMemory
 from rose_kit.scenes import SceneDataset
 
+pytestmark = pytest.mark.filterwarnings("ignore:no image to draw holds")
 SUPPORT = SceneDataset(6, first=1_000, size=64)
 QUERY = SceneDataset(5, first=2_000, size=64)
 
@@ -60,9 +62,7 @@ class Deadly:
 
 
 class DeadlyScenes(SceneDataset):
-    """Scenes of which the first to be drawn by a worker kills it, as soon as two others are done."""
-
-    home = os.getpid()
+    """Scenes of which one kills the worker that is the first to draw it."""
 
     def __init__(self, count: int, marker: Path, **options) -> None:
         super().__init__(count, **options)
@@ -152,6 +152,19 @@ def test_bad_schedulers_are_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ValueError, match=r'pip install "rose_kit\[dask\]"'):
         list(parallel_map(abs, [1], progress=False))
+
+
+def test_when_no_worker_is_left_nobody_waits_for_ever(monkeypatch):
+    from distributed import Client, LocalCluster
+
+    monkeypatch.setattr(parallel, "PATIENCE", 0.2)
+    cluster = LocalCluster(1, processes=False, dashboard_address="127.0.0.1:0")
+    with cluster, Client(cluster) as client:
+        cluster.scale(0)
+        while client.nthreads():
+            time.sleep(0.05)
+        with pytest.raises(OSError, match="every Dask worker is gone"):
+            list(parallel_map(abs, [1], scheduler=client, progress=False))
 
 
 # --- what travels
