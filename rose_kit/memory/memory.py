@@ -6,6 +6,7 @@ import copy
 import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,8 @@ class SupportMemory(Writer):
         if len(unknown):
             held = f"{len(rows)} ids from {rows.ids[0]} to {rows.ids[-1]}" if len(rows) else "none"
             raise ValueError(f"there is no prototype with id {unknown[0]}; the memory holds {held}")
-        return rows.take(positions)
+        found = rows.take(positions)
+        return replace(found, vectors=np.asarray(found.vectors))  # read, where they are on disk
 
     def thumbnail(self, prototype_id: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]] | None:
         """The picture behind a prototype, and where in it the prototype was pooled.
