@@ -45,8 +45,8 @@ class ApproximateIndex(Index):
     Args:
         dim: D.
         recall_target: share of the true 4 nearest rows that a search must find. Half of what it leaves to
-            1 is kept as a margin, as queries differ from the rows that the effort is tuned on. Queries unlike any row, such
-            as those of classes that have all been removed, may fall short of it.
+            1 is kept as a margin, as queries differ from the rows that the effort is tuned on. Queries
+            unlike any row, such as those of classes that have all been removed, may fall short of it.
     """
 
     efforts: tuple[Effort, ...]  # least first
