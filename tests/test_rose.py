@@ -202,9 +202,8 @@ def test_scores_are_cosines_to_the_anchors():
     with torch.no_grad():
         y = model([picture()])
         scores = model.scores(y, v)
-    mixed = unit(
-        0.5 * v.text + 0.5 * np.nan_to_num(memory.class_prototypes(v.names))
-    )  # a fresh share is a half
+    share = 1 / (1 + np.exp(1.5))  # of the text, in a fresh model
+    mixed = unit(share * v.text + (1 - share) * np.nan_to_num(memory.class_prototypes(v.names)))
     np.testing.assert_allclose(scores[0], y[0].numpy() @ mixed.T, atol=1e-5)
 
 
@@ -263,6 +262,14 @@ def test_damaged_and_foreign_models_are_refused(tmp_path):
         ROSE.load(tmp_path, Flat())
     with pytest.raises(ValueError, match="Identity is not in FUSIONS"):
         make_model(torch.nn.Identity()).save(tmp_path / "own")
+
+
+def test_a_foreign_memory_and_an_unknown_fusion_are_refused():
+    memory = SupportMemory.from_prototypes(vectors(2), ["a", "b"], ["x", "y"], fingerprint="other")
+    with pytest.raises(ValueError, match="'other'.*'flat'"):
+        make_model(memory=memory)
+    with pytest.raises(ValueError, match="unknown fusion 'similarty', did you mean 'similarity'"):
+        make_model("similarty")
 
 
 def test_regions_are_refused():

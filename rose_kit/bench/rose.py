@@ -20,6 +20,7 @@ from rose_kit.fusion import KnnClip, Method, ZeroShot
 from rose_kit.memory import SupportMemory
 from rose_kit.metrics import confusion_matrix, iou
 from rose_kit.model.fusion import FUSIONS
+from rose_kit.model.pyramid import FrozenEncoder
 from rose_kit.model.rose import RoseMethod
 from rose_kit.model.training import Lessons, Training, at_most, prepare, train
 from rose_kit.scenes import CLASSES, NOVEL, SEEN_THINGS, STUFF, SceneDataset
@@ -92,9 +93,9 @@ class Trial:
     """
 
     def __init__(
-        self, encoder: Encoder, queries: int = 30, per_class: int = 8, shots: int = 5, size: int = 128
+        self, encoder: Encoder, queries: int = 24, per_class: int = 6, shots: int = 5, size: int = 128
     ) -> None:
-        self.encoder, self.size, self.shots = encoder, size, shots
+        self.size, self._see = size, FrozenEncoder(encoder)
         self.vocabulary = Vocabulary.encode(CLASSES, encoder)
         self.common = [self._picture(FIRST_SEED + 500_000 + i, ()) for i in range(queries)]
         self.queries, self.support = {}, {}
@@ -108,7 +109,7 @@ class Trial:
 
     def _picture(self, seed: int, cast: Sequence[tuple[str, int]]) -> Picture:
         sample = SceneDataset(1, first=seed, size=self.size, classes=TRAINED, cast=cast)[0]
-        return self.encoder.encode_image(sample.image), sample.mask
+        return self._see.features(sample.image), sample.mask
 
     def added(self, memory: SupportMemory, name: str) -> SupportMemory:
         """A copy of a memory with the rows of one more class, and of nothing else in its pictures."""
@@ -117,15 +118,15 @@ class Trial:
             copy.add(image_id, feature_map, mask, {CLASSES.index(name): name})
         return copy
 
-    def iou(self, method: Method, memory: SupportMemory | None, pictures: Sequence[Picture]) -> NDArray:
-        """(C,) IoU in percent over some pictures, every class of the world being a possible answer."""
+    def counts(self, method: Method, memory: SupportMemory | None, pictures: Sequence[Picture]) -> NDArray:
+        """(C, C) confusion matrix of some pictures, every class of the world being a possible answer."""
         counts = np.zeros((len(CLASSES),) * 2, np.int64)
         for feature_map, mask in pictures:
             query = Query.of(feature_map)
             prediction = method.predict(query, memory, self.vocabulary)
             labels, _ = paint(np.asarray(prediction), query, feature_map)
             counts += confusion_matrix(labels, mask, len(CLASSES))
-        return 100 * iou(counts)
+        return counts
 
     def rows(self, name: str, method: Method, memory: SupportMemory | None, progress: bool) -> list[dict]:
         """One row per question: class or group, memory as trained and with the class added.
@@ -133,13 +134,21 @@ class Trial:
         `before` and `after` are IoU in percent; `others` the change of the other classes' mIoU.
         """
         seen = [CLASSES.index(n) for n in STUFF + TRAINED]
-        common = self.iou(method, memory, self.common)
-        rows = [{"method": name, "group": "seen", "class": "", "before": float(np.nanmean(common[seen]))}]
+        common = self.counts(method, memory, self.common)
+        rows = [
+            {
+                "method": name,
+                "group": "seen",
+                "class": "",
+                "before": float(np.nanmean(100 * iou(common)[seen])),
+            }
+        ]
         groups = {**dict.fromkeys(RARE, "rare"), **dict.fromkeys(HELD_OUT, "held-out")}
         for new in tqdm(self.queries, name, disable=not progress):
-            c, pictures = CLASSES.index(new), self.queries[new] + self.common
-            before = self.iou(method, memory, pictures)
-            after = before if memory is None else self.iou(method, self.added(memory, new), pictures)
+            c, pictures = CLASSES.index(new), self.queries[new]
+            before = after = 100 * iou(common + self.counts(method, memory, pictures))
+            if memory is not None:
+                after = 100 * iou(self.counts(method, self.added(memory, new), pictures + self.common))
             others = float(np.nanmean(np.delete(after, c)) - np.nanmean(np.delete(before, c)))
             rows.append(
                 {"method": name, "group": groups.get(new, "novel"), "class": new,
@@ -152,7 +161,7 @@ def compare(
     encoder: Encoder,
     fusions: Sequence[str] = tuple(FUSIONS),
     settings: Training = Training(),  # noqa: B008 (frozen)
-    pictures: int = 300,
+    pictures: int = 200,
     out: Path | None = None,
     trial: Trial | None = None,
     progress: bool = True,
@@ -193,7 +202,7 @@ def compare(
     return rows
 
 
-def training_scenes(encoder: Encoder, pictures: int = 300, progress: bool = True) -> Lessons:
+def training_scenes(encoder: Encoder, pictures: int = 200, progress: bool = True) -> Lessons:
     """The long-tailed training scenes, encoded."""
     vocabulary = Vocabulary.encode(STUFF + TRAINED, encoder)
     return prepare(ThinnedScenes(pictures), encoder, vocabulary, progress)

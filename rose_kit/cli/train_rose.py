@@ -18,10 +18,10 @@ def train_rose(
     fusions: Annotated[
         str | None, typer.Option(help="Fusions separated by commas [default: all there are].")
     ] = None,
-    pictures: Annotated[int, typer.Option(help="Training scenes.")] = 300,
+    pictures: Annotated[int, typer.Option(help="Training scenes.")] = 200,
     steps: Annotated[int, typer.Option(help="Updates of 4 scenes each, for every fusion.")] = 300,
-    queries: Annotated[int, typer.Option(help="Query scenes of trained classes.")] = 30,
-    per_class: Annotated[int, typer.Option(help="Query scenes of each rare or new class.")] = 8,
+    queries: Annotated[int, typer.Option(help="Query scenes of trained classes.")] = 24,
+    per_class: Annotated[int, typer.Option(help="Query scenes of each rare or new class.")] = 6,
     shots: Annotated[int, typer.Option(help="Pictures by which a class is added to memory.")] = 5,
     seed: Annotated[int, typer.Option(help="Of initialisation, order and episodes.")] = 0,
 ) -> None:

@@ -21,7 +21,7 @@ class Anchors(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.share = nn.Parameter(torch.zeros(()))  # of the text, before the sigmoid
+        self.share = nn.Parameter(torch.tensor(-1.5))  # of the text, before the sigmoid: rows say more
 
     def forward(self, text: Tensor, prototypes: Tensor) -> Tensor:
         """Mix.

@@ -12,26 +12,23 @@ from rose_kit.model.pyramid import Grid, MultiScale
 
 
 class Block(nn.Module):
-    """Each patch takes up what patches near it and like it hold, then is corrected a little.
+    """Each patch takes up what patches near it and like it hold.
+
+    Only who looks at whom is learned. With a learned correction of the features (an MLP, as transformers
+    have) the classes that training showed draw in every class that it did not.
 
     Args:
         dim: D, the width of the features.
         heads: ways of looking around.
         width: of a head's queries and keys.
-        hidden: of the correction; 0 leaves it out.
     """
 
-    def __init__(self, dim: int, heads: int = 4, width: int = 16, hidden: int = 64) -> None:
+    def __init__(self, dim: int, heads: int = 4, width: int = 16) -> None:
         super().__init__()
         self.heads, self.width = heads, width
         self.norm, self.look = nn.LayerNorm(dim), nn.Linear(dim, 2 * heads * width)
         self.reach = nn.Parameter(torch.linspace(0.5, 1.5, heads))  # log of patches
         self.share = nn.Parameter(torch.full((heads,), 1 / heads))
-        self.correct = nn.Sequential(
-            nn.LayerNorm(dim), nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim)
-        )
-        nn.init.zeros_(self.correct[-1].weight)
-        nn.init.zeros_(self.correct[-1].bias)
 
     def forward(self, f: Tensor, squared: Tensor) -> Tensor:
         """Args: f (B, n, D); squared (n, n) distances between patches. Returns: (B, n, D)."""
@@ -39,8 +36,7 @@ class Block(nn.Module):
         near = -squared / (2 * (2 * self.reach).exp()[:, None, None])  # (heads, n, n)
         around = (q @ k.transpose(-1, -2) / self.width**0.5 + near).softmax(-1)  # (B, heads, n, n)
         mixed = torch.einsum("h,bhnm->bnm", self.share, around)
-        f = f + mixed @ f  # the features themselves: nothing here knows a class
-        return f + self.correct(f)
+        return f + mixed @ f  # the features themselves, and nothing that training made of a class
 
 
 class Decoder(nn.Module):

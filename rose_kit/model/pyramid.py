@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rose_kit.encoder import Windows
 from rose_kit.types import FeatureMap
 
 if TYPE_CHECKING:
@@ -44,15 +45,23 @@ class FrozenEncoder:
     Args:
         encoder: any; it is never trained.
         scales: see `pyramid`.
+        windows: how it scales and cuts pictures; by default as its makers recommend, else whole.
 
     Raises:
         ValueError: the first scale is not 1, or a scale is not positive.
     """
 
-    def __init__(self, encoder: Encoder, scales: Sequence[int] = (1, 2)) -> None:
+    def __init__(
+        self, encoder: Encoder, scales: Sequence[int] = (1, 2), windows: Windows | None = None
+    ) -> None:
         if not scales or scales[0] != 1 or min(scales) < 1:
             raise ValueError(f"scales must be positive and begin with 1, got {tuple(scales)}")
         self.encoder, self.scales = encoder, tuple(scales)
+        self.windows = windows or getattr(encoder, "preferred_windows", None)
+
+    def features(self, image: Any) -> FeatureMap:
+        """One picture's features, as both training and memory want them."""
+        return self.encoder.encode_image(image, self.windows)
 
     def __call__(self, images: Sequence[Any] | Sequence[FeatureMap]) -> tuple[Tensor, Grid]:
         """Encode pictures of one size, or take features that are there already.
@@ -67,7 +76,7 @@ class FrozenEncoder:
             ValueError: no picture, or pictures of several sizes.
         """
         given = list(images)
-        maps = [m if isinstance(m, FeatureMap) else self.encoder.encode_image(m) for m in given]
+        maps = [m if isinstance(m, FeatureMap) else self.features(m) for m in given]
         grids = {m.grid for m in maps}
         if len(grids) != 1:
             raise ValueError(f"a batch holds pictures of one size, got grids {sorted(grids)}")

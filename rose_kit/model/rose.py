@@ -24,6 +24,8 @@ from rose_kit.model.pyramid import FrozenEncoder
 from rose_kit.model.retriever import MemoryRetriever
 from rose_kit.types import FeatureMap, Prediction, Query, Vocabulary
 
+WEIGHTS = Path(__file__).parent / "weights"  # trained heads that come with the kit, one folder a fusion
+
 
 class ROSE(nn.Module):
     """A segmentation model that looks up before it decides, and learns to use what it finds.
@@ -36,6 +38,9 @@ class ROSE(nn.Module):
         retriever: z, exclude_images -> `Retrieved`; a `MemoryRetriever`.
         fusion: z, retrieved -> f (B, N, D); a key of `FUSIONS` or a module.
         decoder: f, grid -> y (B, h, w, D); by default a `Decoder` for the encoder's scales.
+
+    Raises:
+        ValueError: the retriever's memory was made with another encoder, or an unknown fusion.
     """
 
     def __init__(
@@ -46,7 +51,9 @@ class ROSE(nn.Module):
         decoder: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        dim = encoder.encoder.dim
+        dim, memory = encoder.encoder.dim, getattr(retriever, "memory", None)
+        if memory is not None:
+            memory.check_encoder(encoder.encoder)
         self.encoder, self.retriever = encoder, retriever
         self.fusion = FUSIONS.make(fusion, dim=dim) if isinstance(fusion, str) else fusion
         self.decoder = Decoder(dim, encoder.scales) if decoder is None else decoder
@@ -118,10 +125,15 @@ class ROSE(nn.Module):
     def load(cls, folder: str | Path, encoder: Encoder, memory: SupportMemory | None = None) -> ROSE:
         """Rebuild a trained model around an encoder and a memory.
 
+        Args:
+            folder: what `save` wrote; or a name in `FUSIONS` for the trained head that comes with the kit.
+            encoder: the one it was trained on.
+            memory: where it looks up; any of that encoder's.
+
         Raises:
             ValueError: a file is missing or damaged, or the model was trained on another encoder.
         """
-        folder = Path(folder)
+        folder = WEIGHTS / folder if folder in FUSIONS else Path(folder)
         try:
             about = json.loads((folder / "rose.json").read_text(encoding="utf-8"))
             state = load_file(folder / "rose.safetensors")

@@ -79,17 +79,17 @@ class Lessons:
 
 
 def prepare(dataset: Dataset, encoder: Encoder, vocabulary: Vocabulary, progress: bool = True) -> Lessons:
-    """Encode annotated pictures of one size; classes outside the vocabulary are ignored.
+    """Encode annotated pictures of one size, windowed as the encoder prefers; other classes are ignored.
 
     Raises:
         ValueError: no picture, or pictures of several sizes.
     """
-    maps, targets, names = [], [], vocabulary.names
+    maps, targets, names, see = [], [], vocabulary.names, FrozenEncoder(encoder)
     memory = SupportMemory(encoder.dim, fingerprint=encoder.fingerprint)
     for i in tqdm(range(len(dataset)), "features", disable=not progress):
         sample = dataset[i]
         asked = {value: name for value, name in sample.classes.items() if name in names}
-        feature_map = encoder.encode_image(sample.image)
+        feature_map = see.features(sample.image)
         memory.add(sample.image_id, feature_map, sample.mask, asked)
         counts = np.zeros((len(feature_map.flat()), len(names)), np.float32)  # (h * w, C)
         counts[:, [names.index(n) for n in asked.values()]] = patch_counts(
