@@ -38,9 +38,10 @@ def code(nb):
     return [c for c in nb.cells if c.cell_type == "code"]
 
 
-def test_names_are_numbered_from_zero():
+def test_names_are_numbered_in_order():
+    numbers = [int(p.stem[:2]) for p in STORY]  # places in the course; not every one is taken yet
     assert set(FOLDER.glob("*.ipynb")) == set(PATHS)
-    assert [int(p.stem[:2]) for p in STORY] == list(range(len(STORY)))
+    assert numbers[0] == 0 and numbers == sorted(set(numbers))
     assert all(re.fullmatch(r"\d\d_[a-z][a-z0-9_]*", p.stem) for p in STORY)
 
 

@@ -18,14 +18,22 @@ from open_clip.loss import ClipLoss
 from safetensors.torch import load_file
 
 from rose_kit.encoder.bundled import load_bundled
+from rose_kit.encoder.clip import OpenClipEncoder
 from rose_kit.encoder.corpus import build_corpus, draw_pair, phrases
-from rose_kit.encoder.losses import clip_loss, inside_loss, presence_loss, tile, untile
+from rose_kit.encoder.losses import clip_loss, cut, inside_loss, presence_loss
 from rose_kit.encoder.tokenizer import BPETokenizer
-from rose_kit.encoder.training import Recipe, build_model, encode_phrases, train_encoder
+from rose_kit.encoder.training import (
+    Recipe,
+    build_model,
+    encode_patches,
+    encode_phrases,
+    encode_pictures,
+    train_encoder,
+)
 from rose_kit.scenes import NOVEL, THINGS
 
 TINY = Recipe(
-    pictures=500, size=32, phases=((3, 16, 1, 1.0, 0.0), (6000, 16, 2, 2.0, 1.0)), restart=3, steps=6,
+    pictures=500, size=32, phases=((3, 16, (1,), 1.0, 0.0), (6, 32, (1, 2), 2.0, 1.0)), steps=6,
     batch=4, width=32, layers=2, text_width=32, text_layers=1, embed_dim=16, merges=30, warmup=2,
 )  # fmt: skip
 TEXTS = ["a photo of a car", "two cars and the sea", "a bus, a car and the road"] * 3
@@ -86,24 +94,45 @@ def test_encoding_phrases_without_their_padding_changes_nothing():
         )
 
 
-def test_pictures_laid_side_by_side_give_their_patches_back():
-    images = torch.arange(8 * 3 * 16 * 16).float().view(8, 3, 16, 16)
-
-    def cut(x):  # (B, 3, H, W) -> (B, N, D) patches of 8 px, row by row
-        return x.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).reshape(len(x), -1, 192)
-
-    canvas = tile(images, 2)
-    assert canvas.shape == (2, 3, 32, 32)
-    assert torch.equal(canvas[1, :, 16:, :16], images[4 + 2])
-    assert torch.equal(untile(cut(canvas), 2), cut(images))
+@pytest.fixture
+def encoder():
+    torch.manual_seed(3)
+    tokenizer = BPETokenizer.train(TEXTS, 20)
+    model, _ = build_model(TINY, tokenizer.vocab_size, tokenizer.context_length)
+    return OpenClipEncoder.from_model(model, tokenizer)
 
 
-def test_the_learning_rate_falls_to_nothing_after_its_restart():
+def test_training_sees_the_features_that_users_get(encoder):
+    image = np.random.default_rng(0).random((32, 32, 3), dtype=np.float32)
+    x = torch.from_numpy(image).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        patches, whole = encode_patches(encoder, x), encode_pictures(encoder, x)
+        expected = encoder.model.encode_image((x - encoder._mean) / encoder._std, normalize=True)
+    np.testing.assert_allclose(patches[0], encoder.encode_image(image).values.reshape(-1, 16), atol=1e-5)
+    torch.testing.assert_close(whole, expected, atol=1e-5, rtol=0)
+
+
+def test_the_pieces_of_a_picture_do_not_see_each_other(encoder):
+    images = torch.rand(2, 3, 32, 32)
+    pieces = cut(images, 2)
+    assert torch.equal(pieces[4 + 1], images[1, :, :16, 16:]), "picture by picture, row by row"
+    changed = images.clone()
+    changed[0, :, :16, :16] = 0
+    with torch.no_grad():
+        apart = (
+            (encode_patches(encoder, cut(changed, 2)) - encode_patches(encoder, pieces)).abs().amax((1, 2))
+        )
+    assert (apart > 1e-3).tolist() == [True] + 7 * [False]
+
+
+def test_the_learning_rate_rises_then_falls_to_nothing():
     recipe = Recipe()
-    assert recipe.rate(recipe.warmup - 1) == pytest.approx(recipe.learning_rate)
-    assert recipe.rate(recipe.restart - 1) < recipe.rate(recipe.restart)
-    assert recipe.rate(recipe.steps - 1) < 1e-3 * recipe.learning_rate
+    rates = [recipe.rate(step) for step in range(recipe.steps + 1)]
+    assert max(rates) == rates[recipe.warmup - 1] == pytest.approx(recipe.learning_rate)
+    assert np.all(np.diff(rates[: recipe.warmup]) > 0) and np.all(np.diff(rates[recipe.warmup :]) < 0)
+    assert rates[-1] == 0
     assert recipe.phases[-1][0] == recipe.steps
+    assert recipe.phase(recipe.steps + 1) == recipe.phases[-1], "a longer run stays in the last phase"
 
 
 @pytest.mark.parametrize("power", [1.0, 4.0])

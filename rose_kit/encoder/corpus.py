@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from rose_kit.scenes import DOMAINS, caption, draw_scene
 
 FIRST_SEED = 10_000_000  # training scenes lie far from those used for support, queries and evaluation
-CAPTIONS = 3  # written for each picture
+CAPTIONS = 6  # written for each picture: any one lists part of what is visible, together most of it
 
 _FRAME = re.compile(r"^(a photo of|a picture of|a snapshot of|this shows|there is) | in view$")
 _WEATHER = re.compile(r" (at night|in the dark|in the fog|on a foggy day|in the snow|on a snowy day)$")

@@ -1,4 +1,4 @@
-"""The losses that the bundled CLIP was trained with, and the tiling that keeps patches honest."""
+"""The losses that the bundled CLIP was trained with, and the cutting that keeps patches honest."""
 
 from __future__ import annotations
 
@@ -42,19 +42,12 @@ def inside_loss(log_p: Tensor, listed: Tensor) -> Tensor:
     return -log_p.masked_fill(~listed[:, None], -torch.inf).logsumexp(-1).mean()
 
 
-def tile(images: Tensor, n: int) -> Tensor:
-    """(B, 3, S, S) -> (B / n^2, 3, n S, n S): pictures side by side, so that context stops helping.
+def cut(images: Tensor, n: int) -> Tensor:
+    """(B, 3, S, S) -> (B n^2, 3, S / n, S / n): each picture in n x n pieces, so that context stops helping.
 
-    A patch that looks at the whole canvas sees three strangers for each of its own; what it says must
-    rest on what it looks like.
+    Captions say nothing about where things are, so a patch that sees the whole picture pleases the
+    loss by naming what is elsewhere in it. A patch of a piece has little else to look at.
     """
-    b, c, h, w = images.shape
-    grid = images.view(b // n**2, n, n, c, h, w)
-    return grid.permute(0, 3, 1, 4, 2, 5).reshape(b // n**2, c, n * h, n * w)
-
-
-def untile(patches: Tensor, n: int) -> Tensor:
-    """(B / n^2, N n^2, D) patches of the canvases -> (B, N, D) patches of each picture."""
-    side = round(patches.shape[1] ** 0.5)  # patches along a canvas
-    grid = patches.view(len(patches), n, side // n, n, side // n, -1).transpose(2, 3)
-    return grid.reshape(len(patches) * n**2, (side // n) ** 2, -1)
+    b, c, side, _ = images.shape
+    grid = images.view(b, c, n, side // n, n, side // n)
+    return grid.permute(0, 2, 4, 1, 3, 5).reshape(b * n * n, c, side // n, side // n)

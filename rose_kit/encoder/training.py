@@ -7,8 +7,12 @@ other pictures. Which patch belongs to which phrase is never said; it is what th
 out (image-level labels as in Pinheiro & Collobert 2015, patches against captions as in PACL,
 Mukhoti 2023). First the area a phrase wins is what counts, which finds the classes fast but lets
 small ones spill over the sky; later sure patches count more than area, and every patch should fall to
-some listed phrase; at last pictures are tiled, so that context stops helping. `weights/README.md`
-tells what else was tried.
+some listed phrase.
+
+Two things decide how well it goes. Pictures are cut into pieces that do not see each other, or a
+patch of plain sky learns to name what is elsewhere in the picture. And all of a picture's captions
+count together, or a patch of sky that one caption happened to leave out is taught to be something
+else. `weights/README.md` tells what else was tried.
 """
 
 from __future__ import annotations
@@ -32,7 +36,7 @@ from tqdm.auto import tqdm
 from rose_kit.encoder.clip import OpenClipEncoder
 from rose_kit.encoder.corpus import build_corpus, phrases
 from rose_kit.encoder.dense import DENSE
-from rose_kit.encoder.losses import clip_loss, inside_loss, presence_loss, tile, untile
+from rose_kit.encoder.losses import clip_loss, cut, inside_loss, presence_loss
 from rose_kit.encoder.tokenizer import BPETokenizer
 
 TEMPLATES = ("{}", "a {}", "the {}", "a photo of a {}", "a photo of the {}", "two {}s")
@@ -45,16 +49,16 @@ class Recipe:
     seed: int = 0
     pictures: int = 32_000  # drawn once; 96 px
     size: int = 96
-    # (last step, side in pixels, pictures side by side, power of the mean, weight of inside_loss)
-    phases: tuple[tuple[int, int, int, float, float], ...] = (
-        (1500, 64, 1, 1.0, 0.0),
-        (4500, 64, 1, 2.0, 0.5),
-        (6500, 64, 2, 2.0, 1.0),
+    # (last step, side in pixels, pieces a side in turn, power of the mean, weight of inside_loss)
+    phases: tuple[tuple[int, int, tuple[int, ...], float, float], ...] = (
+        (800, 64, (2,), 1.0, 0.0),
+        (3200, 64, (2,), 2.0, 0.5),
+        (3900, 96, (2,), 2.0, 1.0),
+        (4500, 96, (1, 2, 3), 2.0, 0.5),
     )
-    horizon: int = 6_000  # of the cosine that the learning rate follows
-    restart: int = 4_500  # step at which it is set anew, to fall in a straight line
-    restart_rate: float = 0.3  # as a share of `learning_rate`
-    steps: int = 6_500
+    horizon: int = 5_400  # of the cosine that the learning rate follows
+    anneal: int = 3_900  # step from which it falls in a straight line to 0
+    steps: int = 4_500
     batch: int = 64
     width: int = 128
     layers: int = 5
@@ -68,18 +72,17 @@ class Recipe:
     whole: float = 0.3  # weight of CLIP's own loss
     whole_every: int = 4  # steps between its turns: it costs a fifth of the time
 
-    def phase(self, step: int) -> tuple[int, int, int, float, float]:
-        """The phase that a step belongs to."""
-        return next(phase for phase in self.phases if step < phase[0])
+    def phase(self, step: int) -> tuple[int, int, tuple[int, ...], float, float]:
+        """The phase that a step belongs to; a longer run stays in the last one."""
+        return next((phase for phase in self.phases if step < phase[0]), self.phases[-1])
 
     def rate(self, step: int) -> float:
-        """Learning rate: linear warm-up, half a cosine, then from `restart` on a straight line to 0."""
+        """Learning rate: linear warm-up, half a cosine, and from `anneal` on a straight line to 0."""
         if step < self.warmup:
             return self.learning_rate * (step + 1) / self.warmup
-        if step >= self.restart:
-            return self.learning_rate * self.restart_rate * (self.steps - step) / (self.steps - self.restart)
-        done = (step - self.warmup) / (self.horizon - self.warmup)
-        return self.learning_rate * (0.02 + 0.98 * (1 + np.cos(np.pi * done)) / 2)
+        done = (min(step, self.anneal) - self.warmup) / (self.horizon - self.warmup)
+        rate = self.learning_rate * (0.02 + 0.98 * (1 + np.cos(np.pi * done)) / 2)
+        return rate * min(1.0, (self.steps - step) / max(1, self.steps - self.anneal))
 
 
 def build_model(recipe: Recipe, vocab_size: int, context_length: int) -> tuple[open_clip.CLIP, dict]:
@@ -102,15 +105,27 @@ def build_model(recipe: Recipe, vocab_size: int, context_length: int) -> tuple[o
     return model, config
 
 
-def encode_patches(encoder: OpenClipEncoder, images: Tensor) -> tuple[Tensor, Tensor]:
-    """MaskCLIP patches (B, N, D), unit norm, and the input of the last block (B, 1 + N, width)."""
+def encode_patches(encoder: OpenClipEncoder, images: Tensor) -> Tensor:
+    """(B, 3, S, S) -> (B, N, D) unit-norm MaskCLIP patches, as `encoder.encode_image` gives them."""
     visual = encoder.model.visual
-    x, grid = encoder._embed((images - encoder._mean) / encoder._std)  # (B, 1 + N, width)
-    *blocks, last = visual.transformer.resblocks
-    for block in blocks:
+    x, grid = _before_last(encoder, images)
+    patches = DENSE["maskclip"](visual.transformer.resblocks[-1], x, grid)[:, 1:]  # (B, N, width)
+    return F.normalize((visual.ln_post(patches) @ visual.proj).float(), dim=-1)
+
+
+def encode_pictures(encoder: OpenClipEncoder, images: Tensor) -> Tensor:
+    """(B, 3, S, S) -> (B, D) unit norm: `model.encode_image`, at any S."""
+    visual = encoder.model.visual
+    x = visual.transformer.resblocks[-1](_before_last(encoder, images)[0])
+    return F.normalize((visual._pool(x)[0] @ visual.proj).float(), dim=-1)
+
+
+def _before_last(encoder: OpenClipEncoder, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    """The input of the last block (B, 1 + N, width), and the grid (h, w)."""
+    x, grid = encoder._embed((images - encoder._mean) / encoder._std)
+    for block in encoder.model.visual.transformer.resblocks[:-1]:
         x = block(x)
-    patches = visual.ln_post(DENSE["maskclip"](last, x, grid)[:, 1:]) @ visual.proj  # (B, N, D)
-    return F.normalize(patches.float(), dim=-1), x
+    return x, grid
 
 
 def encode_phrases(model: open_clip.CLIP, tokens: Tensor) -> Tensor:
@@ -132,13 +147,13 @@ def _batch(images, captions, tokenizer, recipe: Recipe, step: int) -> tuple[Tens
         x = F.interpolate(x, size=side, mode="area")
     flip = torch.from_numpy(rng.random(len(x)) < 0.5)
     x[flip] = x[flip].flip(-1)
-    chosen = [[captions[r][i] for i in rng.permutation(len(captions[r]))[:2]] for r in rows]
-    lists = [{p for text in texts for p in phrases(text)} for texts in chosen]
+    lists = [{p for text in captions[r] for p in phrases(text)} for r in rows]
     names = sorted(set().union(*lists))
     listed = torch.tensor([[name in own for name in names] for own in lists])
     opening = ["a photo of {}", "{}"][rng.integers(2)]
     tokens = tokenizer([opening.format(name) for name in names])
-    return x, tokenizer([texts[0] for texts in chosen]), tokens, listed
+    one = [captions[r][rng.integers(len(captions[r]))] for r in rows]
+    return x, tokenizer(one), tokens, listed
 
 
 def train_encoder(
@@ -199,21 +214,18 @@ def train_encoder(
 def _step(encoder: OpenClipEncoder, optimizer, batch, recipe: Recipe, step: int) -> float:
     """One update; the math attention kernel is 2-3 times faster than the fused one on a CPU."""
     x, captions, names, listed = batch
-    model, visual = encoder.model, encoder.model.visual
-    _, _, tiles, power, inside = recipe.phase(step)
-    whole_too = step % recipe.whole_every == 0 and tiles == 1
+    model = encoder.model
+    _, _, pieces, power, inside = recipe.phase(step)
     with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16):
-        patches, before_last = encode_patches(encoder, tile(x, tiles))
+        patches = encode_patches(encoder, cut(x, pieces[step % len(pieces)]))  # (B n^2, N / n^2, D)
         phrase = encode_phrases(model, names)
-        if whole_too:
-            whole = visual._pool(visual.transformer.resblocks[-1](before_last))[0] @ visual.proj  # (B, D)
-            text = encode_phrases(model, captions)
-    patches = untile(patches, tiles)  # (B, N, D)
+    patches = patches.reshape(len(x), -1, patches.shape[-1])  # the pieces of a picture together: (B, N, D)
     log_p = (model.patch_scale.exp() * patches @ phrase.T).log_softmax(-1)  # (B, N, K): phrases compete
     loss = presence_loss(log_p, listed, power) + inside * inside_loss(log_p, listed)
     value = loss.item()
-    if whole_too:
-        image = F.normalize(whole.float(), dim=-1)
+    if step % recipe.whole_every == 0:
+        with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16):
+            image, text = encode_pictures(encoder, x), encode_phrases(model, captions)
         loss = loss + recipe.whole * clip_loss(image, text, model.logit_scale.exp())
     optimizer.zero_grad()
     loss.backward()
