@@ -1,0 +1,175 @@
+"""A poor memory, wrong names and strange light, and its cure: filters, and weights by confidence."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rose_kit.fusion import ZeroShot
+from rose_kit.memory import Rows, SupportMemory
+from rose_kit.types import Vocabulary, unit
+
+
+def part(memory: SupportMemory, keep: NDArray[np.bool_]) -> SupportMemory:
+    """A new memory of some rows, (P,) bool, with their metadata."""
+    return _memory(memory, memory.rows.take(np.asarray(keep)))
+
+
+def _memory(like: SupportMemory, rows: Rows) -> SupportMemory:
+    made = SupportMemory(like.dim, fingerprint=like.fingerprint, encoder=like.encoder)
+    made.extend(rows)
+    return made
+
+
+# --- careless hands -----------------------------------------------------------------------------------------
+
+
+def mislabelled(memory: SupportMemory, share: float, seed: int) -> tuple[SupportMemory, NDArray[np.bool_]]:
+    """A copy in which a share of the rows bears the name of a class that its image does not hold.
+
+    Args:
+        memory: stays as it is; two classes at least.
+        share: of the rows, in [0, 1].
+        seed: draws the rows and their new names. A smaller share spoils a part of the same rows.
+
+    Returns:
+        the copy, its rows in the same order; (P,) which of them are wrong.
+
+    Raises:
+        ValueError: the share is out of range.
+    """
+    wrong, rng = _some(len(memory), share, seed), np.random.default_rng([seed, 1])
+    held, names = set(memory.rows.keys()), memory.class_names.astype(object)
+    drawn = [rng.permutation(memory.classes).tolist() for _ in names]  # for every row: shares are nested
+    for i in np.flatnonzero(wrong):
+        image = str(memory.image_ids[i])
+        names[i] = next((n for n in drawn[i] if (image, n) not in held), names[i])
+        wrong[i] = names[i] != memory.class_names[i]
+        held.add((image, names[i]))
+    return _memory(memory, _renamed(memory.rows, names=names)), wrong
+
+
+def off_domain(
+    memory: SupportMemory, other: SupportMemory, share: float, seed: int
+) -> tuple[SupportMemory, NDArray[np.bool_]]:
+    """A copy in which a share of the rows is of another domain: right names, strange light.
+
+    Args:
+        memory: stays as it is.
+        other: gives for each row it must replace one of the same class, drawn at random.
+        share: of the rows, in [0, 1]; a row whose class `other` lacks stays.
+        seed: of the draw.
+
+    Returns:
+        the copy, its rows in the same order; (P,) which of them are strange.
+
+    Raises:
+        ValueError: the share is out of range.
+    """
+    strange, rng = _some(len(memory), share, seed), np.random.default_rng([seed, 2])
+    vectors = np.array(memory.vectors)
+    for i, name in enumerate(memory.class_names):
+        rows = np.flatnonzero(other.class_names == name)
+        pick = rng.integers(max(len(rows), 1))  # for every row: shares are nested
+        strange[i] &= bool(len(rows))
+        if strange[i]:
+            vectors[i] = other.vectors[rows[pick]]
+    return _memory(memory, _renamed(memory.rows, vectors=vectors)), strange
+
+
+def _some(count: int, share: float, seed: int) -> NDArray[np.bool_]:
+    if not 0 <= share <= 1:
+        raise ValueError(f"share must be in [0, 1], got {share}")
+    return np.random.default_rng(seed).permutation(count) < round(share * count)
+
+
+def _renamed(rows: Rows, names=None, vectors=None) -> Rows:
+    names = rows.class_names if names is None else names
+    vectors = rows.vectors if vectors is None else vectors
+    return Rows.make(rows.ids, vectors, list(names), rows.image_ids.tolist(), metadata=list(rows.metadata))
+
+
+# --- the cure -----------------------------------------------------------------------------------------------
+
+
+def agreement(memory: SupportMemory, k: int = 5) -> NDArray[np.float64]:
+    """(P,) in [0, 1]: the share of a row's k nearest rows of other images that bear its class."""
+    agree = np.zeros(len(memory))
+    for image in memory.images:
+        own = np.flatnonzero(memory.image_ids == image)
+        found = memory.search(memory.vectors[own], k, exclude_images=[image]).rows  # (n, k)
+        names = np.append(memory.class_names, "")[np.searchsorted(memory.ids, found)]
+        names[found < 0] = ""
+        agree[own] = (names == memory.class_names[own, None]).sum(1) / np.maximum((found >= 0).sum(1), 1)
+    return agree
+
+
+def nearness(memory: SupportMemory) -> NDArray[np.float64]:
+    """(P,) in [-1, 1]: cosine of a row with the mean of its class's other rows; NaN if it has none."""
+    rest = memory.class_sums(memory.class_names.tolist()) - memory.vectors  # (P, D) the sum of the others
+    alone = np.array([memory.summary()[name] for name in memory.class_names]) < 2
+    return np.where(alone, np.nan, (unit(np.where(alone[:, None], 1, rest)) * memory.vectors).sum(1))
+
+
+def named_right(memory: SupportMemory, vocabulary: Vocabulary) -> NDArray[np.float64]:
+    """(P,) in [0, 1]: the zero-shot probability of a row's class; its name as a witness.
+
+    Raises:
+        ValueError: a class of the memory is not in the vocabulary.
+    """
+    says = np.asarray(ZeroShot().predict(memory.vectors, None, vocabulary))  # (P, C)
+    return says[np.arange(len(memory)), [vocabulary.index(name) for name in memory.class_names.tolist()]]
+
+
+def confidence(memory: SupportMemory, vocabulary: Vocabulary, k: int = 5) -> NDArray[np.float64]:
+    """(P,) in [0, 1]: how far neighbours and name, the two witnesses, vouch for a row."""
+    return (agreement(memory, k) + named_right(memory, vocabulary)) / 2
+
+
+def best(memory: SupportMemory, sign: NDArray, share: float) -> SupportMemory:
+    """The memory without a share of its rows: those of the lowest sign, class by class.
+
+    Going class by class keeps rare classes, whose rows have fewer like them. The last row of a class
+    stays, and so does one whose sign is NaN: there is nothing to judge it by.
+
+    Args:
+        memory: P rows; stays as it is.
+        sign: (P,) high for good rows.
+        share: to leave out, in [0, 1].
+
+    Raises:
+        ValueError: the share is out of range.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"share must be in [0, 1], got {share}")
+    keep = np.ones(len(memory), dtype=bool)
+    for name in memory.classes:
+        rows = np.flatnonzero((memory.class_names == name) & ~np.isnan(sign))
+        lowest = rows[np.argsort(sign[rows], kind="stable")]
+        keep[lowest[: min(round(share * len(rows)), max(len(rows) - 1, 0))]] = False
+    return part(memory, keep)
+
+
+def weighted(memory: SupportMemory, weights: NDArray) -> SupportMemory:
+    """One row per class: the unit-norm sum of its rows, each as much as its weight.
+
+    Equal weights give `class_prototypes`. A class whose weights are all 0 counts its rows equally.
+
+    Args:
+        memory: P rows; stays as it is.
+        weights: (P,) at least 0.
+
+    Raises:
+        ValueError: a weight is negative or not a number.
+    """
+    weights = np.asarray(weights, dtype=np.float64)
+    if not (weights >= 0).all():
+        raise ValueError(f"weights must be at least 0, got {weights[~(weights >= 0)][0]}")
+    vectors = []
+    for name in memory.classes:
+        own = memory.class_names == name
+        some = weights[own] if weights[own].any() else np.ones(own.sum())
+        vectors.append(unit(some @ memory.vectors[own]))  # (n,) @ (n, D) -> (D,)
+    names = list(memory.classes)
+    rows = Rows.make(range(len(names)), np.array(vectors), names, [f"all of {n}" for n in names])
+    return _memory(memory, rows)
