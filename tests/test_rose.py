@@ -9,12 +9,13 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rose_kit import SupportMemory, Vocabulary, unit
+from rose_kit import SupportMemory, Vocabulary, load_encoder, unit
 from rose_kit.model import FUSIONS, ROSE, FrozenEncoder, MemoryRetriever, MultiScale, RoseMethod
 from rose_kit.model.anchors import Anchors
 from rose_kit.model.decoder import Decoder
 from rose_kit.model.pyramid import level_grids, pyramid
 from rose_kit.model.retriever import class_prototypes
+from rose_kit.model.rose import WEIGHTS
 from rose_kit.types import FeatureMap
 
 DIM, K = 16, 3
@@ -275,3 +276,15 @@ def test_a_foreign_memory_and_an_unknown_fusion_are_refused():
 def test_regions_are_refused():
     with pytest.raises(ValueError, match="patches of a picture in their grid"):
         RoseMethod(make_model()).predict(vectors(4), make_memory(), Vocabulary(["sky"]))
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_the_heads_that_come_with_the_kit_belong_to_its_encoder(fusion):
+    encoder = load_encoder("bundled")
+    model = ROSE.load(fusion, encoder)
+    fresh = ROSE(model.encoder, model.retriever, fusion).state_dict()
+    assert any(not torch.equal(value, fresh[name]) for name, value in model.state_dict().items())
+    features = encoder.encode_image(np.full((32, 32, 3), 128, np.uint8))
+    probabilities = model.probabilities([features], Vocabulary.encode(["sky", "drone"], encoder))
+    np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-5)
+    assert sum(p.stat().st_size for p in WEIGHTS.rglob("*")) < 1_000_000

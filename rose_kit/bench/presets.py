@@ -9,8 +9,6 @@ from typing import Any
 from rose_kit.encoder import Windows
 from rose_kit.regions.sam import AUTHORS
 
-WHOLE = Windows()
-
 
 @dataclass(frozen=True)
 class Preset:
@@ -19,7 +17,8 @@ class Preset:
     Args:
         methods: names, compared side by side; None means all that see no more than their support.
         options: method -> its options, where they differ from its defaults.
-        support_windows, query_windows: how images are scaled and cut before they are encoded.
+        support_windows, query_windows: how images are scaled and cut before they are encoded; None: as the
+            encoder prefers, or else whole.
         seeds: one draw of support images each.
         encoder: what `load_encoder` takes.
         size: side of drawn scenes in pixels.
@@ -28,8 +27,8 @@ class Preset:
 
     methods: tuple[str, ...] | None = None
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    support_windows: Windows = WHOLE
-    query_windows: Windows = WHOLE
+    support_windows: Windows | None = None
+    query_windows: Windows | None = None
     seeds: tuple[int, ...] = (1, 2, 3)
     encoder: str = "bundled"
     size: int = 160

@@ -153,10 +153,11 @@ def data_rows(
 ) -> list[Row]:
     """Each solver on the same images: mean time per image, mean J, mean mIoU over the seeds."""
     methods = contenders(names)
+    windows = getattr(encoder, "preferred_windows", None) or Windows()
     with one_thread():
         scores = evaluate(
             support, query, encoder, methods, shots=shots, seeds=seeds, limit=limit, progress=progress,
-            support_windows=Windows(), query_windows=Windows(),
+            support_windows=windows, query_windows=windows,
         )  # fmt: skip
     rows = []
     for name, method in methods.items():

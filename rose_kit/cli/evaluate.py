@@ -21,6 +21,7 @@ from rose_kit.cli.inputs import (
     regions_of,
     split_list,
     support_and_query,
+    windows_of,
     writable_folder,
 )
 from rose_kit.registry import load_plugin
@@ -127,10 +128,11 @@ def evaluate(
     support, query = support_and_query(
         data, support_split, query_split, domain, settings.size if size is None else size
     )
+    made = make_encoder(settings.encoder if encoder is None else encoder)
     rows = bench.evaluate(
         support,
         query,
-        make_encoder(settings.encoder if encoder is None else encoder),
+        made,
         chosen,
         shots=shots,
         seeds=chosen_seeds or settings.seeds,
@@ -139,8 +141,8 @@ def evaluate(
         limit=limit,
         scheduler=scheduler,
         progress=sys.stderr.isatty(),
-        support_windows=settings.support_windows,
-        query_windows=settings.query_windows,
+        support_windows=windows_of(settings, "support", made),
+        query_windows=windows_of(settings, "query", made),
         regions=region_maker,
     )
     typer.echo(bench.table(rows))

@@ -24,7 +24,8 @@ PluginOption = Annotated[
     Path | None, typer.Option(help="Python file that registers further methods or encoders.")
 ]
 PresetOption = Annotated[
-    str | None, typer.Option(help="Windows of rns-openclip or rns-dinov3txt [default: whole images].")
+    str | None,
+    typer.Option(help="Windows of rns-openclip or rns-dinov3txt [default: the encoder's own, or whole]."),
 ]
 SchedulerOption = Annotated[
     str | None,
@@ -85,17 +86,17 @@ def make_encoder(name: str) -> Encoder:
     return load_encoder(name)
 
 
-def windows_of(preset: str | None, role: str) -> Windows:
-    """How images are scaled and cut: as a preset says, else whole, at most 2048 px on the longer side.
+def windows_of(settings: Preset, role: str, encoder: Encoder) -> Windows:
+    """How images are scaled and cut: as a preset says, else as the encoder prefers, else whole.
 
     Args:
-        preset: a key of `rose_kit.bench.PRESETS`, or None.
+        settings: from `preset_of`.
         role: "support" or "query".
-
-    Raises:
-        ValueError: there is no such preset.
+        encoder: what encodes them.
     """
-    return getattr(preset_of(preset), f"{role}_windows")
+    from rose_kit.encoder import Windows
+
+    return getattr(settings, f"{role}_windows") or getattr(encoder, "preferred_windows", None) or Windows()
 
 
 def preset_of(name: str | None) -> Preset:
@@ -170,12 +171,13 @@ def scenes(numbers: dict[str, int], domain: str, size: int) -> Dataset:
     Raises:
         ValueError: an unknown domain, or a size below 32.
     """
-    from rose_kit.scenes import SceneDataset, draw_scene
+    from rose_kit.scenes import THINGS, SceneDataset, draw_scene
 
     draw_scene(0, 32, domain=domain)  # refuses an unknown domain, before any work is done
     if not 32 <= size <= 2048:
         raise ValueError(f"size must lie between 32 and 2048 pixels, got {size}")
-    return SceneDataset(**numbers, size=size, domain=domain)
+    things = [thing.name for thing in THINGS]  # those too that the bundled encoder has never seen
+    return SceneDataset(**numbers, size=size, domain=domain, classes=things)
 
 
 def support_data(data: str, split: str | None, domain: str, size: int) -> Dataset:

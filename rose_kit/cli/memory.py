@@ -16,6 +16,7 @@ from rose_kit.cli.inputs import (
     SchedulerOption,
     SizeOption,
     make_encoder,
+    preset_of,
     support_data,
     windows_of,
     writable_folder,
@@ -76,7 +77,7 @@ def build(
 
     if plugin is not None:
         load_plugin(plugin)
-    windows = windows_of(preset, "support")
+    settings = preset_of(preset)
     if (out / MANIFEST).exists():
         raise ValueError(
             f"there is a memory at {str(out)!r} already: `rose-kit memory add`, or another --out"
@@ -86,7 +87,7 @@ def build(
     milvus = None if uri is None else empty_collection(made_with, uri, collection)
     memory = SupportMemory(made_with.dim, fingerprint=made_with.fingerprint, encoder=encoder, index=index)
     writable_folder(out)
-    remember(memory, dataset, made_with, windows, shots, seed, scheduler)
+    remember(memory, dataset, made_with, windows_of(settings, "support", made_with), shots, seed, scheduler)
     memory.forget()  # a new memory has nothing to undo
     memory.save(out)
     if milvus is not None:
@@ -116,8 +117,9 @@ def add(
 
     if plugin is not None:
         load_plugin(plugin)
-    windows = windows_of(preset, "support")
+    settings = preset_of(preset)
     memory, encoder = load_memory(folder)
+    windows = windows_of(settings, "support", encoder)
     fresh = SupportMemory(memory.dim)  # encoding takes long: others may write to the folder meanwhile
     remember(fresh, support_data(data, split, domain, size), encoder, windows, shots, seed, scheduler)
     with changing(folder) as memory:

@@ -18,6 +18,7 @@ from rose_kit.cli.inputs import (
     preset_of,
     regions_of,
     split_list,
+    windows_of,
     writable_folder,
 )
 from rose_kit.cli.memory import load_memory
@@ -80,7 +81,8 @@ def segment(
         read_image(path)  # so that a broken one is told before anything is written
     check_outputs(images, writable_folder(out))
     write_classes(out / "classes.txt", vocabulary.names)
-    segmenter = Segmenter(made_with, known, chosen, region_maker, settings.query_windows)
+    windows = windows_of(settings, "query", made_with)
+    segmenter = Segmenter(made_with, known, chosen, region_maker, windows)
     for path in tqdm(images, "segmenting", disable=None):  # None: shown on terminals only
         photo = read_image(path)
         write_answer(out / path.stem, path, photo, segmenter.segment(photo, vocabulary), known, overlay)

@@ -25,7 +25,7 @@ from rose_kit.memory import SupportMemory
 from rose_kit.metrics import confusion_matrix, iou
 from rose_kit.pooling import pool_masks
 from rose_kit.regions import Slic
-from rose_kit.scenes import SEEN, SceneDataset
+from rose_kit.scenes import CLASSES, THINGS, SceneDataset
 from rose_kit.segmenter import paint, region_query
 from rose_kit.types import FeatureMap, Query, Vocabulary
 
@@ -82,7 +82,7 @@ class Lab:
         ValueError: a size below 32, no support scenes, or queries outside 1 to 1000.
     """
 
-    names = SEEN
+    names = CLASSES  # those too that the bundled encoder has never seen or read
 
     def __init__(
         self,
@@ -97,6 +97,7 @@ class Lab:
             raise ValueError(f"a lab needs size >= 32, pool >= 1, queries from 1 to {APART}; got {given}")
         self._encoder = load_encoder(encoder) if isinstance(encoder, str) else encoder
         self.size, self.pool, self.queries = size, pool, queries
+        self.windows = getattr(self._encoder, "preferred_windows", None)  # of weak encoders too
         self._kept: dict[tuple, Any] = {}
 
     def once(self, key: tuple, make: Callable[[], Any]) -> Any:
@@ -134,10 +135,12 @@ class Lab:
         return SupportExamples(chosen, features, self.text(case.encoder), hidden)
 
     def _pool(self, encoder: str, domain: str) -> SupportFeatures:
-        scenes = SceneDataset(self.pool, first=SUPPORT, size=self.size, domain=domain)
-        return SupportFeatures(
-            self.once(("scenes", domain), lambda: KeptSamples(scenes)), self.encoder(encoder), None
-        )
+        scenes = self.once(("scenes", domain), lambda: KeptSamples(self._scenes(self.pool, SUPPORT, domain)))
+        return SupportFeatures(scenes, self.encoder(encoder), self.windows)
+
+    def _scenes(self, count: int, first: int, domain: str) -> SceneDataset:
+        things = [thing.name for thing in THINGS]
+        return SceneDataset(count, first=first, size=self.size, domain=domain, classes=things)
 
     def memory(self, case: Case, seed: int) -> SupportMemory:
         """The prototypes that a seed draws, without those that a case leaves out."""
@@ -164,11 +167,9 @@ class Lab:
         return self.once(key, lambda: self._ask(case, seed))[: case.images]
 
     def _ask(self, case: Case, seed: int) -> list[Asked]:
-        first = QUERY + APART * seed
-        scenes = SceneDataset(self.queries, first=first, size=self.size, domain=case.query)
         vocabulary, asked = self.text(case.encoder), []
-        for sample in scenes:
-            features = self.encoder(case.encoder).encode_image(sample.image)
+        for sample in self._scenes(self.queries, QUERY + APART * seed, case.query):
+            features = self.encoder(case.encoder).encode_image(sample.image, self.windows)
             query = region_query(features, Slic()(sample.image)) if case.regions else Query.of(features)
             asked.append((features, query, relabel(sample, vocabulary)))
         return asked
