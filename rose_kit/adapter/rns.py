@@ -69,7 +69,7 @@ class RNS:
     lr: float = 2e-3
     weight_decay: float = 5e-4
     seed: int = 0
-    mu: float = 0.012
+    mu: float = 0.002
     tune: bool = False
     tolerance: float = 5e-3
     fitted_mu: float | None = field(default=None, init=False, repr=False)
