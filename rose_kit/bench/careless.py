@@ -168,7 +168,8 @@ def weighted(memory: SupportMemory, weights: NDArray) -> SupportMemory:
     vectors = []
     for name in memory.classes:
         own = memory.class_names == name
-        some = weights[own] if weights[own].any() else np.ones(own.sum())
+        most = weights[own].max()
+        some = weights[own] / most if most else np.ones(own.sum())  # tiny ones would vanish in float32
         vectors.append(unit(some @ memory.vectors[own]))  # (n,) @ (n, D) -> (D,)
     names = list(memory.classes)
     rows = Rows.make(range(len(names)), np.array(vectors), names, [f"all of {n}" for n in names])

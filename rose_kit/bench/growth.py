@@ -171,7 +171,7 @@ def stream(lab: Lab, seed: int, count: int, domain: str = "day") -> list[tuple[s
     scenes = SceneDataset(count, first=STREAM + APART * seed, size=lab.size, domain=domain)
 
     def encode() -> list[tuple[str, Asked]]:
-        maps = [(sample, lab.encoder().encode_image(sample.image)) for sample in scenes]
+        maps = [(sample, lab.encoder().encode_image(sample.image, lab.windows)) for sample in scenes]
         return [(s.image_id, (m, Query.of(m), relabel(s, lab.text()))) for s, m in maps]
 
     return lab.once(("stream", seed, count, domain), encode)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -69,7 +68,7 @@ class Personal:
         """Add it to a memory: one prototype a picture, of its own pixels and nothing else."""
         for sample in pictures:
             asked = {value: name for value, name in sample.classes.items() if name == self.name}
-            features = encoder.encode_image(sample.image)
+            features = encoder.encode_image(sample.image, getattr(encoder, "preferred_windows", None))
             memory.add(sample.image_id, features, sample.mask, asked, thumbnail=sample.image)
 
     def vocabulary(self, names: Sequence[str], encoder: Encoder) -> Vocabulary:
@@ -150,10 +149,11 @@ def personal_frame(
 def _world(lab: Lab, thing: str, seed: int, pictures: int, scenes: int):
     """What is asked, the memory, and the vocabulary of a trial."""
     encoder, who, first = lab.encoder(), Personal(thing, seed), FIRST + APART * seed
-    memory = copy.deepcopy(lab.memory(Case(method=None, shots=5), seed))
+    memory = SupportMemory(encoder.dim, fingerprint=encoder.fingerprint)
+    memory.extend(lab.memory(Case(method=None, shots=5), seed).rows)
     who.remember(memory, encoder, [who.sample(first + i, size=lab.size) for i in range(pictures)])
     vocabulary, asked = who.vocabulary(lab.names, encoder), []
     for sample in who.scenes(scenes, first + APART // 2, size=lab.size):
-        features = encoder.encode_image(sample.image)
+        features = encoder.encode_image(sample.image, getattr(encoder, "preferred_windows", None))
         asked.append((features, Query.of(features), relabel(sample, vocabulary)))
     return asked, memory, vocabulary
