@@ -31,7 +31,7 @@ from rose_kit.bench.claims.row import Row
 from rose_kit.bench.claims.verdict import EQUAL, FAILS, HOLDS, LESS, MORE, UNCLEAR
 from rose_kit.bench.claims.weak import WEAK, spoil
 from rose_kit.fusion import KnnClip, ZeroShot
-from rose_kit.scenes import SceneDataset
+from rose_kit.scenes import THINGS, SceneDataset
 from rose_kit.types import FeatureMap, Prediction, Query, Vocabulary
 from rose_kit.ui.curves import claims_figure, curves
 
@@ -123,9 +123,11 @@ def test_an_unknown_claim_is_refused_with_the_known_ones(refused, tmp_path):
 @pytest.mark.parametrize("gaps", [Gaps(), Gaps(visual=0.5, text=0.25)])
 def test_the_lab_measures_what_evaluate_does(lab, gaps):
     seed, methods = 3, {"rns": RNS(), "knn": KnnClip(), "zero": ZeroShot()}
-    support = SceneDataset(TINY["pool"], first=SUPPORT, size=48)
-    query = SceneDataset(TINY["queries"], first=QUERY + seed * APART, size=48)
-    options = {"shots": 2, "seeds": [seed], "gaps": gaps, "progress": False}
+    things = [thing.name for thing in THINGS]
+    support = SceneDataset(TINY["pool"], first=SUPPORT, size=48, classes=things)
+    query = SceneDataset(TINY["queries"], first=QUERY + seed * APART, size=48, classes=things)
+    windows = {"support_windows": lab.windows, "query_windows": lab.windows}
+    options = {"shots": 2, "seeds": [seed], "gaps": gaps, "progress": False, **windows}
     rows = evaluate(support, query, lab.encoder(), methods, **options)
     expected = {row["method"]: row["miou"] for row in rows}
     for name in ("rns", "zero"):

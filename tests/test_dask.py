@@ -15,9 +15,10 @@ import psutil
 import pytest
 from test_memory import same_content
 
+from rose_kit.adapter import RNS
 from rose_kit.bench import evaluate, parallel, parallel_map, remember
 from rose_kit.encoder import load_encoder
-from rose_kit.fusion import KnnClip, ZeroShot
+from rose_kit.fusion import ZeroShot
 from rose_kit.memory import SupportMemory
 from rose_kit.scenes import SceneDataset
 
@@ -194,7 +195,7 @@ def test_memories_travel_with_all_they_hold():
 
 
 def test_evaluation_is_the_same_as_serial_bit_for_bit_though_a_worker_dies(client, tmp_path):
-    encoder, methods = load_encoder("bundled"), {"zero-shot": ZeroShot(), "knn-clip": KnnClip()}
+    encoder, methods = load_encoder("bundled"), {"zero-shot": ZeroShot(), "rns": RNS()}
     options = {"shots": 1, "seeds": [1, 2], "progress": False}
     serial = evaluate(SUPPORT, QUERY, encoder, methods, **options)
     query = DeadlyScenes(5, tmp_path / "killed", first=2_000, size=64)
