@@ -13,7 +13,8 @@ export JUPYTER_PREFER_ENV_PATH := 1
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
-demo: export OMP_NUM_THREADS = 1  # its many small products are quicker on one
+# Its many small products are quicker on one thread.
+demo: export OMP_NUM_THREADS = 1
 demo: $(STAMP)  ## segment scenes with and without a memory: a table, and a picture in runs/00_quickstart
 	$(BIN)/rose-kit run 00_quickstart
 
