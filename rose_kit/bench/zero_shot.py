@@ -56,16 +56,25 @@ def report(encoder: OpenClipEncoder, **options) -> dict[str, float]:
 
 
 def report_card(encoder: OpenClipEncoder, **options) -> dict[str, object]:
-    """What stands beside the weights: the means of `report`, each class's IoU, and how they were made."""
+    """What stands beside the weights: the means of `report`, each class's IoU, and how they were made.
+
+    In the windows the encoder prefers, unless others are named; then the means on whole images follow.
+    """
+    preferred = getattr(encoder, "preferred_windows", None)
+    options = {"windows": preferred} | options
     values = 100 * zero_shot_iou(encoder, **options)
     sets = options.get("sets", EVALUATION.values())
-    return {
+    card = {
         **_means(values),
         "per_class_iou": {n: round(float(v), 2) for n, v in zip(SEEN, values, strict=True) if v == v},
         "scenes": [f"{s.ids[0]} to {s.ids[-1]}, {s.options.get('size')} px" for s in sets],
         "windows": str(options.get("windows")),
         "definition": "IoU from one confusion matrix over all pixels; argmax of cosine to the class name",
     }
+    if preferred is not None and options["windows"] == preferred:
+        whole = Windows(short_side=preferred.short_side)
+        card["whole_images"] = {**report(encoder, **options | {"windows": whole}), "windows": str(whole)}
+    return card
 
 
 def _means(values: np.ndarray) -> dict[str, float]:

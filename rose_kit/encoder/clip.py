@@ -33,7 +33,7 @@ class OpenClipEncoder(WindowedEncoder):
             80 for ImageNet.
         name: how the encoder is called in messages.
         device: where it runs.
-        preferred_windows: the windows its makers recommend; for information.
+        preferred_windows: the windows its makers recommend; the commands take them, `encode_image` is told.
 
     Raises:
         ValueError: an unknown dense variant, or a vision tower of another kind.

@@ -38,6 +38,7 @@ from rose_kit.encoder.corpus import build_corpus, phrases
 from rose_kit.encoder.dense import DENSE
 from rose_kit.encoder.losses import clip_loss, cut, inside_loss, presence_loss
 from rose_kit.encoder.tokenizer import BPETokenizer
+from rose_kit.encoder.windows import Windows
 
 TEMPLATES = ("{}", "a {}", "the {}", "a photo of a {}", "a photo of the {}", "two {}s")
 
@@ -98,6 +99,7 @@ def build_model(recipe: Recipe, vocab_size: int, context_length: int) -> tuple[o
     config = {
         "embed_dim": recipe.embed_dim, "vision_cfg": vision, "text_cfg": text,
         "image_mean": [0.5] * 3, "image_std": [0.25] * 3, "dense": "maskclip", "templates": TEMPLATES[:5],
+        "windows": {"short_side": 128, "crops": [64, 32], "stride": 16},
     }  # fmt: skip
     model = open_clip.CLIP(recipe.embed_dim, vision, text, init_logit_scale=np.log(14.0))
     model.visual.image_mean, model.visual.image_std = config["image_mean"], config["image_std"]
@@ -180,7 +182,8 @@ def train_encoder(
     images, captions = build_corpus(work, recipe.pictures, recipe.size)
     tokenizer = BPETokenizer.train((c for own in captions[:4000] for c in own), recipe.merges)
     model, config = build_model(recipe, tokenizer.vocab_size, tokenizer.context_length)
-    encoder = OpenClipEncoder.from_model(model, tokenizer, templates=TEMPLATES[:5], name="bundled")
+    encoder = OpenClipEncoder.from_model(model, tokenizer, templates=TEMPLATES[:5], name="bundled",
+                                         preferred_windows=Windows(**config["windows"]))  # fmt: skip
     decay = [p for p in model.parameters() if p.ndim > 1]
     rest = [p for p in model.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
