@@ -22,12 +22,13 @@ MODULES = {  # distributions whose module has another name
     "ipython": "IPython",
     "milvus-lite": "milvus_lite",
     "pillow": "PIL",
+    "pytest-xdist": "xdist",
     "pyyaml": "yaml",
     "scikit-image": "skimage",
     "scikit-learn": "sklearn",
     "segment-anything": "segment_anything",
 }
-EXTRAS = ("test", "milvus", "dask")
+EXTRAS = ("test", "milvus", "dask", "llm", "grounding")
 REINSTALL = "run `make` again, or: python -m pip install --require-hashes -r requirements.lock"
 
 
