@@ -1,1 +1,1 @@
-"""Looking things up on the web: a gate, search, prompts, and masks checked against pictures (the ROSE framework)."""
+"""The ROSE framework: a gate, search, prompts that tell more, and masks checked against pictures."""
