@@ -8,7 +8,7 @@ images' own size; mIoU is computed once, at the end.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +52,7 @@ def evaluate(
     limit: int | None = None,
     scheduler: Any = None,
     progress: bool = True,
+    each: Callable[[Run, str, NDArray[np.int64]], None] | None = None,
 ) -> list[Row]:
     """Dataset mIoU of several methods over several draws of support images.
 
@@ -78,6 +79,7 @@ def evaluate(
         scheduler: encode and answer images on Dask: "local", "local:N", an address or a client (see
             `parallel_map`); None: in this process.
         progress: show a progress bar.
+        each: told what every run counted on every image: run, image id, (C, C) confusion matrix.
 
     Returns:
         One row per method and seed: {"method", "seed", "shots", "miou" (percent), "per_class_iou"
@@ -104,10 +106,12 @@ def evaluate(
         runs += fit_methods(methods, seed, memory, examples, regions, query_windows)
     answering = Answering(query, vocabulary, runs)
     spread = {"scheduler": scheduler, "desc": "query", "progress": progress}
-    for counts in parallel_map(answering, positions, **spread):
+    query_ids = [query.ids[i] for i in positions]
+    for image_id, counts in zip(query_ids, parallel_map(answering, positions, **spread), strict=True):
         for run, count in zip(runs, counts, strict=True):
             run.counts += count
-    query_ids = [query.ids[i] for i in positions]
+            if each is not None:
+                each(run, image_id, count)
     return [_row(run, shots, query_ids) for run in runs]
 
 
