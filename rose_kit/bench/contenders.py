@@ -62,12 +62,10 @@ def newton_cg(features, target, weight, start, *, mu, tolerance, **_) -> Head:
 
 def _hessian(descent: Descent, along):
     """(K, D + 1): second derivative of J times a direction."""
-    change = along @ descent.x.T  # (K, D + 1) @ (D + 1, S) -> (K, S)
-    curved = descent.p * change
+    curved = descent.p * descent.logits_of(along)  # (K, S)
     curved = descent.a * (curved - descent.p * curved.sum(0))
-    out = curved @ descent.x  # (K, S) @ (S, D + 1)
-    out[:, :-1].add_(along[:, :-1], alpha=descent.mu)
-    return out
+    out = (descent.unit * curved) @ descent.x  # (K, S) @ (S, D + 1)
+    return out.addcmul_(descent.ridge, torch.cat([along[:, :-1], torch.zeros(len(along), 1)], 1))
 
 
 def fixed_hessian(features, target, weight, start, *, mu, tolerance, **_) -> Head:
@@ -78,7 +76,7 @@ def fixed_hessian(features, target, weight, start, *, mu, tolerance, **_) -> Hea
         if not factor:
             bound = descent.x.T @ (descent.a[:, None] * descent.x) / 2  # (D + 1, D + 1)
             factor.append(torch.linalg.cholesky(bound + descent.mu * torch.eye(len(bound))))
-        return -torch.cholesky_solve(gradient.T.contiguous(), factor[0]).T.contiguous()
+        return -torch.cholesky_solve((gradient / descent.unit).T, factor[0]).T / descent.unit
 
     return _descend(direction, features, target, weight, start, mu, tolerance)
 

@@ -2,8 +2,8 @@
 
 J = sum of weight * loss + mu / 2 * |W|^2 is convex, and its bias is free. Hence
 
-- samples may be centred, and the bias counted in any unit, without changing the minimum: both take away
-  directions that are far steeper than the others;
+- samples may be centred, and the bias and the classes counted in any unit, without changing the minimum:
+  that takes away directions that are far steeper than the others;
 - logits are linear in the head, so a line search needs no pass over the samples;
 - a class that no sample stands for is left out: its best bias is minus infinity.
 """
@@ -17,12 +17,13 @@ import torch
 from rose_kit.adapter.solvers.head import Head
 
 BIAS_UNIT = 0.3  # about what centred features spread along their main direction
+CLASS_POWER = 0.25  # a class of share s is counted in units of s ** -0.25: rare ones take longer steps
 LEAST_SHARE = 1e-6  # of the samples' weight, below which a class is left out
-MAX_TRIALS = 8  # in a line search; nearly always one
+MAX_TRIALS = 30  # in a line search; nearly always one
 
 
 class Descent:
-    """J at the current point: a (K, D + 1) head on centred samples, its bias in the last column.
+    """J at the current point: a (K, D + 1) head on centred samples, in units, its bias in the last column.
 
     Logits and all that belongs to them are (K, S), since products in this layout are the quicker ones.
 
@@ -32,82 +33,91 @@ class Descent:
 
     def __init__(self, features, target, weight, start, mu) -> None:
         features, target = torch.from_numpy(features), torch.from_numpy(target)
-        self.a, self.mu = torch.from_numpy(weight), mu
-        self.size, total = target.shape[1], self.a.sum()
+        self.a, self.size, self.mu = torch.from_numpy(weight), target.shape[1], mu
         mass = self.a @ target  # (C,)
-        self.kept = torch.nonzero(mass > LEAST_SHARE * total)[:, 0]  # (K,)
-        target = target[:, self.kept]  # (S, K)
-        self.mean = self.a @ features / total  # (D,)
+        self.kept = torch.nonzero(mass > LEAST_SHARE * mass.sum())[:, 0]  # (K,)
+        share = mass[self.kept] / mass.sum()
+        self.unit = share[:, None] ** -CLASS_POWER  # (K, 1)
+        self.ridge = mu * self.unit.square()  # (K, 1) regulariser in these units
+        self.mean = self.a @ features / mass.sum()  # (D,)
         self.x = torch.empty(len(features), features.shape[1] + 1)  # (S, D + 1)
         torch.sub(features, self.mean, out=self.x[:, :-1])
         self.x[:, -1] = BIAS_UNIT
-        self.aq = (target.T * self.a).contiguous()  # (K, S)
-        prior = (mass[self.kept] / total).log()
+        self.xt = self.x.T.contiguous()  # (D + 1, S): products with a copy are the quicker ones
+        self.aq = (target.T[self.kept] * self.a).contiguous()  # (K, S)
         self.point = torch.zeros(len(self.kept), self.x.shape[1])
-        self.point[:, -1] = prior / BIAS_UNIT
-        self.logits = prior[:, None].expand(-1, len(features)).contiguous()  # (K, S)
+        self.point[:, -1:] = share.log()[:, None] / BIAS_UNIT / self.unit
         if start is not None:
-            self.point[:, :-1] = torch.from_numpy(start)[self.kept]
-            self.logits = self.point @ self.x.T  # (K, D + 1) @ (D + 1, S) -> (K, S)
-        self.p = self._softmax(self.logits)
-        self._measure()
+            self.point[:, :-1] = torch.from_numpy(start)[self.kept] / self.unit
+        self._stand(self.logits_of(self.point))
+        size = float((self.ridge * self.point[:, :-1].square()).sum())
+        self.straight = size / 2 - _dot(self.aq, self.logits)  # J without its logarithms
+        self.value = self.straight + float(self.a @ self.lse)
 
-    def _softmax(self, logits):
-        self.lse = torch.logsumexp(logits, 0)  # (S,)
-        return torch.exp(logits - self.lse)
+    def logits_of(self, point):
+        """(K, D + 1), in units -> (K, S)."""
+        return (self.unit * point) @ self.xt  # (K, D + 1) @ (D + 1, S) -> (K, S)
 
-    def _measure(self) -> None:
-        loss = self.a @ self.lse - torch.dot(self.aq.view(-1), self.logits.view(-1))
-        self.value = float(loss + self.mu / 2 * self.point[:, :-1].square().sum())
+    def _stand(self, logits) -> None:
+        """Take these logits, their softmax over classes, and its normaliser."""
+        top = logits.amax(0)  # (S,)
+        p = (logits - top).exp_()  # (K, S)
+        total = p.sum(0)  # (S,)
+        self.logits, self.p, self.lse = logits, p.div_(total), total.log_().add_(top)
 
     def gradient(self):
-        """(K, D + 1); `pull` is dJ/dlogits."""
-        self.pull = self.a * self.p - self.aq  # (K, S)
+        """(K, D + 1); `pull`, (K, S), is the combination of samples that it is, but for the regulariser."""
+        self.pull = (self.a * self.p).sub_(self.aq).mul_(self.unit)
         gradient = self.pull @ self.x  # (K, S) @ (S, D + 1) -> (K, D + 1)
-        gradient[:, :-1].add_(self.point[:, :-1], alpha=self.mu)
+        gradient[:, :-1].addcmul_(self.ridge, self.point[:, :-1])
         return gradient
 
     def move(self, direction) -> float:
-        """Newton's method along the direction, held in the bracket that convexity gives; the step."""
-        slope = direction @ self.x.T  # (K, S) change of the logits
-        w, d = self.point[:, :-1], direction[:, :-1]
-        pull = float(torch.dot(self.aq.view(-1), slope.view(-1)))
-        wd, dd = self.mu * float((w * d).sum()), self.mu * float(d.square().sum())
-        step, low, high, first, p, logits = 0.0, 0.0, math.inf, None, self.p, self.logits
+        """One step of Newton's method along the direction, halved until J falls; its length."""
+        slope = self.logits_of(direction)  # (K, S) change of the logits
+        weighted = self.p * slope
+        mean = weighted.sum(0)  # (S,)
+        curve = self.ridge * direction[:, :-1]
+        across = _dot(self.point[:, :-1], curve) - _dot(self.aq, slope)
+        square = _dot(direction[:, :-1], curve)
+        rise = across + float(self.a @ mean)  # dJ/dstep where we are
+        if not rise < 0:  # float32 can say no more
+            return 0.0
+        step = -rise / (square + float(self.a @ (weighted.mul_(slope).sum(0) - mean.square_())))
+        origin = self.logits
         for _ in range(MAX_TRIALS):
-            weighted = p * slope  # (K, S)
-            mean = weighted.sum(0)  # (S,)
-            rise = float(self.a @ mean) - pull + wd + step * dd  # dJ/dstep
-            if first is None:
-                first = rise
-                if not first < 0:  # float32 can say no more
-                    return 0.0
-            elif abs(rise) <= 0.3 * -first:
+            self._stand(torch.add(origin, slope, alpha=step))
+            straight = self.straight + step * (across + step / 2 * square)
+            value = straight + float(self.a @ self.lse)
+            if value <= self.value + 1e-4 * step * rise:
                 break
-            low, high = (step, high) if rise < 0 else (low, step)
-            curvature = float(self.a @ ((weighted * slope).sum(0) - mean.square())) + dd
-            step -= rise / curvature
-            if not low < step < high:
-                step = (low + high) / 2 if high < math.inf else 2 * low
-            logits = self.logits + step * slope
-            p = self._softmax(logits)
-        self.point, self.logits, self.p = self.point + step * direction, logits, p
-        self._measure()
+            step /= 2
+        else:
+            self._stand(origin)
+            return 0.0
+        self.point = torch.add(self.point, direction, alpha=step)
+        self.straight, self.value = straight, value
         return step
 
     def head(self, coefficients=None) -> Head:
         """The head for samples that are not centred, and for all C classes.
 
         Args:
-            coefficients: (K, S) such that the weight is their product with the centred samples.
+            coefficients: (K, S) such that the weight, in units, is their product with the centred samples.
         """
         weight, bias = torch.zeros(self.size, len(self.mean)), torch.empty(self.size)
+        point = self.unit * self.point
         bias[:] = self.lse.min() + math.log(LEAST_SHARE)  # left out: below that share of every sample
-        weight[self.kept] = self.point[:, :-1]
-        bias[self.kept] = BIAS_UNIT * self.point[:, -1] - self.point[:, :-1] @ self.mean
+        weight[self.kept] = point[:, :-1]
+        bias[self.kept] = BIAS_UNIT * point[:, -1] - point[:, :-1] @ self.mean
         if coefficients is None:
             return Head(weight.numpy(), bias.numpy())
         spread = torch.zeros(self.size, len(self.a))
+        coefficients = self.unit * coefficients
         # W = A (X - 1 mean') with mean = X' a / sum(a), so W = (A - A 1 a' / sum(a)) X.
         spread[self.kept] = coefficients - coefficients.sum(1, keepdim=True) * (self.a / self.a.sum())
         return Head(weight.numpy(), bias.numpy(), spread.numpy())
+
+
+def _dot(left, right) -> float:
+    return float(torch.dot(left.reshape(-1), right.reshape(-1)))

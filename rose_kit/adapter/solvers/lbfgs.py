@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from rose_kit.adapter.solvers.descent import Descent
 from rose_kit.adapter.solvers.head import Head
 
-PAIRS = 6  # (step, change of gradient) remembered; more bring nothing here
+PAIRS = 4  # (step, change of gradient) remembered; more bring nothing here
 MAX_STEPS = 200
+PRECISION = 2e-8  # of J in float32; what is below is noise
 
 
 def lbfgs(features, target, weight, start, *, mu, tolerance, **_) -> Head:
@@ -34,12 +35,12 @@ def lbfgs(features, target, weight, start, *, mu, tolerance, **_) -> Head:
             to its minimum. 0 goes on to the precision of float32.
     """
     descent = Descent(features, target, weight, start, mu)
-    history = _History(descent.point.shape, mu)
+    history = _History(descent.point.shape, descent.ridge)
     for _ in range(MAX_STEPS):
         before = descent.value
         direction = history.direction(descent.gradient(), descent.pull)
         history.moved(descent.move(direction))
-        if not before - descent.value > tolerance * descent.value:
+        if not before - descent.value > max(tolerance, PRECISION) * descent.value:
             break
     return descent.head(history.coefficients())
 
@@ -49,26 +50,29 @@ class _History:
 
     The two-loop recursion only ever combines these rows, so it runs on their inner products and ends in
     one product with the matrix. `shares` says the same of each row's weight part (not its bias): how it
-    is combined of the products pull_j X of all steps so far.
+    is combined, class by class, of the products pull_j X of all steps so far.
     """
 
-    def __init__(self, shape: tuple[int, int], mu: float) -> None:
-        self.shape, self.mu = shape, mu
+    def __init__(self, shape: tuple[int, int], ridge) -> None:
+        self.shape, self.ridge = shape, ridge.numpy()[:, 0]
         self.rows = torch.zeros(2 * PAIRS + 1, shape[0] * shape[1])
         self.inner = np.zeros((2 * PAIRS + 1, 2 * PAIRS + 1))
-        self.shares = np.zeros((2 * PAIRS + 1, MAX_STEPS))
-        self.point_share = np.zeros(MAX_STEPS)
+        self.shares = np.zeros((2 * PAIRS + 1, MAX_STEPS, shape[0]))
+        self.point_share = np.zeros((MAX_STEPS, shape[0]))
         self.pulls, self.slots = [], []
         self.last = None
 
     def direction(self, gradient, pull):
         """Where to go next: minus (estimate of the inverse Hessian) times (gradient)."""
-        share = self.mu * self.point_share
+        share = self.ridge * self.point_share  # (steps, K)
         share[len(self.pulls)] += 1
         self.pulls.append(pull)
         self._remember(gradient.view(-1), share)
         mix = self._two_loops()  # (2 * PAIRS + 1,)
-        self.last = torch.from_numpy(mix.astype(np.float32)) @ self.rows, mix @ self.shares
+        so_far = len(self.pulls)
+        share = np.zeros_like(share)
+        share[:so_far] = np.tensordot(mix, self.shares[:, :so_far], 1)
+        self.last = torch.from_numpy(mix.astype(np.float32)) @ self.rows, share
         return self.last[0].view(self.shape)
 
     def moved(self, step: float) -> None:
@@ -80,7 +84,7 @@ class _History:
         """(K, S) such that the weight is their product with the centred samples."""
         total = torch.zeros_like(self.pulls[0])
         for share, pull in zip(self.point_share, self.pulls, strict=False):
-            total.add_(pull, alpha=share)
+            total.addcmul_(torch.from_numpy(share)[:, None], pull)
         return total
 
     def _remember(self, gradient, share) -> None:
