@@ -1,0 +1,162 @@
+"""Fetching as if every server were hostile: bounded time, size and hops, public addresses only, a cache."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import ipaddress
+import json
+import socket
+import sqlite3
+import time
+from collections.abc import Collection, Iterator
+from contextlib import closing, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from email.utils import formatdate, mktime_tz, parsedate_tz
+from typing import Any
+
+import hishel
+import httpx
+import numpy as np
+from hishel.httpx import CacheTransport
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from rose_kit import __version__
+
+FORMATS, MAX_PIXELS = ("JPEG", "PNG", "GIF", "WEBP", "BMP"), 40_000_000
+_deadline: ContextVar[float] = ContextVar("deadline")  # of what this thread is fetching
+
+
+class WebError(OSError):
+    """Something could not be fetched, or is not what it should be; the message names it."""
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Whatever goes wrong inside is a WebError naming `name`: hostile input fails in all sorts of ways."""
+    try:
+        yield
+    except Exception as error:
+        said = " ".join(f"{name}: {str(error) or repr(error)}".split())
+        raise error if isinstance(error, WebError) else WebError(said) from error
+
+
+@dataclass
+class Client:
+    """Fetches over HTTP, without proxies: what they connect to could not be checked."""
+
+    cache: str | None = None  # file that keeps answers as RFC 9111 says, for one allow_private; None: memory
+    ttl: int = 3600  # seconds for which answers that name no time are fresh
+    seconds: float = 20.0  # for all of a request: hops, waits and body
+    max_bytes: int = 8 * 2**20  # of a body, as sent and once unpacked
+    hops: int = 6  # redirects, and repetitions after 429 and 5xx, together
+    allow_private: bool | Collection[str] = False  # True: all; else these, as "host" or "host:port"
+    contact: str = "no contact given"  # an address or a page of yours; Wikimedia asks for one
+
+    def __post_init__(self) -> None:
+        memory = None if self.cache else sqlite3.connect(":memory:", check_same_thread=False)
+        storage = hishel.SqliteStorage(connection=memory, database_path=self.cache or "", default_ttl=2e6)
+        network = CacheTransport(_Network(self), storage, hishel.CacheOptions(shared=False))
+        agent = f"rose_kit/{__version__} (retrieval-augmented segmentation; {self.contact})"
+        headers = {"User-Agent": agent, "Accept-Encoding": "gzip"}
+        self._http = httpx.Client(transport=network, headers=headers, timeout=10)
+
+    def get(self, url: str, **params: Any) -> bytes:
+        """Fetch what is at an address; raises WebError."""
+        with naming(url):
+            _deadline.set(time.monotonic() + self.seconds)
+            request = self._http.build_request("GET", httpx.URL(url).copy_merge_params(params))
+            for hop in range(1, self.hops + 2):
+                if request.url.scheme not in ("http", "https"):
+                    raise ValueError(f"only http and https are fetched, not {request.url.scheme!r}")
+                with closing(self._http.send(request, stream=True)) as answer:
+                    body = self._body(answer)
+                if answer.is_success:
+                    return body
+                if not answer.next_request and not _wait(answer, hop):
+                    break
+                request = answer.next_request or request
+            raise ValueError(f"HTTP {answer.status_code} {answer.reason_phrase} at request {hop}")
+
+    def json(self, url: str, **params: Any) -> Any:
+        """Fetch JSON; raises WebError."""
+        with naming(url):
+            return json.loads(self.get(url, **params))
+
+    def _body(self, answer: httpx.Response) -> bytes:
+        body, declared = bytearray(), int(answer.headers.get("content-length", 0))
+        for piece in answer.iter_raw():
+            body += piece
+            if max(len(body), declared) > self.max_bytes:
+                raise ValueError(f"more than {self.max_bytes} bytes")
+        if answer.headers.get("content-encoding") == "gzip":  # httpx would unpack a piece to any size
+            body = gzip.GzipFile(fileobj=io.BytesIO(body)).read(self.max_bytes + 1)
+        if len(body) > self.max_bytes:
+            raise ValueError(f"more than {self.max_bytes} bytes once unpacked")
+        return bytes(body)
+
+
+def picture(data: bytes, name: str) -> NDArray[np.uint8]:
+    """Decode a picture into (H, W, 3) uint8: its first frame, upright, on white; raises WebError."""
+    with naming(name), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"{image.width} x {image.height} pixels are too many")
+        rgba = ImageOps.exif_transpose(image).convert("RGBA")
+        return np.asarray(Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB"))
+
+
+def _wait(answer: httpx.Response, attempt: int) -> bool:
+    """Wait for as long as a busy server asks; False if it is not busy, or there is no time left for that."""
+    after = answer.headers.get("retry-after", "")
+    stamp = parsedate_tz(after)
+    dated = mktime_tz(stamp) - time.time() if stamp else 0.25 * 2**attempt
+    pause = max(0.0, float(after) if after.isdigit() else dated)
+    again = answer.status_code in (429, 500, 502, 503, 504) and time.monotonic() + pause < _deadline.get()
+    time.sleep(pause if again else 0.0)
+    return again
+
+
+def _left(timeout: float | None = None) -> float:
+    if (left := _deadline.get() - time.monotonic()) > 0:
+        return min(left, timeout or left)
+    raise TimeoutError("no complete answer in the time allowed")
+
+
+def _in_time(stream: Any) -> Any:
+    """A connection of httpcore whose reads end at the deadline, however slowly bytes drip in."""
+    read, start_tls = stream.read, stream.start_tls
+    stream.read = lambda size, timeout=None: read(size, _left(timeout))
+    stream.start_tls = lambda **options: _in_time(start_tls(**options | {"timeout": _left()}))
+    return stream
+
+
+class _Network(httpx.HTTPTransport):
+    """Beneath the cache: connects to the very address it has checked, whatever the name says next."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__()
+        self.client, self.inner, self._pool._network_backend = client, self._pool._network_backend, self
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Ask, and give a lifetime to an answer that names none."""
+        headers = (answer := super().handle_request(request)).headers
+        headers.setdefault("date", formatdate(usegmt=True))  # without it the cache counts no age
+        told = "expires" if "expires" in headers else headers.get("cache-control", "")
+        if answer.status_code == 200 and not any(x in told for x in ("max-age", "no-", "expires")):
+            headers["cache-control"] = f"{told}, max-age={self.client.ttl}".lstrip(", ")
+        return answer
+
+    def connect_tcp(self, host: str, port: int, timeout: float | None = None, **options: Any) -> Any:
+        """Called by httpcore; a name with one bad address is refused."""
+        found = [info[4][0] for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        allowed = self.client.allow_private
+        if allowed is not True and {host, f"{host}:{port}"}.isdisjoint(allowed or ()):
+            for address in found:
+                ip = ipaddress.ip_address(address)
+                ip = getattr(ip, "ipv4_mapped", None) or ip  # ::ffff:127.0.0.1
+                odd = getattr(ip, "sixtofour", None) or getattr(ip, "is_site_local", False)
+                if not ip.is_global or ip.is_multicast or ip.is_reserved or odd:
+                    raise PermissionError(f"{host} is at {address}, which is not a public address")
+        return _in_time(self.inner.connect_tcp(found[0], port, _left(timeout), **options))
