@@ -24,7 +24,8 @@ from rose_kit.encoder import load_encoder
 
 PACKAGE = Path(__file__).parents[1]
 NOTEBOOK = PACKAGE.parent / "notebooks" / "experiments" / "evaluate.ipynb"
-UNRELATED = {"web", "ui", "cli"}  # stages that no number of a run depends on
+# Sources that no number of a run depends on: these stages, and all of bench but these files.
+UNRELATED, DECISIVE = {"web", "ui", "cli"}, {"evaluate.py", "partial.py", "records.py", "runs.py"}
 ROWS, RECORD, EXECUTED = "rows.parquet", "run.json", "evaluate.ipynb"
 
 
@@ -85,10 +86,14 @@ def load_fingerprint(encoder: str) -> str:
 
 @cache
 def _versions() -> dict[str, Any]:
-    files = [p for p in sorted(PACKAGE.rglob("*.py")) if p.relative_to(PACKAGE).parts[0] not in UNRELATED]
+    files = [path for path in sorted(PACKAGE.rglob("*.py")) if _decides(path.relative_to(PACKAGE))]
     code = hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()[:12]
     packages = {name: version(name) for name in ("rose_kit", "torch", "numpy", "open_clip_torch")}
     return {**packages, "code": code, "commit": _commit(), "python": platform.python_version()}
+
+
+def _decides(path: Path) -> bool:
+    return path.name in DECISIVE if path.parts[0] == "bench" else path.parts[0] not in UNRELATED
 
 
 def _commit() -> str | None:

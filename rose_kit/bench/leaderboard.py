@@ -39,13 +39,13 @@ class Board:
     notes: list[str] = field(default_factory=list)
 
 
-def read_runs(folder: str | Path) -> pd.DataFrame:
-    """The rows of every finished run below a folder.
+def read_runs(*folders: str | Path) -> pd.DataFrame:
+    """The rows of every finished run in or below the folders.
 
     Raises:
         ValueError: there are none, or a file is not what a run leaves.
     """
-    files = sorted(Path(folder).rglob("rows.parquet"))
+    files = sorted(path for folder in folders for path in Path(folder).rglob("rows.parquet"))
     tables = []
     for path in files:
         try:
@@ -56,7 +56,8 @@ def read_runs(folder: str | Path) -> pd.DataFrame:
         if set(rows.columns) >= NEEDED:  # else the run was cut short before it was named
             tables.append(rows)
     if not tables:
-        raise ValueError(f"no finished run below {str(folder)!r}; rose-kit sweep GRID.yaml makes them")
+        where = ", ".join(map(str, folders[:3]))
+        raise ValueError(f"no finished run below {where!r}; rose-kit sweep GRID.yaml makes them")
     return pd.concat(tables, ignore_index=True)
 
 

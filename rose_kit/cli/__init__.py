@@ -13,7 +13,19 @@ from itertools import pairwise
 
 import typer
 
-from rose_kit.cli import bench, doctor, evaluate, finetune, memory, run, segment, train_encoder, train_rose
+from rose_kit.cli import (
+    bench,
+    doctor,
+    evaluate,
+    finetune,
+    leaderboard,
+    memory,
+    run,
+    segment,
+    sweep,
+    train_encoder,
+    train_rose,
+)
 
 app = typer.Typer(
     help="Segmentation that looks things up before it decides.",
@@ -25,6 +37,9 @@ app.command()(doctor.doctor)
 app.command()(run.run)
 app.command(epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.add_typer(memory.app, name="memory")
+app.command(epilog=sweep.EXAMPLE)(sweep.sweep)
+app.command(epilog=leaderboard.EXAMPLE)(leaderboard.leaderboard)
+app.command()(sweep.check_method)
 app.add_typer(bench.app, name="bench")
 app.command(epilog=segment.EXAMPLE)(segment.segment)
 app.command(epilog=train_encoder.EXAMPLE)(train_encoder.train_encoder)

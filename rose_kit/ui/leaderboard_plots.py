@@ -38,7 +38,8 @@ def leaderboard_figure(board: Board, fig: FigureBase | None = None) -> FigureBas
     for (left, right), (group, lines) in zip(axes, groups, strict=True):
         _panel(left, lines, lines["miou"], lines["half_width"].fillna(0))
         left.set_yticks(range(len(lines)), lines["method"])
-        left.set(xlabel="mIoU (%), interval over seeds", title=f"{group[0]}, {group[1]}, shots {group[2]}")
+        left.set_xlabel("mIoU (%), interval over seeds")
+        left.set_title(f"{group[0]}, {group[1]}, shots {group[2]}", loc="left", fontsize=10)
         gain = lines["difference"].mask(lines["verdict"] == "baseline", 0)
         around = np.nan_to_num([gain - lines["low"], lines["high"] - gain])
         _panel(right, lines, gain, around)

@@ -1,0 +1,65 @@
+"""`rose-kit leaderboard RUNS`: methods side by side, and their differences paired image by image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rose_kit.cli.inputs import writable_folder
+
+if TYPE_CHECKING:
+    from rose_kit.bench.leaderboard import Board
+
+EXAMPLE = "Example: rose-kit leaderboard runs/fusions --baseline zero-shot --out runs/fusions"
+BaselineOption = Annotated[
+    str | None, typer.Option(help="The method that others are compared with [default: knn-clip].")
+]
+
+
+def leaderboard(
+    runs: Annotated[list[Path], typer.Argument(help="Folders with runs of `rose-kit sweep`, also below.")],
+    baseline: BaselineOption = None,
+    draws: Annotated[int, typer.Option(help="Bootstrap draws of the images.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Of these draws.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for leaderboard.md, .csv and .png [default: none].")
+    ] = None,
+) -> None:
+    """Compare the methods of a sweep.
+
+    mIoU is that of the whole set, the mean over seeds with its 95 % interval. Differences to the baseline
+    are in points of mIoU, on images that both answered with the same support; their intervals come from
+    drawing images again with replacement. What cannot be paired is left out, and said so.
+    """
+    missing = [str(folder) for folder in runs if not folder.is_dir()]
+    if missing:
+        raise ValueError(f"{missing[0]!r} is no folder; rose-kit sweep GRID.yaml makes one")
+    if draws < 100 or seed < 0:
+        raise ValueError(f"--draws must be at least 100 and --seed at least 0, got {draws} and {seed}")
+    if out is not None:
+        writable_folder(out)
+    from rose_kit.bench.leaderboard import leaderboard as compare
+    from rose_kit.bench.leaderboard import read_runs
+
+    show(compare(read_runs(*runs), baseline or "knn-clip", draws=draws, seed=seed), out)
+
+
+def show(board: Board, out: Path | None) -> None:
+    """Print a board, and write it as Markdown, CSV and figure."""
+    from rose_kit.bench.leaderboard import markdown
+
+    text = markdown(board)
+    typer.echo(text)
+    if out is not None:
+        import matplotlib
+
+        matplotlib.use("agg", force=False)
+        from rose_kit.ui.leaderboard_plots import leaderboard_figure
+        from rose_kit.ui.plots import save
+
+        (out / "leaderboard.md").write_text(text + "\n", encoding="utf-8")
+        board.table.to_csv(out / "leaderboard.csv", index=False, float_format="%.4f")
+        save(leaderboard_figure(board), out / "leaderboard.png")
+        typer.echo(f"\nwritten to {out}: leaderboard.md, leaderboard.csv, leaderboard.png")
