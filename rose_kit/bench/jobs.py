@@ -38,12 +38,14 @@ class Job:
         folder: where it goes; its name ends in the digest.
         digest: of parameters, versions, data and plugin; the same digest, the same numbers.
         versions: what was used, for the record.
+        notebook: what is executed.
     """
 
     cell: Cell
     folder: Path
     digest: str
     versions: dict[str, Any]
+    notebook: Path = NOTEBOOK
 
     @property
     def finished(self) -> bool:
@@ -55,27 +57,28 @@ class Job:
         return record.get("digest") == self.digest and (self.folder / ROWS).is_file()
 
 
-def plan(cells: Sequence[Cell], out: str | Path) -> list[Job]:
+def plan(cells: Sequence[Cell], out: str | Path, notebook: Path = NOTEBOOK) -> list[Job]:
     """Give each run its folder.
 
     Args:
         cells: from `read_grid`.
         out: the folder of the sweep.
+        notebook: what each executes: it takes the fields of `Cell`, and writes `out`/rows.parquet.
 
     Raises:
         ValueError: an encoder cannot be loaded.
     """
-    return [_job(cell, Path(out)) for cell in cells]
+    return [_job(cell, Path(out), notebook) for cell in cells]
 
 
-def _job(cell: Cell, out: Path) -> Job:
+def _job(cell: Cell, out: Path, notebook: Path) -> Job:
     versions = {**_versions(), "encoder": load_fingerprint(cell.encoder)}
-    inputs = {"plugin": _content(cell.plugin), "data": _stamp(cell.data), "notebook": _content(str(NOTEBOOK))}
+    inputs = {"plugin": _content(cell.plugin), "data": _stamp(cell.data), "notebook": _content(str(notebook))}
     decisive = {k: v for k, v in versions.items() if k not in ("commit", "python")}
     told = json.dumps([cell.parameters, decisive, inputs], sort_keys=True, default=str)
     digest = hashlib.sha256(told.encode()).hexdigest()[:12]
     name = re.sub(r"[^\w.=-]+", "-", f"{cell.label}-{Path(cell.data).name}-{cell.shots}-{cell.seed}")
-    return Job(cell, out / f"{name[:80]}-{digest}", digest, versions | inputs)
+    return Job(cell, out / f"{name[:80]}-{digest}", digest, versions | inputs, notebook)
 
 
 @cache

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 from tqdm.auto import tqdm
 
-from rose_kit.bench.jobs import EXECUTED, NOTEBOOK, RECORD, ROWS, Job, finish
+from rose_kit.bench.jobs import EXECUTED, RECORD, ROWS, Job, finish
 from rose_kit.bench.parallel import parallel_map
 
 
@@ -107,7 +107,8 @@ class _Runner:
         began = time.time()
         try:
             job.folder.mkdir(parents=True, exist_ok=True)
-            (job.folder / RECORD).unlink(missing_ok=True)
+            for name in (RECORD, ROWS):  # of an attempt that was cut short
+                (job.folder / name).unlink(missing_ok=True)
             self._execute(job)
             finish(job, pd.read_parquet(job.folder / ROWS), began)
         except Exception as error:  # of a cell, of the kernel, of the disk: the other runs go on
@@ -124,7 +125,7 @@ class _Runner:
         kernel = self._kernel()
         given = job.cell.parameters | {"out": str(job.folder)}
         options = {"kernel_name": "python3", "progress_bar": False, "km": kernel}
-        papermill.execute_notebook(NOTEBOOK, job.folder / EXECUTED, given, **options)
+        papermill.execute_notebook(job.notebook, job.folder / EXECUTED, given, **options)
 
     def _kernel(self) -> Any:
         from jupyter_client import KernelManager

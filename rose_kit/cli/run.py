@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import ast
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rose_kit.cli.parameters import declared_parameters, described_parameters, parse_parameters, parse_value
+
 if TYPE_CHECKING:
     from nbformat import NotebookNode
+
+__all__ = ["declared_parameters", "find_notebook", "parse_parameters", "parse_value", "run"]
 
 
 def find_notebook(name: str) -> Path:
@@ -48,88 +51,6 @@ def read_notebook(path: Path) -> NotebookNode:
     return notebook
 
 
-def declared_parameters(notebook: NotebookNode) -> dict[str, Any]:
-    """Names and default values in the cell tagged `parameters`; empty without such a cell.
-
-    Raises:
-        ValueError: the cell holds something else than names with literal values.
-    """
-    tagged = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
-    try:
-        body = ast.parse(tagged[0].source).body if tagged else []
-    except SyntaxError as error:
-        raise ValueError(f"the parameters cell is not Python: {error}") from None
-    found = {}
-    for node in body:
-        target = node.target if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [None])[0]
-        if not isinstance(target, ast.Name):
-            raise ValueError(f"the parameters cell holds more than names and values: {ast.unparse(node)}")
-        try:
-            found[target.id] = ast.literal_eval(node.value)
-        except ValueError:
-            raise ValueError(f"parameter {ast.unparse(node)} is not a literal") from None
-    return found
-
-
-def parse_value(text: str, default: Any) -> Any:
-    """Read `text` as a value of the same type as `default`.
-
-    An int is taken where a float is wanted, `1,2,3` where a list or tuple is, anything where the
-    default is None.
-
-    Raises:
-        ValueError: it is not of that type.
-
-    >>> parse_value("5", 4), parse_value("1", 0.5), parse_value("1,2", [7]), parse_value("5", "rns")
-    (5, 1.0, [1, 2], '5')
-    >>> parse_value("five", 4)
-    Traceback (most recent call last):
-    ...
-    ValueError: 'five' is not of type int
-    """
-    if isinstance(default, str):
-        return text
-    wrong = ValueError(f"{text!r} is not of type {type(default).__name__}")
-    try:
-        value = ast.literal_eval(text.capitalize() if text.lower() in ("true", "false", "none") else text)
-    except (ValueError, SyntaxError):
-        if default is None:
-            return text
-        raise wrong from None
-    if isinstance(default, float) and type(value) is int:
-        value = float(value)
-    if isinstance(default, list | tuple):
-        value = type(default)(value if isinstance(value, list | tuple) else [value])
-        if {type(v) for v in value} - {type(d) for d in default or value}:
-            raise wrong
-    if default is not None and type(value) is not type(default):
-        raise wrong
-    return value
-
-
-def parse_parameters(texts: Iterable[str], declared: Mapping[str, Any]) -> dict[str, Any]:
-    """Check `name=value` texts against the declared parameters.
-
-    Raises:
-        ValueError: a name is unknown or a value has the wrong type; lists the valid ones.
-
-    >>> parse_parameters(["k=8"], {"k": 4, "seed": 0})
-    {'k': 8}
-    """
-    valid = ", ".join(f"{name}={default!r}" for name, default in declared.items()) or "none"
-    parsed = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or name not in declared:
-            what = f"unknown parameter {name!r}" if equals else f"{text!r} is not name=value"
-            raise ValueError(f"{what}; parameters and their defaults: {valid}")
-        try:
-            parsed[name] = parse_value(value, declared[name])
-        except ValueError as error:
-            raise ValueError(f"parameter {name}: {error}; parameters and their defaults: {valid}") from None
-    return parsed
-
-
 def result_text(notebook: NotebookNode) -> str:
     """What the cells tagged `result` printed."""
     lines = []
@@ -147,11 +68,17 @@ def run(
         list[str] | None, typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="May be repeated.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for what it writes [default: runs/NAME].")] = None,
+    show: Annotated[bool, typer.Option("--list", help="List its parameters and do nothing.")] = False,
 ) -> None:
     """Execute a notebook with other parameters; the executed copy and its files go to runs/NAME."""
     path = find_notebook(notebook)
-    declared = declared_parameters(read_notebook(path))
-    parameters = parse_parameters(parameter or (), declared)
+    described = described_parameters(read_notebook(path))
+    declared = {name: one.default for name, one in described.items()}
+    parameters = parse_parameters(parameter or (), declared, described)
+    if show:
+        for name, one in described.items():
+            typer.echo(f"{name}={one.default!r}{one}")
+        return
     folder = out or Path("runs") / path.stem
     if "out" in declared:  # kernels start in the notebook's own folder, as in JupyterLab
         parameters.setdefault("out", Path(os.path.relpath(folder, path.parent)).as_posix())
