@@ -91,7 +91,7 @@ def test_what_is_given_wins(run, folder, seen):
     )
     assert seen["seeds"] == [7] and seen["encoder"] == "handcrafted"
     assert list(seen["methods"]) == ["rns", "knn-clip"] and seen["methods"]["knn-clip"].k == 3
-    assert seen["methods"]["rns"] == RNS(solver="lbfgs", lambdas=(0.5, 0.1), beta_pseudo=0.2)
+    assert seen["methods"]["rns"] == RNS(solver="lbfgs", tau=0.1, lambdas=(0.5, 0.1), beta_pseudo=0.2)
     assert seen["query_windows"].crops == (448,)  # not given, so the preset's
     run("evaluate", "scenes", "--preset", "rns")
     assert seen["support"][0].image.shape == (128, 128, 3)

@@ -111,6 +111,16 @@ def test_class_relevance_against_its_formula():
         assert class_relevance(mean, v, 0.1).tolist() == [0.25] * 4
 
 
+def test_class_relevance_fits_its_temperature_to_how_far_the_cosines_spread():
+    query, _, vocabulary = world()
+    cosines = vocabulary.text @ unit(query.image_feature)
+    e = np.exp(cosines / (4 * cosines.std()))
+    np.testing.assert_allclose(class_relevance(query.image_feature, vocabulary, None), e / e.sum(), atol=1e-5)
+    same = Vocabulary(NAMES, np.tile(vocabulary.text[:1], (4, 1)))  # nothing to choose by
+    np.testing.assert_allclose(class_relevance(query.image_feature, same, None), 0.25, atol=1e-3)
+    assert RNS(solver="adamw").tau == 0.1 and RNS(solver="adamw", tau=0.3).tau == 0.3 and RNS().tau is None
+
+
 def test_fused_samples_against_a_loop():
     _, memory, v = world()
     several = Vocabulary(NAMES[:3], v.text, [2, 1, 0, 1])  # background, in the middle, has two texts

@@ -40,7 +40,8 @@ class RNS:
         k: neighbours per patch.
         retrieval: which prototypes to train on, a key of `rose_kit.fusion.RETRIEVALS`.
         lambdas: share of vision in the fused samples.
-        tau: temperature of the class relevance.
+        tau: temperature of the class relevance. None means 0.1 with "adamw", as published, and a multiple
+            of the cosines' own spread with others (see `class_relevance`).
         beta_fused, beta_pseudo: strength of fused and pseudo-labelled samples (retrieved ones: 1). For
             pseudo-labels None means 0.2 with "adamw", as published, and 1 with others: AdamW divides
             a gradient by its size, so weak samples still count there, while against a regulariser
@@ -61,7 +62,7 @@ class RNS:
     k: int = 4
     retrieval: str = "nearest"
     lambdas: Sequence[float] = LAMBDAS
-    tau: float = 0.1
+    tau: float | None = None
     beta_fused: float = 1.5
     beta_pseudo: float | None = None
     solver: str = "lbfgs"
@@ -69,7 +70,7 @@ class RNS:
     lr: float = 2e-3
     weight_decay: float = 5e-4
     seed: int = 0
-    mu: float = 0.002
+    mu: float = 0.01
     tune: bool = False
     tolerance: float = 5e-3
     fitted_mu: float | None = field(default=None, init=False, repr=False)
@@ -78,11 +79,14 @@ class RNS:
         check_retrieval(self.retrieval)
         if self.solver not in SOLVERS:
             raise ValueError(f"unknown solver {self.solver!r}. Known: {', '.join(sorted(SOLVERS))}")
-        for name in ("k", "steps", "tau", "lr", "mu"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.solver == "adamw":
+            self.tau = 0.1 if self.tau is None else self.tau
         if self.beta_pseudo is None:
             self.beta_pseudo = 0.2 if self.solver == "adamw" else 1.0
+        for name in ("k", "steps", "tau", "lr", "mu"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}")
         if not 0 <= self.tolerance < 1:
             raise ValueError(f"tolerance must be in [0, 1), got {self.tolerance}")
 

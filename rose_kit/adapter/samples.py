@@ -18,6 +18,7 @@ from rose_kit.fusion.text import LOGIT_SCALE, class_cosines, complete_text, soft
 from rose_kit.types import Vocabulary, unit
 
 LAMBDAS = (0.9, 0.8, 0.6, 0.4, 0.2, 0.0)
+SPREADS = 4  # temperature of the relevance, in standard deviations of the cosines: flat, as published
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Samples:
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in columns))
 
 
-def class_relevance(image_feature: NDArray, vocabulary: Vocabulary, tau: float) -> NDArray[np.float32]:
+def class_relevance(image_feature: NDArray, vocabulary: Vocabulary, tau: float | None) -> NDArray[np.float32]:
     """w = softmax_c(cos(image, t_c) / tau): which classes this image is likely to hold.
 
     Uniform as soon as any class lacks text, since a mean text would make it too relevant.
@@ -67,14 +68,17 @@ def class_relevance(image_feature: NDArray, vocabulary: Vocabulary, tau: float) 
     Args:
         image_feature: (D,) mean of the image's patches, of any norm.
         vocabulary: several texts of a class reduce by their maximum.
-        tau: temperature; 0.1 is flat by design.
+        tau: temperature; None takes `SPREADS` times the cosines' own standard deviation. The published
+            0.1 is flat for CLIP, whose cosines to all names differ by hundredths; for an encoder whose
+            cosines differ by tenths it would leave most classes without a say.
 
     Returns:
         (C,) adding up to 1.
     """
     if not vocabulary.has_text.all():
         return np.full(len(vocabulary), 1 / len(vocabulary), dtype=np.float32)
-    return softmax(class_cosines(unit(image_feature)[None], vocabulary)[0] / tau)
+    cosines = class_cosines(unit(image_feature)[None], vocabulary)[0]  # (C,)
+    return softmax(cosines / (tau or max(SPREADS * float(cosines.std()), 1e-6)))
 
 
 def retrieved_samples(found: Retrieved, size: int) -> Samples:
