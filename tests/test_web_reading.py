@@ -25,11 +25,12 @@ HOSTILE = hostile.pages("the regatta champion", "Rubber Duck", "http://127.0.0.1
 
 
 def test_what_a_page_says_and_what_it_says_of_itself():
-    html = """<html><head><title>The Cup</title><meta property="article:published_time" content="2026-02-01"></head>
+    html = """<html><head><title>The Cup</title>
+    <meta property="article:published_time" content="2026-02-01"></head>
     <body><nav>Home News</nav>
     <article><h1>The Cup</h1><p>Petrel has won the cup, its third this year.</p><script>x()</script></article>
     <footer>Under
-    <a rel="license" href="https://creativecommons.org/licenses/by/4.0/">a licence</a></footer></body></html>"""
+    <a rel="license" href="https://creativecommons.org/licenses/by/4.0/">a licence</a></footer>"""
     page = read(html, Source("http://a.example/cup", ""))
     assert "Petrel has won the cup, its third this year." in page.text and "x()" not in page.text
     assert (
