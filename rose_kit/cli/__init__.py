@@ -20,6 +20,7 @@ from rose_kit.cli import (
     finetune,
     leaderboard,
     memory,
+    nest,
     run,
     segment,
     sweep,
@@ -41,6 +42,7 @@ app.command(epilog=sweep.EXAMPLE)(sweep.sweep)
 app.command(epilog=leaderboard.EXAMPLE)(leaderboard.leaderboard)
 app.command()(sweep.check_method)
 app.add_typer(bench.app, name="bench")
+app.add_typer(nest.app, name="nest")
 app.command(epilog=segment.EXAMPLE)(segment.segment)
 app.command(epilog=train_encoder.EXAMPLE)(train_encoder.train_encoder)
 app.command(epilog=finetune.EXAMPLE)(finetune.finetune_encoder)

@@ -6,6 +6,7 @@ import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import lru_cache
 from itertools import pairwise
 from types import ModuleType
 
@@ -104,6 +105,24 @@ def colour_word(colour: tuple[int, int, int]) -> str:
     return next(word for bound, word in _HUES if h <= bound)
 
 
+@lru_cache(maxsize=4096)
+def _colours(thing: str, individual: int) -> tuple[float, ...]:
+    """Its main colour, and half of its second one."""
+    look = Look.of(thing, individual)
+    return (*look.main, *(0.5 * channel for channel in look.second))
+
+
+def difference(thing: str, one: int, other: int) -> float:
+    """How far apart the looks of two individuals of a class are.
+
+    Returns:
+        The differences of their main colours, summed over the channels, and half as much of their second
+        ones: 0 (alike) to 1147.
+    """
+    pairs = zip(_colours(thing, one), _colours(thing, other), strict=True)
+    return sum(abs(a - b) for a, b in pairs)
+
+
 def draw_roles(phrases: ModuleType, start: date, end: date, rng: np.random.Generator) -> tuple[Role, ...]:
     """Every role of a split with its members and timeline."""
     names = rng.permutation(phrases.NAMES).tolist()
@@ -148,12 +167,8 @@ def _spread(start: date, end: date, every: int, rng: np.random.Generator) -> lis
 def _unlike(thing: str, taken: Sequence[int], rng: np.random.Generator) -> int:
     """The number of an individual whose colours differ from those of others, as far as its class allows."""
 
-    def colours(number: int) -> np.ndarray:
-        look = Look.of(thing, number)
-        return np.array([*look.main, *(0.5 * c for c in look.second)])
-
     numbers = rng.integers(1_000_000, size=24).tolist()
-    return max(numbers, key=lambda n: min((abs(colours(n) - colours(o)).sum() for o in taken), default=0))
+    return max(numbers, key=lambda n: min((difference(thing, n, other) for other in taken), default=0))
 
 
 def _reigns(members: Sequence[Entity], start: date, end: date, rng: np.random.Generator):

@@ -1,0 +1,385 @@
+"""NEST in miniature: samples true on their day, checks that fire, scores that agree with their definition."""
+
+import json
+import math
+from collections import Counter
+from dataclasses import replace
+from datetime import date, timedelta
+
+import numpy as np
+import pytest
+
+from rose_kit.bench import nest
+from rose_kit.bench.nest import NEST_SHARE, NestSample, Result, build_nest, load_nest, run_nest, save_nest
+from rose_kit.bench.nest import engine as engine_module
+from rose_kit.bench.nest.checks import CHECKS, fault, outline
+from rose_kit.bench.nest.engine import plan
+from rose_kit.bench.nest.propose import propose
+from rose_kit.data import DataError
+from rose_kit.metrics import ciou, giou
+from rose_kit.scenes import Placed
+from rose_kit.scenes.news import NewsWorld, Rumour
+
+WORLD = NewsWorld(5, date(2026, 1, 1), date(2026, 4, 30), "dev")
+COUNT = 24
+
+
+@pytest.fixture(scope="module")
+def built():
+    return build_nest(WORLD, COUNT, nest_share=NEST_SHARE, size=96, progress=False)
+
+
+# --- samples ------------------------------------------------------------------------------------------------
+
+
+def test_the_same_window_gives_the_same_benchmark_and_another_a_fresh_one(built):
+    again = build_nest(WORLD, 6, nest_share=NEST_SHARE, size=96, progress=False)
+    twice = build_nest(WORLD, 6, nest_share=NEST_SHARE, size=96, progress=False)
+    for a, b in zip(again, twice, strict=True):
+        assert np.array_equal(a.image, b.image) and np.array_equal(a.mask, b.mask)
+        assert (a.question, a.day, a.answer) == (b.question, b.day, b.answer)
+    later = NewsWorld(5, date(2027, 1, 1), date(2027, 3, 30), "dev")
+    for world in (replace(WORLD, seed=6), later, replace(WORLD, split="eval")):
+        fresh = build_nest(world, 6, nest_share=NEST_SHARE, size=96, progress=False)
+        assert not {(s.question, s.day) for s in fresh} & {(s.question, s.day) for s in again}
+        assert all(world.start <= s.day <= world.end for s in fresh)
+
+
+def test_every_answer_is_the_truth_of_its_day(built):
+    for s in built:
+        assert s.seed == WORLD.seed and WORLD.start <= s.day <= WORLD.end
+        who = {e.name: e for e in WORLD.entities}.get(s.answer)
+        if s.kind == "emerging":
+            roles = [r for r in WORLD.roles if r.title in s.question.casefold() or r.event in s.question]
+            assert len(roles) == 1 and roles[0].holder(s.day) is who and roles[0].settled(s.day)
+        elif s.kind == "novel":
+            assert timedelta(0) < s.day - who.since <= timedelta(28)
+            assert s.answer in s.question or WORLD.newest(who.maker, s.day) is who
+        else:
+            assert who is None and s.answer in s.question
+        assert s.thing == (who.thing if who else s.answer)
+
+
+def test_the_mix_is_what_was_asked_for(built):
+    assert (
+        Counter(s.kind for s in built) == plan(COUNT, NEST_SHARE) == {"novel": 7, "emerging": 10, "static": 7}
+    )
+    assert len({s.id for s in built}) == len({s.image.tobytes() for s in built}) == len(built) == COUNT
+    only = build_nest(WORLD, 5, size=64, progress=False)
+    assert all(s.needs_web for s in only) and only.nest_share == 1
+    for count, share in ((0, 1.0), (5, 0.0), (5, 1.5)):
+        with pytest.raises(ValueError, match=f"got {count} and {share}"):
+            build_nest(WORLD, count, nest_share=share)
+    with pytest.raises(ValueError, match="got 20"):
+        build_nest(WORLD, 5, size=20)
+
+
+def test_a_sample_that_does_not_fit_is_refused():
+    image, mask = np.zeros((4, 5, 3), np.uint8), np.ones((4, 5), bool)
+    sample = NestSample("a", image, "Segment it.", date(2026, 1, 1), "it", mask, "novel")
+    for change, said in (
+        ({"image": image[..., 0]}, r"image is uint8 \(4, 5\)"),
+        ({"mask": mask[:3]}, r"mask is bool \(3, 5\)"),
+        ({"mask": mask.astype(int)}, "mask is int64"),
+        ({"mask": ~mask}, "must not be empty"),
+        ({"answer": " "}, "must not be empty"),
+        ({"kind": "odd"}, "'odd'; known: novel, emerging, static"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            replace(sample, **change)
+
+
+# --- checks -------------------------------------------------------------------------------------------------
+
+
+def drawn(kind, wanted=lambda p: True):
+    """The first sound proposal of a kind that is as wanted."""
+    for i in range(200):
+        proposal = propose(WORLD, kind, np.random.default_rng(i), 96)
+        if fault(proposal, WORLD) is None and wanted(proposal):
+            return proposal
+    raise AssertionError(f"no sound {kind}")
+
+
+def fires(name, proposal, world=WORLD, **change):
+    """Whether a change makes a sound proposal fail one check, and by that name."""
+    changed = replace(proposal, **change)
+    return (
+        not CHECKS[name](proposal, world)
+        and CHECKS[name](changed, world)
+        and fault(changed, world) is not None
+    )
+
+
+def test_small_and_covered_targets_are_discarded():
+    p = drawn("emerging")
+    rows = np.arange(96)[:, None]
+    assert fires("hidden", p, mask=p.mask & (rows < np.nonzero(p.mask.any(1))[0][2]))
+    covered = p.mask.copy()
+    covered.ravel()[np.flatnonzero(p.mask)[: int(0.6 * p.mask.sum())]] = False
+    assert covered.mean() > 0.015 and fires("hidden", p, mask=covered)
+    stuff = drawn("static", lambda p: p.form == "stuff")
+    assert fires("hidden", stuff, mask=np.zeros((96, 96), bool))
+
+
+def test_an_outline_is_what_is_drawn_where_nothing_covers_it():
+    from rose_kit.scenes import draw_scene
+
+    scene = draw_scene(1, 128, cast=[("tent", 5)], things=(1, 1), scale=(0.5, 0.5), layout="meadow")
+    (tent,) = scene.things
+    assert outline(tent) == pytest.approx(
+        tent.visible, rel=0.02
+    )  # the pixel grid lies elsewhere by a fraction
+    cut = replace(tent, box=(-0.5 * tent.box[2], *tent.box[1:]))
+    assert outline(cut) == pytest.approx(tent.visible, rel=0.04)
+
+
+def test_a_target_that_is_alone_is_discarded():
+    p = drawn("novel")
+    assert fires("alone", p, scene=replace(p.scene, things=(p.target,)))
+
+
+def test_a_day_on_which_the_answer_is_disputed_is_discarded():
+    p = drawn("emerging")
+    assert fires("contested", p, day=p.role.reigns[1][0])
+    rumour = Rumour(p.day - timedelta(1), p.day + timedelta(1), p.role.members[0])
+    assert fires("contested", p, role=replace(p.role, rumours=(rumour,)))
+    product = drawn("novel")
+    assert fires("contested", product, day=product.who.since)
+
+
+def test_an_answer_that_is_no_longer_true_is_discarded():
+    p = drawn("emerging")
+    assert fires("outdated", p, who=p.role.holder(p.day, back=1))
+    newest = drawn("novel", lambda p: p.form == "newest")
+    older = next(e for e in WORLD.products if e.maker == newest.who.maker)
+    assert older is not newest.who and fires("outdated", newest, who=older)
+
+
+def test_a_picture_with_a_second_answer_is_discarded():
+    def beside(p, thing, number):
+        return replace(p.scene, things=(*p.scene.things, Placed(thing, number, (0, 0, 9, 9), visible=99)))
+
+    p = drawn(
+        "emerging", lambda p: not [t for t in p.scene.things if t.name == p.target.name and t is not p.target]
+    )
+    assert fires("ambiguous", p, scene=beside(p, p.who.thing, p.who.individual))
+    product = drawn("novel", lambda p: p.form == "newest")
+    assert fires("ambiguous", product, scene=beside(product, product.who.thing, 1))
+    assert fires(
+        "ambiguous", product, others=(next(e for e in WORLD.products if e.maker == product.who.maker),)
+    )
+    static = drawn("static", lambda p: p.form == "thing")
+    assert fires("ambiguous", static, scene=beside(static, static.target.name, 1))
+    left = drawn("static", lambda p: p.form == "left")
+    assert fires("ambiguous", left, scene=beside(left, left.target.name, 1))
+    twin = next(t for t in left.scene.things if t.name == left.target.name and t is not left.target)
+    close = replace(twin, box=(left.target.box[0] + 1, *twin.box[1:]), individual=-1)
+    assert fires("ambiguous", left, scene=replace(left.scene, things=(left.target, close)))
+
+
+def test_one_of_the_same_class_may_be_there_if_it_looks_different():
+    p = drawn(
+        "emerging", lambda p: [t for t in p.scene.things if t.name == p.target.name and t is not p.target]
+    )
+    assert not CHECKS["ambiguous"](p, WORLD)
+
+
+def test_a_question_that_gives_the_class_away_is_discarded():
+    p = drawn("novel")
+    assert fires("given away", p, question=f"Segment the {p.who.thing}.")
+    plural = f"Which of the {p.who.thing}s is new?"
+    assert fires("given away", p, question=plural)
+    static = drawn("static")
+    for name in (WORLD.roles[0].title, WORLD.roles[0].event, WORLD.products[0].maker, WORLD.entities[0].name):
+        assert fires("given away", static, question=f"Segment the {name}.")
+
+
+def test_an_answer_that_nothing_on_the_web_supports_is_discarded():
+    p = drawn("novel")
+    nameless = replace(p.who, name="Nobody Knows 7")
+    assert fires("unsupported", p, who=nameless)
+    early = drawn("emerging")
+    assert fires("unsupported", early, day=WORLD.start - timedelta(900))
+
+
+def test_what_comes_twice_is_discarded_and_the_engine_gives_up_in_the_end(monkeypatch):
+    p = drawn("emerging")
+    monkeypatch.setattr(engine_module, "propose", lambda *args: p)
+    with pytest.raises(RuntimeError, match="60 proposals of kind 'novel' in a row failed: {'duplicate': 60}"):
+        build_nest(WORLD, 2, nest_share=1.0, size=96, progress=False)
+    monkeypatch.setattr(engine_module, "propose", lambda *args: None)
+    with pytest.raises(RuntimeError, match="'not drawn': 60"):
+        build_nest(WORLD, 1, size=96, progress=False)
+
+
+def test_discards_are_counted(built):
+    assert built.discards.keys() == {"novel", "emerging", "static"}
+    assert sum(sum(found.values()) for found in built.discards.values()) > 0
+    assert {name for found in built.discards.values() for name in found} <= {
+        *CHECKS,
+        "duplicate",
+        "not drawn",
+    }
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(ValueError, match="'odd'; known: novel, emerging, static"):
+        propose(WORLD, "odd", np.random.default_rng(0), 96)
+
+
+# --- running ------------------------------------------------------------------------------------------------
+
+
+def systems_of(samples):
+    """One that knows all, one that never searches and answers the left half, one that always searches."""
+    known = {(s.image.tobytes(), s.question, s.day): s for s in samples}
+
+    def oracle(image, question, day):
+        sample = known[image.tobytes(), question, day]
+        return Result(sample.mask, f"the {sample.answer}", sample.needs_web, "knows all")
+
+    def half(image, question, day):
+        image[:] = 0  # what a system does to the picture must not reach the next one
+        return Result(np.arange(image.shape[1])[None].repeat(len(image), 0) < image.shape[1] / 2)
+
+    def eager(image, question, day):
+        return Result(np.zeros(image.shape[:2], bool), "nobody", True)
+
+    return {"half": half, "oracle": oracle, "eager": eager}
+
+
+def test_scores_agree_with_the_metrics_and_gate_figures_with_counting(built):
+    rows = run_nest(built, systems_of(built), progress=False)
+    assert len(rows) == 3 * COUNT
+    table = nest.summarise_nest(rows).set_index(["system", "part"])
+    half = np.arange(96)[None].repeat(96, 0) < 48
+    for part, kinds in (
+        ("overall", nest.table.PARTS["overall"]),
+        ("novel", ["novel"]),
+        ("nest", ["novel", "emerging"]),
+    ):
+        targets = [s.mask for s in built if s.kind in kinds]
+        line = table.loc["half", part]
+        assert line.giou == pytest.approx(100 * giou([half] * len(targets), targets))
+        assert line.ciou == pytest.approx(100 * ciou([half] * len(targets), targets))
+    best, never, always = (table.loc[name, "overall"] for name in ("oracle", "half", "eager"))
+    assert (best.giou, best.ciou, best.accuracy, best.gate_accuracy, best.false_skips) == (
+        100,
+        100,
+        100,
+        100,
+        0,
+    )
+    assert best.skipped_of_needless == 100 and best.calls_saved == pytest.approx(100 * 7 / 24)
+    assert (never.accuracy, never.false_skips, never.calls_saved) == (0, 100, 100)
+    assert never.gate_accuracy == pytest.approx(100 * 7 / 24)
+    assert (always.giou, always.false_skips, always.skipped_of_needless, always.calls_saved) == (0, 0, 0, 0)
+    assert math.isnan(table.loc["oracle", "static"].accuracy) and math.isnan(best.giou_pm)
+
+
+def test_intervals_are_over_seeds(built):
+    rows = run_nest(built, {"oracle": systems_of(built)["oracle"]}, progress=False)
+    worse = [row | {"seed": 6, "iou": 0.5, "intersection": 1, "union": 2} for row in rows]
+    line = nest.summarise_nest(rows + worse).set_index("part").loc["overall"]
+    assert line.giou == 75 and line.seeds == 2 and line.samples == COUNT
+    assert line.giou_pm == pytest.approx(
+        12.706 * 50 / 2, rel=1e-3
+    )  # t(0.975, 1) s / sqrt(2), s = 50 / sqrt(2)
+    assert line.accuracy_pm == 0
+
+
+def test_parts_without_samples_are_left_out():
+    only = build_nest(WORLD, 3, size=64, progress=False)
+    parts = nest.summarise_nest(run_nest(only, {"a": systems_of(only)["eager"]}, progress=False))["part"]
+    assert list(parts) == ["novel", "emerging", "overall"]
+    with pytest.raises(ValueError, match="no rows"):
+        nest.summarise_nest([])
+
+
+def test_a_wrong_mask_names_the_system_and_the_sample(built):
+    for mask, said in ((np.zeros((3, 3), bool), r"bool \(3, 3\)"), (np.zeros((96, 96)), "float64")):
+        with pytest.raises(ValueError, match=rf"mine, sample 5-0000: the mask is {said}"):
+            run_nest(built, {"mine": lambda *a, mask=mask: Result(mask)}, progress=False)
+    with pytest.raises(ValueError, match="0 systems"):
+        run_nest(built, {}, progress=False)
+
+
+# --- folders and the command --------------------------------------------------------------------------------
+
+
+def test_a_benchmark_survives_its_folder(built, tmp_path):
+    back = load_nest(save_nest(built, tmp_path / "nest"))
+    assert back.world == WORLD and back.nest_share == NEST_SHARE and back.discards == built.discards
+    for a, b in zip(built, back, strict=True):
+        assert np.array_equal(a.image, b.image) and np.array_equal(a.mask, b.mask)
+        assert replace(a, image=b.image, mask=b.mask).__dict__ == b.__dict__
+    text = (tmp_path / "nest" / "README.md").read_text()
+    assert "2026-01-01 to 2026-04-30" in text and "| emerging | 10 |" in text
+    with pytest.raises(ValueError, match="holds something already"):
+        save_nest(built, tmp_path / "nest")
+
+
+def broken(folder, name, change):
+    path = folder / name
+    path.write_text(change(path.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("nest.json", lambda t: t.replace('"format": 1', '"format": 9'), "format 9 is not 1"),
+        ("nest.json", lambda t: t.replace('"start"', '"begin"'), "'start' is missing"),
+        ("nest.json", lambda t: t[:-9], "not JSON"),
+        ("samples.jsonl", lambda t: "", "holds no sample"),
+        ("samples.jsonl", lambda t: t + t, "occurs twice"),
+        ("samples.jsonl", lambda t: t.replace('"id": "5-0000"', '"id": "../x"', 1), "'../x' is no file name"),
+        ("samples.jsonl", lambda t: t.replace('"id": "5-0001"', '"id": "5-9999"'), "5-9999.png"),
+        ("samples.jsonl", lambda t: t.replace('"kind": "', '"kind": "very ', 1), "'very "),
+        ("samples.jsonl", lambda t: t.replace('"day": "2026', '"day": "20x6', 1), "line 1: .*20x6"),
+        ("samples.jsonl", lambda t: "[]\n" + t, "line 1: must be an object, got list"),
+        (
+            "samples.jsonl",
+            lambda t: t.replace('"question": "', '"question": 7, "q": "', 1),
+            "'question' must be text",
+        ),
+    ],
+)
+def test_a_broken_folder_is_named(tmp_path, name, change, said):
+    folder = save_nest(SMALL, tmp_path / "nest")
+    load_nest(folder)
+    broken(folder, name, change)
+    with pytest.raises(DataError, match=said):
+        load_nest(folder)
+
+
+SMALL = build_nest(WORLD, 2, size=64, progress=False)
+
+
+def test_a_mask_of_another_size_or_no_picture_is_refused(tmp_path):
+    folder = save_nest(SMALL, tmp_path / "nest")
+    (folder / "masks" / "5-0000.png").write_bytes((folder / "masks" / "5-0001.png").read_bytes()[:99])
+    with pytest.raises(DataError, match="masks/5-0000.png"):
+        load_nest(folder)
+    with pytest.raises(DataError, match="nest.json"):
+        load_nest(tmp_path / "nowhere")
+
+
+def test_the_command_builds_a_benchmark(run, tmp_path):
+    out = tmp_path / "made"
+    window = ("--seed", 7, "--start", "2026-01-01", "--end", "2026-03-01", "--size", 64)
+    said = run("nest", "build", "--out", out, *window, "--count", 5, "--plus", "--nest-share", 0.6)
+    assert "static       2 samples, discarded:" in said and f"written to {out}" in said
+    made = load_nest(out)
+    assert len(made) == 5 and made.world == NewsWorld(7, date(2026, 1, 1), date(2026, 3, 1), "eval")
+    assert json.loads((out / "nest.json").read_text())["nest_share"] == 0.6
+
+
+def test_the_command_refuses_what_cannot_be(refused, tmp_path):
+    refused("nest", "build", "--out", tmp_path / "x", "--start", "March", said=("start", "'March'"))
+    refused("nest", "build", "--out", tmp_path / "x", "--end", "2026-01-02", said=("30 days", "2026-01-02"))
+    refused("nest", "build", "--out", tmp_path / "x", "--split", "train", said=("'train'", "dev, eval"))
+    refused("nest", "build", "--out", tmp_path / "x", "--count", "0", said=("got 0",))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    refused("nest", "build", "--out", tmp_path / "full", said=("full", "holds something"))
