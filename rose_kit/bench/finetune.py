@@ -25,6 +25,7 @@ from rose_kit.data import Dataset
 from rose_kit.encoder import OpenClipEncoder
 from rose_kit.encoder.base import image_tensor
 from rose_kit.encoder.bundled import WEIGHTS, load_bundled
+from rose_kit.encoder.schedule import check_positive, set_rate, warm_cosine
 from rose_kit.pooling import patch_counts
 from rose_kit.scenes import SceneDataset
 from rose_kit.types import FeatureMap, Vocabulary
@@ -46,14 +47,11 @@ class FineTuning:
     scale: float = 20.0  # of the cosines: 1 / temperature; at CLIP's 100 the loss would not let go of errors
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "learning_rate", "scale"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        check_positive(self, "steps", "batch", "learning_rate", "scale")
 
     def rate(self, step: int) -> float:
         """Learning rate: linear warm-up, then half a cosine."""
-        cosine = (1 + np.cos(np.pi * step / self.steps)) / 2
-        return self.learning_rate * min((step + 1) / self.warmup, 1.0) * cosine
+        return warm_cosine(self.learning_rate, step, self.steps, self.warmup)
 
 
 def finetune(
@@ -136,8 +134,7 @@ def _train(
     rng, losses = np.random.default_rng(settings.seed), []
     bar = tqdm(range(settings.steps), "fine-tuning", disable=not progress)
     for step in bar:
-        for group in optimizer.param_groups:
-            group["lr"] = settings.rate(step)
+        set_rate(optimizer, settings.rate(step))
         rows = torch.from_numpy(rng.choice(len(images), min(settings.batch, len(images)), replace=False))
         x, target = images[rows], targets[rows]
         if rng.random() < 0.5:  # mirrored

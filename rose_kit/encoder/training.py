@@ -37,6 +37,7 @@ from rose_kit.encoder.clip import OpenClipEncoder
 from rose_kit.encoder.corpus import build_corpus, phrases
 from rose_kit.encoder.dense import DENSE
 from rose_kit.encoder.losses import clip_loss, cut, inside_loss, presence_loss
+from rose_kit.encoder.schedule import half_cosine, set_rate
 from rose_kit.encoder.tokenizer import BPETokenizer
 from rose_kit.encoder.windows import Windows
 
@@ -82,7 +83,7 @@ class Recipe:
         if step < self.warmup:
             return self.learning_rate * (step + 1) / self.warmup
         done = (min(step, self.anneal) - self.warmup) / (self.horizon - self.warmup)
-        rate = self.learning_rate * (0.02 + 0.98 * (1 + np.cos(np.pi * done)) / 2)
+        rate = self.learning_rate * (0.02 + 0.98 * half_cosine(done))
         return rate * min(1.0, (self.steps - step) / max(1, self.steps - self.anneal))
 
 
@@ -194,8 +195,7 @@ def train_encoder(
     progress = tqdm(range(start, recipe.steps), "training", recipe.steps, initial=start)
     began, losses = time.time(), []
     for step in progress:
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.rate(step)
+        set_rate(optimizer, recipe.rate(step))
         losses.append(
             _step(encoder, optimizer, _batch(images, captions, tokenizer, recipe, step), recipe, step)
         )

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from rose_kit.data import Dataset
 from rose_kit.encoder import Encoder
+from rose_kit.encoder.schedule import check_positive, check_shares, set_rate, warm_cosine
 from rose_kit.memory import SupportMemory
 from rose_kit.model.fusion import FUSIONS
 from rose_kit.model.pyramid import FrozenEncoder
@@ -46,17 +47,12 @@ class Training:
     blind: float = 0.1  # share of the episodes without a memory
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "learning_rate", "k", "rows_per_class"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("hide_class", "hide_text", "blind"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        check_positive(self, "steps", "batch", "learning_rate", "k", "rows_per_class")
+        check_shares(self, "hide_class", "hide_text", "blind")
 
     def rate(self, step: int) -> float:
         """Learning rate: linear warm-up, then half a cosine."""
-        cosine = (1 + np.cos(np.pi * step / self.steps)) / 2
-        return self.learning_rate * min((step + 1) / self.warmup, 1.0) * cosine
+        return warm_cosine(self.learning_rate, step, self.steps, self.warmup)
 
 
 @dataclass(frozen=True)
@@ -187,8 +183,7 @@ def train(
     losses, batch = [], min(settings.batch, len(lessons.maps))
     bar = tqdm(range(settings.steps), f"training {fusion}", disable=not progress)
     for step in bar:
-        for group in optimizer.param_groups:
-            group["lr"] = settings.rate(step)
+        set_rate(optimizer, settings.rate(step))
         model.retriever.memory, text = episode(lessons.memory, lessons.vocabulary, settings, rng)
         value = loss(model, lessons, rng.choice(len(lessons.maps), batch, replace=False), text)
         optimizer.zero_grad()
