@@ -18,7 +18,9 @@ from rose_kit.bench.nest.propose import propose
 from rose_kit.data import DataError
 from rose_kit.metrics import ciou, giou
 from rose_kit.scenes import Placed
-from rose_kit.scenes.news import NewsWorld, Rumour
+from rose_kit.scenes.news import NewsWorld, Rumour, serve
+from rose_kit.web.http import Client
+from rose_kit.web.providers import Wikimedia
 
 WORLD = NewsWorld(5, date(2026, 1, 1), date(2026, 4, 30), "dev")
 COUNT = 24
@@ -303,6 +305,20 @@ def test_a_wrong_mask_names_the_system_and_the_sample(built):
             run_nest(built, {"mine": lambda *a, mask=mask: Result(mask)}, progress=False)
     with pytest.raises(ValueError, match="0 systems"):
         run_nest(built, {}, progress=False)
+
+
+def test_the_wikimedia_provider_finds_what_supports_the_answers_unchanged(built):
+    with serve(WORLD) as base:
+        api = f"{base}/w/api.php"
+        provider = Wikimedia(api, api, Client(allow_private={base.removeprefix("http://")}))
+        for s in [s for s in built if s.needs_web][:3]:
+            pages = provider.search(s.question, limit=5, until=s.day)
+            assert pages and all(p.source.date <= s.day and p.source.url.startswith(base) for p in pages)
+            assert {p.source.licence for p in pages} == {"Creative Commons Attribution 4.0"}
+            assert any(s.answer in page.text for page in pages)
+            pictures = provider.images(s.answer, limit=3, until=s.day)
+            assert len(pictures) == 3 and all(p.source.date <= s.day for p in pictures)
+            assert all(s.answer in p.source.title and s.answer in p.caption for p in pictures)
 
 
 # --- folders and the command --------------------------------------------------------------------------------

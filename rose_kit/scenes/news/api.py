@@ -11,13 +11,16 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from rose_kit.scenes.news.archive import Archive, canonical, older, snippet, uploaded
+from PIL import Image
+
+from rose_kit.scenes.news.archive import Archive, canonical, older, png, snippet, uploaded
 from rose_kit.scenes.news.pages import Page
 from rose_kit.scenes.news.photos import LICENCES, SIZE, Photo
 from rose_kit.scenes.news.world import LICENCE
 
 Answer = dict[str, Any]
 _MOST = 500  # results of one call
+_BYTES = len(png(Image.new("RGB", (SIZE, SIZE))))
 
 
 class ApiError(Exception):
@@ -171,8 +174,7 @@ class Api:
         name = quote(photo.title.removeprefix("File:").replace(" ", "_"))
         info: Answer = {"timestamp": _stamp(uploaded(photo))} if "timestamp" in wanted else {}
         if "size" in wanted:
-            size = len(self.archive.picture(photo.title, SIZE))
-            info |= {"size": size, "width": SIZE, "height": SIZE}
+            info |= {"size": _BYTES, "width": SIZE, "height": SIZE}
         if "url" in wanted:
             if "iiurlwidth" in given:  # like MediaWiki, which never enlarges
                 width = min(_number(given, "iiurlwidth", SIZE), SIZE)

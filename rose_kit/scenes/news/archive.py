@@ -13,10 +13,8 @@ import numpy as np
 from PIL import Image
 
 from rose_kit.scenes.news.pages import Page, Revision
-from rose_kit.scenes.news.photos import Photo
+from rose_kit.scenes.news.photos import SIZE, Photo
 from rose_kit.scenes.news.world import NewsWorld
-
-Entry = tuple[float, int]
 
 
 class Index:
@@ -27,18 +25,21 @@ class Index:
     """
 
     def __init__(self, texts: Sequence[tuple[str, str]]) -> None:
-        corpus = bm25s.tokenize([f"{t} {t} {words}" for t, words in texts], show_progress=False)
-        self._count, self._bm25 = len(texts), bm25s.BM25()
-        self._bm25.index(corpus, show_progress=False)
+        self._bm25 = bm25s.BM25()
+        self._bm25.index(_tokens([f"{t} {t} {words}" for t, words in texts]), show_progress=False)
 
     def search(self, query: str) -> list[int]:
         """Positions of the documents that share a word with the query, best first."""
-        tokens = bm25s.tokenize(query, return_ids=False, show_progress=False)[0]
-        known = [t for t in tokens if t in self._bm25.vocab_dict]
+        known = [token for token in _tokens([query])[0] if token in self._bm25.vocab_dict]
         if not known:
             return []
         scores = self._bm25.get_scores(known)
         return [int(i) for i in np.argsort(-scores, kind="stable") if scores[i] > 0]
+
+
+def _tokens(texts: Sequence[str]) -> list[list[str]]:
+    """Words without stop words; single digits are words, which tell a product from its successor."""
+    return bm25s.tokenize(list(texts), token_pattern=r"\b\w+\b", return_ids=False, show_progress=False)
 
 
 class Archive:
@@ -75,11 +76,14 @@ class Archive:
     def _picture(self, title: str, width: int) -> bytes:
         """A picture as PNG, so many pixels wide; drawn when it is first asked for."""
         image = Image.fromarray(self.files[title].draw())
-        if width != image.width:
-            image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
-        kept = io.BytesIO()
-        image.save(kept, "PNG")
-        return kept.getvalue()
+        return png(image.resize((width, width), Image.Resampling.LANCZOS) if width != SIZE else image)
+
+
+def png(image: Image.Image) -> bytes:
+    """A picture as PNG without compression: its length is known before it is drawn."""
+    kept = io.BytesIO()
+    image.save(kept, "PNG", compress_level=0)
+    return kept.getvalue()
 
 
 def older(page: Page, start: datetime) -> list[Revision]:

@@ -94,7 +94,8 @@ def _encyclopaedia(world: NewsWorld, rng: np.random.Generator) -> Iterator[Draft
             yield who.name, who.since, text
         same = {"title": role.title, "event": role.event, "place": role.place}
         for first, holder in role.reigns:
-            yield role.event, first, fill(words.ABOUT_EVENTS[0], day=first, holder=holder.name, **same)
+            late = timedelta(int(rng.integers(3)))  # the encyclopaedia follows the news
+            yield role.event, first + late, fill(words.ABOUT_EVENTS[0], day=first, holder=holder.name, **same)
         for rumour in role.rumours:
             same |= {"rival": rumour.rival.name, "holder": role.holder(rumour.day).name}
             yield role.event, rumour.day, fill(words.ABOUT_EVENTS_RUMOUR[0], **same)

@@ -159,9 +159,9 @@ def draw_products(
 
 
 def _spread(start: date, end: date, every: int, rng: np.random.Generator) -> list[date]:
-    """Days in the window, one in each of its equal parts of about so many days."""
+    """Days in the window, one about the middle of each of its equal parts of about so many days."""
     edges = np.linspace(0, (end - start).days, max(1, round((end - start).days / every)) + 1)
-    return [start + timedelta(int(rng.uniform(a, b))) for a, b in pairwise(edges)]
+    return [start + timedelta(int(a + (b - a) * rng.uniform(0.15, 0.85))) for a, b in pairwise(edges)]
 
 
 def _unlike(thing: str, taken: Sequence[int], rng: np.random.Generator) -> int:
