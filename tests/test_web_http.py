@@ -4,7 +4,10 @@ import email.utils
 import gzip
 import io
 import itertools
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import time
 
@@ -344,6 +347,24 @@ def test_proxies_of_the_environment_are_not_used(server, monkeypatch):
     monkeypatch.setenv("ALL_PROXY", server.url)
     refused(Client(), "http://10.0.0.1/", "not a public address")
     assert server.asked == []
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
+def test_a_certificate_is_held_against_the_name_not_the_address(server, tmp_path, monkeypatch):
+    key, certificate = f"{tmp_path}/key.pem", f"{tmp_path}/certificate.pem"
+    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    make += f" -addext subjectAltName=DNS:localhost -keyout {key} -out {certificate}"
+    subprocess.run(make.split(), check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.routes = {"/": (200, {}, b"ours"), "/slow": server.drip(forever(b"HTTP/1.1 200 OK\r\n\r\n"))}
+    trusting = ssl.create_default_context(cafile=certificate)
+    monkeypatch.setattr("httpx._transports.default.create_ssl_context", lambda **_: trusting)
+    client, base = Client(allow_private=True, seconds=2), f"https://localhost:{server.server_port}"
+    assert client.get(f"{base}/") == b"ours"
+    refused(Client(allow_private=True, seconds=0.3), f"{base}/slow", "time")
+    refused(client, f"https://127.0.0.1:{server.server_port}/", "certificate verify failed")
 
 
 # --- the cache ------------------------------------------------------------------------------------

@@ -34,13 +34,14 @@ class WebError(OSError):
 
 
 @contextmanager
-def naming(name: str) -> Iterator[None]:
+def naming(name: str, advice: str = "") -> Iterator[None]:
     """Whatever goes wrong inside is a WebError naming `name`: hostile input fails in all sorts of ways."""
     try:
         yield
     except Exception as error:
-        said = " ".join(f"{name}: {str(error) or repr(error)}".split())
-        raise error if isinstance(error, WebError) else WebError(said) from error
+        if isinstance(error, WebError) and not advice:
+            raise
+        raise WebError(" ".join(f"{name}: {str(error) or repr(error)}{advice}".split())) from error
 
 
 @dataclass
@@ -111,7 +112,7 @@ def _wait(answer: httpx.Response, attempt: int) -> bool:
     """Wait for as long as a busy server asks; False if it is not busy, or there is no time left for that."""
     after = answer.headers.get("retry-after", "")
     stamp = parsedate_tz(after)
-    dated = mktime_tz(stamp) - time.time() if stamp else 0.25 * 2**attempt
+    dated = mktime_tz(stamp) - time.time() if stamp else 0.2 * attempt
     pause = max(0.0, float(after) if after.isdigit() else dated)
     again = answer.status_code in (429, 500, 502, 503, 504) and time.monotonic() + pause < _deadline.get()
     time.sleep(pause if again else 0.0)
