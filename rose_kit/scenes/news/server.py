@@ -23,6 +23,7 @@ class _Handler(BaseHTTPRequestHandler):
     """Answers GET: `/w/api.php`, `/wiki/TITLE`, `/images/NAME`."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body leave together: else every answer waits 40 ms for an acknowledgement
     api: Api
     lock: Lock
 
