@@ -3,6 +3,7 @@
 A difference between two methods is measured on the same images with the same support, and its interval
 comes from drawing the images again with replacement (Efron 1979): one draw serves both methods and all
 seeds, so what makes an image hard for everybody cancels. Seeds are strata: every draw holds all of them.
+With few images such an interval is too narrow, and a note says so.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from rose_kit.bench.records import dataset_iou
 from rose_kit.metrics import mean_interval
 
 GROUP = ["dataset", "encoder", "shots"]  # what is compared lies within one of these
+FEW = 30  # images, below which intervals are called too narrow
 COUNTS = ("target", "predicted", "intersection")
 NEEDED = {*GROUP, *COUNTS, "method", "seed", "image_id", "support", "classes", "finished"}
 
@@ -91,6 +93,9 @@ def leaderboard(
             line = dict(zip(GROUP, group, strict=True)) | {"method": method} | _score(own, level)
             pairs = _Pairs.of(own, base, f"{_where(group)}: {method}", notes) if base else None
             found.append(line | _difference(pairs, method == baseline, level, draws, seed))
+        few = min(line["images"] for line in found)
+        if base and len(found) > 1 and few < FEW:
+            notes.append(f"{_where(group)}: {few} images are few, and the intervals somewhat too narrow")
         lines += sorted(found, key=lambda line: -line["miou"])
     return Board(pd.DataFrame(lines), notes)
 

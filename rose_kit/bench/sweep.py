@@ -73,8 +73,14 @@ def _on_dask(jobs: Sequence[Job], scheduler: Any) -> Iterator[Outcome]:
 
 
 def _alone(where: str, job: Job) -> str | None:
-    with _kernels(1, where) as run:
-        return run(job)
+    """In a thread of its own: those of Dask have an event loop already, which Jupyter cannot use."""
+
+    def run_alone() -> str | None:
+        with _kernels(1, where) as run:
+            return run(job)
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(run_alone).result()
 
 
 def _here(jobs: Sequence[Job], workers: int) -> Iterator[Outcome]:
