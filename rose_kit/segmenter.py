@@ -85,7 +85,7 @@ class Segmenter:
         encoded = image if isinstance(image, EncodedImage) else self.encode(image)
         if not isinstance(vocabulary, Vocabulary):
             vocabulary = name_vocabulary(vocabulary, self.encoder)
-        prediction = self.method.predict(encoded.query, self.memory, vocabulary)
+        prediction = self.method.predict(encoded.query, self.memory.snapshot(), vocabulary)
         labels, scores = paint(np.asarray(prediction), encoded.query, encoded.feature_map)
         return Segmentation(labels, scores, vocabulary.names, prediction.evidence)
 

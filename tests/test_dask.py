@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import pickle
 import signal
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from distributed.protocol.pickle import loads
 from test_memory import same_content
 
 from rose_kit.adapter import RNS
@@ -175,18 +175,18 @@ def test_encoders_of_the_kit_travel_by_name_and_others_whole():
     encoder = load_encoder("handcrafted")
     packed = parallel.dumps([encoder, encoder])
     assert len(packed) < 300
-    one, two = pickle.loads(packed)
+    one, two = loads(packed)
     assert one is two and one.fingerprint == encoder.fingerprint
     other = copy.copy(encoder)
     other.batch_size = 3  # no longer what its name gives
-    assert pickle.loads(parallel.dumps(other)).batch_size == 3
+    assert loads(parallel.dumps(other)).batch_size == 3
 
 
 def test_memories_travel_with_all_they_hold():
     rows = np.eye(4, dtype=np.float32)
     memory = SupportMemory.from_prototypes(rows, list("abca"), list("ijkl"), fingerprint="f")
     memory.remove("j")
-    back = pickle.loads(parallel.dumps({"memory": memory}))["memory"]
+    back = loads(parallel.dumps({"memory": memory}))["memory"]
     same_content(back, memory)
     assert back.fingerprint == "f" and np.array_equal(back.search(rows, 2).rows, memory.search(rows, 2).rows)
 

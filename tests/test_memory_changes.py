@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import subprocess
@@ -18,6 +19,9 @@ from test_memory import DIM, NAMES, features, filled, mask_of, same_content
 
 from rose_kit.memory import Rows, SupportMemory, cache, state
 from rose_kit.memory.files import writing
+from rose_kit.memory.indexes.auto import AutoIndex
+from rose_kit.memory.indexes.flat import FlatIndex
+from rose_kit.memory.indexes.ivfpq import IVFPQIndex
 from rose_kit.types import unit
 
 CLASSES, IMAGES, DOMAINS = ["sky", "bus"], ["a", "b", "c", "d"], ["day", "fog"]
@@ -276,6 +280,30 @@ def test_a_snapshot_stays_and_refuses_changes():
     for change in (lambda: held.remove("img0"), held.undo, held.forget, lambda: held.extend(memory.rows)):
         with pytest.raises(ValueError, match="snapshot"):
             change()
+
+
+@pytest.mark.parametrize("index", ["flat", "auto", "ivfpq"])
+@pytest.mark.parametrize("make", [SupportMemory.copy, copy.copy, copy.deepcopy])
+def test_a_copy_goes_its_own_way(make, index, monkeypatch):
+    monkeypatch.setattr(IVFPQIndex, "least", 10)
+    monkeypatch.setattr(AutoIndex, "rule", ((10, FlatIndex), (float("inf"), IVFPQIndex)))
+    vectors = unit(np.random.default_rng(0).standard_normal((300, DIM)))
+    names, images = [f"c{n % 3}" for n in range(300)], [f"i{n}" for n in range(300)]
+    memory = SupportMemory.from_prototypes(vectors, names, images, index=index)
+    memory.search(QUERIES, 2)  # an approximate index is made
+    twin = make(memory)
+    same_content(twin, memory)
+    assert twin.history == memory.history and type(twin._index) is type(memory._index)
+    twin.remove(class_name="c1")
+    twin.extend(ready("new", CLASSES, 1, "day"))
+    memory.extend(ready("other", CLASSES, 2, "fog"))  # the same ids, other rows
+    for one in (memory, twin):
+        exact = SupportMemory(DIM)
+        exact.extend(one.rows)
+        np.testing.assert_allclose(
+            one.search(one.vectors, 1).scores, exact.search(one.vectors, 1).scores, atol=1e-5
+        )
+    assert memory.images[-1] == "other" and len(memory) == 302 and len(twin) == 202
 
 
 def test_threads_read_whole_states_while_one_writes():

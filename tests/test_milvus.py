@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import test_memory
+from distributed.protocol.pickle import loads
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_memory import DIM, NAMES, check_against_slow, features, filled, mask_of, same_content
@@ -216,7 +216,7 @@ def test_a_temporary_database_goes_with_its_index():
 
 def test_workers_get_a_flat_copy_of_a_memory_on_milvus(new):
     memory = filled(2, index=new())
-    back = pickle.loads(dumps(memory))
+    back = loads(dumps(memory))
     same_content(back, memory)
     assert type(back._index) is FlatIndex and memory._stored is None
 

@@ -122,6 +122,20 @@ def test_an_image_is_encoded_once_and_asked_often(world):
     np.testing.assert_array_equal(first.labels, segmenter.segment(image, ["red", "green", "blue"]).labels)
 
 
+def test_a_call_reads_one_state_of_the_memory(world):
+    encoder, memory, image, _ = world
+
+    class Forgetful(ZeroShot):
+        def predict(self, query, seen, vocabulary, **options):
+            before = seen.class_prototypes(["red"])
+            memory.remove(class_name="red")  # as another thread would
+            assert np.array_equal(seen.class_prototypes(["red"]), before)
+            return super().predict(query, seen, vocabulary, **options)
+
+    Segmenter(encoder, memory, Forgetful()).segment(image, ["red", "green"])
+    assert "red" not in memory.classes
+
+
 def test_regions_replace_patches(world):
     encoder, memory, image, mask = world
     ids = np.where(mask == 2, 900, mask * 7 - 3)  # any integers will do

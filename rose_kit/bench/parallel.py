@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import logging
-import pickle
 import re
 import sys
 import tempfile
@@ -111,7 +110,9 @@ def _apply(key: str, packed: bytes, item: Any) -> Any:
     with _unpacking:
         if key not in _unpacked:
             _unpacked.clear()
-            _unpacked[key] = pickle.loads(packed)  # from the client, by the scheduler we were told
+            from distributed.protocol.pickle import loads  # Dask's own, as for all that it exchanges
+
+            _unpacked[key] = loads(packed)
     return _unpacked[key](item)
 
 
@@ -146,7 +147,7 @@ def _connected(scheduler: Any) -> Iterator[Any]:
 
 
 def dumps(thing: Any) -> bytes:
-    """Pickle a thing for a worker; `pickle.loads` brings it back, in this kit's environment.
+    """Pack a thing for a worker, where Dask unpacks it, in this kit's environment.
 
     Functions and classes of scripts and plugins travel as code.
     """

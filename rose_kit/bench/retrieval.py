@@ -83,9 +83,10 @@ def retrieval_rows(
         asked: queries to a search, about the patches of an image.
 
     Returns:
-        one mapping per size and index: `rows`, `index`, `build_s` and `query_ms` (per query; seconds of
-        the processor), `recall_at_4`, `bytes_per_row` (resident, of the whole memory but for pages of
-        files; None where the system does not tell), `speedup` and `memory_share` against flat, `how`.
+        one mapping per size and index: `rows`, `index`, `build_s` and `query_ms` (per query, the quickest
+        of three searches; time of the processor), `recall_at_4`, `bytes_per_row` (resident, of the whole
+        memory but for pages of files; None where the system does not tell), `speedup` and `memory_share`
+        against flat, `how`.
 
     Raises:
         ValueError: an index is unknown.
@@ -122,28 +123,38 @@ def write_memory(folder: Path, size: int, dim: int) -> None:
 
 def measure(folder: str, size: int, dim: int, index: str, asked: int, build: bool) -> dict[str, Any]:
     """Build an index and save it, or load it again and ask it; called in a process of its own."""
+    _warm_up()
     clusters, before = Clusters(size, dim), _resident()
     memory = SupportMemory.load(folder, index=index, mapped=index != "flat")
-    warm, queries = (clusters.draw(asked, seed)[0] for seed in (-1, -2))
+    first, *searches = (clusters.draw(asked, -seed)[0] for seed in range(1, 5))
     start = time.process_time()
-    memory.search(warm[:1] if build or index == "flat" else warm, K)  # the first search makes the index
+    memory.search(first[:1] if build or index == "flat" else first, K)  # the first search makes the index
     if build:
         seconds = time.process_time() - start
         memory.save(folder)
         return {"build_s": seconds, "how": memory.describe_index()}
-    start = time.process_time()
-    found = memory.search(queries, K).rows  # (N, K)
-    seconds = time.process_time() - start
+    found, seconds = [], []
+    for queries in searches:
+        start = time.process_time()
+        found.append(memory.search(queries, K).rows)  # (N, K)
+        seconds.append(time.process_time() - start)
+    found, held = np.concatenate(found), _resident()
     truth = Path(folder) / "truth.npy"
     if index == "flat":
         np.save(truth, found)
     recall = np.mean([len(set(a) & set(b)) / K for a, b in zip(found, np.load(truth), strict=True)])
-    held = _resident()
     return {
-        "query_ms": 1000 * seconds / asked,
+        "query_ms": 1000 * min(seconds) / asked,
         "recall_at_4": float(recall),
         "bytes_per_row": None if None in (held, before) else (held - before) / size,
     }
+
+
+def _warm_up() -> None:
+    """Load and ask a small memory: what the libraries take once is not counted as rows."""
+    with tempfile.TemporaryDirectory(prefix="rose_kit_") as folder:
+        SupportMemory.from_prototypes(np.eye(8), ["c"] * 8, list("abcdefgh")).save(folder)
+        SupportMemory.load(folder).search(np.eye(8), K)
 
 
 def _resident() -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,22 +38,23 @@ class Mapped:
         rows, rest = (key[0], key[1:]) if isinstance(key, tuple) else (key, ())
         if self._where is None and isinstance(rows, slice) and len(self._parts) == 1:
             return np.array(self._parts[0][rows])[(slice(None), *rest)]
-        at = self._at(rows)
-        owner = np.searchsorted(self._ends, at, side="right")
+        at = np.arange(len(self))[rows]
         out = np.empty((*at.shape, self.shape[1]), dtype=np.float32)
-        for n, part in enumerate(self._parts):
-            mine = owner == n
-            out[mine] = part[at[mine] - (self._ends[n] - len(part))]
+        for part, own in self.located(at):
+            out[own >= 0] = part[own[own >= 0]]
         return out[(..., *rest)] if rest else out
+
+    def located(self, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        """Each part, and where in it some rows are: -1 for those in another, or that were -1 before."""
+        at = rows if self._where is None else np.where(rows < 0, -1, self._where[rows])
+        for end, part in zip(self._ends, self._parts, strict=True):
+            own = at - (end - len(part))
+            yield part, np.where((at >= 0) & (own >= 0) & (own < len(part)), own, -1)
 
     def pick(self, key: Any) -> Mapped:
         """Rows as `[...]` gives them, but left on disk."""
-        return Mapped(self._parts, np.atleast_1d(self._at(key)))
-
-    def _at(self, key: Any) -> NDArray[np.int64]:
-        if isinstance(key, slice | np.ndarray | list) and self._where is not None:
-            return np.asarray(self._where[key])
-        return np.asarray((np.arange(len(self)) if self._where is None else self._where)[key])
+        where = np.arange(len(self)) if self._where is None else self._where
+        return Mapped(self._parts, np.atleast_1d(where[key]))
 
     def __array__(self, dtype=None, copy=None) -> NDArray:
         return self[:].astype(dtype or np.float32, copy=False)
@@ -62,13 +63,15 @@ class Mapped:
 def join(vectors: Sequence[ArrayLike | Mapped]) -> NDArray[np.float32] | Mapped:
     """(n, D) blocks as one; where one of them is on disk, none is copied."""
     if len(vectors) == 1:
-        return vectors[0] if isinstance(vectors[0], Mapped) else np.asarray(vectors[0], dtype=np.float32)
+        return vectors[0] if isinstance(vectors[0], Mapped) else np.ascontiguousarray(vectors[0], np.float32)
     if not any(isinstance(v, Mapped) for v in vectors):
         return np.concatenate(vectors)
     parts, where, start = [], [], 0
     for block in vectors:
         own = block._parts if isinstance(block, Mapped) else [block]
-        where.append(start + (block._at(slice(None)) if isinstance(block, Mapped) else np.arange(len(block))))
+        where.append(
+            start + (block.pick(slice(None))._where if isinstance(block, Mapped) else np.arange(len(block)))
+        )
         parts += own
         start += sum(map(len, own))
     return Mapped(parts, np.concatenate(where))

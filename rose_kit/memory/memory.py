@@ -156,9 +156,6 @@ class SupportMemory(Writer):
 
         Returns:
             (h, w, 3) uint8 and (h, w) bool, at most 96 px, or None where no picture was given.
-
-        Raises:
-            ValueError: there is no such id.
         """
         return unpack_thumbnail(self.lookup(prototype_id).thumbnails[0])
 
@@ -207,13 +204,10 @@ class SupportMemory(Writer):
         return dict(Counter(self.class_names.tolist()).most_common())
 
     def check_encoder(self, encoder: Any) -> None:
-        """Refuse an encoder other than the one this memory was made with.
-
-        Args:
-            encoder: anything with a `fingerprint` and, if it has one, a `dim`.
+        """Refuse an encoder other than the one this memory was made with, by its `fingerprint` and `dim`.
 
         Raises:
-            ValueError: the fingerprint or the width differs.
+            ValueError: one of them differs.
         """
         self._check_fingerprint(encoder.fingerprint)
         if getattr(encoder, "dim", self.dim) != self.dim:
@@ -225,9 +219,22 @@ class SupportMemory(Writer):
 
     def snapshot(self) -> SupportMemory:
         """The memory as it is now, whatever is written to it later; cannot be changed itself."""
-        held = copy.copy(self)
-        held._frozen = True
-        return held
+        return self._twin(_frozen=True)
+
+    def copy(self) -> SupportMemory:
+        """A memory of its own with the same rows, ids and history; also what `copy.deepcopy` makes.
+
+        Rows are shared, as they never change. The copy of a memory on Milvus is in this process, and flat.
+        """
+        index = make_index("flat", self.dim) if self._index.shared else copy.copy(self._index)
+        return self._twin(_frozen=False, _held=None, _lock=threading.RLock(), _index=index)
+
+    def _twin(self, **different: Any) -> SupportMemory:
+        twin = object.__new__(type(self))
+        twin.__dict__ = self.__dict__ | different
+        return twin
+
+    __copy__, __deepcopy__ = copy, lambda self, memo: self.copy()
 
     def describe_index(self) -> str:
         """One line on how the memory is searched; an index is made when it is first needed."""
@@ -246,7 +253,7 @@ class SupportMemory(Writer):
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"cannot save a memory at {str(folder)!r}: it is a file, not a folder")
         folder.mkdir(parents=True, exist_ok=True)
-        header = {"fingerprint": self.fingerprint, "encoder": self.encoder, "dim": self.dim}
+        header = {name: getattr(self, name) for name in ("fingerprint", "encoder", "dim")}
         header["index"] = self._index.name
         with self._lock, writing(folder):
             learned = self._index.dump(), self._index.version

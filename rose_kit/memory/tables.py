@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from safetensors.numpy import save_file
 
 from rose_kit.memory.mapped import map_tensor
 from rose_kit.memory.rows import Rows
+
+PIECE = 16_384  # rows read at a time: Python's objects of a million rows at once would leave holes in memory
 
 
 def _pictures(rows: Rows) -> dict[int, NDArray[np.uint8]]:
@@ -45,17 +48,26 @@ WRITERS = {"arrays.safetensors": _write_arrays, "columns.parquet": _write_column
 
 def read_rows(arrays: Path, columns: Path, mapped: bool) -> Rows:
     """The rows that the two writers wrote; the vectors stay on disk if they are to be mapped."""
-    table = pq.read_table(columns).to_pydict()
     with safe_open(arrays, "np") as file:
         vectors = map_tensor(arrays, "vectors") if mapped else file.get_tensor("vectors")
         ids, names = file.get_tensor("ids"), [name for name in file.keys() if "/" in name]  # noqa: SIM118
         pictures = {name: file.get_tensor(name) for name in names}
-    facts = {text: json.loads(text) for text in set(table["metadata"])}  # shared, as most are alike
+    facts: dict[str, dict] = {}  # shared, as most are alike
+    parts, start = [], 0
+    for batch in pq.ParquetFile(columns).iter_batches(PIECE):
+        parts.append(_columns(batch.to_pydict(), ids[start : start + len(batch)], facts, pictures))
+        start += len(batch)
+    return replace(Rows.concatenate(parts), vectors=vectors) if parts else Rows.make(ids, vectors, [], [])
+
+
+def _columns(table: dict[str, list], ids: NDArray, facts: dict[str, dict], pictures: dict) -> Rows:
+    """Rows that lack their vectors."""
+    facts |= {text: json.loads(text) for text in set(table["metadata"]) - facts.keys()}
     shown = zip(table["picture"], table["mask"], strict=True)
     origins = table.get("origins", [None] * len(ids))  # format 1 had none
     return Rows.make(
         ids,
-        vectors,
+        np.zeros((len(ids), 0), np.float32),
         table["class_name"],
         table["image_id"],
         table["source"],

@@ -17,14 +17,13 @@ from tqdm.auto import tqdm
 
 from rose_kit.memory.filters import Filter
 from rose_kit.memory.indexes.base import CHUNK, Found, Index, best, exact_search
+from rose_kit.memory.mapped import Mapped
 from rose_kit.memory.rows import Rows, positions_of
 
 RECALL_AT = 4  # neighbours a query asks for in RNS
 HELD_OUT = 256  # rows that are not trained on, and that ask for their neighbours but not for themselves
-# The effort is tuned on queries whose own neighbours are there; a filter may take all of these away, and
-# the next ones lie further.
-FILTERED = 8  # times the effort
-RERANK_BYTES = 32 << 20  # full rows gathered at a time
+DEEPER = 4  # times as many lists or nodes, and twice the candidates, when an answer is looked at again
+FEW_GONE = 0.9  # share of the rows that a filter leaves: from here on, only unusual answers are
 
 Effort = tuple[int, int]  # lists or nodes to visit, candidates to re-rank
 
@@ -37,16 +36,20 @@ class Sealed:
     faiss: faiss.Index
     effort: Effort
     recall: float  # reached on the held-out rows
+    usual: float  # score of the 4th neighbour that most of them reached
 
 
 class ApproximateIndex(Index):
     """Approximate search whose effort is tuned until held-out rows are answered well enough.
 
+    The effort does for queries like the rows, and for the 4 nearest of all of them. Where a filter has
+    taken rows away, more neighbours are wanted, or a query is unlike any row, answers are looked at again
+    with ever more effort until they no longer improve, and compared with every row in the end.
+
     Args:
         dim: D.
         recall_target: share of the true 4 nearest rows that a search must find. Half of what it leaves to
-            1 is kept as a margin, as queries differ from the rows that the effort is tuned on. Queries
-            unlike any row, such as those of classes that have all been removed, may fall short of it.
+            1 is kept as a margin, as queries differ from the rows that the effort is tuned on.
     """
 
     efforts: tuple[Effort, ...]  # least first
@@ -68,7 +71,11 @@ class ApproximateIndex(Index):
         """An empty index for `count` rows, trained on some of them."""
         raise NotImplementedError
 
-    def _parameters(self, effort: int, chosen: faiss.IDSelector | None) -> faiss.SearchParameters:
+    def _parameters(self, visit: int, chosen: faiss.IDSelector | None) -> faiss.SearchParameters:
+        raise NotImplementedError
+
+    def _widest(self, index: faiss.Index) -> int:
+        """The most lists or nodes that a search visits."""
         raise NotImplementedError
 
     # the interface
@@ -77,22 +84,15 @@ class ApproximateIndex(Index):
         """See `Index.search`. What is found has its exact score; -1 only where rows run out."""
         sealed = self._cover(rows)
         mask = chosen.mask(rows)
-        count = len(rows) if mask is None else int(mask.sum())
-        if sealed is None or count <= self.least:
+        if sealed is None or (mask is not None and mask.sum() <= self.least):
             return exact_search(rows.vectors, queries, k, None if mask is None else np.flatnonzero(mask))
         at, later = self._place(rows, sealed)
         allowed = None if at is None else at >= 0  # (S,)
         if mask is not None:
             allowed = mask.copy() if at is None else allowed & mask[at]
             later = later[mask[later]]
-        found = self._ask(rows, sealed, at, queries, k, allowed)
-        if len(later):
-            found = best(found, exact_search(rows.vectors, queries, k, later), k)
-        short = np.flatnonzero((found[1] < 0).sum(1) > max(k - count, 0))
-        if len(short):  # the lists visited held too few of the rows allowed
-            among = None if mask is None else np.flatnonzero(mask)
-            found[0][short], found[1][short] = exact_search(rows.vectors, queries[short], k, among)
-        return found
+        found = self._look(rows, sealed, at, queries, k, allowed)
+        return best(found, exact_search(rows.vectors, queries, k, later), k) if len(later) else found
 
     def removed(self, ids: NDArray[np.int64]) -> None:
         """See `Index.removed`; an index that is half empty is made anew."""
@@ -105,16 +105,16 @@ class ApproximateIndex(Index):
         sealed = self._sealed
         if sealed is None:
             return None
-        facts = np.array([*sealed.effort, sealed.recall])
+        facts = np.array([*sealed.effort, sealed.recall, sealed.usual])
         return {"ids": sealed.ids, "faiss": faiss.serialize_index(sealed.faiss), "facts": facts}
 
     def restore(self, arrays: dict[str, NDArray]) -> None:
         """See `Index.restore`."""
-        visit, candidates, recall = arrays["facts"].tolist()
+        visit, candidates, recall, usual = arrays["facts"].tolist()
         index = faiss.deserialize_index(arrays["faiss"])
         if index.d != self.dim or index.ntotal != len(arrays["ids"]):
             raise ValueError(f"the saved index is of {index.ntotal} rows of {index.d} dimensions")
-        self._sealed = Sealed(arrays["ids"], index, (int(visit), int(candidates)), recall)
+        self._sealed = Sealed(arrays["ids"], index, (int(visit), int(candidates)), recall, usual)
 
     def describe(self) -> str:
         """See `Index.describe`."""
@@ -155,24 +155,26 @@ class ApproximateIndex(Index):
                 piece = np.ascontiguousarray(rows.vectors[start : start + CHUNK // 4])
                 index.add(piece)
                 bar.update(len(piece))
-        return self._tuned(Sealed(rows.ids, index, self.efforts[0], 0.0), rows, np.sort(asking))
+        return self._tuned(Sealed(rows.ids, index, self.efforts[0], 0.0, 0.0), rows, np.sort(asking))
 
     def _tuned(self, sealed: Sealed, rows: Rows, asking: NDArray[np.int64]) -> Sealed:
         """The least effort that answers the held-out rows well enough."""
         queries, k = np.ascontiguousarray(rows.vectors[asking]), RECALL_AT
-        truth = _without_self(exact_search(rows.vectors, queries, k + 1), asking)
+        scores, truth = exact_search(rows.vectors, queries, k + 1)
+        usual, truth = float(np.quantile(scores[:, -1], 0.05)), _without_self(truth, asking)
         goal = (1 + self.recall_target) / 2
         for effort in self.efforts:
-            trial = Sealed(sealed.ids, sealed.faiss, effort, 0.0)
-            found = _without_self(self._ask(rows, trial, None, queries, k + 1, None), asking)
-            recall = np.mean([len(set(a) & set(b)) / k for a, b in zip(found, truth, strict=True)])
+            found = self._ask(rows, sealed, None, queries, k + 1, None, effort)[1]
+            recall = np.mean(
+                [len(set(a) & set(b)) / k for a, b in zip(_without_self(found, asking), truth, strict=True)]
+            )
             if recall >= goal:
                 break
         else:
             warnings.warn(
                 f"the {self.name} index reaches recall@{k} {recall:.3f}, less than {goal:.3f}", stacklevel=2
             )
-        return Sealed(sealed.ids, sealed.faiss, effort, float(recall))
+        return Sealed(sealed.ids, sealed.faiss, effort, float(recall), usual)
 
     # searching
 
@@ -189,7 +191,7 @@ class ApproximateIndex(Index):
             self._view = (rows.ids, sealed, at, later)
         return at, later
 
-    def _ask(
+    def _look(
         self,
         rows: Rows,
         sealed: Sealed,
@@ -198,40 +200,65 @@ class ApproximateIndex(Index):
         k: int,
         allowed: NDArray[np.bool_] | None,
     ) -> Found:
-        """Candidates from the sealed index, re-ranked by their exact scores."""
-        visit, depth = sealed.effort
-        selector = None
-        if allowed is not None and not allowed.all():
+        """The k best of the sealed rows that are allowed; doubtful answers are looked at again."""
+        (visit, depth), whole = sealed.effort, len(sealed.ids)
+        count, selector = whole if allowed is None else int(allowed.sum()), None
+        if count < whole:
             selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
-            visit = int(FILTERED * visit / max(allowed.mean(), 1 / 64))
-        depth = min(max(depth, 4 * k), len(sealed.ids))
-        _, near = sealed.faiss.search(queries, depth, params=self._parameters(visit, selector))  # (N, depth)
+            visit = visit * whole // max(count, 1)
+        found = self._ask(rows, sealed, at, queries, k, selector, (visit, depth))
+        alike = k <= RECALL_AT and count >= FEW_GONE * whole  # to what the effort was tuned for
+        left = np.flatnonzero((found[0][:, -1] < sealed.usual) | (not alike))
+        while len(left):
+            visit, depth = DEEPER * visit, 2 * depth
+            if visit < DEEPER * self._widest(sealed.faiss):
+                again = self._ask(rows, sealed, at, queries[left], k, selector, (visit, depth))
+                better = (again[0] > found[0][left] + 1e-6).any(1) | ((again[1] >= 0).sum(1) < min(k, count))
+            else:
+                among = None if allowed is None else np.flatnonzero(allowed) if at is None else at[allowed]
+                again, better = exact_search(rows.vectors, queries[left], k, among), np.zeros(len(left), bool)
+            found[0][left], found[1][left] = again
+            left = left[better]
+        return found
+
+    def _ask(
+        self,
+        rows: Rows,
+        sealed: Sealed,
+        at: NDArray[np.int64] | None,
+        queries: NDArray[np.float32],
+        k: int,
+        selector: faiss.IDSelector | None,
+        effort: Effort,
+    ) -> Found:
+        """Candidates from the sealed index, re-ranked by their exact scores."""
+        depth = min(max(effort[1], 4 * k), len(sealed.ids))
+        _, near = sealed.faiss.search(
+            queries, depth, params=self._parameters(effort[0], selector)
+        )  # (N, depth)
         if at is not None:
             near = np.append(at, -1)[near]  # place in the index -> place in the snapshot
         return rerank(rows, queries, near, k)
 
 
 def rerank(rows: Rows, queries: NDArray[np.float32], near: NDArray[np.int64], k: int) -> Found:
-    """The k best of each query's own candidates, by the full rows.
+    """The k best of each query's own candidates, by the full rows, which are read where they lie.
 
     Args:
         queries: (N, D).
         near: (N, R) positions, -1 for none.
         k: at most R are kept; the rest is -1.
     """
-    step = max(1, RERANK_BYTES // (4 * near.shape[1] * queries.shape[1]))
-    parts = []
-    for start in range(0, len(queries), step):
-        mine, asked = near[start : start + step], queries[start : start + step]
-        full = rows.vectors[mine]  # (n, R, D)
-        scores = np.matmul(full, asked[:, :, None])[..., 0]  # (n, R, D) @ (n, D, 1) -> (n, R)
-        scores[mine < 0] = -np.inf
-        empty = (np.full((len(mine), k), -np.inf, np.float32), np.full((len(mine), k), -1))
-        parts.append(best((scores, mine), empty, k))
-    return tuple(map(np.concatenate, zip(*parts, strict=True)))
+    scores = np.full(near.shape, -np.inf, np.float32)
+    vectors = rows.vectors
+    for part, own in vectors.located(near) if isinstance(vectors, Mapped) else [(vectors, near)]:
+        found, own = np.empty_like(scores), np.ascontiguousarray(own)
+        given = map(faiss.swig_ptr, (found, queries, part, own))
+        faiss.fvec_inner_products_by_idx(*given, part.shape[1], *near.shape)  # -inf where it is -1
+        np.maximum(scores, found, out=scores)
+    empty = (np.full((len(near), k), -np.inf, np.float32), np.full((len(near), k), -1))
+    return best((scores, near), empty, k)
 
 
-def _without_self(found: Found, asking: NDArray[np.int64]) -> list[list[int]]:
-    return [
-        [p for p in row if p != own][:RECALL_AT] for row, own in zip(found[1].tolist(), asking, strict=True)
-    ]
+def _without_self(near: NDArray[np.int64], asking: NDArray[np.int64]) -> list[list[int]]:
+    return [[p for p in row if p != own][:RECALL_AT] for row, own in zip(near.tolist(), asking, strict=True)]

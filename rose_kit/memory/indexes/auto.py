@@ -7,6 +7,8 @@ IVF-PQ, which holds a row in 40 bytes.
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,6 +33,11 @@ class AutoIndex(Index):
     def __init__(self, dim: int) -> None:
         super().__init__(dim)
         self._chosen: Index = FlatIndex(dim)
+
+    def __copy__(self) -> AutoIndex:
+        twin = type(self)(self.dim)
+        twin._chosen, twin.version = copy.copy(self._chosen), self.version
+        return twin
 
     def choose(self, count: int) -> Index:
         """The index for so many rows."""

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from rose_kit.memory.indexes.approximate import ApproximateIndex
 
+MOST = 4096  # nodes to visit
+
 
 class HNSWIndex(ApproximateIndex):
     """FAISS `IndexHNSWSQ`, 32 links, 8 bits a dimension, re-ranked; `efSearch` is tuned."""
@@ -25,5 +27,8 @@ class HNSWIndex(ApproximateIndex):
         index.train(sample)
         return index
 
-    def _parameters(self, effort: int, chosen: faiss.IDSelector | None) -> faiss.SearchParameters:
-        return faiss.SearchParametersHNSW(sel=chosen, efSearch=min(effort, 4096))
+    def _parameters(self, visit: int, chosen: faiss.IDSelector | None) -> faiss.SearchParameters:
+        return faiss.SearchParametersHNSW(sel=chosen, efSearch=min(visit, MOST))
+
+    def _widest(self, index: faiss.Index) -> int:
+        return MOST

@@ -31,5 +31,8 @@ class IVFPQIndex(ApproximateIndex):
         index.train(sample)
         return index
 
-    def _parameters(self, effort: int, chosen: faiss.IDSelector | None) -> faiss.SearchParameters:
-        return faiss.SearchParametersIVF(sel=chosen, nprobe=effort)
+    def _parameters(self, visit: int, chosen: faiss.IDSelector | None) -> faiss.SearchParameters:
+        return faiss.SearchParametersIVF(sel=chosen, nprobe=visit)
+
+    def _widest(self, index: faiss.Index) -> int:
+        return index.nlist
