@@ -75,9 +75,11 @@ def test_a_body_arrives_and_the_agent_names_the_project(server, client):
     server.routes["/a"] = lambda handler: (200, {}, f"{sorted(handler.query.items())}".encode())
     assert client.get(f"{server.url}/a?x=1", y="p|q", z=2) == b"[('x', '1'), ('y', 'p|q'), ('z', '2')]"
     assert server.headers[0]["user-agent"].startswith("rose_kit/")
+    client.get(f"{server.url}/a?12345&signed=a%2Fb+c")
+    assert server.asked[1] == "/a?12345&signed=a%2Fb+c"  # untouched
     reachable = Client(allow_private=True, contact="me@example.org")
     reachable.get(f"{server.url}/a")
-    assert "me@example.org" in server.headers[1]["user-agent"]
+    assert "me@example.org" in server.headers[2]["user-agent"]
 
 
 @pytest.mark.parametrize(
@@ -352,7 +354,7 @@ def test_proxies_of_the_environment_are_not_used(server, monkeypatch):
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
 def test_a_certificate_is_held_against_the_name_not_the_address(server, tmp_path, monkeypatch):
     key, certificate = f"{tmp_path}/key.pem", f"{tmp_path}/certificate.pem"
-    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    make = "openssl req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -subj /CN=localhost"
     make += f" -addext subjectAltName=DNS:localhost -keyout {key} -out {certificate}"
     subprocess.run(make.split(), check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -427,11 +429,12 @@ def test_the_cache_outlives_its_client_and_its_server(server, tmp_path):
     assert Client(f"{tmp_path}/web.db", allow_private=True).get(server.url) == b"1"
 
 
-def test_a_broken_cache_does_not_stop_anything(server, tmp_path, caplog):
+def test_a_cache_that_cannot_be_used_is_named(tmp_path):
     (tmp_path / "web.db").write_bytes(b"this is no database" * 100)
-    server.routes["/"] = counting({})
-    client = Client(f"{tmp_path}/web.db", allow_private=True)
-    assert [client.get(server.url) for _ in range(2)] == [b"1", b"2"]
+    for path in (f"{tmp_path}/web.db", f"{tmp_path}/nowhere/web.db", str(tmp_path)):
+        with pytest.raises(WebError, match=f"the cache {path}: "):
+            Client(path)
+    assert (tmp_path / "web.db").read_bytes() == b"this is no database" * 100
 
 
 def test_an_answer_that_was_cut_off_is_not_kept(server, client):

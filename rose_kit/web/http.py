@@ -57,8 +57,10 @@ class Client:
     contact: str = "no contact given"  # an address or a page of yours; Wikimedia asks for one
 
     def __post_init__(self) -> None:
-        memory = None if self.cache else sqlite3.connect(":memory:", check_same_thread=False)
-        storage = hishel.SqliteStorage(connection=memory, database_path=self.cache or "", default_ttl=2e6)
+        with naming(f"the cache {self.cache}"):
+            kept = sqlite3.connect(self.cache or ":memory:", check_same_thread=False, isolation_level=None)
+            kept.execute("PRAGMA schema_version")  # fails if it is no database
+        storage = hishel.SqliteStorage(connection=kept, default_ttl=30 * 86400)
         network = CacheTransport(_Network(self), storage, hishel.CacheOptions(shared=False))
         agent = f"rose_kit/{__version__} (retrieval-augmented segmentation; {self.contact})"
         headers = {"User-Agent": agent, "Accept-Encoding": "gzip"}
@@ -68,7 +70,8 @@ class Client:
         """Fetch what is at an address; raises WebError."""
         with naming(url):
             _deadline.set(time.monotonic() + self.seconds)
-            request = self._http.build_request("GET", httpx.URL(url).copy_merge_params(params))
+            target = httpx.URL(url).copy_merge_params(params) if params else url  # merging rewrites
+            request = self._http.build_request("GET", target)
             for hop in range(1, self.hops + 2):
                 if request.url.scheme not in ("http", "https"):
                     raise ValueError(f"only http and https are fetched, not {request.url.scheme!r}")
