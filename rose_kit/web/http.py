@@ -159,8 +159,7 @@ class _Network(httpx.HTTPTransport):
         if allowed is not True and {host, f"{host}:{port}"}.isdisjoint(allowed or ()):
             for address in found:
                 ip = ipaddress.ip_address(address)
-                ip = getattr(ip, "ipv4_mapped", None) or ip  # ::ffff:127.0.0.1
                 odd = getattr(ip, "sixtofour", None) or getattr(ip, "is_site_local", False)
-                if not ip.is_global or ip.is_multicast or ip.is_reserved or odd:
+                if not ip.is_global or ip.is_multicast or ip.is_reserved or odd:  # reserved: ::ffff:127.0.0.1
                     raise PermissionError(f"{host} is at {address}, which is not a public address")
         return _in_time(self.inner.connect_tcp(found[0], port, _left(timeout), **options))
