@@ -1,0 +1,123 @@
+"""A real JupyterLab in a real Chromium: what the browser test and `measure.py` drive the widgets with."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import nbformat
+from nbformat import v4
+
+FLAGS = ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
+         "disable-component-update", "disable-sync")  # fmt: skip
+WAIT = 120_000  # ms; only a machine that is stuck takes so long
+QUIET = '{"fetchNews": "false", "checkForUpdates": false}'
+ALL_CELLS = '{"windowingMode": "none"}'  # cells out of sight stay in the page
+
+SETUP = """
+from rose_kit import RNS, SceneDataset, Segmenter, SupportMemory
+from rose_kit.encoder import load_encoder
+from rose_kit.scenes import CLASSES, SEEN
+from rose_kit.ui.widgets import EvidenceExplorer, FusionPlayground, TeachByExample
+
+encoder = load_encoder("bundled")
+windows = encoder.preferred_windows
+memory = SupportMemory(encoder.dim, fingerprint=encoder.fingerprint)
+for scene in SceneDataset(12, first=1_000_000, size=128):
+    features = encoder.encode_image(scene.image, windows)
+    memory.add(scene.image_id, features, scene.mask, scene.classes, thumbnail=scene.image)
+segmenter = Segmenter(encoder, memory, RNS(), windows=windows)
+scene = SceneDataset(1, first=2_000_004, size=128)[0]
+"""
+WIDGETS = {
+    "explorer": "EvidenceExplorer(segmenter, scene.image, SEEN)",
+    "teach": "TeachByExample(segmenter, scene.image, SEEN)",
+    "playground": "FusionPlayground(segmenter, scene.image, CLASSES, scene.mask)",
+}
+
+
+def chromium() -> str | None:
+    """Where a Chromium is, if there is one."""
+    return shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def write_notebook(path: Path) -> None:
+    """A notebook with the set-up and a cell for each widget."""
+    nb = v4.new_notebook(cells=[v4.new_code_cell(source) for source in (SETUP.strip(), *WIDGETS.values())])
+    nb.metadata.kernelspec = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    nbformat.write(nb, path)
+
+
+@contextmanager
+def jupyter_lab(folder: Path) -> Iterator[str]:
+    """Start JupyterLab on a folder, away from the user's own settings; gives the address of its notebook."""
+    settings = folder / "settings"
+    for plugin, text in (
+        ("apputils-extension/notification", QUIET),
+        ("notebook-extension/tracker", ALL_CELLS),
+    ):
+        file = settings / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
+        file.parent.mkdir(parents=True)
+        file.write_text(text)
+    (folder / "notebooks").mkdir()
+    write_notebook(folder / "notebooks/widgets.ipynb")
+    own = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime",
+           "IPYTHONDIR": "ipython", "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+           "JUPYTERLAB_SETTINGS_DIR": "settings"}  # fmt: skip
+    env = os.environ | {name: str(folder / part) for name, part in own.items()}
+    env |= {"JUPYTER_PREFER_ENV_PATH": "1", "OMP_NUM_THREADS": "1"}
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    token = secrets.token_hex(16)
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
+               f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}",
+               f"--ServerApp.root_dir={folder / 'notebooks'}"]  # fmt: skip
+    with open(folder / "log", "wb") as log:
+        server = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        _answers(server, f"http://127.0.0.1:{port}/api?token={token}", folder / "log")
+        yield f"http://127.0.0.1:{port}/doc/tree/widgets.ipynb?token={token}"
+    finally:
+        server.terminate()  # it ends its kernels, too
+        server.wait()
+
+
+def _answers(server: subprocess.Popen, address: str, log: Path) -> None:
+    """Wait until the server answers; one that ended says why."""
+    while True:
+        try:
+            urlopen(address, timeout=5).close()
+            return
+        except (URLError, OSError):
+            try:
+                server.wait(timeout=0.2)
+            except subprocess.TimeoutExpired:
+                continue
+            raise RuntimeError(f"JupyterLab ended: {log.read_text()[-2000:]}") from None
+
+
+@contextmanager
+def open_notebook(folder: Path):
+    """The notebook with all widgets in sight: gives Playwright's page."""
+    from playwright.sync_api import sync_playwright
+
+    with jupyter_lab(folder) as address, sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium(), args=[f"--{flag}" for flag in FLAGS])
+        page = browser.new_page(viewport={"width": 1200, "height": 900})
+        page.set_default_timeout(WAIT)
+        page.goto(address)
+        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_text("Run All Cells", exact=True).click()
+        page.locator(".rk-widget").nth(len(WIDGETS) - 1).locator(".rk-says").wait_for()
+        yield page
+        browser.close()
