@@ -6,7 +6,9 @@ from collections import Counter
 from dataclasses import replace
 from datetime import date, timedelta
 
+import httpx
 import numpy as np
+import pandas as pd
 import pytest
 
 from rose_kit.bench import nest
@@ -45,6 +47,7 @@ def test_the_same_window_gives_the_same_benchmark_and_another_a_fresh_one(built)
         fresh = build_nest(world, 6, nest_share=NEST_SHARE, size=96, progress=False)
         assert not {(s.question, s.day) for s in fresh} & {(s.question, s.day) for s in again}
         assert all(world.start <= s.day <= world.end for s in fresh)
+        assert not {s.image.tobytes() for s in fresh} & {s.image.tobytes() for s in again}
 
 
 def test_every_answer_is_the_truth_of_its_day(built):
@@ -208,7 +211,7 @@ def test_an_answer_that_nothing_on_the_web_supports_is_discarded():
 def test_what_comes_twice_is_discarded_and_the_engine_gives_up_in_the_end(monkeypatch):
     p = drawn("emerging")
     monkeypatch.setattr(engine_module, "propose", lambda *args: p)
-    with pytest.raises(RuntimeError, match="60 proposals of kind 'novel' in a row failed: {'duplicate': 60}"):
+    with pytest.raises(RuntimeError, match="60 proposals .* in a row failed: {'duplicate': 60}"):
         build_nest(WORLD, 2, nest_share=1.0, size=96, progress=False)
     monkeypatch.setattr(engine_module, "propose", lambda *args: None)
     with pytest.raises(RuntimeError, match="'not drawn': 60"):
@@ -297,6 +300,38 @@ def test_parts_without_samples_are_left_out():
     assert list(parts) == ["novel", "emerging", "overall"]
     with pytest.raises(ValueError, match="no rows"):
         nest.summarise_nest([])
+
+
+def test_measuring_serves_each_benchmarks_own_web_and_writes_the_tables(tmp_path):
+    def systems(base):
+        assert httpx.get(f"{base}/w/api.php").status_code == 200
+
+        def reader(image, question, day):  # asks the web that is up what there is, and takes the first
+            asked = {"action": "query", "list": "search", "srsearch": question, "format": "json"}
+            found = httpx.get(f"{base}/w/api.php", params=asked | {"formatversion": 2}).json()
+            return Result(np.ones(image.shape[:2], bool), found["query"]["search"][0]["title"], True, base)
+
+        return {"reader": reader}
+
+    nests = [SMALL, build_nest(replace(WORLD, seed=6), 2, size=64, progress=False)]
+    rows = nest.measure(nests, systems, progress=False)
+    assert len({row["reason"] for row in rows}) == 2, "two webs, one after the other"
+    for row in rows:
+        titles = {page.title for page in replace(WORLD, seed=row["seed"]).pages}
+        assert row["answer"] in titles
+    summary = nest.write_tables(rows, tmp_path / "out")
+    assert len(pd.read_csv(tmp_path / "out" / "nest_samples.csv")) == len(rows) == 4
+    read = pd.read_csv(tmp_path / "out" / "nest.csv")
+    assert read["giou"].tolist() == pytest.approx(summary["giou"].tolist())
+    head, _, line = (tmp_path / "out" / "nest.md").read_text().splitlines()
+    assert (
+        head
+        == "| system | accuracy | novel | emerging | overall | overall cIoU | false skips | calls saved |"
+    )
+    whole = summary.set_index("part").loc["overall"]
+    assert f"| {whole.giou:.1f} ± {whole.giou_pm:.1f} | {whole.ciou:.1f} ± " in line and line.count("|") == 9
+    with pytest.raises(ValueError, match=r"seeds \[5, 5\]"):
+        nest.measure([SMALL, SMALL], systems)
 
 
 def test_a_wrong_mask_names_the_system_and_the_sample(built):

@@ -2,10 +2,10 @@
 
 from rose_kit.bench.nest.engine import NEST_SHARE, Nest, build_nest
 from rose_kit.bench.nest.folder import load_nest, save_nest
-from rose_kit.bench.nest.run import run_nest
+from rose_kit.bench.nest.run import measure, run_nest
 from rose_kit.bench.nest.sample import NestSample, same_answer
 from rose_kit.bench.nest.systems import Result, System
-from rose_kit.bench.nest.table import summarise_nest
+from rose_kit.bench.nest.table import markdown, summarise_nest, write_tables
 
 __all__ = [
     "NEST_SHARE",
@@ -15,8 +15,11 @@ __all__ = [
     "System",
     "build_nest",
     "load_nest",
+    "markdown",
+    "measure",
     "run_nest",
     "same_answer",
     "save_nest",
     "summarise_nest",
+    "write_tables",
 ]

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-import numpy as np
 from tqdm.auto import tqdm
 
 from rose_kit.bench.nest.checks import fault
@@ -82,7 +81,7 @@ def build_nest(
     if not 64 <= size <= 1024:
         raise ValueError(f"pictures are 64 to 1024 pixels a side, got {size}")
     kinds = [kind for kind, n in plan(count, nest_share).items() for _ in range(n)]
-    order = np.random.default_rng([world.seed, 0]).permutation(len(kinds))
+    order = world.rng("order").permutation(len(kinds))
     samples: list[NestSample] = []
     discards: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS if kind in kinds}
     seen: set[object] = set()
@@ -95,7 +94,7 @@ def build_nest(
 def _sound(world: NewsWorld, kind: str, i: int, size: int, discards: Counter[str], seen: set) -> Proposal:
     """The first proposal for the i-th sample that passes; what fails is counted."""
     for attempt in range(_MOST_TRIES):
-        rng = np.random.default_rng([world.seed, *kind.encode(), i, attempt])
+        rng = world.rng(f"sample {kind} {i} {attempt}")
         proposal = propose(world, kind, rng, size)
         why = fault(proposal, world)
         if why is None:

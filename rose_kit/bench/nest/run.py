@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
+from rose_kit.bench.nest.engine import Nest
 from rose_kit.bench.nest.sample import NestSample, same_answer
 from rose_kit.bench.nest.systems import Result, System
 from rose_kit.metrics import confusion_matrix
+from rose_kit.scenes.news import serve
 
 Row = dict[str, Any]
 
@@ -39,6 +41,29 @@ def run_nest(
     for sample in tqdm(samples, "NEST", disable=not progress):
         for name, system in systems.items():
             rows.append(_row(name, sample, system(sample.image.copy(), sample.question, sample.day)))
+    return rows
+
+
+def measure(
+    nests: Iterable[Nest], make_systems: Callable[[str], Mapping[str, System]], progress: bool = True
+) -> list[Row]:
+    """`run_nest` for each benchmark, with its miniature web served on the loopback address meanwhile.
+
+    Args:
+        nests: one per seed, to get intervals.
+        make_systems: address of the web, "http://127.0.0.1:PORT" -> name -> system.
+        progress: show a progress bar for each benchmark.
+
+    Raises:
+        ValueError: as for `run_nest`, or two benchmarks of one seed.
+    """
+    nests, rows = list(nests), []
+    seeds = [nest.world.seed for nest in nests]
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"intervals are over seeds; these benchmarks have the seeds {seeds}")
+    for nest in nests:
+        with serve(nest.world) as base:
+            rows += run_nest(nest, make_systems(base), progress)
     return rows
 
 

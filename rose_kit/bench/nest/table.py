@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pandas as pd
 
@@ -66,6 +68,52 @@ def summarise_nest(rows: Sequence[Row]) -> pd.DataFrame:
                 line[name], line[f"{name}_pm"] = mean_interval([100 * measure(group) for group in by_seed])
             lines.append(line)
     return pd.DataFrame(lines)
+
+
+def markdown(summary: pd.DataFrame) -> str:
+    """The summary as the paper lays it out: a line per system, gIoU of each part, cIoU, and the gate.
+
+    Accuracy, cIoU and what the gate did are those of the whole.
+
+    Args:
+        summary: from `summarise_nest`.
+    """
+    parts = list(summary["part"].unique())
+    columns = [("accuracy", "overall"), *(("giou", part) for part in parts), ("ciou", "overall")]
+    columns += [("false_skips", "overall"), ("calls_saved", "overall")]
+    titles = [m.replace("giou", p).replace("ciou", f"{p} cIoU").replace("_", " ") for m, p in columns]
+    lines = [f"| system | {' | '.join(titles)} |", "|---" * (len(columns) + 1) + "|"]
+    for system in summary["system"].unique():
+        own = summary[summary["system"] == system].set_index("part")
+        cells = (_cell(own.loc[part, name], own.loc[part, f"{name}_pm"]) for name, part in columns)
+        lines.append(f"| {system} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def write_tables(rows: Sequence[Row], folder: str | Path) -> pd.DataFrame:
+    """Write nest_samples.csv (the rows), nest.csv (the summary) and nest.md, each in one step.
+
+    Returns:
+        The summary.
+
+    Raises:
+        ValueError: no rows.
+        OSError: the folder cannot be written to.
+    """
+    folder, summary = Path(folder), summarise_nest(rows)
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {"nest_samples.csv": pd.DataFrame(rows).to_csv(index=False)}
+    texts |= {"nest.csv": summary.to_csv(index=False), "nest.md": markdown(summary)}
+    for name, text in texts.items():
+        beside = folder / f".{name}.tmp"
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(folder / name)
+    return summary
+
+
+def _cell(mean: float, half_width: float) -> str:
+    interval = "" if math.isnan(half_width) else f" ± {half_width:.1f}"
+    return "" if math.isnan(mean) else f"{mean:.1f}{interval}"
 
 
 def _parts(frame: pd.DataFrame) -> list[tuple[str, tuple[str, ...]]]:

@@ -136,11 +136,11 @@ def _decoys(world: NewsWorld, role: Role, rng: np.random.Generator) -> Iterator[
     things that merely share a name."""
     words = world.phrases
     for kind in (words.LOOKING_BACK, words.OPINIONS, words.OTHER_EVENTS):
-        for i in rng.permutation(len(kind))[:2]:
+        for template in kind:
             day = _day(world, rng)
             holder = role.holder(day)
             rival = pick([m for m in role.members if m is not holder], rng).name
-            yield _article([kind[i]], day, rng, role, day=day, rival=rival, **_slots(holder))
+            yield _article([template], day, rng, role, day=day, rival=rival, **_slots(holder))
     for i in rng.permutation(len(role.members))[:2]:
         who, day = role.members[i], _day(world, rng)
         yield _article(words.CLASHES, day, rng, role, day=day, **_slots(who))

@@ -50,12 +50,12 @@ class NewsWorld:
     @cached_property
     def roles(self) -> tuple[Role, ...]:
         """Titles with their timelines."""
-        return draw_roles(self.phrases, self.start, self.end, self._rng("roles"))
+        return draw_roles(self.phrases, self.start, self.end, self.rng("roles"))
 
     @cached_property
     def products(self) -> tuple[Entity, ...]:
         """All products, each maker's in order of time."""
-        return draw_products(self.phrases, self.start, self.end, self._rng("products"))
+        return draw_products(self.phrases, self.start, self.end, self.rng("products"))
 
     @property
     def entities(self) -> tuple[Entity, ...]:
@@ -76,13 +76,14 @@ class NewsWorld:
     @cached_property
     def pages(self) -> tuple[Page, ...]:
         """Articles, encyclopaedia pages and decoys, in order of their first day."""
-        return write_pages(self, self._rng("pages"))
+        return write_pages(self, self.rng("pages"))
 
     @cached_property
     def photos(self) -> tuple[Photo, ...]:
         """Pictures of the entities, some of which show something else."""
-        return take_photos(self, self._rng("photos"))
+        return take_photos(self, self.rng("photos"))
 
-    def _rng(self, part: str) -> np.random.Generator:
-        """A generator of its own for every part, so that one can change without the others."""
-        return np.random.default_rng([self.seed, *part.encode()])
+    def rng(self, part: str) -> np.random.Generator:
+        """A generator for one part of this world: another split or window shares no look and no picture."""
+        key = f"{self.split} {self.start} {self.end} {part}"
+        return np.random.default_rng([self.seed, *key.encode()])
