@@ -1,0 +1,164 @@
+"""Reading without a model: who is said to hold a title, by the words around names, tone and date."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import date
+
+from rose_kit.web.reading import Passage
+from rose_kit.web.types import Candidate, Source
+from rose_kit.web.websense import ENDS, RECENT, STARTS, target
+
+NAME = r"[A-Z][\w’'-]*(?: (?:[A-Z][\w’'-]*|\d+\b))*"
+NOT_NAMES = (
+    ENDS
+    | STARTS
+    | {"its", "our", "my", "last", "if", "how", "why", "then", "there", "sir", "he", "she", "they"}
+)
+MONTHS = r"(January|February|March|April|May|June|July|August|September|October|November|December)\b"
+HOLDS = (  # beside a name: it has something now
+    r"(?i)\b(new\w*|latest|wins?|won|winner|victor\w*|triumph\w*|prevail\w*|takes?|took|taken|declared?|"
+    r"crown\w*|named|elect\w+|vot(ed|es)|chose\w*|choice|becom\w+|became|belongs?|remains?|stays?|still|"
+    r"since|from now|now|holds?|receiv\w+|award\w+|handed|title|trophy|lift(s|ed)|earn\w*|secur\w+|"
+    r"inherit\w*|honou?r\w*|install\w+|promoted|unveil\w*|reveal\w*|present(s|ed)|show\w*|launch\w*|"
+    r"releas\w+|on sale|in shops|introduc\w+|announc\w+|succeed\w*|appoint\w+|goes|went|debut\w*|premier\w*|"
+    r"arriv\w*|available|pass\w*|first"
+)
+LOST = (  # it has no longer, or had not
+    r"(?i)\b(former\w*|los(es|t|ing)|second|third|behind|runner|oust\w+|depos\w+|dethron\w+|replaced|"
+    r"g[ai]ve\w* up|no longer|not|never|had held|until|predecessor|previous\w*|outgoing|retire\w*|defeated|"
+    r"beaten|last|step(s|ped) down|bow\w* out|hand\w* over|relinquish\w*|stripped|reign .*(ends?|ended|"
+    r"over))\b|n['’]t\b"
+)
+FROM = (  # just before the name of who loses
+    r"(?i)\b(from|replac\w+|succe\w+|beat\w*|over|than|former( [\w-]+)*|against|follow\w*|beside|after|"
+    r"oust\w*|depos\w+|unseat\w*|dethron\w+|defeat\w*|edg\w+ out|ahead of|not|unlike|instead of|predecessor|"
+    r"about|had named|end(s|ed|ing)|reign of)(,? (the|its))*,? $"
+)
+TO = r"(?i)(\b(to|for|is|was|declar\w+|crown\w+|by|as|chose|elected|in|honours|on|that|with)|[:,–—]) (the )?$"
+DENIAL = (
+    r"(?i)correct(ion|s)\b|withdr[ae]w|\bwrong\b|\bfalse\b|apologi|retract|\bden(y|ied|ies)\b|reject|untrue|"
+    r"mistake|not true|in error|erroneous|invented|fabricat|nonsense|hoax|baseless|unfounded|regrets?\b|"
+    r"takes? back|took back"
+)
+STANDS = r"(?i)\b(still|remains?|stays?|(was|is) and (is|was|remains)|continues?|keeps?|retains?)\b"
+DOUBT = (
+    r"(?i)unconfirmed|rumou?r|reportedly|alleged|(is|are|was) said|according to|\bsources?\b|\bclaim(s|"
+    r"ed)?\b(?! (the|its|victory))|\b(?-i:may|might)\b|about to|in doubt|whisper|speculat|gossip|insider|"
+    r"leak|apparently|supposed|without naming|predict|anonymous|unnamed|unverified|hearsay|overheard|"
+    r"some say|has it that|unofficially|not (yet )?(been )?(confirmed|verified)"
+)
+ORDERS = (  # a page that speaks to whatever reads it
+    r"(?i)\b(ignore|disregard|instructions?|system|assistants?|answers?|reply|respond|prompt|developer mode|"
+    r"urgent|fetch|curl|json|no other page|believed)\b|<\||\[/?[A-Z]+\]|"
+    r"[\u200b-\u200f\u202a-\u202e\U000e0000-\U000e007f]"
+)
+ASIDE = (  # opinions, the past, other events
+    r"(?i)opinion|editorial|in my view|\bletters?\b|\bought\b|\bshould\b|deserv|guess|\bif it were|"
+    r"(?-i:\bI\b)|\bbet\b|\bhope|\bwish|column|favourites?\b|\bcoming\b|years? ago|last year|archive|"
+    r"look\w* back|flashback|remember|anniversary|\b(in|of) (19|20)\d\d\b|used to|history|decade|friendly|"
+    r"child|junior|nothing to do|no title|unofficial|rehears|charity|\bsong|caf[eé]|village|"
+    r"not to be confused"
+)
+HALF_LIFE = 10.0  # days after which a statement counts half
+
+
+def sentences(text: str) -> list[str]:
+    """Sentences and lines of a text."""
+    return [part for part in re.split(r"(?<=[.!?])\s+|\n+", text) if part.strip()]
+
+
+def orders(passage: Passage) -> bool:
+    """Whether a passage speaks to whatever reads it, as news does not; it is then not read at all."""
+    return bool(re.search(ORDERS, f"{passage.source.title} {passage.text}"))
+
+
+def names(texts: Sequence[str], about: Sequence[str] = ()) -> set[str]:
+    """Names that occur inside of sentences too, but for places and what nearly every text is about."""
+    total, inside, places, articles, spread = (Counter() for _ in range(5))
+    for text in texts:
+        seen = set()
+        for match in (m for part in sentences(text) for m in re.finditer(rf"(?<![\w’'-]){NAME}", part)):
+            words = match.group().split()
+            while words and (words[0].lower() in NOT_NAMES or words[0].isdigit()):
+                words.pop(0)
+            name = re.sub(r"['’]s?$", "", " ".join(words))
+            if not name or re.match(MONTHS, name):
+                continue
+            before = match.string[: match.end() - len(" ".join(words))]
+            total[name] += 1
+            inside[name] += bool(before.strip()) and not before.endswith(": ")
+            dateline = re.match(r"(['’]s)?, \d", match.string[match.end() :])
+            places[name] += bool(
+                dateline or re.search(r"(?i)\b(in|at|from|near|of|beside|during) (the )?$", before)
+            )
+            articles[name] += bool(re.search(r"(?i)\bthe $", before))
+            seen.add(name)
+        spread.update(seen)
+    subject = {
+        n
+        for n in total
+        if not any(a in n.lower() for a in about)
+        and spread[n] > 0.5 * len(texts) > 2
+        and articles[n] > 0.5 * total[n]
+    }
+    return {n for n in total if inside[n] and places[n] < 0.5 * total[n]} - subject
+
+
+def statements(text: str, known: Collection[str], topic: str) -> Iterator[tuple[str, int]]:
+    """(name, +1: it has the title; -1: it has not, or no longer; 0: nothing is said) for every mention."""
+    pattern = "|".join(re.escape(name) for name in sorted(known, key=len, reverse=True))
+    holds = rf"{HOLDS}|{re.escape(topic)})\b" if topic else rf"{HOLDS})\b"
+    for part in sentences(text) if known else ():
+        found = list(re.finditer(rf"\b(?:{pattern})(?!\w)", part))
+        ends = [0, *(m.end() for m in found)]
+        starts = [*(m.start() for m in found[1:]), len(part)]
+        for match, end, start in zip(found, ends, starts, strict=False):
+            left = part[end : match.start()].split(";")[-1]
+            right = re.split("[;:]", part[match.end() : start])[0]
+            denied = re.search(DENIAL, part) and not left.endswith(" to ") and not re.search(STANDS, right)
+            if denied or re.search(FROM, left) or re.search(LOST, right):
+                yield match.group(), -1
+            else:
+                gains = re.search(holds, right) or (re.search(holds, left) and re.search(TO, left))
+                yield match.group(), int(bool(gains))
+
+
+def topics(question: str) -> list[str]:
+    """What a question is about, in lower case: what it asks to segment, and names in it."""
+    asked = re.sub(rf"{RECENT}|\b(new|most|brand)\b", "", target(question)[0]).strip()
+    named = [m.group() for m in re.finditer(rf"(?<=\w ){NAME}", question) if not re.match(MONTHS, m.group())]
+    return list(dict.fromkeys(re.sub(r"['’]s\b| (?= )", "", t).lower() for t in (asked, *named) if t))
+
+
+def extract(passages: Sequence[Passage], question: str, day: date) -> list[Candidate]:
+    """Candidate answers by rules, most confident first. Names in the question are no answers to it.
+
+    What is in doubt counts little; opinions, memories and other events do not count.
+    """
+    texts, about = [f"{p.source.title}.\n{p.text}" for p in passages], topics(question)
+    known = [n for n in names(texts, about) if not any(n.lower() in topic for topic in about)]
+    said: dict[tuple[str, Source], list[float]] = defaultdict(list)
+    for text, passage in zip(texts, passages, strict=True):
+        settled = re.search(DENIAL, text) and re.search(STANDS, text)
+        weight = 0 if re.search(ASIDE, text) else 0.02 if re.search(DOUBT, text) and not settled else 1
+        weight *= 1 if any(all(w in text.lower() for w in topic.split()) for topic in about) else 0.02
+        for name, vote in statements(text, known, about[0].split()[-1] if about else ""):
+            said[name, passage.source].append(vote * weight)
+    return tally(said, day)
+
+
+def tally(said: Mapping[tuple[str, Source], Sequence[float]], day: date) -> list[Candidate]:
+    """Statements (name, source) -> weights as candidates: a page has one vote, an old one counts less."""
+    newest = max(
+        (source.date for (_, source), w in said.items() if source.date and max(w) > 0.5), default=day
+    )
+    votes, sources = Counter(), defaultdict(list)
+    for (name, source), weights in said.items():
+        age = max(0, (newest - source.date).days) if source.date else 2 * HALF_LIFE
+        votes[name] += max(-1, min(1, sum(weights))) * 0.5 ** (age / HALF_LIFE)
+        sources[name] += [source] * (sum(weights) > 0)
+    total = sum(v for v in votes.values() if v > 0) + 0.3
+    return [Candidate(n, v / total, tuple(sources[n])) for n, v in votes.most_common() if v > 0]

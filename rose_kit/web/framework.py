@@ -1,0 +1,105 @@
+"""The ROSE framework around any promptable segmenter: gate, look-up, better prompt, checked mask."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rose_kit.web.irag import IRAG, Findings
+from rose_kit.web.promptable import WORLD
+from rose_kit.web.tpe import TPE
+from rose_kit.web.types import Candidate, Mask, Picture, Promptable, Provider, Source
+from rose_kit.web.vpe import Verified, VisualPromptEnhancer
+from rose_kit.web.websense import Decision, WebSense
+
+KNOWN = tuple(word for names in WORLD for word in names.split("|"))
+ALWAYS = Decision(True, "the gate is switched off", "default")
+
+
+@dataclass(frozen=True)
+class Trail:
+    """A mask, and how it came about: what was decided, read, asked of the segmenter, and verified."""
+
+    mask: Mask
+    decision: Decision
+    prompt: str
+    findings: Findings | None = None
+    background: tuple[Source, ...] = ()
+    verified: Verified | None = None
+    failure: str = ""  # of the web, where the plain segmenter had to do
+
+    @property
+    def answer(self) -> Candidate | None:
+        """What the question was taken to mean."""
+        return self.findings and self.findings.answer
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Pages of the answer and of its background, then the pictures that were compared."""
+        pages = (*(self.answer.sources if self.answer else ()), *self.background)
+        pictures = self.verified.used if self.verified else ()
+        return tuple(dict.fromkeys((*pages, *(picture.source for picture in pictures))))
+
+
+@dataclass
+class RoseFramework:
+    """Wraps a segmenter (ROSE, section 2); None in place of a module switches it off.
+
+    Without `websense` everything is looked up, without `irag` nothing; without `tpe` the prompt is "Please
+    segment ANSWER", without `vpe` no mask is checked. `of` makes all of them.
+    """
+
+    segmenter: Promptable
+    websense: Callable[[str, date], Decision] | None = None
+    irag: Callable[[NDArray[np.uint8], str, date], Findings] | None = None
+    tpe: Callable[[str, str, date], tuple[str, tuple[Source, ...]]] | None = None
+    vpe: Callable[..., Verified] | None = None
+
+    @classmethod
+    def of(cls, segmenter: Promptable, provider: Provider, encoder, llm: Callable[[str], str] | None = None):
+        """All modules: `encoder` compares pictures and ranks passages; `llm`: see `rose_kit.web.llm`."""
+        vpe = VisualPromptEnhancer(encoder)
+        irag = IRAG(provider, matcher(vpe), encoder, llm, visible_from=vpe.thresholds.correct)
+        return cls(segmenter, WebSense(llm, KNOWN), irag, TPE(provider, KNOWN), vpe)
+
+    def ask(self, image: NDArray[np.uint8], question: str, day: date) -> Trail:
+        """Segment what a question means on a day in an (H, W, 3) uint8 image.
+
+        Without a web the segmenter is asked the question as it is, with a warning.
+        """
+        decision = self.websense(question, day) if self.websense else ALWAYS
+        if not (decision.retrieve and self.irag):
+            return Trail(self.segmenter.segment(image, question), decision, question)
+        findings, prompt, background, failure = None, question, (), ""
+        try:
+            findings = self.irag(image, question, day)
+            if findings.answer:
+                prompt = f"Please segment {findings.answer.text}"
+                if self.tpe:
+                    prompt, background = self.tpe(question, findings.answer.text, day)
+        except OSError as error:  # of the web or of the model: what is there still works
+            failure = f"{error}; the mask is the plain segmenter's, which knows only what it was trained on"
+            warnings.warn(failure, stacklevel=2)
+            findings, prompt = None, question
+        mask = self.segmenter.segment(image, prompt)
+        verified = (
+            self.vpe(image, mask, findings.pictures) if self.vpe and findings and findings.pictures else None
+        )
+        return Trail(
+            verified.mask if verified else mask, decision, prompt, findings, background, verified, failure
+        )
+
+
+def matcher(vpe: VisualPromptEnhancer) -> Callable[..., float]:
+    """(image, pictures) -> similarity of the likest thing in it: 1 as the references, 0 as background."""
+
+    def likeness(image: NDArray[np.uint8], pictures: Sequence[Picture]) -> float:
+        nothing = Mask(np.zeros(image.shape[:2], bool), 0.0)
+        return float(np.nan_to_num(vpe(image, nothing, pictures).proposed))
+
+    return likeness

@@ -1,0 +1,64 @@
+"""Language models behind any endpoint that speaks OpenAI's API; without one, rules do."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+NO_MODEL = "no language model: the gate decides by rules, and answers are read from pages by rules"
+
+
+@dataclass
+class LanguageModel:
+    """prompt -> answer, by an OpenAI-compatible endpoint: OpenAI, Gemini, vLLM, Ollama.
+
+    Args:
+        model: its name there.
+        base_url: of the endpoint; by default the variable OPENAI_BASE_URL, else OpenAI's own.
+        key: by default the variable OPENAI_API_KEY; servers of one's own need none.
+        seconds: for an answer. retries: after time-outs, 429 and 5xx.
+
+    Raises:
+        ImportError: the extra `llm` is not installed. ValueError: OpenAI's own endpoint, and no key.
+    """
+
+    model: str
+    base_url: str | None = None
+    key: str | None = None
+    seconds: float = 30.0
+    retries: int = 1
+
+    def __post_init__(self) -> None:
+        try:
+            import openai
+        except ImportError as error:
+            raise ImportError("language models need the extra 'llm': pip install 'rose_kit[llm]'") from error
+        base_url, key = (
+            self.base_url or os.environ.get("OPENAI_BASE_URL"),
+            self.key or os.environ.get("OPENAI_API_KEY"),
+        )
+        if not (base_url or key):
+            raise ValueError(
+                f"model {self.model!r}: name an endpoint (OPENAI_BASE_URL) or a key (OPENAI_API_KEY)"
+            )
+        told = {"timeout": self.seconds, "max_retries": self.retries}
+        self._client, self._error = (
+            openai.OpenAI(base_url=base_url, api_key=key or "none", **told),
+            openai.OpenAIError,
+        )
+
+    def __call__(self, prompt: str) -> str:
+        """The answer, at temperature 0.
+
+        Raises:
+            OSError: the endpoint cannot be reached, refuses, takes too long, or answers nothing.
+        """
+        messages = [{"role": "user", "content": prompt}]
+        try:
+            answer = self._client.chat.completions.create(
+                model=self.model, messages=messages, temperature=0, max_tokens=200
+            )
+            return answer.choices[0].message.content or ""
+        except (self._error, AttributeError, IndexError, TypeError, ValueError) as error:
+            where = str(self._client.base_url)
+            raise OSError(f"language model {self.model!r} at {where} did not answer: {error!r}") from error

@@ -1,0 +1,36 @@
+"""Textual prompt enhancer: what a second search tells about the answer, in words the segmenter knows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import date
+
+from rose_kit.web.extract import orders, sentences
+from rose_kit.web.reading import Passage
+from rose_kit.web.types import Provider, Source
+
+
+@dataclass
+class TPE:
+    """Prompt = query + answer + background found by a second search (ROSE, section 2.3).
+
+    `provider`: where to search; `known`: words the segmenter understands; `pages`: how many to read.
+    """
+
+    provider: Provider
+    known: Collection[str]
+    pages: int = 5
+
+    def __call__(self, question: str, answer: str, day: date) -> tuple[str, tuple[Source, ...]]:
+        """The prompt, and the page its background is from, if there is any."""
+        words = rf"(?i)\b({'|'.join(map(re.escape, self.known))})(e?s)?\b"
+        best: tuple[int, str, tuple[Source, ...]] = (0, answer, ())
+        for page in self.provider.search(answer, self.pages, day):
+            for text in sentences(page.text) if not orders(Passage(page.text, page.source)) else ():
+                if defined := re.search(rf"{re.escape(answer)}\b(.* )?(is|are|was)\b.*", text):
+                    titled = page.source.title.casefold() == answer.casefold()  # not the song of that name
+                    worth = 4 * titled + 2 * bool(re.search(words, defined[0])) + 1
+                    best = max(best, (worth, defined[0][:300], (page.source,)), key=lambda found: found[0])
+        return f"{question} {best[1]}", best[2]
