@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rose_kit import SupportMemory, Vocabulary, load_encoder, unit
 from rose_kit.model import FUSIONS, ROSE, FrozenEncoder, MemoryRetriever, MultiScale, RoseMethod
-from rose_kit.model.anchors import Anchors
+from rose_kit.model.anchors import MOST, Anchors, best_of, ingredients
 from rose_kit.model.decoder import Decoder
 from rose_kit.model.pyramid import level_grids, pyramid
 from rose_kit.model.retriever import class_prototypes
@@ -197,31 +197,55 @@ def test_no_parameter_knows_how_many_classes_there_are(fusion):
     assert shapes == {name: p.shape for name, p in model.named_parameters()}
 
 
-def test_scores_are_cosines_to_the_anchors():
+def test_scores_are_cosines_to_the_nearest_anchor():
     memory = make_memory()
     model, v = make_model(memory=memory), Vocabulary(["sky", "dog", "cat"], vectors(3, 3))
     with torch.no_grad():
         y = model([picture()])
         scores = model.scores(y, v)
-    share = 1 / (1 + np.exp(1.5))  # of the text, in a fresh model
-    mixed = unit(share * v.text + (1 - share) * np.nan_to_num(memory.class_prototypes(v.names)))
-    np.testing.assert_allclose(scores[0], y[0].numpy() @ mixed.T, atol=1e-5)
+    share = np.exp([-1.0, 0, 0]) / np.exp([-1.0, 0, 0]).sum()  # of text, prototype and row, in a fresh model
+    for c, name in enumerate(v.names[:2]):
+        rows = memory.vectors[memory.class_names == name]
+        anchors = unit(share[0] * v.text[c] + share[1] * memory.class_prototypes([name]) + share[2] * rows)
+        np.testing.assert_allclose(scores[0, ..., c], (y[0].numpy() @ anchors.T).max(-1), atol=1e-5)
+    np.testing.assert_allclose(scores[0, ..., 2], y[0].numpy() @ v.text[2], atol=1e-5)  # no row: text alone
+
+
+def best(vocabulary, memory, **more):
+    """(C, D) cosines of the unit vectors with the best anchor of each class."""
+    anchors, owner = Anchors().of(vocabulary, memory, **more)
+    return best_of(torch.eye(DIM) @ anchors.detach().T, owner, len(vocabulary)).T.numpy()
 
 
 def test_anchors_cope_with_what_is_missing():
-    text, memory = vectors(3, 3), make_memory()
+    text, memory = vectors(3, 3), make_memory(3)  # one row of each class
     text[1] = np.nan
-    anchors, owner = Anchors().of(Vocabulary(["cat", "bus", "cup"], text), memory)
-    assert owner.tolist()[0] == 0
-    scores = Vocabulary(["cat", "bus", "cup"], anchors.detach().numpy(), owner).reduce(
-        np.eye(DIM) @ anchors.detach().numpy().T
-    )
-    np.testing.assert_allclose(scores[:, 0], text[0], atol=1e-6)  # text alone: no row of it
-    np.testing.assert_allclose(scores[:, 1], memory.class_prototypes(["bus"])[0], atol=1e-6)  # rows alone
-    plural = Vocabulary(["bus"], vectors(2, 4), [0, 0])
-    assert Anchors().of(plural, memory)[1].tolist() == [0, 0]
+    cosines = best(Vocabulary(["cat", "bus", "cup"], text), memory)
+    np.testing.assert_allclose(cosines[0], text[0], atol=1e-6)  # text alone: no row of it
+    np.testing.assert_allclose(cosines[1], memory.class_prototypes(["bus"])[0], atol=1e-6)  # rows alone
+    plural = Vocabulary(["bus", "ufo"], vectors(2, 4), [0, 0])
+    assert Anchors().of(plural, make_memory())[1].tolist() == [0] * 8  # two texts with each of four rows
+    assert np.isneginf(best(plural, memory)[1]).all()  # nothing is known of it
     with pytest.raises(ValueError, match="neither|no prototype"):
         Anchors().of(Vocabulary(["cat"]), memory)
+    with pytest.raises(ValueError, match="text is 3 wide, the memory 16"):
+        Anchors().of(Vocabulary(["bus"], unit(np.ones((1, 3)))), memory)
+
+
+def test_anchors_without_an_image_are_those_of_a_memory_without_it():
+    rest, v = make_memory(), Vocabulary(["sky", "dog", "cat"], vectors(3, 3))
+    rest.remove(image_id="im1")
+    np.testing.assert_allclose(
+        best(v, make_memory(), exclude_image="im1"), best(v, rest), atol=1e-6
+    )  # and it would show:
+    assert np.abs(best(v, make_memory()) - best(v, rest)).max() > 1e-3
+
+
+def test_of_many_rows_only_some_become_anchors():
+    memory = SupportMemory.from_prototypes(vectors(100), ["sky"] * 100, [f"im{i}" for i in range(100)])
+    parts, owner = ingredients(Vocabulary(["sky"]), memory)
+    assert len(owner) == MOST and len({row.tobytes() for row in parts[:, 2]}) == MOST
+    np.testing.assert_array_equal(parts[[0, -1], 2], memory.vectors[[0, -1]])
 
 
 def test_a_class_added_to_memory_changes_answers_and_no_weight():

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from rose_kit.encoder import Encoder
 from rose_kit.fusion.method import AnyQuery, Untrained
 from rose_kit.memory import SupportMemory
-from rose_kit.model.anchors import Anchors
+from rose_kit.model.anchors import Anchors, best_of
 from rose_kit.model.decoder import Decoder
 from rose_kit.model.fusion import FUSIONS
 from rose_kit.model.pyramid import FrozenEncoder
@@ -76,10 +76,10 @@ class ROSE(nn.Module):
         return self.decoder(f, grid)
 
     def scores(self, y: Tensor, vocabulary: Vocabulary) -> np.ndarray:
-        """(B, h, w, D) -> (B, h, w, C) cosines to the nearest anchor of each class, -inf without any."""
-        vectors, owner = self.anchors.of(vocabulary, self.retriever.memory)
-        cosines = (y @ vectors.to(y.device).T).detach().cpu().numpy()  # (B, h, w, T)
-        return Vocabulary(vocabulary.names, vectors.detach().numpy(), owner).reduce(cosines)
+        """(B, h, w, D) -> (B, h, w, C) cosines to each class's nearest anchor, -inf without any."""
+        anchors, owner = self.anchors.of(vocabulary, self.retriever.memory)
+        cosines = y @ anchors.to(y.device).T  # (B, h, w, A)
+        return best_of(cosines, owner.to(y.device), len(vocabulary)).detach().cpu().numpy()
 
     @torch.no_grad()
     def probabilities(self, x: Sequence[Any], vocabulary: Vocabulary) -> np.ndarray:
@@ -174,6 +174,12 @@ class RoseMethod(Untrained):
 
     def __init__(self, model: ROSE, use_memory: bool = True) -> None:
         self.model, self.use_memory = model, use_memory
+
+    def __deepcopy__(self, memo: dict) -> RoseMethod:
+        return RoseMethod(self.model, self.use_memory)  # what is trained stays as it is: copies share it
+
+    def __repr__(self) -> str:
+        return f"RoseMethod({type(self.model.fusion).__name__}, use_memory={self.use_memory})"
 
     def predict(
         self,

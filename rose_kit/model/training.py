@@ -21,9 +21,10 @@ from rose_kit.data import Dataset
 from rose_kit.encoder import Encoder
 from rose_kit.encoder.schedule import check_positive, check_shares, set_rate, warm_cosine
 from rose_kit.memory import SupportMemory
+from rose_kit.model.anchors import best_of
 from rose_kit.model.fusion import FUSIONS
 from rose_kit.model.pyramid import FrozenEncoder
-from rose_kit.model.retriever import MemoryRetriever, class_prototypes
+from rose_kit.model.retriever import MemoryRetriever
 from rose_kit.model.rose import ROSE
 from rose_kit.pooling import patch_counts
 from rose_kit.types import FeatureMap, Vocabulary
@@ -142,16 +143,18 @@ def loss(model: ROSE, lessons: Lessons, rows: Sequence[int], text: NDArray[np.fl
 
     Each picture's own rows are excluded from what it retrieves and from the prototypes it is compared with.
     """
-    own = [lessons.image_ids[i] for i in rows]
-    y = model([lessons.maps[i] for i in rows], exclude_images=own)  # (B, h, w, D)
-    names, dim = lessons.vocabulary.names, text.shape[1]
-    prototypes = [class_prototypes(model.retriever.memory, names, image, dim) for image in own]
-    anchors = model.anchors(torch.from_numpy(text), torch.from_numpy(np.stack(prototypes)))  # (B, C, D)
-    absent = anchors.isnan().any(-1)  # (B, C)
-    cosines = torch.einsum("bhwd,bcd->bhwc", y, anchors.nan_to_num())
-    logits = (model.scale.exp() * cosines).masked_fill(absent[:, None, None], -1e4)
-    target = lessons.targets[list(rows)] * ~absent[:, None, None]
-    return -(target * logits.log_softmax(-1)).sum() / target.sum().clamp(min=1e-6)
+    own, vocabulary = [lessons.image_ids[i] for i in rows], Vocabulary(lessons.vocabulary.names, text)
+    total = weight = torch.zeros(())
+    for i, image, y in zip(
+        rows, own, model([lessons.maps[i] for i in rows], exclude_images=own), strict=True
+    ):
+        anchors, owner = model.anchors.of(vocabulary, model.retriever.memory, image)
+        scores = best_of(y @ anchors.T, owner, len(vocabulary))  # (h, w, D) @ (D, A) -> (h, w, C)
+        absent = torch.isneginf(scores[0, 0])  # (C,)
+        target = lessons.targets[i] * ~absent
+        log_p = (model.scale.exp() * scores.masked_fill(absent, -1e4)).log_softmax(-1)
+        total, weight = total - (target * log_p).sum(), weight + target.sum()
+    return total / weight.clamp(min=1e-6)
 
 
 def train(
