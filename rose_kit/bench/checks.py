@@ -27,17 +27,19 @@ class Failed(Exception):
 
 @dataclass
 class World:
-    """Patches in clear clusters around their classes, with a memory and texts that agree.
+    """Patches in clusters around their classes, with a memory and texts that agree where they are clear.
 
     Args:
         classes, patches, rows: C; patches per class; prototypes per class.
         dim: D.
+        noise: spread of the clusters; 0.04 is clear.
     """
 
     classes: tuple[str, ...] = NAMES
     patches: int = 3
     rows: int = 3
     dim: int = 32
+    noise: float = 0.04
     labels: NDArray[np.int64] = field(init=False)  # (N,) class of each patch
 
     def __post_init__(self) -> None:
@@ -45,7 +47,7 @@ class World:
         self.centres = unit(rng.normal(size=(size, self.dim)))  # (C, D)
 
         def around(each: int) -> NDArray:
-            return unit(self.centres.repeat(each, 0) + rng.normal(0, 0.04, (size * each, self.dim)))
+            return unit(self.centres.repeat(each, 0) + rng.normal(0, self.noise, (size * each, self.dim)))
 
         self.labels = np.arange(size).repeat(self.patches)
         self.features, self.vectors = around(self.patches), around(self.rows)
@@ -113,6 +115,7 @@ def easy(make: Make, world: World) -> None:
 
 def determinism(make: Make, world: World) -> None:
     """Made and fitted twice, it answers the same; and it changes nothing that it was given."""
+    world = World(noise=0.4)  # where names and memory disagree, so that chance shows
     before = world.features.copy(), world.vectors.copy(), len(world.memory)
     first, second = _answer(make, world), _answer(make, world)
     if np.abs(first - second).max() > 1e-6:
@@ -158,9 +161,10 @@ def open_vocabulary(make: Make, world: World) -> None:
         vocabulary = Vocabulary([NAMES[c] for c in order], world.centres[order])
         return _probabilities(method.predict(world.grid(), world.memory, vocabulary), world, vocabulary)
 
-    whole, turned, some = ask([0, 1, 2, 3]), ask([2, 0, 3, 1]), ask([3, 1])
+    whole, turned = ask([0, 1, 2, 3]), ask([2, 0, 3, 1])
     if np.abs(turned - whole[:, [2, 0, 3, 1]]).max() > 1e-3:
         raise Failed("with the classes in another order, the columns do not follow the vocabulary")
+    some = ask([3, 1])
     if (some.argmax(1) == (world.labels == 1))[np.isin(world.labels, (1, 3))].mean() <= 0.5:
         raise Failed("asked for two of its classes only, it takes one for the other")
 

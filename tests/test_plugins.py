@@ -1,0 +1,153 @@
+"""Bring your own fusion: the template, broken plugins caught for what is wrong, template to leaderboard."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from rose_kit import adapter, cli  # noqa: F401  (adapter registers the kit's own methods)
+from rose_kit.bench.checks import CHECKS, MENDS
+from rose_kit.bench.conformance import check_method, check_plugin
+from rose_kit.registry import methods
+
+TEMPLATE = Path(__file__).parents[1] / "plugins" / "my_fusion.py"
+OWN = [name for name in methods if methods[name].__module__.startswith("rose_kit.")]
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    """No test leaves its plugin in the registry."""
+    before = dict(methods)
+    yield
+    methods.clear()
+    methods.update(before)
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """A copy of the template, as a user makes it, under a name of its own."""
+    path = tmp_path / "mine.py"
+    path.write_text(TEMPLATE.read_text().replace('"my-fusion"', '"mine"'))
+    return path
+
+
+def test_every_check_has_a_mend():
+    assert set(CHECKS) == set(MENDS)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_the_methods_of_the_kit_conform(name):
+    outcomes = check_method(methods[name])
+    assert all(o.passed for o in outcomes), outcomes
+    assert re.search(r"ms for 800 patches, [\d.]+ times kNN-CLIP's", outcomes[-1].said)
+
+
+def test_the_template_is_short_conforms_and_says_what_to_run(run, mine):
+    text = TEMPLATE.read_text()
+    assert len([line for line in text.split('"""', 2)[2].splitlines() if line.strip()]) <= 40
+    assert "rose-kit check-method plugins/mine.py" in text and "--plugin plugins/mine.py" in text
+    told = run("check-method", mine)
+    assert told.splitlines()[0] == "mine" and told.count("\n  ok ") == len(CHECKS) + 1 and "FAIL" not in told
+
+
+BODY = {  # check -> a change of the template that only this check, or it among others, finds; what it says
+    "shapes and probabilities": [
+        ("return Prediction(share * seen", "return Prediction(2 * share * seen", "rows add up to"),
+        ("return Prediction(share * seen + (1 - share) * read)", "return share * seen + (1 - share) * read",
+         "returned ndarray, not a Prediction"),
+        ("return Prediction(share * seen + (1 - share) * read)", "return Prediction(seen[:, :2])",
+         "shape (12, 2), not (patches, classes) = (12, 4)"),
+        ("x = Query.of(query).features", "x = query.features", "AttributeError"),
+        (", *, initial_weight=None", "", "no keyword initial_weight"),
+    ],
+    "an easy picture": [
+        ("return Prediction(share * seen + (1 - share) * read)",
+         "return Prediction((share * seen + (1 - share) * read)[:, ::-1].copy())", "0 of 12 patches right"),
+    ],
+    "determinism": [
+        ("share = sure[0]", "share = np.random.rand() * sure[0]", "two runs differ by up to"),
+        ("sure = seen", "memory.vectors.setflags(write=True); memory.vectors[:] = 0; sure = seen",
+         "determinism"),
+    ],
+    "a class without support": [
+        ("x = Query.of(query).features",
+         "v = memory.class_prototypes(vocabulary.names)\n"
+         "        return Prediction(softmax(Query.of(query).features @ v.T))",
+         "NaN or infinite"),
+    ],
+    "a class without text": [
+        ("if vocabulary.has_text.any() else None", "", "no class of the vocabulary has text"),
+        ("zero_shot(x, vocabulary) if", "softmax(x @ vocabulary.text.T) if", "NaN or infinite"),
+    ],
+    "an empty memory": [
+        ("            return None\n", "            raise KeyError('nothing')\n",
+         "KeyError: 'nothing' (line 3"),
+        ("raise nothing_to_go_on(vocabulary)",
+         "return Prediction(np.full((len(x), len(vocabulary)), 1 / len(vocabulary)))", "it guesses"),
+    ],
+    "open vocabulary": [
+        ("        x = Query.of(query).features",
+         "        self.first = getattr(self, 'first', None) or vocabulary\n        vocabulary = self.first\n"
+         "        x = Query.of(query).features", "with the classes in another order"),
+    ],
+    "evidence": [
+        ("return Prediction(share * seen + (1 - share) * read)",
+         "from rose_kit import Evidence; e = np.array([0])\n"
+         "        return Prediction(share * seen + (1 - share) * read, Evidence(e, e + 99, e, e))",
+         "names prototypes [99]"),
+        ("return Prediction(share * seen + (1 - share) * read)",
+         "return Prediction(share * seen + (1 - share) * read, evidence=['a'])", "evidence is list"),
+    ],
+}  # fmt: skip
+BROKEN = [(check, *change) for check, changes in BODY.items() for change in changes]
+
+
+@pytest.mark.parametrize(
+    ("check", "old", "new", "said"), BROKEN, ids=[f"{b[0]}: {b[3][:20]}" for b in BROKEN]
+)
+def test_broken_plugins_are_caught_and_told_how_to_mend(mine, check, old, new, said):
+    text = mine.read_text()
+    assert old in text
+    mine.write_text(text.replace(old, new))
+    found = {o.name: o for o in check_plugin(mine)["mine"]}
+    assert not found[check].passed and "speed" not in found
+    assert f"To mend it: {MENDS[check]}." in found[check].said
+    assert said in found[check].said or said == check, found[check].said
+
+
+def test_check_method_fails_with_a_line_for_each_check(mine, capsys):
+    mine.write_text(mine.read_text().replace("return Prediction(share", "return Prediction(2 * share"))
+    assert cli.status(["check-method", str(mine)]) == 1
+    out, err = capsys.readouterr()
+    assert err == "" and re.search(
+        r"^  FAIL  shapes and probabilities +rows add up to .* To mend it: ", out, re.M
+    )
+
+
+def test_wrong_files_are_refused(refused, tmp_path, mine):
+    empty = tmp_path / "empty.py"
+    empty.write_text("x = 1\n")
+    refused("check-method", empty, said=["empty.py", "registers no method", "@register_method"])
+    refused("check-method", tmp_path / "none.py", said=["none.py"])
+    mine.write_text(mine.read_text().replace("return Prediction(share", "return Prediction(2 * share"))
+    (tmp_path / "grid.yaml").write_text("seeds: 1")
+    refused(
+        "sweep", tmp_path / "grid.yaml", "--plugin", mine, said=["'mine'", "rows add up to", "check-method"]
+    )
+
+
+def test_from_template_to_leaderboard_in_one_command(run, tmp_path, folder):
+    """Copied, renamed, one command: it stands beside the others, and no file of the package knows it."""
+    mine = tmp_path / "mine.py"
+    shutil.copy(TEMPLATE, mine)
+    (tmp_path / "grid.yaml").write_text(
+        f"{{method: knn-clip, encoder: handcrafted, seeds: 1, dataset: {folder}}}"
+    )
+    args = ("sweep", tmp_path / "grid.yaml", "--plugin", mine, "--out", tmp_path / "runs", "--jobs", 1)
+    text = run(*args)
+    assert "2 runs done" in text and re.search(r"^\| my-fusion +\| 1 +\| 3 ", text, re.M)
+    assert re.search(r"^\| knn-clip .*\| baseline", text, re.M)
+    mine.write_text(mine.read_text().replace("k: int = 16", "k: int = 8"))
+    listed = run(*args, "--dry-run")  # kNN-CLIP does not depend on the plugin
+    assert "finished  knn-clip on" in listed and "to do     my-fusion on" in listed
