@@ -99,6 +99,26 @@ def retrieval(
     show(retrieval_rows(sizes, names), out)
 
 
+@app.command(epilog="Example: OMP_NUM_THREADS=1 rose-kit bench verification --out verification.csv")
+def verification(
+    encoder: Annotated[str, typer.Option(help="Encoder to calibrate.")] = "bundled",
+    seeds: Annotated[str, typer.Option(help="Draws of scenes and references to report on.")] = "1,2,3",
+    count: Annotated[int, typer.Option(help="Episodes of novel and of seen classes, per seed.")] = 24,
+    out: OutOption = None,
+) -> None:
+    """Calibrate the visual prompt enhancer on seen classes, and report on others.
+
+    Episodes are drawn scenes with 3 to 5 reference pictures, one of them wrong; takes minutes.
+    """
+    drawn = parse_seeds(seeds)
+    if count < 1:
+        raise ValueError(f"count must be at least 1, got {count}")
+    check_out(out)
+    from rose_kit.bench.verification import verification_rows
+
+    show(verification_rows(make_encoder(encoder), drawn, count), out)
+
+
 def show(rows: Sequence[Mapping[str, Any]], out: Path | None) -> None:
     """Print rows as a table, and write them as CSV; what a row does not have stays blank."""
     import pandas as pd

@@ -1,0 +1,55 @@
+"""Our own open-vocabulary segmenter behind the protocol `Promptable`: plain words -> mask."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from rose_kit.encoder import Encoder
+from rose_kit.fusion import ZeroShot
+from rose_kit.memory import SupportMemory
+from rose_kit.scenes.classes import STUFF, THINGS
+from rose_kit.segmenter import Segmenter, name_vocabulary, upsample_scores
+from rose_kit.web.types import Mask
+
+WORLD = (*STUFF, *("|".join((t.name, *t.words)) for t in THINGS if not t.novel))
+_LEAD = r"^\W*((please|can|could|you|segment|find|show|mask|outline|the|an?|all|me|it|this|where|what)\b\W*)*"
+_TAIL = r"\b(on|in|at|near|beside|behind|under|above|over|of|from|with|that|which|who|whose|please)\b.*"
+_CUTS = r"[.,;:!?\n]+|\b(?:is|are|was|were|and|or)\b"
+
+
+def noun_phrases(prompt: str) -> list[str]:
+    """What a prompt names, without command, article, place, or what is said of the noun after it.
+
+    >>> noun_phrases("Segment the old boat on the water, please. Marigold is a boat with an orange sail.")
+    ['old boat', 'Marigold', 'boat']
+    """
+    parts = re.split(_CUTS, prompt, flags=re.I)
+    parts = [re.sub(f"{_LEAD}|{_TAIL}", "", part, flags=re.I).strip() for part in parts]
+    return list(dict.fromkeys(part for part in parts if part)) or [prompt]
+
+
+class OpenVocabulary:
+    """A `Segmenter`, or an encoder by text alone, asked in words; `others`: classes there may be, "dog|pup".
+
+    The first phrase that ends in such a word stands for all (more words made masks worse), or the likeliest.
+    """
+
+    def __init__(self, segmenter: Segmenter | Encoder, others: Sequence[str] = WORLD) -> None:
+        if not isinstance(segmenter, Segmenter):
+            windows = getattr(segmenter, "preferred_windows", None)
+            segmenter = Segmenter(segmenter, SupportMemory(segmenter.dim), ZeroShot(), windows=windows)
+        self.segmenter = segmenter
+        self.others = {o.split("|")[0]: "|".join(map(re.escape, o.split("|"))) for o in others}
+
+    def segment(self, image: np.ndarray, prompt: str) -> Mask:
+        """(H, W, 3) -> (H, W) mask (if it wins no pixel: half of its best), and mean probability there."""
+        phrases = noun_phrases(prompt.replace("|", " "))
+        named = [n for p in phrases for n, o in self.others.items() if re.search(rf"\b({o})(e?s)?$", p, re.I)]
+        names = ["|".join(named[:1] or phrases), *(n for n in self.others if n not in named[:1])]
+        encoded, vocabulary = self.segmenter.encode(image), name_vocabulary(names, self.segmenter.encoder)
+        found = self.segmenter.segment(encoded, vocabulary)
+        scores = found.scores[:1]  # (1, h, w), or (1, H, W) of regions
+        p = scores if self.segmenter.regions else upsample_scores(scores, encoded.feature_map)
+        mask = found.labels == 0 if (found.labels == 0).any() else p[0] >= p.max() / 2  # (H, W)
+        return Mask(mask, float(np.clip(p[0][mask].mean(), 0, 1)))

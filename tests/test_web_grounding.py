@@ -1,0 +1,158 @@
+"""Grounding DINO and SAM, tiny and untrained: every step is the real one, the masks mean nothing."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from rose_kit.encoder import WeightsUnavailable
+from rose_kit.web.grounding import GroundedSam
+from rose_kit.web.types import Mask, Promptable
+
+transformers = pytest.importorskip("transformers")
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "?", "boat", "drone", "red", "a"]
+
+
+def tiny_detector(path):
+    (path / "vocab.txt").parent.mkdir(parents=True, exist_ok=True)
+    (path / "vocab.txt").write_text("\n".join(WORDS))
+    tokenizer = transformers.BertTokenizer(str(path / "vocab.txt"))
+    images = transformers.GroundingDinoImageProcessor(size={"shortest_edge": 64, "longest_edge": 64})
+    transformers.GroundingDinoProcessor(images, tokenizer).save_pretrained(path)
+    text = transformers.BertConfig(
+        vocab_size=len(WORDS),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+    )
+    backbone = transformers.SwinConfig(
+        image_size=64,
+        embed_dim=8,
+        depths=[1, 1, 1, 1],
+        num_heads=[1, 1, 2, 2],
+        window_size=4,
+        out_features=["stage2", "stage3", "stage4"],
+    )
+    config = transformers.GroundingDinoConfig(
+        backbone_config=backbone,
+        text_config=text,
+        d_model=32,
+        encoder_layers=1,
+        decoder_layers=2,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        num_queries=6,
+        num_feature_levels=4,
+        max_text_len=16,
+    )
+    transformers.GroundingDinoForObjectDetection(config).save_pretrained(path)
+
+
+def tiny_filler(path):
+    images = transformers.SamImageProcessor(
+        size={"longest_edge": 64},
+        pad_size={"height": 64, "width": 64},
+        mask_size={"longest_edge": 16},
+        mask_pad_size={"height": 16, "width": 16},
+    )
+    transformers.SamProcessor(images).save_pretrained(path)
+    vision = transformers.SamVisionConfig(
+        hidden_size=16,
+        output_channels=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=64,
+        patch_size=16,
+        window_size=2,
+        global_attn_indexes=[0],
+        num_pos_feats=8,
+        mlp_dim=16,
+    )
+    prompt = transformers.SamPromptEncoderConfig(
+        hidden_size=16, image_size=64, patch_size=16, image_embedding_size=4
+    )
+    decoder = transformers.SamMaskDecoderConfig(
+        hidden_size=16, mlp_dim=16, num_hidden_layers=1, num_attention_heads=2, iou_head_hidden_dim=16
+    )
+    config = transformers.SamConfig(
+        vision_config=vision.to_dict(),
+        prompt_encoder_config=prompt.to_dict(),
+        mask_decoder_config=decoder.to_dict(),
+    )
+    transformers.SamModel(config).save_pretrained(path)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    path = tmp_path_factory.mktemp("models")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        tiny_detector(path / "dino")
+        tiny_filler(path / "sam")
+    return path / "dino", path / "sam"
+
+
+@pytest.fixture(scope="module")
+def model(folders):
+    return GroundedSam(*folders)
+
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+
+
+def test_a_prompt_becomes_a_mask_of_the_image_s_size(model):
+    assert isinstance(model, Promptable)
+    found = model.segment(IMAGE, "Segment the red boat, please")
+    assert isinstance(found, Mask) and found.mask.shape == (48, 64) and found.mask.dtype == bool
+    assert 0 <= found.confidence <= 1
+    again = model.segment(IMAGE, "Segment the red boat, please")
+    np.testing.assert_array_equal(found.mask, again.mask)
+
+
+def test_the_prompt_and_not_the_command_around_it_reaches_the_detector(model, monkeypatch):
+    seen = []
+    reader = model.find[0]
+    monkeypatch.setattr(model, "find", (Spy(reader, seen), model.find[1]))
+    model.segment(IMAGE, "Segment the red boat on the water, please. It is a drone.")
+    assert seen == ["red boat . drone ."]
+
+
+class Spy:
+    def __init__(self, reader, seen):
+        self.reader, self.seen = reader, seen
+
+    def __call__(self, images, text, **options):
+        self.seen.append(text)
+        return self.reader(images=images, text=text, **options)
+
+    def __getattr__(self, name):
+        return getattr(self.reader, name)
+
+
+def test_more_boxes_never_make_the_mask_smaller(folders):
+    few, many = (GroundedSam(*folders, threshold=t).segment(IMAGE, "boat").mask for t in (1.0, 0.0))
+    assert (many | few == many).all()
+
+
+def test_without_transformers_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ValueError, match=r"rose_kit\[grounding\]"):
+        GroundedSam()
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_model_that_is_nowhere_is_named(folders, tmp_path, which):
+    names = list(folders)
+    names[which] = tmp_path / "nowhere"
+    with pytest.raises(WeightsUnavailable, match="nowhere"):
+        GroundedSam(*names)
+
+
+def test_offline_a_model_of_the_hub_is_refused_clearly(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(WeightsUnavailable, match="no/such-model.*nor could it be fetched"):
+        GroundedSam("no/such-model")

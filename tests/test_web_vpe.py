@@ -1,0 +1,159 @@
+"""Verification and correction by reference pictures, on drawn scenes, with the encoder that comes along."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from rose_kit.bench.verification import Episode, calibrate, draw_episode, episodes
+from rose_kit.encoder import load_encoder
+from rose_kit.metrics import giou
+from rose_kit.regions import Slic
+from rose_kit.regions.foreground import discriminant, foreground, largest_cluster, similarity
+from rose_kit.types import FeatureMap, unit
+from rose_kit.web.types import Mask, Picture, Source
+from rose_kit.web.vpe import Thresholds, VisualPromptEnhancer
+
+FIRST = 7_900_000  # apart from the scenes of the benchmark
+
+
+@pytest.fixture(scope="module")
+def vpe():
+    return VisualPromptEnhancer(load_encoder("bundled"))
+
+
+@pytest.fixture(scope="module")
+def episode():
+    """A bus among other things, and references of which one shows something else."""
+    return draw_episode("bus", FIRST, np.random.default_rng(4))
+
+
+def test_a_right_mask_is_kept_and_a_wrong_one_corrected(vpe, episode):
+    right = vpe(episode.image, Mask(episode.target, 0.7), episode.pictures)
+    assert right.action == "kept" and right.similarity >= vpe.thresholds.keep
+    assert right.mask.mask is episode.target and np.isnan(right.proposed)
+    wrong = vpe(episode.image, Mask(episode.others[0], 0.7), episode.pictures)
+    assert wrong.action == "corrected" and wrong.similarity < vpe.thresholds.keep <= wrong.proposed
+    assert giou([wrong.mask.mask], [episode.target]) > 0.5
+    assert 0 <= wrong.mask.confidence <= 1
+
+
+def test_an_empty_mask_is_wrong(vpe, episode):
+    found = vpe(episode.image, Mask(np.zeros_like(episode.target), 0.0), episode.pictures)
+    assert found.action == "corrected" and found.similarity == -1
+
+
+def test_every_reference_is_accounted_for_and_the_wrong_one_is_out(vpe, episode):
+    found = vpe(episode.image, Mask(episode.target, 0.7), episode.pictures)
+    out = [picture for picture, _ in found.rejected]
+    assert {id(p) for p in (*found.used, *out)} == {id(p) for p in episode.pictures}
+    assert any(episode.pictures[i] is p for i in episode.wrong for p in out)
+    assert all(reason == "unlike most references" for _, reason in found.rejected)
+
+
+def test_without_a_usable_reference_the_mask_is_kept(vpe, episode):
+    blank = Picture(Source("file:blank", "blank"), np.full((64, 64, 3), 128, np.uint8))
+    for pictures in ([], [blank]):
+        found = vpe(episode.image, Mask(episode.others[0], 0.7), pictures)
+        assert found.action == "kept" and found.mask.mask is episode.others[0] and not found.used
+        assert [p for p, _ in found.rejected] == pictures and np.isnan(found.similarity)
+
+
+def test_no_proposal_that_is_good_enough_keeps_the_mask(vpe, episode):
+    strict = VisualPromptEnhancer(vpe.encoder, Thresholds(vpe.thresholds.same, vpe.thresholds.keep, 99.0))
+    found = strict(episode.image, Mask(episode.others[0], 0.7), episode.pictures)
+    assert found.action == "kept" and "no proposal" in found.reason and found.proposed < 99
+    assert found.mask.mask is episode.others[0]
+
+
+def test_all_instances_are_found(vpe):
+    from rose_kit.scenes import CLASSES, draw_scene
+
+    scene = draw_scene(
+        FIRST + 901, cast=[("bus", 3), ("bus", 4)], things=(2, 2), layout="street", scale=(0.3, 0.35)
+    )
+    pictures = [
+        Picture(
+            Source("x", "x"), draw_scene(FIRST + i, cast=[("bus", i)], things=(1, 1), scale=(0.6, 0.9)).image
+        )
+        for i in range(3)
+    ]
+    target = scene.mask == CLASSES.index("bus")
+    found = vpe(scene.image, Mask(np.zeros_like(target), 0.0), pictures).mask.mask
+    for i in np.unique(scene.instances[target]):
+        assert (found & (scene.instances == i)).sum() > 0.5 * (scene.instances == i).sum()
+
+
+def test_regions_of_one_map_do_as_well(vpe, episode):
+    other = VisualPromptEnhancer(vpe.encoder, regions=Slic())
+    found = other(episode.image, Mask(episode.others[0], 0.7), episode.pictures)
+    assert found.action == "corrected" and giou([found.mask.mask], [episode.target]) > 0.3
+
+
+def test_an_encoder_without_thresholds_is_told_how_to_get_them():
+    with pytest.raises(ValueError, match=r"'handcrafted'.*calibrate"):
+        VisualPromptEnhancer(load_encoder("handcrafted"))
+
+
+def test_thresholds_of_another_encoder_are_calibrated():
+    encoder = load_encoder("handcrafted")
+    shown, absent = (
+        list(episodes(["bus", "car"], 2, FIRST + 2000)),
+        list(episodes(["bus"], 1, FIRST + 3000, shown=False)),
+    )
+    thresholds, rows = calibrate(encoder, shown, absent)
+    assert thresholds.same > 0 and thresholds.correct >= thresholds.keep
+    assert {row["what"] for row in rows} == {"same", "keep"}
+    for row in rows:
+        assert 0 <= row["false_pass"] <= 100 and 0 <= row["true_pass"] <= 100
+    VisualPromptEnhancer(encoder, thresholds)
+    with pytest.raises(ValueError, match="does not show"):
+        calibrate(encoder, shown, [])
+    bare = [Episode(e.name, e.image, e.target, (), e.pictures) for e in shown]
+    with pytest.raises(ValueError, match="'same'"):
+        calibrate(encoder, bare, absent)
+
+
+def test_episodes_of_absent_targets_do_not_show_them():
+    for episode in episodes(["bus", "drone"], 2, FIRST + 4000, shown=False):
+        assert not episode.target.any() and episode.others and 3 <= len(episode.pictures) <= 5
+
+
+@given(
+    arrays(np.float64, (6, 3), elements=st.floats(-1, 1)),
+    arrays(np.float64, (12, 3), elements=st.floats(-1, 1)),
+)
+def test_the_discriminant_is_0_on_the_background_and_1_at_the_prototype(target, background):
+    background = background + np.eye(12, 3)
+    if np.linalg.norm(target.mean(0) - background.mean(0)) < 0.05:
+        return
+    mean, w = discriminant(target, background)
+    assert ((background - mean) @ w).mean() == pytest.approx(0, abs=1e-3)
+    assert (target.mean(0) - mean) @ w == pytest.approx(1, abs=1e-3)
+
+
+def test_the_foreground_is_what_the_border_is_not():
+    values = np.tile(unit([1.0, 0.1, 0.0]), (8, 8, 1))
+    values[3:5, 2:6] = unit([0.0, 1.0, 0.0])
+    found = foreground(FeatureMap(values, 4, (32, 32), (32, 32))).reshape(8, 8)
+    assert found.sum() == 8 and found[3:5, 2:6].all()
+    assert not foreground(FeatureMap(np.tile(values[:1, :1], (8, 8, 1)), 4, (32, 32), (32, 32))).any()
+
+
+def test_a_part_is_rated_by_its_pooled_feature():
+    values = np.zeros((2, 2, 2), np.float32)
+    values[0], values[1] = (1, 0), (0, 1)
+    fm = FeatureMap(values, 4, (8, 8), (8, 8))
+    parts = np.zeros((8, 8), int)
+    parts[:4], parts[4:] = 1, 2
+    rule = np.zeros(2), np.array([1.0, 0.0])
+    np.testing.assert_allclose(similarity(fm, parts, rule), [1, 0], atol=1e-6)
+    assert similarity(fm, np.zeros((8, 8), bool), rule).size == 0
+
+
+def test_the_largest_cluster_wins_and_of_equals_the_first():
+    a, b = np.array([1.0, 0.02]), np.array([0.02, 1.0])
+    assert largest_cluster([a, b, b], 0.5) == [1, 2]
+    assert largest_cluster([b, a, a, b], 0.5) == [0, 3]
+    assert largest_cluster([a], 0.5) == [0] and largest_cluster([], 0.5) == []
