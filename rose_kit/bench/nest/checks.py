@@ -17,7 +17,7 @@ from rose_kit.scenes.pen import Canvas, Pen
 
 LEAST_SHARE = 0.015  # of the picture, below which a target is too small to be judged
 LEAST_VISIBLE = 0.5  # of a target's own outline, the rest being covered or outside the picture
-LEAST_DIFFERENCE = 110.0  # between the looks of two individuals of a class, see `difference`
+LEAST_DIFFERENCE = 12.0  # between two individuals of a class; below it people do not tell them apart
 LEAST_PICTURES = 3  # right reference pictures by the day of the question
 
 

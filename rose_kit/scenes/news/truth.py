@@ -13,8 +13,9 @@ from types import ModuleType
 import numpy as np
 
 from rose_kit.scenes.classes import NOVEL
-from rose_kit.scenes.look import Look
+from rose_kit.scenes.look import DRAWINGS, Look
 from rose_kit.scenes.news.bank import pick
+from rose_kit.scenes.pen import Canvas, Pen
 
 _MEMBERS = 5  # individuals that compete for a role
 _REIGN = 50  # days between changes, about
@@ -106,21 +107,20 @@ def colour_word(colour: tuple[int, int, int]) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _colours(thing: str, individual: int) -> tuple[float, ...]:
-    """Its main colour, and half of its second one."""
-    look = Look.of(thing, individual)
-    return (*look.main, *(0.5 * channel for channel in look.second))
+def _portrait(thing: str, individual: int, side: int = 24) -> np.ndarray:
+    """An individual on grey, (side, side, 3) in [0, 255]."""
+    canvas = Canvas(np.full((2 * side, 2 * side, 3), 128, np.uint8), np.zeros((side, side), np.uint8))
+    DRAWINGS[thing].draw(Pen(canvas, 1, (1, 1, side - 2, side - 2)), Look.of(thing, individual))
+    return canvas.finish()[0].astype(np.float32)
 
 
 def difference(thing: str, one: int, other: int) -> float:
-    """How far apart the looks of two individuals of a class are.
+    """How differently two individuals of a class are drawn, in the same place.
 
     Returns:
-        The differences of their main colours, summed over the channels, and half as much of their second
-        ones: 0 (alike) to 1147.
+        The mean absolute difference of their pixels, per channel, in [0, 255]; 0: drawn alike.
     """
-    pairs = zip(_colours(thing, one), _colours(thing, other), strict=True)
-    return sum(abs(a - b) for a, b in pairs)
+    return float(abs(_portrait(thing, one) - _portrait(thing, other)).mean())
 
 
 def draw_roles(phrases: ModuleType, start: date, end: date, rng: np.random.Generator) -> tuple[Role, ...]:
@@ -167,7 +167,7 @@ def _spread(start: date, end: date, every: int, rng: np.random.Generator) -> lis
 def _unlike(thing: str, taken: Sequence[int], rng: np.random.Generator) -> int:
     """The number of an individual whose colours differ from those of others, as far as its class allows."""
 
-    numbers = rng.integers(1_000_000, size=24).tolist()
+    numbers = rng.integers(1_000_000, size=8).tolist()
     return max(numbers, key=lambda n: min((difference(thing, n, other) for other in taken), default=0))
 
 
