@@ -308,7 +308,7 @@ def test_sliders_and_code_move_each_other(segmenter, scene, vocabulary):
     widget = FusionPlayground(segmenter, scene.image, vocabulary, scene.mask)
     mask = widget.mask.value
     widget.sliders["lam"].value = 1.0
-    assert widget.mask.value != mask and "λ 1," in widget.said and "mIoU of this picture" in widget.said
+    assert widget.mask.value != mask and "λ 1," in widget.said and "Its mIoU:" in widget.said
     widget.choice.value = "RNS"
     assert widget.sliders["k"].value == 4 and not widget.sliders["text"].disabled
     widget.set("FREEDA", lam=0.25)

@@ -112,7 +112,7 @@ def open_notebook(folder: Path):
 
     with jupyter_lab(folder) as address, sync_playwright() as play:
         browser = play.chromium.launch(executable_path=chromium(), args=[f"--{flag}" for flag in FLAGS])
-        page = browser.new_page(viewport={"width": 1200, "height": 900})
+        page = browser.new_page(viewport={"width": 1010, "height": 900})
         page.set_default_timeout(WAIT)
         page.goto(address)
         page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()

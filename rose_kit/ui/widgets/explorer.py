@@ -161,7 +161,7 @@ class EvidenceExplorer(Shell):
         click = lambda row, column: self.attempt(self.ask, row, column)  # noqa: E731
         self.canvas = Canvas(self.base, size, "the answer: click a pixel", click)
         self.go_to = widgets.Dropdown(options=list(self.model.classes), description="go to", value=None)
-        self.go_to.observe(lambda change: change.new and self.attempt(self.find, change.new), "value")
+        self.go_to.observe(self._chosen, "value")
         self.panel = widgets.HTML(layout={"width": "400px", "margin": "0 0 0 12px"})
         super().__init__(widgets.HBox([self.canvas, widgets.VBox([self.go_to, self.panel])]))
         self.attempt(self.ask, *next(iter(self.model.classes.values()), (0, 0)))
@@ -174,14 +174,22 @@ class EvidenceExplorer(Shell):
         """Move the cursor into a class; see `Explorer.find`."""
         return self._show(self.model.find(name))
 
+    def _chosen(self, change: Any) -> None:
+        if change.new:
+            self.attempt(self.find, change.new)
+            self.go_to.value = None  # so that the same class can be chosen again
+
     def _show(self, answer: Answer) -> Answer:
         self.canvas.place(answer.row, answer.column)
         self.canvas.draw(outline(self.base, answer.region))
         self.panel.value = answer_html(answer, self.model.memory)
         between = "" if answer.shown == answer.name else f", though the pixel itself shows {answer.shown}"
-        first = answer.examples[0] if answer.examples else None
-        rests = f"most of all on {first.class_name} in {first.image_id}" if first else "on no stored example"
-        self.tell(f"row {answer.row}, column {answer.column}: {answer.name}{between}. It rests {rests}.")
+        first = next((e for e in answer.examples if e.weight > 0), None)
+        loudest = f"{first.class_name} in {first.image_id} speaks most" if first else "none speaks"
+        self.tell(
+            f"row {answer.row}, column {answer.column}: {answer.name}{between}. "
+            f"Of the stored examples, {loudest} for it."
+        )
         return answer
 
 

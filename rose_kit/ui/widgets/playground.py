@@ -163,7 +163,7 @@ class FusionPlayground(Shell):
         self._show_dials()
         self.mask.value = png(drawn(self.model.image, answer, SIDE))
         settings = ", ".join(f"{LABELS[d].split(',')[0]} {v:.3g}" for d, v in self._settings.items())
-        score = "" if self.model.miou is None else f" mIoU of this picture {100 * self.model.miou:.1f} %."
+        score = "" if self.model.miou is None else f" Its mIoU: {100 * self.model.miou:.1f} %."
         self.tell(f"{self.model.method}, {settings}: {changes(before, answer) if before else ''}{score}")
         return answer
 

@@ -175,7 +175,7 @@ class TeachByExample(Shell):
         self.back = self._button("Undo", "take back what was added last", lambda: self.attempt(self.undo))
         self.clean = self._button("Clear", "put all picked regions back", lambda: self.attempt(self.clear))
         tools = widgets.HBox([self.pick, self.name, self.add, self.back, self.clean])
-        right = widgets.VBox([widgets.HTML("<b>the answer</b>", layout={"height": "32px"}), self.answer])
+        right = widgets.VBox([widgets.HTML("<b>the answer</b>", layout={"height": "29px"}), self.answer])
         right.layout.margin = "0 0 0 12px"
         super().__init__(widgets.HBox([self.canvas, right]), tools)
         self._draw_answer()
