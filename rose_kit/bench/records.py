@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rose_kit.adapter import methods
 from rose_kit.bench.evaluate import evaluate
+from rose_kit.bench.keep import KeptFeatures
 from rose_kit.bench.runs import Run
 from rose_kit.data import Dataset, default_splits
 from rose_kit.encoder import Encoder, Windows, load_encoder
@@ -59,6 +60,12 @@ def _scenes(pool: int, queries: int, size: int, domain: str) -> tuple[Dataset, D
         raise ValueError(f"scenes need a size of 32 to 2048 pixels, got {size}; a pool and queries above 0")
     look = {"size": size, "domain": domain, "classes": tuple(thing.name for thing in THINGS)}
     return SceneDataset(pool, first=1_000_000, **look), SceneDataset(queries, first=2_000_000, **look)
+
+
+@cache
+def _kept(encoder: str) -> KeptFeatures:
+    """Remembers the features of scenes, which all runs of a kernel share."""
+    return KeptFeatures(load_encoder(encoder))
 
 
 def open_data(data: str, options: Mapping[str, Any]) -> tuple[Dataset, Dataset]:
@@ -115,11 +122,12 @@ def image_rows(
         load_plugin(plugin)
     support, query = open_data(data, data_options or {})
     made = load_encoder(encoder)
+    small = isinstance(support, SceneDataset) and support.options["size"] <= SCENES["size"]
     windows, rows = getattr(made, "preferred_windows", None) or _WINDOWS, []
     evaluate(
         support,
         query,
-        made,
+        _kept(encoder) if small else made,
         {method: make_method(method, options or {}, made)},
         shots=shots,
         seeds=[seed],
