@@ -18,7 +18,7 @@ def tiny_detector(path):
     (path / "vocab.txt").parent.mkdir(parents=True, exist_ok=True)
     (path / "vocab.txt").write_text("\n".join(WORDS))
     tokenizer = transformers.BertTokenizer(str(path / "vocab.txt"))
-    images = transformers.GroundingDinoImageProcessor(size={"shortest_edge": 64, "longest_edge": 64})
+    images = transformers.GroundingDinoImageProcessor(size={"shortest_edge": 128, "longest_edge": 128})
     transformers.GroundingDinoProcessor(images, tokenizer).save_pretrained(path)
     text = transformers.BertConfig(
         vocab_size=len(WORDS),

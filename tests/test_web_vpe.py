@@ -1,5 +1,7 @@
 """Verification and correction by reference pictures, on drawn scenes, with the encoder that comes along."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,9 +13,10 @@ from rose_kit.encoder import load_encoder
 from rose_kit.metrics import giou
 from rose_kit.regions import Slic
 from rose_kit.regions.foreground import discriminant, foreground, largest_cluster, similarity
+from rose_kit.scenes import CLASSES, draw_scene
 from rose_kit.types import FeatureMap, unit
 from rose_kit.web.types import Mask, Picture, Source
-from rose_kit.web.vpe import Thresholds, VisualPromptEnhancer
+from rose_kit.web.vpe import VisualPromptEnhancer
 
 FIRST = 7_900_000  # apart from the scenes of the benchmark
 
@@ -32,11 +35,18 @@ def episode():
 def test_a_right_mask_is_kept_and_a_wrong_one_corrected(vpe, episode):
     right = vpe(episode.image, Mask(episode.target, 0.7), episode.pictures)
     assert right.action == "kept" and right.similarity >= vpe.thresholds.keep
-    assert right.mask.mask is episode.target and np.isnan(right.proposed)
+    assert right.mask.mask is episode.target
     wrong = vpe(episode.image, Mask(episode.others[0], 0.7), episode.pictures)
     assert wrong.action == "corrected" and wrong.similarity < vpe.thresholds.keep <= wrong.proposed
     assert giou([wrong.mask.mask], [episode.target]) > 0.5
     assert 0 <= wrong.mask.confidence <= 1
+
+
+def test_a_small_part_of_what_is_meant_is_completed(vpe, episode):
+    columns = np.nonzero(episode.target)[1]
+    part = episode.target & (np.arange(128) < np.quantile(columns, 0.1))
+    found = vpe(episode.image, Mask(part, 0.7), episode.pictures)
+    assert found.action == "corrected" and giou([found.mask.mask], [episode.target]) > 0.5
 
 
 def test_an_empty_mask_is_wrong(vpe, episode):
@@ -61,27 +71,20 @@ def test_without_a_usable_reference_the_mask_is_kept(vpe, episode):
 
 
 def test_no_proposal_that_is_good_enough_keeps_the_mask(vpe, episode):
-    strict = VisualPromptEnhancer(vpe.encoder, Thresholds(vpe.thresholds.same, vpe.thresholds.keep, 99.0))
+    strict = VisualPromptEnhancer(vpe.encoder, replace(vpe.thresholds, correct=99.0))
     found = strict(episode.image, Mask(episode.others[0], 0.7), episode.pictures)
     assert found.action == "kept" and "no proposal" in found.reason and found.proposed < 99
     assert found.mask.mask is episode.others[0]
 
 
 def test_all_instances_are_found(vpe):
-    from rose_kit.scenes import CLASSES, draw_scene
-
-    scene = draw_scene(
-        FIRST + 901, cast=[("bus", 3), ("bus", 4)], things=(2, 2), layout="street", scale=(0.3, 0.35)
-    )
-    pictures = [
-        Picture(
-            Source("x", "x"), draw_scene(FIRST + i, cast=[("bus", i)], things=(1, 1), scale=(0.6, 0.9)).image
-        )
-        for i in range(3)
-    ]
-    target = scene.mask == CLASSES.index("bus")
+    cast = [("balloon", 3), ("balloon", 4)]
+    scene = draw_scene(FIRST + 903, cast=cast, things=(2, 2), layout="meadow", scale=(0.4, 0.45))
+    shown = [draw_scene(FIRST + i, cast=[("balloon", i)], things=(1, 1), scale=(0.6, 0.9)) for i in range(3)]
+    pictures = [Picture(Source("file:balloon", "balloon"), s.image) for s in shown]
+    target = scene.mask == CLASSES.index("balloon")
     found = vpe(scene.image, Mask(np.zeros_like(target), 0.0), pictures).mask.mask
-    for i in np.unique(scene.instances[target]):
+    for i in (1, 2):
         assert (found & (scene.instances == i)).sum() > 0.5 * (scene.instances == i).sum()
 
 
@@ -103,7 +106,7 @@ def test_thresholds_of_another_encoder_are_calibrated():
         list(episodes(["bus"], 1, FIRST + 3000, shown=False)),
     )
     thresholds, rows = calibrate(encoder, shown, absent)
-    assert thresholds.same > 0 and thresholds.correct >= thresholds.keep
+    assert thresholds.same > 0 and thresholds.correct >= thresholds.part and 0 <= thresholds.whole <= 1
     assert {row["what"] for row in rows} == {"same", "keep"}
     for row in rows:
         assert 0 <= row["false_pass"] <= 100 and 0 <= row["true_pass"] <= 100
@@ -157,3 +160,9 @@ def test_the_largest_cluster_wins_and_of_equals_the_first():
     assert largest_cluster([a, b, b], 0.5) == [1, 2]
     assert largest_cluster([b, a, a, b], 0.5) == [0, 3]
     assert largest_cluster([a], 0.5) == [0] and largest_cluster([], 0.5) == []
+
+
+def test_the_command_refuses_what_it_cannot_do(refused, tmp_path):
+    refused("bench", "verification", "--count", 0, said=["count", 0])
+    refused("bench", "verification", "--encoder", "bundlde", said=["bundlde", "bundled"])
+    refused("bench", "verification", "--out", tmp_path, said=[tmp_path, "folder"])

@@ -22,6 +22,7 @@ from rose_kit.web.vpe import Thresholds, VisualPromptEnhancer
 
 CALIBRATION, EVALUATION = 7_000_000, 7_500_000  # scene seeds, apart from each other and from all others
 APART = 10_000  # between the scenes of two seeds
+PARTS = (0.2, 0.3, 0.4, 0.5, 0.6)  # tried for `part`
 FALSE_CORRECTIONS = 0.05  # of images that do not show what the references show
 
 
@@ -110,7 +111,9 @@ def calibrate(
     """Thresholds of `VisualPromptEnhancer` for an encoder, from annotated episodes of your own or drawn ones.
 
     `same` and `keep` have the best balanced accuracy: of pairs of references, of right and wrong masks.
-    `correct` lets pass the best proposal in `FALSE_CORRECTIONS` of the images that do not show the target.
+    `correct` lets pass the best proposal in `FALSE_CORRECTIONS` of the images that do not show the target;
+    as many of the right masks hold less than `whole` of what all proposals hold, in similarity over `part`.
+    `part` is what makes proposals overlap most with the target.
 
     Args:
         encoder: whose features are compared.
@@ -123,21 +126,35 @@ def calibrate(
     Raises:
         ValueError: there is no episode of a kind, or none with a right and a wrong example.
     """
-    shown, vpe = list(shown), VisualPromptEnhancer(Remembered(encoder), Thresholds(1.0, 0.0, 0.0))
+    shown, vpe = list(shown), VisualPromptEnhancer(Remembered(encoder), Thresholds(1.0, 0.0, 0.0, 0.0, 0.0))
     same, pairs = _best(*_pairs(vpe, shown), "same")
-    vpe.thresholds = Thresholds(-same, 0.0, 0.0)  # distances: the smaller, the more alike
-    right, wrong = [], []
-    for episode in shown:
-        if rule := _rule(vpe, episode):
-            right += similarity(rule[0], episode.target, rule[1]).tolist()
-            wrong += [v for mask in episode.others for v in similarity(rule[0], mask, rule[1]).tolist()]
+    vpe.thresholds = Thresholds(-same, 0.0, 0.0, 0.0, 0.0)  # distances: the smaller, the more alike
+    rules = [(e, rule) for e in shown if (rule := _rule(vpe, e))]
+    right = [v for e, rule in rules for v in similarity(rule[0], e.target, rule[1])]
+    wrong = [v for e, rule in rules for mask in e.others for v in similarity(rule[0], mask, rule[1])]
     keep, masks = _best(right, wrong, "keep")
-    vpe.thresholds = Thresholds(-same, keep, keep)
+    overlap = {}
+    for part in PARTS:
+        vpe.thresholds = Thresholds(-same, keep, part, part, 0.0)
+        overlap[part] = giou(
+            [vpe.propose(e.image, *rule)[0] for e, rule in rules], [e.target for e, _ in rules]
+        )
+    part = max(overlap, key=overlap.get)
+    vpe.thresholds = Thresholds(-same, keep, part, part, 0.0)
     best = [vpe.propose(e.image, *rule)[1] for e in absent if (rule := _rule(vpe, e))]
     if not best:
         raise ValueError("calibration needs episodes whose image does not show the target, got none")
-    correct = max(keep, float(np.quantile(np.nan_to_num(best, nan=-1), 1 - FALSE_CORRECTIONS)))
-    return Thresholds(round(-same, 3), round(keep, 3), round(correct, 3)), pairs + masks
+    correct = max(part, float(np.quantile(np.nan_to_num(best, nan=-1), 1 - FALSE_CORRECTIONS)))
+    shares = [_share(vpe, e, *rule) for e, rule in rules]
+    whole = float(np.clip(np.quantile(shares, FALSE_CORRECTIONS), 0, 1))
+    return Thresholds(*(round(v, 3) for v in (-same, keep, part, correct, whole))), pairs + masks
+
+
+def _share(vpe: VisualPromptEnhancer, episode: Episode, fm: FeatureMap, rule: tuple) -> float:
+    """Of the evidence of the proposals, what the right mask holds."""
+    found, _, scores = vpe.propose(episode.image, fm, rule)
+    own, whole = ((scores[m] - vpe.thresholds.part).sum() for m in (episode.target, found))
+    return float(own / whole) if whole > 0 else 1.0
 
 
 def _pairs(vpe: VisualPromptEnhancer, episodes: Sequence[Episode]) -> tuple[list[float], list[float]]:

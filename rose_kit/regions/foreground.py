@@ -7,11 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from skimage.filters import threshold_otsu
+from skimage.measure import label
 from skimage.segmentation import felzenszwalb
 from sklearn.cluster import AgglomerativeClustering
 
-from rose_kit.pooling import pool_masks
+from rose_kit.pooling import distinct, pool_masks
 from rose_kit.types import FeatureMap
+
+LEAST = 0.02  # cosine distance to its border at which an object is one; noise stays well below
 
 
 def colour_regions(image: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
@@ -31,12 +34,12 @@ def foreground(feature_map: FeatureMap) -> NDArray[np.bool_]:
 
     Returns:
         (h * w,) bool: the distance to the three nearest border patches is above Otsu's threshold. None
-        where all patches are alike.
+        where all patches are much alike.
     """
     v = feature_map.values
     edge = np.concatenate([v[0], v[-1], v[:, 0], v[:, -1]])  # (E, D)
     away = 1 - np.sort(feature_map.flat() @ edge.T, axis=1)[:, -3:].mean(1)  # (h * w,)
-    return away > max(threshold_otsu(away), 1e-3)
+    return away > max(threshold_otsu(away), LEAST)
 
 
 def discriminant(target: NDArray, background: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -85,3 +88,38 @@ def largest_cluster(features: Sequence[NDArray], distance: float) -> list[int]:
     cut = {"n_clusters": None, "distance_threshold": distance}
     groups = AgglomerativeClustering(**cut, metric="cosine", linkage="average").fit_predict(features)
     return np.flatnonzero(groups == groups[np.bincount(groups)[groups].argmax()]).tolist()
+
+
+def likest(
+    maps: Sequence[NDArray],
+    pixels: NDArray,
+    feature_map: FeatureMap,
+    rule: tuple[NDArray, NDArray],
+    part: float,
+    whole: float,
+) -> tuple[NDArray[np.bool_], float]:
+    """What an image holds of the target: neighbouring regions that look like it, merged.
+
+    Args:
+        maps: (H, W) region ids each, at one or several scales.
+        pixels: (H, W) similarity of each pixel.
+        feature_map: (h, w, D) of the image.
+        rule: what `discriminant` returned.
+        part: mean similarity from which a region belongs.
+        whole: similarity from which what was merged is one of the instances; the likest one always is.
+
+    Returns:
+        (H, W) bool, all instances at the scale that shows most of them (the sum of similarity over
+        `part`); the similarity of the likest, NaN where no region belongs.
+    """
+    found, most, best = np.zeros(pixels.shape, bool), -np.inf, float("nan")
+    for regions in maps:
+        ids = distinct(regions)[1]
+        means = np.bincount(ids.ravel(), pixels.ravel()) / np.bincount(ids.ravel())  # (R,)
+        merged = label(means[ids] > part)  # (H, W) from 1
+        if not (each := similarity(feature_map, merged, rule)).size:  # (K,)
+            continue
+        taken = np.append(False, each >= min(whole, each.max()))[merged]
+        if (gain := (pixels[taken] - part).sum()) > most:
+            found, most, best = taken, gain, float(each.max())
+    return found, best

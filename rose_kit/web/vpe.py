@@ -7,7 +7,6 @@ import numpy as np
 from skimage.measure import label
 
 from rose_kit.encoder import Encoder
-from rose_kit.pooling import distinct
 from rose_kit.regions import foreground as look
 from rose_kit.segmenter import upsample_scores
 from rose_kit.types import FeatureMap
@@ -16,15 +15,17 @@ from rose_kit.web.types import Mask, Picture
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Cosine distance within which references agree; similarity to `keep` and to `correct` a mask."""
+    """What the enhancer decides by; see `rose_kit.bench.verification.calibrate`."""
 
-    same: float
-    keep: float
-    correct: float
+    same: float  # cosine distance up to which references agree
+    keep: float  # similarity from which a mask looks like them
+    part: float  # similarity from which a region does
+    correct: float  # similarity from which a proposal may replace it
+    whole: float  # share of a proposal's evidence that a mask in it must hold
 
 
 # Made by `rose-kit bench verification`, on scenes that serve nothing else and classes the encoder has seen.
-CALIBRATED = {"bundled": Thresholds(same=0.4, keep=0.35, correct=0.35)}
+CALIBRATED = {"bundled": Thresholds(same=0.4, keep=0.35, part=0.4, correct=0.35, whole=0.5)}
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,19 @@ class VisualPromptEnhancer:
         fm = self.encoder.encode_image(image, windows=self.far)
         rule = look.discriminant(np.concatenate(front), np.concatenate([fm.flat(), *back]))
         before = float(np.append(look.similarity(fm, mask.mask, rule), -1)[0])  # -1: it is empty
-        if before >= self.thresholds.keep:
-            return Verified(mask, "kept", "the mask looks like the references", used, rejected, before)
-        found, after = self.propose(image, fm, rule)
-        if not after >= self.thresholds.correct:
-            return Verified(mask, "kept", "no proposal is good enough", used, rejected, before, after)
-        new = Mask(found, float(np.clip(after, 0, 1)))
-        return Verified(new, "corrected", "this looks like the references", used, rejected, before, after)
+        found, after, scores = self.propose(image, fm, rule)
+        if right := before >= self.thresholds.keep:  # then only what it is a part of can be better
+            parts = label(found)
+            touched = np.isin(parts, parts[mask.mask & found])
+            found = touched if touched.any() else found
+        whole, own = ((scores[m] - self.thresholds.part).sum() for m in (found, mask.mask))
+        seen = used, rejected, before, after
+        if right and own >= self.thresholds.whole * whole:
+            return Verified(mask, "kept", "the mask looks like the references", *seen)
+        if not (found.any() and after >= self.thresholds.correct):
+            return Verified(mask, "kept", "no proposal is good enough", *seen)
+        reason = "the mask is a small part of this" if right else "this looks like the references"
+        return Verified(Mask(found, float(np.clip(after, 0, 1))), "corrected", reason, *seen)
 
     def references(self, pictures: Sequence[Picture]):
         """Those of the largest cluster, the others, and of those (P, D) of each object and background."""
@@ -78,17 +85,9 @@ class VisualPromptEnhancer:
         front, back = ([views[i].flat()[fronts[i] == side] for i in used] for side in (True, False))
         return tuple(pictures[i] for i in used), rejected, front, back
 
-    def propose(self, image: np.ndarray, fm: FeatureMap, rule) -> tuple[np.ndarray, float]:
-        """(H, W) bool, every instance at the scale that shows most of them; similarity of the best."""
-        scores = upsample_scores(((fm.flat() - rule[0]) @ rule[1]).reshape(1, *fm.grid), fm)[0]  # (H, W)
-        found, most, best = np.zeros(scores.shape, bool), -np.inf, np.nan
-        maps = self.regions(image)
-        for ids in maps if isinstance(maps, list) else [maps]:
-            ids = distinct(ids)[1]
-            means = np.bincount(ids.ravel(), scores.ravel()) / np.bincount(ids.ravel())  # (R,)
-            parts = label(means[ids] > self.thresholds.keep)  # neighbouring regions that look right merge
-            if (each := look.similarity(fm, parts, rule)).size:  # (K,)
-                taken = np.append(False, each >= min(self.thresholds.correct, each.max()))[parts]
-                if (gain := (scores[taken] - self.thresholds.keep).sum()) > most:
-                    found, most, best = taken, gain, float(each.max())
-        return found, best
+    def propose(self, image: np.ndarray, fm: FeatureMap, rule) -> tuple[np.ndarray, float, np.ndarray]:
+        """(H, W) bool, all instances; the similarity of the best; (H, W) that of each pixel."""
+        pixels = upsample_scores(((fm.flat() - rule[0]) @ rule[1]).reshape(1, *fm.grid), fm)[0]  # (H, W)
+        cuts, limits = self.regions(image), (self.thresholds.part, self.thresholds.correct)
+        cuts = cuts if isinstance(cuts, list) else [cuts]
+        return *look.likest(cuts, pixels, fm, rule, *limits), pixels
