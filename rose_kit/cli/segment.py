@@ -50,6 +50,9 @@ def segment(
     ] = None,
     preset: PresetOption = None,
     regions: RegionsOption = None,
+    coco: Annotated[
+        bool, typer.Option("--coco", help="Also write all masks as COCO JSON: OUT/coco.json.")
+    ] = False,
     overlay: Annotated[
         bool, typer.Option(help="Also draw the classes, with their names, over the picture.")
     ] = True,
@@ -59,7 +62,8 @@ def segment(
 
     For each picture: NAME.png holds class ids (an indexed PNG; classes.txt says which id is which),
     NAME.overlay.png shows them over the picture, and NAME.evidence.json lists for each class the
-    support images and prototypes that the answer rests on, by weight.
+    support images and prototypes that the answer rests on, by weight. With --coco, coco.json holds the
+    masks of all of them for annotation tools, as run lengths; its category ids are the class ids + 1.
     """
     from rose_kit.adapter import methods as registered
     from rose_kit.data import read_image
@@ -79,13 +83,15 @@ def segment(
         check_without_text(vocabulary.names, known, method, made_with.name)
     for path in images:
         read_image(path)  # so that a broken one is told before anything is written
-    check_outputs(images, writable_folder(out))
+    check_outputs(images, writable_folder(out), ["coco.json"] if coco else [])
     write_classes(out / "classes.txt", vocabulary.names)
     windows = windows_of(settings, "query", made_with)
     segmenter = Segmenter(made_with, known, chosen, region_maker, windows)
     for path in tqdm(images, "segmenting", disable=None):  # None: shown on terminals only
         photo = read_image(path)
         write_answer(out / path.stem, path, photo, segmenter.segment(photo, vocabulary), known, overlay)
+    if coco:
+        write_masks(out, images, vocabulary.names)
     typer.echo(f"{len(images)} picture(s) segmented into {len(vocabulary)} classes, in {out}")
 
 
@@ -111,8 +117,8 @@ def check_without_text(names: Sequence[str], memory: SupportMemory, method: str,
         )
 
 
-def check_outputs(images: Sequence[Path], out: Path) -> None:
-    """Refuse to overwrite what `segment` did not write.
+def check_outputs(images: Sequence[Path], out: Path, more: Sequence[str] = ()) -> None:
+    """Refuse to overwrite what `segment` did not write: a PNG per picture, and `more` files.
 
     Raises:
         ValueError: two pictures have one name, or a file that would be written is there already in a
@@ -121,9 +127,8 @@ def check_outputs(images: Sequence[Path], out: Path) -> None:
     stem, count = Counter(path.stem for path in images).most_common(1)[0]
     if count > 1:
         raise ValueError(f"{count} pictures are called {stem!r}; their results would overwrite each other")
-    for path in images:
-        target = out / f"{path.stem}.png"
-        if target.exists() and (target.samefile(path) or not (out / "classes.txt").exists()):
+    for target in [*(out / f"{path.stem}.png" for path in images), *(out / name for name in more)]:
+        if target.exists() and (any(map(target.samefile, images)) or not (out / "classes.txt").exists()):
             raise ValueError(f"{str(target)!r} would be overwritten; choose another folder than {str(out)!r}")
 
 
@@ -163,13 +168,29 @@ def write_answer(
     from PIL import Image
 
     from rose_kit.ui.evidence import evidence_by_class
-    from rose_kit.ui.overlay import overlay, palette
+    from rose_kit.ui.export import save_labels
+    from rose_kit.ui.overlay import overlay
 
-    labels = Image.fromarray(answer.labels.astype("uint8"), mode="P")
-    labels.putpalette(palette(len(answer.names)).tobytes())
-    labels.save(f"{stem}.png")
+    save_labels(f"{stem}.png", answer.labels)
     if with_overlay:
         Image.fromarray(overlay(photo, answer.labels, answer.names)).save(f"{stem}.overlay.png")
     record = {"image": str(source), "classes": evidence_by_class(answer, memory)}
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
     Path(f"{stem}.evidence.json").write_text(text + "\n", encoding="utf-8")
+
+
+def write_masks(out: Path, images: Sequence[Path], names: Sequence[str]) -> None:
+    """Write `coco.json` from the PNGs of class ids that lie in a folder.
+
+    Args:
+        out: the folder; holds a PNG for each picture.
+        images: the pictures, by whose file names COCO knows them.
+        names: (C,) classes, by id.
+    """
+    import numpy as np
+    from PIL import Image
+
+    from rose_kit.ui.coco import write_coco
+
+    masks = ((path.name, np.asarray(Image.open(out / f"{path.stem}.png"))) for path in images)
+    write_coco(out / "coco.json", masks, dict(enumerate(names)))
