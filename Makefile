@@ -28,12 +28,13 @@ lab: $(STAMP)  ## JupyterLab on the notebooks
 notebooks: $(STAMP)  ## execute every notebook in a fresh kernel and save it; renew docs/quickstart.png
 	$(BIN)/python tools/notebooks.py
 
-bench: $(STAMP)  ## mIoU of every method on held-out scenes; solvers and stages of the pipeline, on one thread
+bench: $(STAMP)  ## mIoU of every method on held-out scenes; solvers, stages, and indexes of up to a million rows
 	mkdir -p runs/bench
 	$(BIN)/rose-kit evaluate scenes --methods zero-shot,knn-clip,freeda,rns --size 128 --shots 5 --seeds 1,2,3 \
 		--json runs/bench/scenes.json
 	$(BIN)/rose-kit bench solvers --out runs/bench/solvers.csv
 	$(BIN)/rose-kit bench pipeline --out runs/bench/pipeline.csv
+	$(BIN)/rose-kit bench retrieval --out runs/bench/retrieval.csv
 
 lock: $(STAMP)  ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv

@@ -22,8 +22,9 @@ from rose_kit.memory.rows import Rows, positions_of
 
 RECALL_AT = 4  # neighbours a query asks for in RNS
 HELD_OUT = 256  # rows that are not trained on, and that ask for their neighbours but not for themselves
-DEEPER = 4  # times as many lists or nodes, and twice the candidates, when an answer is looked at again
-FEW_GONE = 0.9  # share of the rows that a filter leaves: from here on, only unusual answers are
+DEEPER = 8  # times as many lists or nodes, and half so many times the candidates, to look again
+FILTERED = 10  # times `least` rows that a filter may leave: these are compared one by one
+FEW_GONE = 0.9  # share of the rows that a filter leaves: from here on, the effort does
 
 Effort = tuple[int, int]  # lists or nodes to visit, candidates to re-rank
 
@@ -36,15 +37,16 @@ class Sealed:
     faiss: faiss.Index
     effort: Effort
     recall: float  # reached on the held-out rows
-    usual: float  # score of the 4th neighbour that most of them reached
+    usual: float  # the least score of the 4th neighbour among them
 
 
 class ApproximateIndex(Index):
     """Approximate search whose effort is tuned until held-out rows are answered well enough.
 
     The effort does for queries like the rows, and for the 4 nearest of all of them. Where a filter has
-    taken rows away, more neighbours are wanted, or a query is unlike any row, answers are looked at again
-    with ever more effort until they no longer improve, and compared with every row in the end.
+    taken many rows away or more neighbours are wanted, answers are looked for with ever more effort until
+    they no longer improve; so are those further than any held-out row's. Where both is so, the query's own
+    neighbours are gone and all rows lie equally far: it is compared with each that is allowed.
 
     Args:
         dim: D.
@@ -84,7 +86,7 @@ class ApproximateIndex(Index):
         """See `Index.search`. What is found has its exact score; -1 only where rows run out."""
         sealed = self._cover(rows)
         mask = chosen.mask(rows)
-        if sealed is None or (mask is not None and mask.sum() <= self.least):
+        if sealed is None or (mask is not None and mask.sum() <= FILTERED * self.least):
             return exact_search(rows.vectors, queries, k, None if mask is None else np.flatnonzero(mask))
         at, later = self._place(rows, sealed)
         allowed = None if at is None else at >= 0  # (S,)
@@ -161,7 +163,7 @@ class ApproximateIndex(Index):
         """The least effort that answers the held-out rows well enough."""
         queries, k = np.ascontiguousarray(rows.vectors[asking]), RECALL_AT
         scores, truth = exact_search(rows.vectors, queries, k + 1)
-        usual, truth = float(np.quantile(scores[:, -1], 0.05)), _without_self(truth, asking)
+        usual, truth = float(scores[:, -1].min()), _without_self(truth, asking)
         goal = (1 + self.recall_target) / 2
         for effort in self.efforts:
             found = self._ask(rows, sealed, None, queries, k + 1, None, effort)[1]
@@ -200,25 +202,27 @@ class ApproximateIndex(Index):
         k: int,
         allowed: NDArray[np.bool_] | None,
     ) -> Found:
-        """The k best of the sealed rows that are allowed; doubtful answers are looked at again."""
+        """The k best of the sealed rows that are allowed."""
         (visit, depth), whole = sealed.effort, len(sealed.ids)
         count, selector = whole if allowed is None else int(allowed.sum()), None
         if count < whole:
             selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
             visit = visit * whole // max(count, 1)
         found = self._ask(rows, sealed, at, queries, k, selector, (visit, depth))
+        odd = found[0][:, min(k, RECALL_AT) - 1] < sealed.usual
         alike = k <= RECALL_AT and count >= FEW_GONE * whole  # to what the effort was tuned for
-        left = np.flatnonzero((found[0][:, -1] < sealed.usual) | (not alike))
-        while len(left):
-            visit, depth = DEEPER * visit, 2 * depth
-            if visit < DEEPER * self._widest(sealed.faiss):
-                again = self._ask(rows, sealed, at, queries[left], k, selector, (visit, depth))
-                better = (again[0] > found[0][left] + 1e-6).any(1) | ((again[1] >= 0).sum(1) < min(k, count))
-            else:
-                among = None if allowed is None else np.flatnonzero(allowed) if at is None else at[allowed]
-                again, better = exact_search(rows.vectors, queries[left], k, among), np.zeros(len(left), bool)
+        left = np.flatnonzero(odd if alike else ~odd)
+        while len(left) and visit < self._widest(sealed.faiss):
+            visit, depth = DEEPER * visit, DEEPER // 2 * depth
+            again = self._ask(rows, sealed, at, queries[left], k, selector, (visit, depth))
+            better = (again[0] > found[0][left] + 1e-6).any(1)
             found[0][left], found[1][left] = again
             left = left[better]
+        odd[left] = True
+        odd = (odd & (not alike)) | ((found[1] < 0).sum(1) > max(k - count, 0))
+        if odd.any():
+            among = None if allowed is None else np.flatnonzero(allowed) if at is None else at[allowed]
+            found[0][odd], found[1][odd] = exact_search(rows.vectors, queries[odd], k, among)
         return found
 
     def _ask(
