@@ -24,7 +24,8 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CORE = [Requirement(line) for line in PROJECT["dependencies"]]
 EXTRAS = [Requirement(line) for lines in PROJECT["optional-dependencies"].values() for line in lines]
-SCALE = [Requirement(line) for x in ("milvus", "dask") for line in PROJECT["optional-dependencies"][x]]
+OPTIONAL = {x: [Requirement(r) for r in lines] for x, lines in PROJECT["optional-dependencies"].items()}
+SCALE = [*OPTIONAL["milvus"], *OPTIONAL["dask"]]
 MODULES = sorted((ROOT / "rose_kit").rglob("*.py"))
 STAGES = ["types", "pooling", "registry", "metrics", "data", "scenes", "encoder", "memory", "regions"]
 STAGES += ["fusion", "adapter", "model", "segmenter", "web", "bench", "ui", "cli"]
@@ -87,7 +88,9 @@ def test_lock_pins_every_dependency_with_hashes_and_names_no_address():
 
 
 def test_what_the_package_imports_is_declared():
-    known = {doctor.MODULES.get(r.name, r.name) for r in [*CORE, *SCALE]} | set(CARRIED)
+    known = {
+        doctor.MODULES.get(r.name, r.name) for r in [*CORE, *SCALE, *OPTIONAL["llm"], *OPTIONAL["grounding"]]
+    } | set(CARRIED)
     known |= set(sys.stdlib_module_names) | {"rose_kit"}
     for path in MODULES:
         imported = {name.split(".")[0] for name in imports(path)}
