@@ -14,6 +14,7 @@ from itertools import pairwise
 import typer
 
 from rose_kit.cli import (
+    ask,
     bench,
     doctor,
     evaluate,
@@ -44,6 +45,7 @@ app.command()(sweep.check_method)
 app.add_typer(bench.app, name="bench")
 app.add_typer(nest.app, name="nest")
 app.command(epilog=segment.EXAMPLE)(segment.segment)
+app.command(epilog=ask.EXAMPLE)(ask.ask)
 app.command(epilog=train_encoder.EXAMPLE)(train_encoder.train_encoder)
 app.command(epilog=finetune.EXAMPLE)(finetune.finetune_encoder)
 app.command(epilog=train_rose.EXAMPLE)(train_rose.train_rose)

@@ -104,7 +104,12 @@ def names(texts: Sequence[str], about: Sequence[str] = ()) -> set[str]:
         and spread[n] > 0.5 * len(texts) > 2
         and articles[n] > 0.5 * total[n]
     }
-    return {n for n in total if inside[n] and places[n] < 0.5 * total[n]} - subject
+    lower = set(
+        re.findall(r"\b[a-z][\w’'-]*", " ".join(texts))
+    )  # "Thousands watched": no name, but at the start
+    return {
+        n for n in total if (inside[n] or n.lower() not in lower) and places[n] < 0.5 * total[n]
+    } - subject
 
 
 def statements(text: str, known: Collection[str], topic: str) -> Iterator[tuple[str, int]]:

@@ -77,12 +77,12 @@ class IRAG:
         passages = retrieve(query, passages, 6 * self.pages, self.encoder)
         reader = extract if self.llm is None else self.ask
         read = reader(passages, question, day)
-        candidates = self.named(question, passages) or [
-            c for c in read if c.confidence > 0.1 * read[0].confidence
-        ]
+        candidates = self.named(question, passages) or read
         shown = {c.text: self.find_pictures(c.text, day) for c in candidates[:4]}
-        visible = {n: self.matcher(image, p) if p and self.matcher else 0.0 for n, p in shown.items()}
         real = [c for c in candidates[:4] if shown[c.text]] or candidates[:1]  # what has pictures exists
+        real = [c for c in real if c.confidence > 0.1 * real[0].confidence]
+        pairs = {c.text: shown[c.text] for c in real}
+        visible = {n: self.matcher(image, p) if p and self.matcher else 0.0 for n, p in pairs.items()}
         agreeing = [c for c in real if visible[c.text] >= self.visible_from]
         answer = next(iter(agreeing or real), None)
         pictures = tuple(shown[answer.text]) if answer else ()

@@ -134,8 +134,8 @@ def goals(rows: Sequence[Row], gate: Sequence[Row]) -> pd.DataFrame:
         rows: of `make_systems`; gate: of `gate_rows`.
 
     Returns:
-        goal, wanted, effect (points or percent, mean over seeds), half_width of its 95 % interval, met (by the
-        mean).
+        goal, wanted, effect (points or percent, mean over seeds), half_width of its 95 % interval, met (by
+        the mean).
     """
     frame, gates = pd.DataFrame(rows), pd.DataFrame(gate)
     nest, both, novel, emerging = (
