@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 
 from rose_kit.bench.retrieval import Clusters
@@ -13,6 +15,7 @@ from rose_kit.memory.indexes.flat import FlatIndex
 from rose_kit.memory.indexes.hnsw import HNSWIndex
 from rose_kit.memory.indexes.ivfpq import IVFPQIndex
 from rose_kit.memory.mapped import Mapped
+from rose_kit.ui.scaling_plots import index_costs, recall_against_cost
 
 DIM, COUNT = 32, 3000
 KINDS = [HNSWIndex, IVFPQIndex]
@@ -165,3 +168,21 @@ def test_mapped_vectors_behave_as_an_array():
 def test_an_index_of_another_width_is_refused():
     with pytest.raises(ValueError, match="index is for 8 dimensions, the memory has 32"):
         make_index(FlatIndex(8), 32)
+
+
+def test_figures_show_what_was_measured():
+    found = pd.DataFrame(
+        {"rows": [10, 100, 100], "index": ["flat", "flat", "ivfpq"], "query_ms": [1.0, 9, 2]}
+        | {"bytes_per_row": [8.0, 8, 1], "build_s": [0.0, 0, 3], "recall_at_4": [1.0, 1, 0.97]}
+    )
+    speed, _, build, recalls = index_costs(found, plt.figure()).axes
+    assert [line.get_label() for line in speed.lines] == ["flat", "ivfpq"]
+    assert speed.lines[0].get_ydata().tolist() == [1, 9] and recalls.lines[1].get_ydata().tolist() == [0.97]
+    assert not len(build.lines[0].get_ydata())  # flat is not built
+    efforts = pd.DataFrame({"index": list("aab"), "cost": [0.1, 0.2, 0.3], "recall": [0.5, 0.9, 1.0]})
+    (ax,) = recall_against_cost(efforts, 0.95, plt.figure()).axes
+    assert ax.lines[0].get_ydata().tolist() == [0.5, 0.9] and set(ax.lines[2].get_ydata()) == {0.95}
+    plt.close("all")
+    for draw in (index_costs, lambda table: recall_against_cost(table, 1)):
+        with pytest.raises(ValueError, match="nothing|no indexes|no efforts"):
+            draw(found[:0])
