@@ -36,7 +36,7 @@ from rose_kit.types import unit
 PER_CLUSTER = 100
 CHUNK = 20_000  # rows drawn at a time
 K = 4
-HNSW_MOST = 200_000  # rows: beyond, `auto` takes IVF-PQ, and building the graph takes long
+HNSW_MOST = 200_000  # rows: beyond, building the graph takes long
 
 
 class Clusters:

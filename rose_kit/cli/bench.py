@@ -86,8 +86,8 @@ def retrieval(
 ) -> None:
     """Compare indexes on clustered rows of 512 dimensions: time to build and to ask, recall@4, bytes per row.
 
-    Times are seconds of the processor on one thread. HNSW is left out beyond 200,000 rows, where `auto`
-    no longer takes it and building it takes long. A million rows need 5 GB of memory and of disk.
+    Times are seconds of the processor on one thread. HNSW is left out beyond 200,000 rows, where
+    building it takes long. A million rows need 5 GB of memory and of disk, and some five minutes.
     """
     sizes = [int(text) if text.isdigit() else 0 for text in split_list(rows, "rows")]
     if min(sizes) < 1000:
