@@ -1,8 +1,9 @@
 """Execute and save the notebooks: `python tools/notebooks.py [NAME ...]` (all of them without a name).
 
-The .ipynb files are the only source. For each, in order, this links it to its neighbours, formats its
-code, executes it in a fresh kernel, strips whatever differs from run to run, and writes it back. The
-picture that 00_quickstart writes is copied to docs/, where the README shows it.
+The .ipynb files are the only source, but for their exercises (see exercises.py). For each, in order, this
+stamps what all share (see contents.py), formats its code, executes it in a fresh kernel, strips whatever
+differs from run to run, and writes it back. Then it renews notebooks/README.md and the pictures in docs/
+that it shows, and the one that 00_quickstart writes for the README of the project. `--no-run` only stamps.
 `cell` and `notebook` make the first version of a new one.
 """
 
@@ -15,6 +16,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+import contents
+import exercises
 import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode, v4
@@ -35,7 +38,8 @@ def cell(kind: str, source: str, tags: Iterable[str] = ()) -> NotebookNode:
         kind: "markdown" or "code".
         source: its text.
         tags: "header", "footer" (the opening and closing text), "parameters", "versions", "result"
-            (what `rose-kit run` prints at the end), "nbval-ignore-output", "raises-exception".
+            (what `rose-kit run` prints at the end), "cover" (the figure that stands for the notebook),
+            "exercise" (written by exercises.py), "nbval-ignore-output", "raises-exception".
 
     Raises:
         ValueError: the kind is another.
@@ -70,27 +74,17 @@ def _is_progress(output: NotebookNode) -> bool:
     return bar or "application/vnd.jupyter.widget-view+json" in output.get("data", {})
 
 
-def link(nb: NotebookNode, before: Link, after: Link) -> None:
-    """Rewrite the `**Previous:**` line of the header and the `**Next:**` line of the footer."""
-    for tag, label, neighbour in (("header", "Previous", before), ("footer", "Next", after)):
-        mark = f"**{label}:**"
-        line = f"{mark} [{title(neighbour)}]({neighbour.name})" if neighbour else f"{mark} none"
-        for c in nb.cells:
-            if tag in c.metadata.get("tags", []):
-                c.source = "\n".join(line if s.startswith(mark) else s for s in c.source.split("\n"))
-
-
-def title(path: Path) -> str:
-    """The first heading of a notebook, without its marks."""
-    return nbformat.read(path, as_version=4).cells[0].source.splitlines()[0].lstrip("# ")
+def stamp(path: Path, before: Link = None, after: Link = None) -> None:
+    """Stamp what all notebooks share into one of them, and format it."""
+    nb = nbformat.read(path, as_version=4)
+    contents.stamp(nb, path, before, after)
+    nbformat.write(clean(nb), path)
+    subprocess.run([sys.executable, "-m", "ruff", "format", "--quiet", path], check=True)
 
 
 def execute(path: Path, before: Link = None, after: Link = None) -> float:
-    """Link, format, execute and save one notebook; returns the seconds its execution took."""
-    nb = nbformat.read(path, as_version=4)
-    link(nb, before, after)
-    nbformat.write(clean(nb), path)
-    subprocess.run([sys.executable, "-m", "ruff", "format", "--quiet", path], check=True)
+    """Stamp, format, execute and save one notebook; returns the seconds its execution took."""
+    stamp(path, before, after)
     nb = nbformat.read(path, as_version=4)
     start = time.perf_counter()
     NotebookClient(
@@ -106,19 +100,25 @@ def execute(path: Path, before: Link = None, after: Link = None) -> float:
     return time.perf_counter() - start
 
 
-def main(names: list[str]) -> None:
-    """Execute the notebooks whose names start with one of `names`, or all of them and the template."""
-    story = sorted(FOLDER.glob("[0-9]*.ipynb"))
+def main(arguments: list[str]) -> None:
+    """Execute the notebooks whose names start with one of those given, or all of them and the template."""
+    names = [name for name in arguments if name != "--no-run"]
+    story = contents.story()
     neighbours = {p: (a, b) for p, a, b in zip(story, [None, *story], [*story[1:], None], strict=False)}
     neighbours[FOLDER / "_template.ipynb"] = (None, None)
     chosen = [p for p in neighbours if not names or p.name.startswith(tuple(names))]
     if not chosen:
         sys.exit(f"no notebook is named {names}; there are: {', '.join(p.stem for p in neighbours)}")
     for path in chosen:
+        if "--no-run" in arguments:
+            stamp(path, *neighbours[path])
+            continue
         seconds = execute(path, *neighbours[path])
         print(f"{path.name:<32} {seconds:5.1f} s {path.stat().st_size / 1e3:6.0f} kB")
         if path.stem == "00_quickstart":
             shutil.copy(ROOT / "runs" / path.stem / "quickstart.png", ROOT / "docs" / "quickstart.png")
+    exercises.write_solutions([path.stem for path in chosen])
+    contents.refresh(chosen)
 
 
 if __name__ == "__main__":

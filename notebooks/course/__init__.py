@@ -1,0 +1,141 @@
+"""The exercises: `check(answer)` says whether an answer is right, and in words what is wrong with it.
+
+Each notebook has one file here, `n00.py` and so on: the only source of its exercises. A solution, its
+docstring and a hint make the cell with the gap in the notebook and the page in `solutions/`
+(`python tools/exercises.py` writes them), and the check beside it makes the message.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+HERE = Path(__file__).parent
+
+
+class Wrong(Exception):
+    """What is wrong with an answer, in words for the one who wrote it."""
+
+
+@dataclass
+class Exercise:
+    """One exercise.
+
+    Args:
+        solution: a right answer; its name, signature and docstring are those of the gap.
+        hint: what the gap says when it is called.
+        minutes: that it takes.
+        right: what a right answer shows, or what to try next.
+        check: takes an answer, raises `Wrong`.
+    """
+
+    solution: Callable
+    hint: str
+    minutes: int
+    right: str
+    check: Callable[[Callable], None] | None = None
+
+
+EXERCISES: dict[str, Exercise] = {}
+
+
+def exercise(*, hint: str, minutes: int, right: str = "") -> Callable[[Callable], Callable]:
+    """Register the solution below as an exercise."""
+
+    def register(solution: Callable) -> Callable:
+        EXERCISES[solution.__name__] = Exercise(solution, hint, minutes, right)
+        return solution
+
+    return register
+
+
+def checks(solution: Callable) -> Callable[[Callable], Callable]:
+    """Register the function below as the check of an exercise."""
+
+    def register(test: Callable) -> Callable:
+        EXERCISES[solution.__name__].check = test
+        return test
+
+    return register
+
+
+def find(name: str) -> Exercise:
+    """The exercise of this name.
+
+    Raises:
+        ValueError: there is none; lists those there are.
+    """
+    known = {}
+    for path in sorted(HERE.glob("[nt]*.py")):
+        names = re.findall(r"^@exercise\((?:.|\n)*?^def (\w+)", path.read_text(encoding="utf-8"), re.M)
+        known |= dict.fromkeys(names, path.stem)
+    if name not in known:
+        raise ValueError(f"there is no exercise {name!r}; there are: {', '.join(known)}")
+    importlib.import_module(f"{__name__}.{known[name]}")
+    return EXERCISES[name]
+
+
+def verdict(answer: Callable) -> str:
+    """What `check` prints: "right", "not done yet" or "not right yet", and why.
+
+    Raises:
+        ValueError: the function's name is not that of an exercise.
+    """
+    name = answer.__name__
+    one = find(name)
+    try:
+        one.check(answer)
+    except NotImplementedError:
+        return f"not done yet: {name}"
+    except Wrong as wrong:
+        return f"not right yet: {name} {wrong}"
+    except Exception as error:
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.name == name]
+        place = f" in line {lines[-1]} of its cell" if lines else ""
+        return f"not right yet: {name} stopped{place}: {type(error).__name__}: {error}"
+    return f"right: {name}. {one.right}".strip()
+
+
+def check(answer: Callable) -> None:
+    """Print whether the answer to an exercise is right, or what is wrong with it.
+
+    Args:
+        answer: the completed function; its name says which exercise it answers.
+    """
+    print(verdict(answer))
+
+
+# --- for the files of the exercises ------------------------------------------------------------------
+
+
+def expect(holds: bool, says: str) -> None:
+    """Go on if it holds; else this is what is wrong, as a sentence that begins with the answer's name."""
+    if not holds:
+        raise Wrong(says)
+
+
+def shaped(found: Any, shape: tuple[int, ...], meaning: str) -> np.ndarray:
+    """The answer as an array of this shape, without NaN; `meaning` names the axes, such as "(N, C)"."""
+    expect(found is not None, "returns None: is the `return` missing?")
+    try:
+        array = np.asarray(found)
+        array = array if array.dtype == bool else array.astype(float)
+    except (TypeError, ValueError):
+        raise Wrong(f"returns a {type(found).__name__} where an array {meaning} is asked for") from None
+    expect(array.shape == shape, f"returns shape {array.shape} where {meaning} = {shape} is asked for")
+    expect(bool(np.isfinite(array).all()), "returns values that are not finite (NaN or infinite)")
+    return array
+
+
+def close(a: ArrayLike, b: ArrayLike, atol: float = 1e-4) -> bool:
+    """Whether two arrays have one shape and agree."""
+    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    return a.shape == b.shape and bool(np.allclose(a, b, atol=atol, equal_nan=True))

@@ -1,0 +1,50 @@
+"""The exercise of 00_quickstart."""
+
+import numpy as np
+
+from course import checks, exercise, expect
+from rose_kit.metrics import confusion_matrix, mean_iou
+
+
+@exercise(
+    hint="count shared and joint pixels of each class over all pictures, divide, then average",
+    minutes=10,
+    right="This is the mIoU of every table in this course.",
+)
+def miou_by_hand(answers, truths, count):
+    """mIoU, from 0 to 1, of `count` classes over a list of (H, W) answers and one of truths.
+
+    A class that neither an answer nor a truth holds does not count.
+    """
+    answers, truths = np.stack(answers), np.stack(truths)  # (pictures, H, W)
+    ious = []
+    for c in range(count):
+        shared = np.sum((answers == c) & (truths == c))
+        either = np.sum((answers == c) | (truths == c))
+        if either:
+            ious.append(shared / either)
+    return np.mean(ious)
+
+
+@checks(miou_by_hand)
+def _(answer):
+    truths = [np.array([[0, 0, 0], [1, 1, 1]]), np.array([[0, 0, 0], [0, 0, 1]])]
+    answers = [np.array([[0, 0, 1], [1, 1, 1]]), np.array([[0, 0, 0], [0, 2, 2]])]
+    cm = sum(confusion_matrix(a, t, 4) for a, t in zip(answers, truths, strict=True))
+    each = [mean_iou(confusion_matrix(a, t, 4)) for a, t in zip(answers, truths, strict=True)]
+    ious = np.diag(cm) / np.maximum(cm.sum(0) + cm.sum(1) - np.diag(cm), 1)
+    found = answer(answers, truths, 4)
+    expect(found is not None, "returns None: is the `return` missing?")
+    expect(np.ndim(found) == 0, f"returns shape {np.shape(found)} where one number is asked for")
+    expect(not np.isnan(found), "returns NaN: a class that is nowhere was divided by 0")
+    wrong = {
+        np.diag(cm).sum() / cm.sum(): "returns the share of right pixels: a class has to count as one",
+        np.mean(each): "averages over pictures: count over all of them first, then divide",
+        ious.mean(): "counts a class that is nowhere as 0: leave it out",
+        np.mean((np.diag(cm) / np.maximum(cm.sum(1), 1))[:2]): "divides by the truth alone: what is wrongly "
+        "answered has to count, too",
+        100 * mean_iou(cm): "returns percent where a number from 0 to 1 is asked for",
+    }
+    for value, says in wrong.items():
+        expect(abs(found - value) > 1e-6, says)
+    expect(abs(found - mean_iou(cm)) < 1e-6, f"returns {found:.3f} where {mean_iou(cm):.3f} is right")

@@ -1,0 +1,71 @@
+"""The exercise of 01_dense_features."""
+
+import torch
+import torch.nn.functional as F
+
+from course import checks, exercise, expect
+
+
+@exercise(
+    hint="values mixed by softmax(k k^T / sqrt(d)) per head, then as attend_to_self",
+    minutes=25,
+    right="Now hold it against the table of the five endings.",
+)
+def keys_attend(block, x):
+    """(1, 1 + h * w, width) -> the same: patches gather from patches with similar keys."""
+    qkv = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
+    heads = qkv.unflatten(-1, (3, block.attn.num_heads, -1))  # (1, L, 3, heads, d)
+    _, k, v = heads.permute(2, 0, 3, 1, 4)  # (1, heads, L, d) each
+    share = (k @ k.mT / k.shape[-1] ** 0.5).softmax(-1)  # (1, heads, L, L)
+    mixed = (share @ v).transpose(1, 2).flatten(2)  # (1, L, width)
+    y = x + block.attn.out_proj(mixed)
+    return y + block.mlp(block.ln_2(y))
+
+
+def _variants(block, x):
+    """What typical mistakes make of it."""
+    d, heads = x.shape[-1], block.attn.num_heads
+    q, k, v = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias).chunk(3, -1)
+
+    def split(z):
+        return z.unflatten(-1, (heads, -1)).transpose(1, 2)  # (1, heads, L, d)
+
+    def mix(a, b, scale, parts=split, axis=-1):
+        share = (parts(a) @ parts(b).mT / scale).softmax(axis) @ parts(v)
+        return block.attn.out_proj(share.transpose(1, 2).flatten(2))
+
+    def end(mixed):
+        y = x + mixed
+        return y + block.mlp(block.ln_2(y))
+
+    root = (d // heads) ** 0.5
+    yield mix(k, k, root), "stops after the attention: x and the MLP have to be added, as in attend_to_self"
+    yield x + mix(k, k, root), "leaves out the MLP"
+    yield mix(k, k, root) + block.mlp(block.ln_2(mix(k, k, root))), "leaves out x itself (the residual)"
+    yield end(mix(q, q, root)), "uses the queries: the stacked projection holds q, k, v in this order"
+    yield end(mix(q, k, root)), "is the block as it was trained (q with k): hold the keys against the keys"
+    yield end(mix(k, k, 1)), "forgets to divide by the square root of d"
+    yield end(mix(k, k, d**0.5)), "divides by the root of the width: d is the width of one head"
+    yield end(mix(k, k, root, axis=-2)), "softmaxes over the wrong axis: the shares of each row add up to 1"
+    whole = mix(k, k, d**0.5, parts=lambda z: z[:, None])
+    yield end(whole), "mixes all heads as one: each head compares its own part of the keys"
+    yield end(block.attn.out_proj(v)), "lets each patch attend to itself alone: that is MaskCLIP"
+
+
+@checks(keys_attend)
+def _(answer):
+    from open_clip.transformer import ResidualAttentionBlock
+
+    torch.manual_seed(0)
+    block = ResidualAttentionBlock(16, 4).eval()
+    with torch.inference_mode():
+        block.attn.in_proj_weight.mul_(4)  # or all shares would be alike
+        x = torch.randn(1, 10, 16)
+        found = answer(block, x)
+        expect(found is not None, "returns None: is the `return` missing?")
+        expect(isinstance(found, torch.Tensor), f"returns a {type(found).__name__}, not a tensor")
+        expect(found.shape == x.shape, f"returns shape {tuple(found.shape)} for an input {tuple(x.shape)}")
+        for other, says in _variants(block, x):
+            expect(not torch.allclose(found, other, atol=1e-4), says)
+        right = torch.allclose(found, keys_attend(block, x), atol=1e-4)
+        expect(right, "returns other values: follow one token through q, k, v, shares and mixture")

@@ -1,0 +1,85 @@
+"""The exercises of 02_memory."""
+
+import numpy as np
+
+from course import checks, exercise, expect
+from rose_kit import SupportMemory, unit
+
+
+@exercise(
+    hint="find the image ids in memory.rows.metadata, then remove(image_id=...)",
+    minutes=10,
+    right="Forget the night, and look at 'same class' again.",
+)
+def forget_domain(memory, domain):
+    """Remove every picture whose metadata has this domain; returns how many rows went."""
+    rows = memory.rows
+    gone = {
+        i for i, facts in zip(rows.image_ids, rows.metadata, strict=True) if facts.get("domain") == domain
+    }
+    return sum(memory.remove(image_id=image_id) for image_id in gone)
+
+
+@checks(forget_domain)
+def _(answer):
+    memory = _small_memory()
+    found = answer(memory, "night")
+    left = sorted(set(memory.image_ids))
+    expect(left != ["a", "b", "c", "d"], "removes nothing from the memory it is given")
+    expect(left != ["b", "d"], "removes the other domain, and keeps this one")
+    expect(left == ["a", "c"], f"leaves the pictures {left} where 'a' and 'c' are by day")
+    expect(found is not None, "returns None where the number of rows that went is asked for")
+    expect(found != 2, "returns how many pictures went: rows are asked for, several to a picture")
+    expect(found == 5, f"returns {found} where 5 rows went")
+    expect(answer(memory, "fog") == 0, "does not return 0 where no picture has the domain")
+
+
+def _small_memory():
+    """Pictures a and c by day, b and d by night, of 2, 2, 1 and 3 rows."""
+    from rose_kit.memory.rows import Rows
+
+    images = ["a", "a", "b", "b", "c", "d", "d", "d"]
+    names = ["sky", "bus", "sky", "bus", "sky", "sky", "bus", "dog"]
+    facts = [{"domain": "day" if i in "ac" else "night"} for i in images]
+    memory = SupportMemory(4)
+    vectors = unit(np.random.default_rng(0).normal(size=(8, 4)))
+    memory.extend(Rows.make(np.arange(8), vectors, names, images, metadata=facts))
+    return memory
+
+
+@exercise(
+    hint="start with one, then again and again take the one farthest from all taken",
+    minutes=20,
+    right="Keep five prototypes per class with it, and measure what is lost.",
+)
+def diverse(memory, name, n):
+    """(n,) ids of prototypes of one class that differ most from each other."""
+    rows = memory.rows.take(memory.class_names == name)
+    taken = [0]
+    while len(taken) < min(n, len(rows.ids)):
+        nearest = (rows.vectors @ rows.vectors[taken].T).max(1)  # (R,) cosine to the nearest one taken
+        nearest[taken] = np.inf
+        taken.append(int(nearest.argmin()))
+    return rows.ids[taken]
+
+
+@checks(diverse)
+def _(answer):
+    angles = np.radians([0, 2, 4, 90, 92, 180])  # three heaps: 0 to 4, 90 to 92, 180 degrees
+    vectors = np.stack([np.cos(angles), np.sin(angles)], 1)
+    vectors = np.vstack([[[0.6, -0.8]] * 2, vectors])
+    names = ["dog", "dog", *["cat"] * 6]
+    memory = SupportMemory.from_prototypes(vectors, names, [f"p{i}" for i in range(8)])
+    found = answer(memory, "cat", 3)
+    expect(found is not None, "returns None: is the `return` missing?")
+    found = np.asarray(found).ravel().tolist()
+    expect(len(found) == 3, f"returns {len(found)} ids where 3 are asked for")
+    expect(len(set(found)) == 3, f"returns the same prototype more than once: {found}")
+    expect(
+        set(found) & {0, 1} == set(),
+        "returns positions among the class's rows, or rows of another class: ids "
+        "are asked for, those in memory.ids",
+    )
+    expect(set(found) - {2, 3, 4} != set(), "takes those that are most alike: the farthest are asked for")
+    heaps = {0 if i < 5 else 1 if i < 7 else 2 for i in found}
+    expect(len(heaps) == 3, "takes two that lie close together: mind all those taken, not the last alone")

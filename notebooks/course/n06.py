@@ -1,0 +1,92 @@
+"""The exercises of 06_regions."""
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from course import checks, close, exercise, expect, shaped
+from rose_kit import FeatureMap, Query, pool_masks, unit
+from rose_kit.pooling import patch_counts
+
+
+@exercise(
+    hint="patch_counts(features, regions, ids).argmax(1) says which region that is",
+    minutes=15,
+    right="Which regions of the scene get no patch at all?",
+)
+def hard_pooling(features, regions):
+    """(R, D) unit vectors: each patch goes whole to the region that holds most of it.
+
+    A region that gets no patch is a row of NaN.
+    """
+    ids = np.arange(regions.max() + 1)
+    owner = patch_counts(features, regions, ids).argmax(1)  # (N, R) -> (N,)
+    pooled = np.full((len(ids), features.dim), np.nan, np.float32)
+    for r in np.unique(owner):
+        pooled[r] = unit(features.flat()[owner == r].mean(0))
+    return pooled
+
+
+@checks(hard_pooling)
+def _(answer):
+    rng = np.random.default_rng(0)
+    features = FeatureMap(unit(rng.normal(size=(4, 4, 8))), 8, (32, 32), (32, 32))
+    regions = np.zeros((32, 32), np.int64)
+    regions[:, 20:] = 1  # half of the third patch of each row, and a little more
+    regions[:, 19] = 1
+    regions[8:11, 8:11] = 2  # less than half of any patch
+    found = answer(features, regions)
+    expect(found is not None, "returns None: is the `return` missing?")
+    expect(np.shape(found) == (3, 8), f"returns shape {np.shape(found)} where (R, D) = (3, 8) is asked for")
+    soft = pool_masks(features, regions, [0, 1, 2])[0]
+    expect(not close(found, soft), "is soft pooling: here a patch goes whole to one region")
+    expect(np.isnan(found[2]).all(), "gives a vector to a region that holds most of no patch: make it NaN")
+    lengths = np.linalg.norm(np.asarray(found)[:2], axis=1)
+    expect(np.allclose(lengths, 1, atol=1e-3), "returns vectors whose length is not 1")
+    expect(
+        close(found, hard_pooling(features, regions)), "gives some patch to another region than most of it"
+    )
+
+
+@exercise(
+    hint="a graph of neighbours, then scipy.sparse.csgraph.connected_components",
+    minutes=30,
+    right="Do fewer, larger regions answer better?",
+)
+def merged(regions, query, threshold):
+    """(H, W) ids from 0 on: neighbouring regions whose features have a cosine above a threshold are one.
+
+    Region r has the feature query.features[r]; neighbours share a side of a pixel.
+    """
+    sides = (regions[:, :-1], regions[:, 1:]), (regions[:-1], regions[1:])
+    a, b = (np.concatenate([side[i].ravel() for side in sides]) for i in (0, 1))
+    alike = (query.features[a] * query.features[b]).sum(1) > threshold  # (sides,)
+    links = coo_array((np.ones(alike.sum()), (a[alike], b[alike])), shape=(len(query.features),) * 2)
+    return connected_components(links, directed=False)[1][regions]
+
+
+@checks(merged)
+def _(answer):
+    regions = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 4], [2, 2, 3, 4]])
+    angles = np.radians([0, 20, 40, 90, 0])  # 1 is like 0 and 0 is like 4, which lies beside 1 and 3
+    query = Query(np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32), regions)
+    given = regions.copy()
+    found = shaped(answer(regions, query, 0.9), (4, 4), "(H, W)")
+    expect((regions == given).all(), "changes the regions it is given: make a new map")
+    groups = len(np.unique(found))
+    expect(groups < 5, "merges nothing: neighbours 0 and 1 have a cosine of 0.94, above the threshold of 0.9")
+    apart = {tuple(np.unique(found[regions == r])) for r in range(5)}
+    expect(all(len(one) == 1 for one in apart), "gives one region several ids")
+    expect(
+        found[2, 2] != found[0, 0], "merges regions that are not alike (or takes the threshold the wrong way)"
+    )
+
+    # 0-1-4 are a chain: 0 is like 1 (20 degrees), 1 like 4 (20), and 0 touches 2, which is 40 away.
+    expect(found[0, 0] == found[0, 2], "keeps 0 and 1 apart, which are neighbours and alike")
+    expect(found[2, 3] == found[0, 2], "keeps 1 and 4 apart: they share a side, and so are joined with 0")
+    expect(found[2, 0] != found[0, 0], "merges 0 and 2, whose cosine is 0.77, below the threshold of 0.9")
+    far = np.array([[0, 1, 2]])
+    row = Query(np.array([[1, 0], [0, 1], [1, 0]], np.float32), far)
+    kept = np.asarray(answer(far, row, 0.9))
+    expect(kept[0, 0] != kept[0, 2], "merges regions that are alike but do not touch")
+    expect(set(np.unique(found)) == set(range(groups)), "returns ids with gaps: number them from 0 on")

@@ -1,0 +1,44 @@
+"""The exercise of 08_growing_memory."""
+
+import numpy as np
+
+from course import checks, close, exercise, expect, shaped
+from rose_kit import SupportMemory, unit
+
+
+@exercise(
+    hint="search for each new row, and ask whether its neighbours bear its name",
+    minutes=15,
+    right="Let `learn_from_itself` ask it before it adds a row.",
+)
+def vetted(memory, rows, k=4):
+    """(R,) bool: which new rows a memory should let in: at least half of their k nearest bear their name."""
+    hits = memory.search(rows.vectors, k)
+    names = memory.lookup(hits.rows).class_names.reshape(hits.rows.shape)  # (R, k)
+    return (names == rows.class_names[:, None]).mean(1) >= 0.5
+
+
+@checks(vetted)
+def _(answer):
+    from rose_kit.memory.rows import Rows
+
+    rng = np.random.default_rng(0)
+    centres = np.eye(4)[[0] * 6 + [1] * 6 + [2] * 2]
+    names = ["cat"] * 6 + ["dog"] * 6 + ["fox"] * 2
+    memory = SupportMemory.from_prototypes(
+        unit(centres + 0.05 * rng.normal(size=(14, 4))), names, [f"p{i}" for i in range(14)]
+    )
+    vectors = unit(np.array([[1.0, 0, 0, 0], [1, 0, 0, 0.1], [0, 1, 0.1, 0], [0.6, 0, 1, 0]]))
+    told = ["cat", "dog", "dog", "fox"]  # fox: two of four neighbours are foxes
+    rows = Rows.make(np.arange(4), vectors, told, [f"new{i}" for i in range(4)])
+    before = len(memory)
+    found = shaped(answer(memory, rows), (4,), "(R,)")
+    expect(len(memory) == before, "adds rows to the memory: only say which ones it should let in")
+    expect(found.dtype == bool, "returns numbers where True and False are asked for")
+    expect(
+        not close(found, ~np.array([True, False, True, True])),
+        "lets in those that contradict their neighbours",
+    )
+    expect(not found[1], "lets in a 'dog' that lies among cats")
+    expect(found[0] and found[2], "refuses a row all of whose neighbours bear its name")
+    expect(found[3], "refuses a row half of whose neighbours bear its name: at least half is enough")

@@ -1,0 +1,48 @@
+"""The exercise of 09_personalised."""
+
+import numpy as np
+
+from course import checks, exercise, expect
+
+
+@exercise(
+    hint="try every value that occurs, and for each count both kinds of mistake",
+    minutes=15,
+    right="Use it on the odds of the scene: is 0 a good place to cut?",
+)
+def best_cut(odds, mine):
+    """The threshold t that tells best: patches with `odds >= t` are called mine.
+
+    Best is the largest mean of two shares: of mine that are called mine, of the others that are not.
+
+    Args: odds (N,) numbers; mine (N,) bool, the truth.
+    """
+    cuts = np.unique(odds)  # sorted
+    called = odds >= cuts[:, None]  # (cuts, N)
+    score = called[:, mine].mean(1) + (~called)[:, ~mine].mean(1)  # (cuts,)
+    return cuts[score.argmax()]
+
+
+@checks(best_cut)
+def _(answer):
+    odds = np.array([-3.0, -2.5, -2.0, -1.0, -0.5, 0.5, 1.0, 1.5, 2.0, -4.0, -5.0, -3.5])
+    mine = np.array([0, 0, 1, 0, 1, 1, 0, 0, 0, 0, 0, 0], bool)  # three of twelve
+    found = answer(odds, mine)
+    expect(found is not None, "returns None: is the `return` missing?")
+    expect(np.ndim(found) == 0, f"returns shape {np.shape(found)} where one number is asked for")
+
+    def score(t):
+        called = odds >= t
+        return (called[mine].mean() + (~called[~mine]).mean()) / 2
+
+    best, reached = max(score(t) for t in odds), score(found)
+    expect(reached > 1 - best + 1e-9, "cuts the wrong way round: mine are those with high odds")
+    expect(found not in (0, 0.0), "cuts at 0, where p(mine) = p(class): look for a better place")
+    accuracy = max(odds, key=lambda t: ((odds >= t) == mine).mean())
+    plain = ((odds >= found) == mine).mean() >= ((odds >= accuracy) == mine).mean()
+    expect(
+        reached >= best - 1e-9 or not plain,
+        "counts all patches alike: mine are few, so that calling none mine looks good",
+    )
+    says = f"cuts at {found:.2f}, where the mean of the shares is {reached:.2f}; {best:.2f} can be reached"
+    expect(reached >= best - 1e-9, says)

@@ -1,0 +1,39 @@
+"""The exercise of 11_scaling."""
+
+from course import checks, exercise, expect
+
+
+@exercise(
+    hint="raise nprobe from 1 on until recall_of(nprobe) is high enough",
+    minutes=10,
+    right="Ask it with the recall of this notebook: how many lists does 0.99 take?",
+)
+def effort_for(wanted, recall_of, most):
+    """The fewest lists to visit, from 1 to `most`, for a recall of at least `wanted`; None if none will do.
+
+    Args: recall_of(nprobe) -> the recall of a search that visits so many lists.
+    """
+    for nprobe in range(1, most + 1):
+        if recall_of(nprobe) >= wanted:
+            return nprobe
+    return None
+
+
+@checks(effort_for)
+def _(answer):
+    table = {1: 0.5, 2: 0.7, 3: 0.69, 4: 0.9, 5: 0.95, 6: 0.99}
+    asked = []
+
+    def recall_of(nprobe):
+        expect(nprobe in table, f"asks for a search of {nprobe!r} lists, where 1 to 6 are possible")
+        asked.append(nprobe)
+        return table[nprobe]
+
+    found = answer(0.9, recall_of, 6)
+    expect(asked != [], "never calls recall_of: measure before you answer")
+    expect(found is not None, "returns None, although 4 lists are enough for 0.9")
+    expect(found != 0.9, "returns the recall: the number of lists is asked for")
+    expect(found != 5, "asks for more than `wanted`: a recall of exactly that is enough")
+    expect(found == 4, f"returns {found} where 4 is the fewest for a recall of 0.9")
+    expect(answer(0.5, recall_of, 6) == 1, "does not return 1 where one list is enough")
+    expect(answer(0.999, recall_of, 6) is None, "does not return None where no number of lists is enough")

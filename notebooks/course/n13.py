@@ -1,0 +1,52 @@
+"""The exercise of 13_nest."""
+
+import numpy as np
+
+from course import checks, exercise, expect
+from rose_kit.metrics import ciou, giou
+
+
+@exercise(
+    hint="intersection and union of each pair first; gIoU averages ratios, cIoU divides sums",
+    minutes=15,
+    right="Which of the two would a method gain by guessing 'nothing' more often?",
+)
+def both_ious(answers, truths):
+    """(gIoU, cIoU), from 0 to 1, of a list of (H, W) bool answers and one of truths.
+
+    gIoU is the mean IoU of the pictures; an empty answer to an empty truth counts 1. cIoU is the sum of
+    all intersections divided by the sum of all unions.
+    """
+    shared = np.array([np.sum(a & t) for a, t in zip(answers, truths, strict=True)])
+    either = np.array([np.sum(a | t) for a, t in zip(answers, truths, strict=True)])
+    each = np.where(either == 0, 1, shared / np.maximum(either, 1))
+    return each.mean(), shared.sum() / either.sum()
+
+
+@checks(both_ious)
+def _(answer):
+    def rows(*counts):
+        return [np.arange(20).reshape(4, 5) < n for n in counts]
+
+    answers, truths = rows(3, 18, 0, 4), rows(6, 16, 0, 0)
+    found = answer(answers, truths)
+    expect(found is not None, "returns None: is the `return` missing?")
+    expect(
+        np.shape(found) == (2,), f"returns shape {np.shape(found)} where the pair (gIoU, cIoU) is asked for"
+    )
+    g, c = giou(answers, truths), ciou(answers, truths)
+    expect(not np.isnan(found).any(), "returns NaN: an empty answer to an empty truth was divided by 0")
+    expect(not np.allclose(found, (c, g)), "returns (cIoU, gIoU): the other way round")
+    expect(
+        abs(found[0] - c) > 1e-6, "sums before it divides for gIoU, too: there, each picture counts as one"
+    )
+    expect(
+        abs(found[0] - (g - 1 / 4)) > 1e-6, "gives 0 to an empty answer to an empty truth: it is right, so 1"
+    )
+    left_out = np.mean([3 / 6, 16 / 18, 0])
+    expect(
+        abs(found[0] - left_out) > 1e-6,
+        "leaves out pictures whose truth is empty and answered so: they count 1",
+    )
+    expect(abs(found[1] - g) > 1e-6, "averages ratios for cIoU, too: sum first, then divide once")
+    expect(np.allclose(found, (g, c)), f"returns {found[0]:.3f}, {found[1]:.3f}; right: {g:.3f}, {c:.3f}")

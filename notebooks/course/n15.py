@@ -1,0 +1,44 @@
+"""The exercise of 15_leaderboard."""
+
+import numpy as np
+
+from course import checks, close, exercise, expect, shaped
+
+
+@exercise(
+    hint="entropy (N, 1) of each, then weights from exp(-entropy)",
+    minutes=20,
+    right="Put it into a copy of the template, and see where it lands.",
+)
+def by_entropy(seen: np.ndarray, read: np.ndarray) -> np.ndarray:
+    """(N, C) vote and names -> (N, C): the share of each goes down as its entropy goes up.
+
+    The share of each is exp(-entropy), divided by the sum of both.
+    """
+    sure = [np.exp((p * np.log(np.maximum(p, 1e-12))).sum(1, keepdims=True)) for p in (seen, read)]  # (N, 1)
+    return (sure[0] * seen + sure[1] * read) / (sure[0] + sure[1])
+
+
+@checks(by_entropy)
+def _(answer):
+    rng = np.random.default_rng(0)
+    seen, read = rng.dirichlet(np.ones(5), 8), rng.dirichlet(np.ones(5) / 3, 8)
+    seen[0] = np.eye(5)[2]  # a vote that is all for one class: log 0
+    found = answer(seen, read)
+    expect(found is not None, "returns None: is the `return` missing?")
+    expect(not np.isnan(found).any(), "returns NaN: the logarithm of 0 has no value; keep p above 1e-12")
+    found = shaped(found, (8, 5), "(N, C)")
+    s, r = (np.exp((p * np.log(np.maximum(p, 1e-12))).sum(1, keepdims=True)) for p in (seen, read))
+    wrong = [
+        ((seen + read) / 2, "weighs all patches alike"),
+        (
+            (r * seen + s * read) / (s + r),
+            "gives more weight to the one that is less sure (mind the sign of entropy)",
+        ),
+        (s * seen + r * read, "returns rows that do not add up to 1: divide by the sum of both weights"),
+        (np.where(s > r, seen, read), "picks the surer one: a mixture is asked for"),
+    ]
+    for other, says in wrong:
+        expect(not close(found, other), says)
+    expect(np.allclose(found.sum(1), 1, atol=1e-4), "returns rows that do not add up to 1")
+    expect(close(found, by_entropy(seen, read)), "weighs by something else than exp(-entropy)")
