@@ -1,13 +1,16 @@
 """Verification and correction by reference pictures, on drawn scenes, with the encoder that comes along."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from rose_kit import bench
 from rose_kit.bench.verification import Episode, calibrate, draw_episode, episodes
 from rose_kit.encoder import load_encoder
 from rose_kit.metrics import giou
@@ -16,7 +19,7 @@ from rose_kit.regions.foreground import discriminant, foreground, largest_cluste
 from rose_kit.scenes import CLASSES, draw_scene
 from rose_kit.types import FeatureMap, unit
 from rose_kit.web.types import Mask, Picture, Source
-from rose_kit.web.vpe import VisualPromptEnhancer
+from rose_kit.web.vpe import CALIBRATED, VisualPromptEnhancer
 
 FIRST = 7_900_000  # apart from the scenes of the benchmark
 
@@ -107,7 +110,7 @@ def test_thresholds_of_another_encoder_are_calibrated():
     )
     thresholds, rows = calibrate(encoder, shown, absent)
     assert thresholds.same > 0 and thresholds.correct >= thresholds.part and 0 <= thresholds.whole <= 1
-    assert {row["what"] for row in rows} == {"same", "keep"}
+    assert {row["what"] for row in rows} == {"same", "keep", "whole"}
     for row in rows:
         assert 0 <= row["false_pass"] <= 100 and 0 <= row["true_pass"] <= 100
     VisualPromptEnhancer(encoder, thresholds)
@@ -166,3 +169,9 @@ def test_the_command_refuses_what_it_cannot_do(refused, tmp_path):
     refused("bench", "verification", "--count", 0, said=["count", 0])
     refused("bench", "verification", "--encoder", "bundlde", said=["bundlde", "bundled"])
     refused("bench", "verification", "--out", tmp_path, said=[tmp_path, "folder"])
+
+
+def test_the_thresholds_in_use_are_those_that_were_recorded():
+    table = pd.read_csv(Path(bench.__file__).parent / "results" / "verification.csv")
+    row = table[table.row == "thresholds"].iloc[0]
+    assert vars(CALIBRATED[row.encoder]) == {key: row[key] for key in vars(CALIBRATED[row.encoder])}

@@ -110,10 +110,9 @@ def calibrate(
 ) -> tuple[Thresholds, list[dict[str, Any]]]:
     """Thresholds of `VisualPromptEnhancer` for an encoder, from annotated episodes of your own or drawn ones.
 
-    `same` and `keep` have the best balanced accuracy: of pairs of references, of right and wrong masks.
-    `correct` lets pass the best proposal in `FALSE_CORRECTIONS` of the images that do not show the target;
-    as many of the right masks hold less than `whole` of what all proposals hold, in similarity over `part`.
-    `part` is what makes proposals overlap most with the target.
+    `same`, `keep` and `whole` have the best balanced accuracy: of pairs of references, of right and wrong
+    masks, of right masks and a quarter of each. `part` makes proposals overlap most with the target, and
+    `correct` lets pass the best proposal in `FALSE_CORRECTIONS` of the images that do not show it.
 
     Args:
         encoder: whose features are compared.
@@ -145,16 +144,19 @@ def calibrate(
     if not best:
         raise ValueError("calibration needs episodes whose image does not show the target, got none")
     correct = max(part, float(np.quantile(np.nan_to_num(best, nan=-1), 1 - FALSE_CORRECTIONS)))
-    shares = [_share(vpe, e, *rule) for e, rule in rules]
-    whole = float(np.clip(np.quantile(shares, FALSE_CORRECTIONS), 0, 1))
-    return Thresholds(*(round(v, 3) for v in (-same, keep, part, correct, whole))), pairs + masks
+    shares = np.array([_shares(vpe, e, *rule) for e, rule in rules])  # (E, 2)
+    whole, parts = _best(*shares.T.tolist(), "whole")
+    values = (-same, keep, part, correct, max(whole, 0.0))
+    return Thresholds(*(round(v, 3) for v in values)), pairs + masks + parts
 
 
-def _share(vpe: VisualPromptEnhancer, episode: Episode, fm: FeatureMap, rule: tuple) -> float:
-    """Of the evidence of the proposals, what the right mask holds."""
-    found, _, scores = vpe.propose(episode.image, fm, rule)
-    own, whole = ((scores[m] - vpe.thresholds.part).sum() for m in (episode.target, found))
-    return float(own / whole) if whole > 0 else 1.0
+def _shares(vpe: VisualPromptEnhancer, episode: Episode, fm: FeatureMap, rule: tuple) -> tuple[float, float]:
+    """Of the evidence of the proposals, what the right mask holds, and what its leftmost quarter."""
+    found, _, pixels = vpe.propose(episode.image, fm, rule)
+    columns = np.nonzero(episode.target)[1]
+    quarter = episode.target & (np.arange(found.shape[1]) <= np.quantile(columns, 0.25))
+    target, left, whole = ((pixels[m] - vpe.thresholds.part).sum() for m in (episode.target, quarter, found))
+    return (float(target / whole), float(left / whole)) if whole > 0 else (1.0, 0.0)
 
 
 def _pairs(vpe: VisualPromptEnhancer, episodes: Sequence[Episode]) -> tuple[list[float], list[float]]:
