@@ -1,0 +1,140 @@
+"""rose-kit ask and nest run: one command each; the trail, the mask, the tables; mistakes in a line."""
+
+import csv
+from datetime import date
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rose_kit import cli, load_encoder
+from rose_kit.bench.nest import Result, ablation, build_nest, measure
+from rose_kit.scenes.news import NewsWorld
+from rose_kit.web import providers
+from rose_kit.web.http import WebError
+
+BUNDLED = load_encoder("bundled")
+QUESTION = "Segment the current regatta champion."
+
+
+def test_one_command_against_the_miniature_web(run, tmp_path):
+    mask = tmp_path / "out" / "mask.png"
+    out = run("ask", "example", QUESTION, "--date", "2026-03-01", "--out", mask)
+    lines = dict(line.split(None, 1) for line in reversed(out.splitlines()))
+    assert lines["gate"].startswith("look up (by rule)") and "2026-03-01" in lines["question"]
+    assert "confidence" in lines["candidate"] and lines["verified"].startswith(("kept", "corrected"))
+    name = lines["answer"].split(" (")[0]
+    assert name in lines["prompt"] and "no language model" in lines["model"]
+    sources = [line for line in out.splitlines() if line.startswith("source")]
+    assert len(sources) > 2 and all(
+        "/wiki/" in s and "2026-03-01" >= s.split()[1].rstrip(",") for s in sources
+    )
+    pixels = np.asarray(Image.open(mask))
+    assert pixels.shape == (160, 160) and set(np.unique(pixels)) == {0, 255}
+    image = np.asarray(Image.open(mask.with_name("mask.image.png")))
+    changed = (np.asarray(Image.open(mask.with_name("mask.overlay.png"))) != image).any(2)
+    assert changed[pixels > 0].mean() > 0.9
+    again = run("ask", mask.with_name("mask.image.png"), "Segment the boat.", "--out", tmp_path / "boat.png")
+    assert "no look-up" in again and "\nanswer" not in again
+
+
+def test_a_folder_is_a_place_to_search_too(run, tmp_path):
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "Tamsin.txt").write_text(
+        "Tamsin is the new mayor. The mayor since May is Tamsin, a dog."
+    )
+    Image.new("RGB", (40, 40), "white").save(tmp_path / "photo.png")
+    out = run(
+        "ask",
+        tmp_path / "photo.png",
+        "Segment the mayor.",
+        "--provider",
+        tmp_path / "pages",
+        "--out",
+        tmp_path / "m.png",
+    )
+    assert "answer    Tamsin" in out and "no date, unknown" in out
+
+
+def test_without_the_network_the_plain_segmenter_answers_and_the_status_is_1(tmp_path, capsys, monkeypatch):
+    def away(self, api, **params):
+        raise WebError("no route to host")
+
+    monkeypatch.setattr(providers.Wikimedia, "_ask", away)
+    Image.new("RGB", (40, 40), "white").save(tmp_path / "photo.png")
+    args = ["ask", tmp_path / "photo.png", QUESTION, "--provider", "wikimedia", "--out", tmp_path / "m.png"]
+    assert cli.status([str(a) for a in args]) == 1
+    out, err = capsys.readouterr()
+    assert "no route to host" in err and "Folder" in err and "still works" in err and "plain segmenter" in err
+    assert (tmp_path / "m.png").exists() and "written" in out
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["nowhere.png", QUESTION], ["nowhere.png"]),
+        (
+            ["example", "Segment the goose."],
+            ["'Segment the goose.'", "regatta champion", "latest product of Aerix"],
+        ),
+        (["example", QUESTION, "--date", "1 March"], ["'1 March'", "2026-03-01"]),
+        (["example", QUESTION, "--date", "2031-01-01"], ["2031-01-01", "2026-01-01 to 2026-06-30"]),
+        (["example", QUESTION, "--provider", "alta"], ["'alta'", "mini, wikimedia, duckduckgo"]),
+        (["example", QUESTION, "--provider", "wikimedia"], ["example", "wikimedia"]),
+        (["example", QUESTION, "--model", "m"], ["'m'", "OPENAI_BASE_URL"]),
+    ],
+)
+def test_mistakes_are_told_in_one_line(refused, tmp_path, monkeypatch, args, said):
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    refused("ask", *args, "--out", tmp_path / "m.png", said=said)
+
+
+def test_a_folder_cannot_be_the_mask(refused, tmp_path):
+    refused("ask", "example", QUESTION, "--out", tmp_path, said=["is a folder"])
+
+
+# --- nest run -------------------------------------------------------------------------------------
+
+
+def blank(name):
+    """A system that finds nothing and looks everything up, but for one that never does."""
+    return lambda image, question, day: Result(np.zeros(image.shape[:2], bool), "", name != "base")
+
+
+def test_nest_run_writes_every_table(run, tmp_path, monkeypatch):
+    names = [ablation.BASE, ablation.TEXT, ablation.TPE, ablation.VPE, ablation.ALL, ablation.GATED]
+    monkeypatch.setattr(ablation, "make_systems", lambda base, encoder: {name: blank(name) for name in names})
+    args = ("--seeds", "5,6", "--count", "10", "--gate-count", "12", "--split", "dev", "--out", tmp_path)
+    out = run("nest", "run", *args)
+    assert "| base |" in out and "MISSED  all over text-only search" in out
+    tables = {path.name: list(csv.DictReader(path.open())) for path in tmp_path.glob("*.csv")}
+    assert {name: len(rows) for name, rows in tables.items() if name != "nest.csv"} == {
+        "nest_samples.csv": 6 * 2 * 10,
+        "nest_gate.csv": 5,
+        "nest_goals.csv": 7,
+    }
+    met = {row["goal"]: row["met"] for row in tables["nest_goals.csv"]}
+    assert met["WebSense: needed look-ups skipped"] == "True" and (tmp_path / "nest.md").exists()
+
+
+def test_the_gate_chooses_between_all_and_base_and_what_is_shared_changes_nothing():
+    nest = build_nest(
+        NewsWorld(5, date(2026, 1, 1), date(2026, 3, 31), "dev"), 4, nest_share=0.5, progress=False
+    )
+    rows = measure([nest], lambda base: ablation.make_systems(base, ablation.Remembering(BUNDLED)), False)
+    by = {(row["system"], row["id"]): row for row in rows}
+    assert len(by) == 7 * 4
+    for sample in nest:
+        gated = by[ablation.GATED, sample.id]
+        same = by[ablation.ALL if gated["searched"] else ablation.BASE, sample.id]
+        assert (gated["intersection"], gated["union"]) == (same["intersection"], same["union"])
+        assert gated["searched"] == sample.needs_web and not by[ablation.BASE, sample.id]["searched"]
+        assert by[ablation.TEXT, sample.id]["searched"]
+
+
+def test_nest_run_refuses_bad_numbers(refused):
+    refused("nest", "run", "--seeds", "1,x", said=["'x'"])
+    refused("nest", "run", "--count", "3", said=["3", "at least 10"])
+    refused("nest", "run", "--start", "soon", said=["'soon'"])
+    refused("nest", "run", "--split", "test", said=["'test'", "dev, eval"])
