@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import itertools
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -179,6 +181,10 @@ def test_a_server_by_address(tmp_path):
     ) as server:
         try:
             uri = f"http://127.0.0.1:{port}"
+            for _ in range(600):  # until it listens
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(port))):
+                    break
+                time.sleep(0.1)
             assert run_elsewhere(uri).stdout.strip() == "[0, 1, 2, 6, 7, 8]"
             index = MilvusIndex(DIM, uri, "shared")
             memory = SupportMemory(DIM, index=index)
