@@ -9,9 +9,9 @@ from PIL import Image
 
 from rose_kit import cli, load_encoder
 from rose_kit.bench.nest import Result, ablation, build_nest, measure
+from rose_kit.net import WebError
 from rose_kit.scenes.news import NewsWorld
 from rose_kit.web import providers
-from rose_kit.web.http import WebError
 
 BUNDLED = load_encoder("bundled")
 QUESTION = "Segment the current regatta champion."

@@ -19,9 +19,9 @@ from rose_kit.bench.nest.engine import plan
 from rose_kit.bench.nest.propose import propose
 from rose_kit.data import DataError
 from rose_kit.metrics import ciou, giou
+from rose_kit.net import Client
 from rose_kit.scenes import Placed
 from rose_kit.scenes.news import NewsWorld, Rumour, serve
-from rose_kit.web.http import Client
 from rose_kit.web.providers import Wikimedia
 
 WORLD = NewsWorld(5, date(2026, 1, 1), date(2026, 4, 30), "dev")

@@ -6,9 +6,9 @@ from datetime import date
 import numpy as np
 import pytest
 
+from rose_kit.net import Client, WebError
 from rose_kit.scenes.news import NewsWorld, serve
 from rose_kit.web.framework import KNOWN, RoseFramework, matcher
-from rose_kit.web.http import Client, WebError
 from rose_kit.web.irag import IRAG
 from rose_kit.web.providers import Wikimedia
 from rose_kit.web.tpe import TPE

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from plugins.grounded_sam import GroundedSam
 from rose_kit.encoder import WeightsUnavailable
-from rose_kit.web.grounding import GroundedSam
 from rose_kit.web.types import Mask, Promptable
 
 transformers = pytest.importorskip("transformers")

@@ -94,7 +94,7 @@ def searching(
     Raises:
         ValueError: neither a known name nor a folder, or a day outside of the miniature web.
     """
-    from rose_kit.web.http import Client
+    from rose_kit.net import Client
     from rose_kit.web.providers import DuckDuckGo, Folder, Wikimedia
 
     others = {"wikimedia": Wikimedia, "duckduckgo": DuckDuckGo}

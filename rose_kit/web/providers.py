@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rose_kit.web.http import Client, WebError, naming, picture
+from rose_kit.net import Client, WebError, naming, picture
 from rose_kit.web.reading import bm25, read
 from rose_kit.web.types import Page, Picture, Source
 

@@ -12,8 +12,8 @@ import numpy as np
 import trafilatura
 from numpy.typing import NDArray
 
+from rose_kit.net import naming
 from rose_kit.types import TextEncoder
-from rose_kit.web.http import naming
 from rose_kit.web.types import Page, Source
 
 MAX_HTML, MAX_PASSAGES = 500_000, 1000  # what comes after is left out: reading it would take too long

@@ -19,10 +19,10 @@ from rose_kit.bench.nest.systems import Result, System
 from rose_kit.bench.nest.table import MEASURES, summarise_nest, write_tables
 from rose_kit.encoder import load_encoder
 from rose_kit.metrics import mean_interval
+from rose_kit.net import Client
 from rose_kit.scenes.news import NewsWorld
 from rose_kit.types import FeatureMap
 from rose_kit.web.framework import KNOWN, RoseFramework
-from rose_kit.web.http import Client
 from rose_kit.web.promptable import OpenVocabulary
 from rose_kit.web.providers import Wikimedia
 from rose_kit.web.types import Mask

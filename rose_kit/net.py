@@ -1,4 +1,7 @@
-"""Fetching as if every server were hostile: bounded time, size and hops, public addresses only, a cache."""
+"""A safe HTTP client: bounded time, size and hops, public addresses only, a cache; and pictures from bytes.
+
+It knows nothing of what is fetched or why, so it stands left of everything that fetches.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,15 @@
-"""Another promptable segmenter plugged in: Grounding DINO finds boxes, SAM fills them (extra `grounding`)."""
+"""Plug in another segmenter: Grounding DINO finds boxes for a prompt, SAM fills them (extra `grounding`).
+
+    segmenter = GroundedSam()  # anything with `segment(image, prompt) -> Mask` will do
+    RoseFramework.of(segmenter, provider, load_encoder("bundled")).ask(image, question, day)
+
+Copy this file and change `segment` for a segmenter of your own.
+"""
 
 import numpy as np
 import torch
 
-from rose_kit.encoder.base import WeightsUnavailable
+from rose_kit.encoder import WeightsUnavailable
 from rose_kit.web.promptable import noun_phrases
 from rose_kit.web.types import Mask
 
