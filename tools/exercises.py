@@ -8,6 +8,7 @@ notebooks/solutions. With `--check`, whatever differs is named and the exit stat
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import inspect
 import json
@@ -43,6 +44,7 @@ def of(stem: str) -> list[course.Exercise]:
     ]
 
 
+@functools.cache
 def formatted(code: str) -> str:
     """Code as ruff formats it."""
     command = [
@@ -121,6 +123,7 @@ def solution_page(stem: str) -> str:
     return _sorted_imports(text) + "\n"
 
 
+@functools.cache
 def _sorted_imports(code: str) -> str:
     """The same with imports in groups, formatted."""
     command = [sys.executable, "-m", "ruff", "check", "--select", "I", "--fix", "--quiet", "--stdin-filename"]

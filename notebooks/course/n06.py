@@ -80,13 +80,12 @@ def _(answer):
     expect(
         found[2, 2] != found[0, 0], "merges regions that are not alike (or takes the threshold the wrong way)"
     )
-
-    # 0-1-4 are a chain: 0 is like 1 (20 degrees), 1 like 4 (20), and 0 touches 2, which is 40 away.
-    expect(found[0, 0] == found[0, 2], "keeps 0 and 1 apart, which are neighbours and alike")
-    expect(found[2, 3] == found[0, 2], "keeps 1 and 4 apart: they share a side, and so are joined with 0")
-    expect(found[2, 0] != found[0, 0], "merges 0 and 2, whose cosine is 0.77, below the threshold of 0.9")
     far = np.array([[0, 1, 2]])
     row = Query(np.array([[1, 0], [0, 1], [1, 0]], np.float32), far)
     kept = np.asarray(answer(far, row, 0.9))
     expect(kept[0, 0] != kept[0, 2], "merges regions that are alike but do not touch")
+    # 0-1-4 are a chain: 0 is like 1 (20 degrees), 1 like 4 (20), and 0 touches 2, which is 40 away.
+    expect(found[0, 0] == found[0, 2], "keeps 0 and 1 apart, which are neighbours and alike")
+    expect(found[2, 3] == found[0, 2], "keeps 1 and 4 apart: they share a side, and so are joined with 0")
+    expect(found[2, 0] != found[0, 0], "merges 0 and 2, whose cosine is 0.77, below the threshold of 0.9")
     expect(set(np.unique(found)) == set(range(groups)), "returns ids with gaps: number them from 0 on")

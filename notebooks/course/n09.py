@@ -25,8 +25,8 @@ def best_cut(odds, mine):
 
 @checks(best_cut)
 def _(answer):
-    odds = np.array([-3.0, -2.5, -2.0, -1.0, -0.5, 0.5, 1.0, 1.5, 2.0, -4.0, -5.0, -3.5])
-    mine = np.array([0, 0, 1, 0, 1, 1, 0, 0, 0, 0, 0, 0], bool)  # three of twelve
+    odds = np.array([-3.0, -2.5, -2.0, -1.0, -0.5, 0.5, 1.0, 1.5, 2.0, -4.0, -5.0, -3.5, -1.5])
+    mine = np.array([0, 0, 1, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0], bool)  # three of thirteen
     found = answer(odds, mine)
     expect(found is not None, "returns None: is the `return` missing?")
     expect(np.ndim(found) == 0, f"returns shape {np.shape(found)} where one number is asked for")
