@@ -1,18 +1,24 @@
 """Every notebook has the shape all of them share. That it still computes what it holds, nbval checks."""
 
+import base64
+import io
 import re
 import sys
 from itertools import pairwise
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 import typer
+from PIL import Image
 
 from rose_kit.cli import run
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
+import contents  # noqa: E402
+
 import notebooks as tool  # noqa: E402
 
 FOLDER = ROOT / "notebooks"
@@ -39,9 +45,8 @@ def code(nb):
 
 
 def test_names_are_numbered_in_order():
-    numbers = [int(p.stem[:2]) for p in STORY]  # places in the course; not every one is taken yet
     assert set(FOLDER.glob("*.ipynb")) == set(PATHS)
-    assert numbers[0] == 0 and numbers == sorted(set(numbers))
+    assert [int(p.stem[:2]) for p in STORY] == list(range(16))
     assert all(re.fullmatch(r"\d\d_[a-z][a-z0-9_]*", p.stem) for p in STORY)
 
 
@@ -91,22 +96,130 @@ def test_opens_as_all_do(nb):
     assert promise.count(". ") == 0 and promise.endswith(".") and not promise.startswith("**")
     for part in ("**You will**\n\n1. ", "\n2. ", "\n**Prerequisites:** ", "\n**Previous:** ", "\n**Time:** "):
         assert part in header.source, part
-    assert re.search(r"\*\*Time:\*\* .*2 CPU cores", header.source)
+    assert re.search(rf"^\*\*Time:\*\* {contents.TIME.pattern}$", header.source, re.M)
 
 
 def test_closes_as_all_do(nb):
     footer = nb.cells[-1]
     assert "footer" in footer.metadata.tags
     assert re.search(
-        r"^## What we learned\n\n- .*^## Exercises?\n\n.*^\*\*Next:\*\* ", footer.source, re.M | re.S
+        r"^## What we learned\n\n- .*^## Exercises?\n\n.*^\*\*Solutions:\*\* .*^\*\*Next:\*\* ",
+        footer.source,
+        re.M | re.S,
     )
 
 
 def test_each_links_to_its_neighbours():
     for before, after in pairwise(STORY):
         first, second = (nbformat.read(p, as_version=4) for p in (before, after))
-        assert f"**Next:** [{tool.title(after)}]({after.name})" in first.cells[-1].source
-        assert f"**Previous:** [{tool.title(before)}]({before.name})" in second.cells[0].source
+        assert f"**Next:** [{contents.title(after)}]({after.name})" in first.cells[-1].source
+        assert f"**Previous:** [{contents.title(before)}]({before.name})" in second.cells[0].source
+
+
+def test_what_all_share_is_as_stamped(path, nb):
+    story = dict(
+        zip(STORY, [(a, b) for a, b in zip([None, *STORY], [*STORY[1:], None], strict=False)], strict=True)
+    )
+    before = [c.source for c in nb.cells]
+    contents.stamp(nb, path, *story.get(path, (None, None)))
+    assert [c.source for c in nb.cells] == before, "python tools/notebooks.py --no-run"
+
+
+def test_links_lead_to_files(path, nb):
+    text = "\n".join(c.source for c in nb.cells if c.cell_type == "markdown")
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (FOLDER / target).is_file(), target
+
+
+# --- the table of contents ------------------------------------------------------------------------------
+
+
+def test_the_table_of_contents_is_what_the_notebooks_say():
+    assert contents.README.read_text(encoding="utf-8") == contents.contents(), (
+        "python tools/notebooks.py --no-run"
+    )
+    for target in re.findall(r"\]\(([^)#:]+)\)", contents.README.read_text()):
+        assert (FOLDER / target).exists(), target
+
+
+@pytest.mark.parametrize("path", STORY, ids=lambda path: path.stem)
+def test_each_picture_is_a_figure_of_its_notebook(path):
+    nb, picture = contents.read(path), contents.picture_of(path)
+    (cover,) = tagged(nb, "cover")
+    assert any("image/png" in o.get("data", {}) for o in cover.outputs), "the cell tagged cover draws nothing"
+    assert picture.stat().st_size < 40_000
+    fresh = Image.open(io.BytesIO(contents.thumbnail(contents.figure(nb))))
+    kept = Image.open(picture)
+    assert kept.size == fresh.size, "python tools/notebooks.py --no-run"
+    pair = [np.asarray(one.convert("RGB"), float) for one in (kept, fresh)]
+    assert np.abs(pair[0] - pair[1]).mean() < 4, "python tools/notebooks.py --no-run"
+
+
+@pytest.mark.parametrize("name", contents.PATHS)
+def test_the_minutes_of_a_path_add_up(name):
+    steps, _ = contents.PATHS[name]
+    notebooks = {int(path.stem[:2]): path for path in STORY}
+    assert {step.number for step in steps} <= set(notebooks)
+    assert [step.number for step in steps] == sorted({step.number for step in steps}), "in order, each once"
+    rows, total = contents.path_table(steps, notebooks)
+    spent = [int(row.split("|")[3]) for row in rows[2:-1]]
+    assert len(spent) == len(steps) and sum(spent) == total and f"**{total}**" in rows[-1]
+    for step, minutes in zip(steps, spent, strict=True):
+        reading, practice = contents.minutes(contents.read(notebooks[step.number]))
+        whole = reading + practice * step.practice
+        assert 0 < minutes < whole if step.until else minutes == whole
+    section = contents.README.read_text().split(f"### {name}\n")[1].split("\n### ")[0]
+    assert f"Together {total // 60} h {total % 60:02d} min." in section
+    assert total <= 120 or "two hours" not in name
+
+
+def test_paths_and_times_that_do_not_fit_their_notebook_are_refused():
+    with pytest.raises(
+        ValueError, match="01_dense_features.ipynb has no heading 'Nowhere'; there are: A vector"
+    ):
+        contents.path_table([contents.Step(1, "", until="Nowhere", minutes=5)], {1: STORY[1]})
+    with pytest.raises(ValueError, match="no `\\*\\*Time:\\*\\*"):
+        contents.minutes(tool.notebook([("markdown", "# A: b\n\n**Time:** a while", ["header"])]))
+
+
+def test_stamping_makes_what_is_missing_and_keeps_the_rest(tmp_path):
+    head = "# A: b\n\nA promise.\n\n**Time:** about 5 min to read, 7 s to run on 2 CPU cores"
+    cells = [("markdown", head, ["header"]), ("code", "1"), ("markdown", "## Exercise\n\nNone.", ["footer"])]
+    nb = tool.notebook(cells)
+    contents.stamp(nb, tmp_path / "03_x.ipynb", None, STORY[1])
+    assert nb.cells[0].source.startswith(head.replace("read, ", "read, 15 min for the exercises, "))
+    assert (
+        nb.cells[0].source.endswith("](README.md)")
+        and "**Previous:** none | **Next:** [" in nb.cells[0].source
+    )
+    assert [c.metadata.get("tags") for c in nb.cells[2:4]] == [["exercise"]] * 2
+    assert re.search(r"None\.\n\n\*\*Solutions:\*\* .*\n\n\*\*Next:\*\* ", nb.cells[-1].source)
+    once = [c.source for c in nb.cells]
+    contents.stamp(nb, tmp_path / "03_x.ipynb", None, STORY[1])
+    assert [c.source for c in nb.cells] == once
+
+
+def test_a_picture_is_the_tagged_figure_and_small():
+    noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+
+    def png(array):
+        buffer = io.BytesIO()
+        Image.fromarray(array).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    def drawn(array, tags):
+        made = tool.cell("code", "show()", tags)
+        data = {"image/png": base64.b64encode(png(array)).decode()}
+        made.outputs = [nbformat.v4.new_output("display_data", data=data)]
+        return made
+
+    small = np.zeros((100, 200, 3), np.uint8)
+    nb = nbformat.v4.new_notebook(cells=[drawn(small, ["cover"]), drawn(noise, [])])
+    assert contents.figure(nb) == png(small)
+    nb.cells[0].metadata["tags"] = []
+    assert contents.figure(nb) == png(noise)
+    assert len(contents.thumbnail(png(noise))) < 40_000
+    assert contents.figure(nbformat.v4.new_notebook()) is None
 
 
 # --- the tool that saves them, and the command that runs them -------------------------------------------

@@ -58,7 +58,7 @@ WORKSHOP = [
         minutes=25,
     ),
     Step(9, "teach it one thing of your own", until="How ambiguous are individuals?", minutes=15),
-    Step(14, "your own photographs", minutes=25, until="{last}"),
+    Step(14, "your own photographs", until="A pretrained CLIP", minutes=25),
 ]
 STUDENT = [
     Step(0, "the whole idea once", practice=True),
@@ -211,11 +211,12 @@ def path_table(steps: list[Step], notebooks: dict[int, Path]) -> tuple[list[str]
         path = notebooks[step.number]
         nb = read(path)
         reading, practice = minutes(nb)
-        until = headings(nb)[-1] if step.until == "{last}" else step.until
-        if until and until not in headings(nb):
-            raise ValueError(f"{path.name} has no heading {until!r}; there are: {', '.join(headings(nb))}")
+        if step.until and step.until not in headings(nb):
+            raise ValueError(
+                f"{path.name} has no heading {step.until!r}; there are: {', '.join(headings(nb))}"
+            )
         spent = min(step.minutes or reading, reading) + (practice if step.practice else 0)
-        part = f", until *{until}*" if until else ", with the exercises" if step.practice else ""
+        part = f", until *{step.until}*" if step.until else ", with the exercises" if step.practice else ""
         rows.append(
             f"| {step.number:02d} | [{title(path).split(':')[0]}]({path.name}){part} | {spent} | {step.why} |"
         )
