@@ -26,6 +26,10 @@ def scene():
         ("Segment the boat on the water, please", ["boat"]),
         ("Please segment the drone", ["drone"]),
         ("Can you show me all boats?", ["boats"]),
+        (
+            "Segment the old boat on the water, please. Marigold is a boat with an orange sail.",
+            ["old boat", "Marigold", "boat"],
+        ),
         ("Where is the hot-air balloon?", ["hot-air balloon"]),
         ("boat", ["boat"]),
         ("Marigold is a boat with an orange sail. Marigold is fast", ["Marigold", "boat", "fast"]),

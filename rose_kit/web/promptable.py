@@ -9,7 +9,7 @@ from rose_kit.encoder import Encoder
 from rose_kit.fusion import ZeroShot
 from rose_kit.memory import SupportMemory
 from rose_kit.scenes.classes import STUFF, THINGS
-from rose_kit.segmenter import Segmenter, name_vocabulary, upsample_scores
+from rose_kit.segmenter import Segmenter, upsample_scores
 from rose_kit.web.types import Mask
 
 WORLD = (*STUFF, *("|".join((t.name, *t.words)) for t in THINGS if not t.novel))
@@ -19,11 +19,7 @@ _CUTS = r"[.,;:!?\n]+|\b(?:is|are|was|were|and|or)\b"
 
 
 def noun_phrases(prompt: str) -> list[str]:
-    """What a prompt names, without command, article, place, or what is said of the noun after it.
-
-    >>> noun_phrases("Segment the old boat on the water, please. Marigold is a boat with an orange sail.")
-    ['old boat', 'Marigold', 'boat']
-    """
+    """What a prompt names, without command, article, place, or what is said of the noun after it."""
     parts = re.split(_CUTS, prompt, flags=re.I)
     parts = [re.sub(f"{_LEAD}|{_TAIL}", "", part, flags=re.I).strip() for part in parts]
     return list(dict.fromkeys(part for part in parts if part)) or [prompt]
@@ -47,9 +43,9 @@ class OpenVocabulary:
         phrases = noun_phrases(prompt.replace("|", " "))
         named = [n for p in phrases for n, o in self.others.items() if re.search(rf"\b({o})(e?s)?$", p, re.I)]
         names = ["|".join(named[:1] or phrases), *(n for n in self.others if n not in named[:1])]
-        encoded, vocabulary = self.segmenter.encode(image), name_vocabulary(names, self.segmenter.encoder)
-        found = self.segmenter.segment(encoded, vocabulary)
-        scores = found.scores[:1]  # (1, h, w), or (1, H, W) of regions
-        p = scores if self.segmenter.regions else upsample_scores(scores, encoded.feature_map)
-        mask = found.labels == 0 if (found.labels == 0).any() else p[0] >= p.max() / 2  # (H, W)
-        return Mask(mask, float(np.clip(p[0][mask].mean(), 0, 1)))
+        encoded = self.segmenter.encode(image)
+        found = self.segmenter.segment(encoded, names)
+        p = found.scores[:1]  # (1, h, w), or (1, H, W) of regions
+        p = (p if self.segmenter.regions else upsample_scores(p, encoded.feature_map))[0]  # (H, W)
+        mask = found.labels == 0 if (found.labels == 0).any() else p >= p.max() / 2
+        return Mask(mask, float(np.clip(p[mask].mean(), 0, 1)))

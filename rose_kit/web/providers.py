@@ -6,10 +6,12 @@ import csv
 import html
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +31,13 @@ class _Listed:
 
     def search(self, query: str, limit: int = 5, until: date | None = None) -> list[Page]:
         """Pages as of the end of the day `until`, best first; raises WebError: no place to search."""
-        return self._read("text", self._page, query, limit, until)
+        return list(islice(self._read("text", self._page, query, limit, until), limit))
 
     def images(self, query: str, limit: int = 5, until: date | None = None) -> list[Picture]:
         """Pictures that were there on the day `until`, best first; raises WebError: no place to search."""
-        return self._read("images", self._picture, query, limit, until)
+        return list(islice(self._read("images", self._picture, query, limit, until), limit))
 
-    def _read(self, kind: str, one: Callable, query: str, limit: int, until: date | None) -> list[Any]:
-        kept = []
+    def _read(self, kind: str, one: Callable, query: str, limit: int, until: date | None) -> Iterator[Any]:
         with naming(f"cannot search {type(self).__name__}", ADVICE):
             listed = self._list(kind, query, 50 if until else limit)  # some may be too new
         for name, item in listed.items():
@@ -45,12 +46,9 @@ class _Listed:
                     item = one(item, until)
             except WebError as error:
                 warnings.warn(f"skipped {error}", stacklevel=3)
-                continue
-            if item and not (until and item.source.date and item.source.date > until):
-                kept.append(item)
-            if len(kept) == limit:
-                break
-        return kept
+            else:
+                if item and not (until and item.source.date and item.source.date > until):
+                    yield item
 
 
 def _day(stamp: str) -> date:
@@ -68,15 +66,13 @@ class Wikimedia(_Listed):
     @cached_property
     def licence(self) -> str:
         """The licence of its texts."""
-        return (
-            self._ask(self.api, meta="siteinfo", siprop="rightsinfo")["rightsinfo"].get("text") or "unknown"
-        )
+        rights = self._ask(self.api, meta="siteinfo", siprop="rightsinfo")["rightsinfo"]
+        return rights.get("text") or "unknown"
 
     def _ask(self, api: str, action: str = "query", **params: Any) -> dict[str, Any]:
+        shared = {"format": "json", "formatversion": 2, "maxage": 3600}
         with naming(api):
-            answer = self.client.json(
-                api, action=action, format="json", formatversion=2, maxage=3600, **params
-            )
+            answer = self.client.json(api, action=action, **shared, **params)
             if "error" in answer:
                 raise ValueError(answer["error"]["info"])
             return dict(answer.get(action, {}))
@@ -150,22 +146,21 @@ class Folder(_Listed):
             raise NotADirectoryError(f"{self.path} is not a folder")
         with naming(str(index)):
             lines = index.read_text("utf-8").splitlines() if index.is_file() else ()
-            self.rows = {row["file"]: row for row in csv.DictReader(lines)}
+            self.rows = defaultdict(dict, {row["file"]: row for row in csv.DictReader(lines)})
 
     def _list(self, kind: str, query: str, limit: int) -> Found:
         endings = TEXTS if kind == "text" else PICTURES
         files = [f for f in sorted(Path(self.path).iterdir()) if f.suffix.lower() in endings and f.is_file()]
-        texts = [" ".join([f.stem, *map(str, self.rows.get(f.name, {}).values())]) for f in files]
+        texts = [" ".join([f.stem, *map(str, self.rows[f.name].values())]) for f in files]
         if kind == "text":
             texts = [f"{t} {f.read_text('utf-8', 'replace')}" for t, f in zip(texts, files, strict=True)]
         scores = bm25(query, texts)
         return {str(files[i]): files[i] for i in np.argsort(-scores, kind="stable") if scores[i] > 0}
 
     def _source(self, file: Path) -> Source:
-        row = self.rows.get(file.name, {})
-        day = _day(row["date"]) if row.get("date") else None
-        url, title = row.get("url") or file.absolute().as_uri(), row.get("title") or file.stem
-        return Source(url, title, day, row.get("licence") or "unknown")
+        row = {key: told for key, told in self.rows[file.name].items() if told}
+        url, title = row.get("url", file.absolute().as_uri()), row.get("title", file.stem)
+        return Source(url, title, _day(row["date"]) if "date" in row else None, row.get("licence", "unknown"))
 
     def _page(self, file: Path, until: date | None) -> Page:
         if file.suffix.lower() in (".html", ".htm"):
@@ -173,5 +168,5 @@ class Folder(_Listed):
         return Page(self._source(file), file.read_text("utf-8", "replace"))
 
     def _picture(self, file: Path, until: date | None) -> Picture:
-        caption = self.rows.get(file.name, {}).get("caption") or file.stem
+        caption = self.rows[file.name].get("caption") or file.stem
         return Picture(self._source(file), picture(file.read_bytes(), str(file)), caption)

@@ -1,7 +1,5 @@
 """Pages into text, text into passages, and the passages that fit a query best by words and by meaning."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +9,7 @@ import bm25s
 import numpy as np
 import trafilatura
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from rose_kit.net import naming
 from rose_kit.types import TextEncoder
@@ -33,8 +32,8 @@ def read(html: bytes | str, source: Source) -> Page:
 
     Raises WebError: there is no text.
     """
+    told = {"extensive_search": False, "original_date": True}  # dates that it states, none guessed
     with naming(source.url):
-        told = {"extensive_search": False, "original_date": True}  # dates that it states, none guessed
         found = trafilatura.bare_extraction(
             html[:MAX_HTML], with_metadata=True, include_comments=False, date_extraction_params=told
         )
@@ -74,13 +73,9 @@ def retrieve(
     """
     texts = [f"{p.source.title}. {p.text}" for p in passages]
     words = bm25(query, texts)
-    rankings = [np.where(words > 0, words, -np.inf)]
+    fused = (words > 0) / (60 + rankdata(-words, "ordinal"))
     if encoder is not None and texts:
         vectors = encoder.encode_text([query, *texts])  # (1 + N, D)
-        rankings.append(vectors[1:] @ vectors[0])  # (N,)
-    fused = np.zeros(len(texts))
-    for scores in rankings:
-        order = np.argsort(-scores, kind="stable")
-        fused[order] += np.isfinite(scores[order]) / (61.0 + np.arange(len(order)))
+        fused += 1 / (60 + rankdata(-(vectors[1:] @ vectors[0]), "ordinal"))
     best = [i for i in np.argsort(-fused, kind="stable")[:k] if fused[i] > 0]
     return [replace(passages[i], score=float(fused[i])) for i in best]

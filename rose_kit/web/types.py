@@ -1,10 +1,7 @@
 """What the parts of the web framework hand to each other; every item knows where it came from."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+import datetime
 from dataclasses import dataclass
-from datetime import date
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -13,11 +10,11 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Source:
-    """Where something was found: address, title, the day it was published (None: unknown), licence."""
+    """Where something was found; `date`: the day it was published (None: unknown)."""
 
     url: str
     title: str
-    date: date | None = None
+    date: datetime.date | None = None
     licence: str = "unknown"
 
 
@@ -59,9 +56,9 @@ class Mask:
 class Provider(Protocol):
     """A place to search. `until` leaves out what was published after that day, where the day is known."""
 
-    def search(self, query: str, limit: int = 5, until: date | None = None) -> Sequence[Page]: ...
+    def search(self, query: str, limit: int = 5, until: datetime.date | None = None) -> list[Page]: ...
 
-    def images(self, query: str, limit: int = 5, until: date | None = None) -> Sequence[Picture]: ...
+    def images(self, query: str, limit: int = 5, until: datetime.date | None = None) -> list[Picture]: ...
 
 
 @runtime_checkable

@@ -60,10 +60,10 @@ class VisualPromptEnhancer:
         rule = look.discriminant(np.concatenate(front), np.concatenate([fm.flat(), *back]))
         before = float(np.append(look.similarity(fm, mask.mask, rule), -1)[0])  # -1: it is empty
         found, after, scores = self.propose(image, fm, rule)
-        if right := before >= self.thresholds.keep:  # then only what it is a part of can be better
-            parts = label(found)
-            touched = np.isin(parts, parts[mask.mask & found])
-            found = touched if touched.any() else found
+        right = before >= self.thresholds.keep
+        parts = label(found)
+        if right and (touched := np.isin(parts, parts[mask.mask & found])).any():
+            found = touched  # for only what it is a part of can be better
         whole, own = ((scores[m] - self.thresholds.part).sum() for m in (found, mask.mask))
         seen = used, rejected, before, after
         if right and own >= self.thresholds.whole * whole:
@@ -88,6 +88,5 @@ class VisualPromptEnhancer:
     def propose(self, image: np.ndarray, fm: FeatureMap, rule) -> tuple[np.ndarray, float, np.ndarray]:
         """(H, W) bool, all instances; the similarity of the best; (H, W) that of each pixel."""
         pixels = upsample_scores(((fm.flat() - rule[0]) @ rule[1]).reshape(1, *fm.grid), fm)[0]  # (H, W)
-        cuts, limits = self.regions(image), (self.thresholds.part, self.thresholds.correct)
-        cuts = cuts if isinstance(cuts, list) else [cuts]
-        return *look.likest(cuts, pixels, fm, rule, *limits), pixels
+        cuts = np.array(self.regions(image), ndmin=3)  # (K, H, W)
+        return *look.likest(cuts, pixels, fm, rule, self.thresholds.part, self.thresholds.correct), pixels
