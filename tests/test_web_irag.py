@@ -8,10 +8,10 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 
+from rose_kit.language import topics
 from rose_kit.scenes.news import NewsWorld
-from rose_kit.web.extract import extract, topics
 from rose_kit.web.framework import KNOWN
-from rose_kit.web.irag import FENCE, IRAG
+from rose_kit.web.irag import FENCE, IRAG, extract
 from rose_kit.web.reading import Passage, read, split
 from rose_kit.web.tpe import TPE
 from rose_kit.web.types import Page, Picture, Source

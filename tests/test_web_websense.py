@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rose_kit.language import target
 from rose_kit.scenes.news import phrases_dev
 from rose_kit.scenes.news.bank import fill, pick
 from rose_kit.web.framework import KNOWN
-from rose_kit.web.websense import WebSense, target
+from rose_kit.web.websense import WebSense
 
 DAY = date(2026, 3, 1)
 GATE = WebSense(known=KNOWN)

@@ -48,10 +48,9 @@ class Trail:
 
 @dataclass
 class RoseFramework:
-    """Wraps a segmenter (ROSE, section 2); None in place of a module switches it off.
+    """Wraps a segmenter (ROSE, section 2); a module that is None is off, `of` makes all of them.
 
-    Without `websense` everything is looked up, without `irag` nothing; without `tpe` the prompt is "Please
-    segment ANSWER", without `vpe` no mask is checked. `of` makes all of them.
+    Without `websense` all is looked up, without `irag` nothing; without `tpe` it is "Please segment X".
     """
 
     segmenter: Promptable
@@ -68,10 +67,7 @@ class RoseFramework:
         return cls(segmenter, WebSense(llm, KNOWN), irag, TPE(provider, KNOWN), vpe)
 
     def ask(self, image: NDArray[np.uint8], question: str, day: date) -> Trail:
-        """Segment what a question means on a day in an (H, W, 3) uint8 image.
-
-        Without a web the segmenter is asked the question as it is, with a warning.
-        """
+        """Segment what a question means on a day; without a web what it says, with a warning."""
         decision = self.websense(question, day) if self.websense else ALWAYS
         if not (decision.retrieve and self.irag):
             return Trail(self.segmenter.segment(image, question), decision, question)
@@ -87,12 +83,10 @@ class RoseFramework:
             warnings.warn(failure, stacklevel=2)
             findings, prompt = None, question
         mask = self.segmenter.segment(image, prompt)
-        verified = (
-            self.vpe(image, mask, findings.pictures) if self.vpe and findings and findings.pictures else None
-        )
-        return Trail(
-            verified.mask if verified else mask, decision, prompt, findings, background, verified, failure
-        )
+        pictures = findings.pictures if findings else ()
+        verified = self.vpe(image, mask, pictures) if self.vpe and pictures else None
+        mask = verified.mask if verified else mask
+        return Trail(mask, decision, prompt, findings, background, verified, failure)
 
 
 def matcher(vpe: VisualPromptEnhancer) -> Callable[..., float]:

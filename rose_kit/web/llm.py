@@ -33,31 +33,23 @@ class LanguageModel:
             import openai
         except ImportError as error:
             raise ImportError("language models need the extra 'llm': pip install 'rose_kit[llm]'") from error
-        base_url, key = (
-            self.base_url or os.environ.get("OPENAI_BASE_URL"),
-            self.key or os.environ.get("OPENAI_API_KEY"),
-        )
-        if not (base_url or key):
-            raise ValueError(
-                f"model {self.model!r}: name an endpoint (OPENAI_BASE_URL) or a key (OPENAI_API_KEY)"
-            )
-        told = {"timeout": self.seconds, "max_retries": self.retries}
-        self._client, self._error = (
-            openai.OpenAI(base_url=base_url, api_key=key or "none", **told),
-            openai.OpenAIError,
-        )
+        url = self.base_url or os.environ.get("OPENAI_BASE_URL")
+        key = self.key or os.environ.get("OPENAI_API_KEY")
+        if not (url or key):
+            raise ValueError(f"model {self.model!r} needs OPENAI_BASE_URL or OPENAI_API_KEY")
+        told = {
+            "base_url": url,
+            "api_key": key or "none",
+            "timeout": self.seconds,
+            "max_retries": self.retries,
+        }
+        self._client, self._error = openai.OpenAI(**told), openai.OpenAIError
 
     def __call__(self, prompt: str) -> str:
-        """The answer, at temperature 0.
-
-        Raises:
-            OSError: the endpoint cannot be reached, refuses, takes too long, or answers nothing.
-        """
-        messages = [{"role": "user", "content": prompt}]
+        """The answer, at temperature 0; OSError: the endpoint is away, refuses, is slow or says nothing."""
+        asked = {"messages": [{"role": "user", "content": prompt}], "temperature": 0, "max_tokens": 200}
         try:
-            answer = self._client.chat.completions.create(
-                model=self.model, messages=messages, temperature=0, max_tokens=200
-            )
+            answer = self._client.chat.completions.create(model=self.model, **asked)
             return answer.choices[0].message.content or ""
         except (self._error, AttributeError, IndexError, TypeError, ValueError) as error:
             where = str(self._client.base_url)

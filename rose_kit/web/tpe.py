@@ -7,8 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date
 
-from rose_kit.web.extract import orders, sentences
-from rose_kit.web.reading import Passage
+from rose_kit.language import orders, sentences
 from rose_kit.web.types import Provider, Source
 
 
@@ -28,7 +27,7 @@ class TPE:
         words = rf"(?i)\b({'|'.join(map(re.escape, self.known))})(e?s)?\b"
         best: tuple[int, str, tuple[Source, ...]] = (0, answer, ())
         for page in self.provider.search(answer, self.pages, day):
-            for text in sentences(page.text) if not orders(Passage(page.text, page.source)) else ():
+            for text in sentences(page.text) if not orders(f"{page.source.title} {page.text}") else ():
                 if defined := re.search(rf"{re.escape(answer)}\b(.* )?(is|are|was)\b.*", text):
                     titled = page.source.title.casefold() == answer.casefold()  # not the song of that name
                     worth = 4 * titled + 2 * bool(re.search(words, defined[0])) + 1

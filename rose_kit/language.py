@@ -1,16 +1,36 @@
-"""Reading without a model: who is said to hold a title, by the words around names, tone and date."""
+"""English, as far as news and questions need it: noun phrases, names, and what a sentence says of a name."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import date
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from itertools import groupby
 
-from rose_kit.web.reading import Passage
-from rose_kit.web.types import Candidate, Source
-from rose_kit.web.websense import ENDS, RECENT, STARTS, target
-
+ORDER = (  # to segment: "please mask", not "the mask" or "the flower show"
+    r"(?i)(?:^|(?<=[.,;:!?] )|\b(?:to|please|and|now|you|then|just) )(?:segment|mask|mark|outline|highlight|"
+    r"find|show|select|cut|trace|label|paint|circle|isolate|locate|spot|pick|extract|point|delineate|draw|"
+    r"identify|crop|shade|colou?r|box|lift|separate|put|get|give|grab|take|fill|trim)\b"
+)
+_STARTS = "the a an every each all any both some this that these those what which whichever"
+_PREPOSITIONS = (
+    "of in on at by with behind beside under next to from for near over above below between among against as "
+    "before after during since inside along across through about"
+)
+_ENDS = (
+    "who whose where when while is are was were has have had be been will can could do does did you i it me "
+    "them us and or but please made now today . , : ; ? !"
+)
+STARTS, PREPOSITIONS = frozenset(_STARTS.split()), frozenset(_PREPOSITIONS.split())
+ENDS = PREPOSITIONS | frozenset(_ENDS.split())
+GENERIC = (
+    r"(?i)\b(picture|image|photo(graph)?|pixels?|ones?|region|area|scene|part|shot|frame|mask|outline|shape|"
+    r"two|three|title)$|^(thing|object|item|product|model)s?$"
+)
+RECENT = (
+    r"(?i)\b(current|reigning|(lat|new)est|incumbent|present|newly|recent(ly)?|former|(today|year)['’]s)\b"
+)
+TIMED = rf"{RECENT}|\b(now|currently|today|of the moment|as of|this \w+ or|last|just|new|news|\d{{4}})\b"
 NAME = r"[A-Z][\w’'-]*(?: (?:[A-Z][\w’'-]*|\d+\b))*"
 NOT_NAMES = (
     ENDS
@@ -62,7 +82,44 @@ ASIDE = (  # opinions, the past, other events
     r"child|junior|nothing to do|no title|unofficial|rehears|charity|\bsong|caf[eé]|village|"
     r"not to be confused"
 )
-HALF_LIFE = 10.0  # days after which a statement counts half
+
+
+def phrases(text: str) -> list[tuple[str, str, str]]:
+    """Noun phrases: (preposition before it or "", the phrase without article, the rest of the clause)."""
+    text = re.sub(r"(?i)\bright now\b", "now", re.sub(r"(?i)\b(who|where|what|that)['’]s\b", r"\1 is", text))
+    found, before = [], [""]
+    words = re.finditer(r"[\w’'-]+|[.,:;?!]", text)
+    for closed, group in groupby(words, lambda word: word.group().lower() in ENDS | STARTS):
+        run = list(group)
+        if closed:
+            before = [word.group().lower() for word in run]
+            continue
+        first = run[0].group()
+        relative = found and before in (["that"], ["which"])  # "the one that carries"
+        starts = (before[-1] in STARTS and not relative) or before[-1] == "of"
+        if starts or first.endswith(("'s", "’s")) or (first[0].isupper() and run[0].start()):
+            link = next((word for word in reversed(before) if word not in STARTS), "")
+            rest = re.split("[.;:?!]", text[run[-1].end() :])[0]
+            found.append((link if link in PREPOSITIONS else "", " ".join(w.group() for w in run), rest))
+        before = [""]
+    return found
+
+
+def target(question: str) -> tuple[str, str]:
+    """What is to be segmented and the rest of its clause: ("red boat", "that won the race").
+
+    The first noun phrase after the last order to segment; one after a preposition only if there is no other.
+    """
+    orders = [match.end() for match in re.finditer(ORDER, question)]
+    for text in (question[orders[-1] :] if orders else "", question):
+        ranked, generic = [], False
+        for link, phrase, rest in phrases(text):
+            first = not link or (link == "of" and generic)  # "the pixels of the dog"
+            if not (generic := bool(re.search(GENERIC, phrase))):
+                ranked.append((not first, phrase, rest))
+        if ranked:
+            return min(ranked, key=lambda found: found[0])[1:]
+    return " ".join(w for w in re.findall(r"[\w’'-]+", text) if w.lower() not in ENDS), ""
 
 
 def sentences(text: str) -> list[str]:
@@ -70,9 +127,9 @@ def sentences(text: str) -> list[str]:
     return [part for part in re.split(r"(?<=[.!?])\s+|\n+", text) if part.strip()]
 
 
-def orders(passage: Passage) -> bool:
-    """Whether a passage speaks to whatever reads it, as news does not; it is then not read at all."""
-    return bool(re.search(ORDERS, f"{passage.source.title} {passage.text}"))
+def orders(text: str) -> bool:
+    """Whether a text speaks to whatever reads it, as news does not."""
+    return bool(re.search(ORDERS, text))
 
 
 def names(texts: Sequence[str], about: Sequence[str] = ()) -> set[str]:
@@ -138,32 +195,17 @@ def topics(question: str) -> list[str]:
     return list(dict.fromkeys(re.sub(r"['’]s\b| (?= )", "", t).lower() for t in (asked, *named) if t))
 
 
-def extract(passages: Sequence[Passage], question: str, day: date) -> list[Candidate]:
-    """Candidate answers by rules, most confident first. Names in the question are no answers to it.
+def assess(texts: Sequence[str], question: str) -> list[list[tuple[str, float]]]:
+    """(name, weight in [-1, 1]) of what each text says; names in the question are no answers to it.
 
     What is in doubt counts little; opinions, memories and other events do not count.
     """
-    texts, about = [f"{p.source.title}.\n{p.text}" for p in passages], topics(question)
+    about, found = topics(question), []
     known = [n for n in names(texts, about) if not any(n.lower() in topic for topic in about)]
-    said: dict[tuple[str, Source], list[float]] = defaultdict(list)
-    for text, passage in zip(texts, passages, strict=True):
+    for text in texts:
         settled = re.search(DENIAL, text) and re.search(STANDS, text)
         weight = 0 if re.search(ASIDE, text) else 0.02 if re.search(DOUBT, text) and not settled else 1
         weight *= 1 if any(all(w in text.lower() for w in topic.split()) for topic in about) else 0.02
-        for name, vote in statements(text, known, about[0].split()[-1] if about else ""):
-            said[name, passage.source].append(vote * weight)
-    return tally(said, day)
-
-
-def tally(said: Mapping[tuple[str, Source], Sequence[float]], day: date) -> list[Candidate]:
-    """Statements (name, source) -> weights as candidates: a page has one vote, an old one counts less."""
-    newest = max(
-        (source.date for (_, source), w in said.items() if source.date and max(w) > 0.5), default=day
-    )
-    votes, sources = Counter(), defaultdict(list)
-    for (name, source), weights in said.items():
-        age = max(0, (newest - source.date).days) if source.date else 2 * HALF_LIFE
-        votes[name] += max(-1, min(1, sum(weights))) * 0.5 ** (age / HALF_LIFE)
-        sources[name] += [source] * (sum(weights) > 0)
-    total = sum(v for v in votes.values() if v > 0) + 0.3
-    return [Candidate(n, v / total, tuple(sources[n])) for n, v in votes.most_common() if v > 0]
+        said = statements(text, known, about[0].split()[-1] if about else "")
+        found.append([(name, weight * vote) for name, vote in said])
+    return found
