@@ -79,7 +79,26 @@ def retrieval() -> str:
     return markdown(rows, ["rows", "index", "recall@4", "speed over exact", "share of its memory"])
 
 
-TABLES: dict[str, Callable[[], str]] = {f.__name__: f for f in (claims, solvers, pipeline, retrieval)}
+def rose() -> str:
+    """The trainable pipeline's fusions, and what they are compared with: mean over classes and seeds."""
+    table = pd.read_csv(RESULTS / "rose.csv")
+    table = table[~table["method"].str.contains("without")]
+    rows = []
+    for method, own in table.groupby("method", sort=False):
+        held = own[own["group"] == "held-out"]
+        novel = own[own["group"] == "novel"].groupby("shots")["after"].mean()
+        values = [
+            own[own["group"] == "common"]["after"].mean(),
+            held["before"].mean(),
+            held["after"].mean(),
+            *novel,
+        ]
+        rows.append([method, *(f"{value:.1f}" for value in values)])
+    shots = [f"novel, {n} rows" for n in novel.index]
+    return markdown(rows, ["method", "common classes", "held out, before", "held out, 5 rows", *shots])
+
+
+TABLES: dict[str, Callable[[], str]] = {f.__name__: f for f in (claims, solvers, pipeline, retrieval, rose)}
 
 
 def renewed(text: str) -> str:
