@@ -76,7 +76,8 @@ class IRAG:
         ]
         passages = retrieve(query, passages, 6 * self.pages, self.encoder)
         read = extract if self.llm is None else self.ask
-        candidates = self.named(question, passages) or read(passages, question, day)
+        named = [c for c in self.named(question, passages) if self.find_pictures(c.text, day)]  # no event
+        candidates = named or read(passages, question, day)
         shown = {c.text: self.find_pictures(c.text, day) for c in candidates[:4]}
         real = [c for c in candidates[:4] if shown[c.text]] or candidates[:1]  # what has pictures exists
         real = [c for c in real if c.confidence > 0.1 * real[0].confidence]
