@@ -12,7 +12,7 @@ from rose_kit.language import topics
 from rose_kit.scenes.news import NewsWorld
 from rose_kit.web.framework import KNOWN
 from rose_kit.web.irag import FENCE, IRAG, extract
-from rose_kit.web.reading import Passage, read, split
+from rose_kit.web.reading import read, split
 from rose_kit.web.tpe import TPE
 from rose_kit.web.types import Page, Picture, Source
 from tests import hostile

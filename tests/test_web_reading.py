@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rose_kit.net import Client, WebError
-from rose_kit.web.reading import MAX_PASSAGES, Passage, bm25, read, retrieve, split
+from rose_kit.web.reading import MAX_PASSAGES, bm25, read, retrieve, split
 from rose_kit.web.types import Page, Source
 from tests import hostile
 from tests.webserver import serving
@@ -89,7 +89,7 @@ def test_reading_a_hostile_page_runs_and_fetches_nothing(monkeypatch, name):
     assert "This page is about the regatta champion." in page.text
     assert "root:" not in page.text and "fetch(" not in page.text and "<!--" not in page.text
     found = retrieve("the regatta champion", split(page), 3)
-    assert found and {type(p) for p in found} == {Passage} and {p.source for p in found} == {page.source}
+    assert found and {type(p) for p in found} == {Page} and {p.source for p in found} == {page.source}
 
 
 def test_hostile_pages_over_http_lead_to_no_other_request():
@@ -173,7 +173,7 @@ def test_bm25_is_the_formula(query, documents):
 @pytest.mark.parametrize("query", ["", "the", "?!", "unheard", "the of and"])
 def test_words_that_tell_nothing_find_nothing(query):
     assert bm25(query, ["the red barge", ""]).tolist() == [0, 0]
-    assert retrieve(query, [Passage("the red barge", HERE)]) == []
+    assert retrieve(query, [Page(HERE, "the red barge")]) == []
     assert bm25("red", []).tolist() == [] and bm25("red", ["the", ""]).tolist() == [0, 0]
 
 
@@ -188,7 +188,7 @@ class Meanings:
 @settings(max_examples=25)
 @given(texts, st.integers(1, 9), st.booleans())
 def test_ranks_are_fused_as_the_formula_says(documents, k, meaning):
-    passages = [Passage(text, Source(f"http://a.example/{i}", "T")) for i, text in enumerate(documents)]
+    passages = [Page(Source(f"http://a.example/{i}", "T"), text) for i, text in enumerate(documents)]
     query = "red barge won"
     full = [f"T. {text}" for text in documents]
     by_words = bm25(query, full)
@@ -211,7 +211,7 @@ def test_ranks_are_fused_as_the_formula_says(documents, k, meaning):
 
 
 def test_meaning_finds_what_shares_no_word():
-    passages = [Passage("aaa bbb", HERE), Passage("hhh jjj", HERE)]
+    passages = [Page(HERE, "aaa bbb"), Page(HERE, "hhh jjj")]
     assert retrieve("ab ba", passages) == []
     assert retrieve("ab ba", passages, 1, Meanings())[0].text == "aaa bbb"
     assert retrieve("ab ba", [], 1, Meanings()) == []

@@ -7,15 +7,15 @@ import html
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ddgs import DDGS
 
 from rose_kit.net import Client, WebError, naming, picture
 from rose_kit.web.reading import bm25, read
@@ -23,11 +23,10 @@ from rose_kit.web.types import Page, Picture, Source
 
 TEXTS, PICTURES = (".html", ".htm", ".txt", ".md"), (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 ADVICE = "; what still works is a Folder of pages and pictures, or segmenting without looking things up"
-Found = Mapping[str, Any]  # what a search lists, under the names by which a warning tells of it
 
 
 class _Listed:
-    """A provider that lists what fits a query, then reads it one by one."""
+    """A provider that lists what fits a query, by names that a warning would tell, then reads one by one."""
 
     def search(self, query: str, limit: int = 5, until: date | None = None) -> list[Page]:
         """Pages as of the end of the day `until`, best first; raises WebError: no place to search."""
@@ -63,12 +62,6 @@ class Wikimedia(_Listed):
     images_api: str = "https://commons.wikimedia.org/w/api.php"
     client: Client = field(default_factory=Client)
 
-    @cached_property
-    def licence(self) -> str:
-        """The licence of its texts."""
-        rights = self._ask(self.api, meta="siteinfo", siprop="rightsinfo")["rightsinfo"]
-        return rights.get("text") or "unknown"
-
     def _ask(self, api: str, action: str = "query", **params: Any) -> dict[str, Any]:
         shared = {"format": "json", "formatversion": 2, "maxage": 3600}
         with naming(api):
@@ -77,7 +70,7 @@ class Wikimedia(_Listed):
                 raise ValueError(answer["error"]["info"])
             return dict(answer.get(action, {}))
 
-    def _list(self, kind: str, query: str, limit: int) -> Found:
+    def _list(self, kind: str, query: str, limit: int) -> dict[str, Any]:
         if kind == "text":
             asked = {"list": "search", "srsearch": query, "srlimit": limit, "srprop": "timestamp|snippet"}
             return {hit["title"]: hit["title"] for hit in self._ask(self.api, **asked).get("search", [])}
@@ -94,14 +87,16 @@ class Wikimedia(_Listed):
             return None  # it did not exist yet
         revision = page["revisions"][0]
         text = self._ask(self.api, action="parse", oldid=revision["revid"], prop="text")["text"]
-        source = Source(page["fullurl"], page["title"], _day(revision["timestamp"]), self.licence)
+        rights = self._ask(self.api, meta="siteinfo", siprop="rightsinfo")["rightsinfo"]  # once: then cached
+        licence, day = rights.get("text") or "unknown", _day(revision["timestamp"])
+        source = Source(page["fullurl"], page["title"], day, licence)
         return read(f"<html><body><article>{text}</article></body></html>", source)
 
     def _picture(self, file: dict[str, Any], until: date | None) -> Picture | None:
         info = file["imageinfo"][0]
         if until and _day(info["timestamp"]) > until:
             return None  # not worth fetching
-        about = dict(info.get("extmetadata") or {})
+        about = info.get("extmetadata") or {}
         told = {key: html.unescape(re.sub("<[^>]*>", "", str(about[key]["value"]))) for key in about}
         licence = told.get("LicenseShortName", "unknown")
         source = Source(info["descriptionurl"], file["title"], _day(info["timestamp"]), licence)
@@ -115,9 +110,7 @@ class DuckDuckGo(_Listed):
 
     client: Client = field(default_factory=Client)
 
-    def _list(self, kind: str, query: str, limit: int) -> Found:
-        from ddgs import DDGS
-
+    def _list(self, kind: str, query: str, limit: int) -> dict[str, Any]:
         try:
             hits = getattr(DDGS(timeout=10), kind)(query, max_results=limit, backend="duckduckgo")
         except Exception as error:
@@ -148,7 +141,7 @@ class Folder(_Listed):
             lines = index.read_text("utf-8").splitlines() if index.is_file() else ()
             self.rows = defaultdict(dict, {row["file"]: row for row in csv.DictReader(lines)})
 
-    def _list(self, kind: str, query: str, limit: int) -> Found:
+    def _list(self, kind: str, query: str, limit: int) -> dict[str, Any]:
         endings = TEXTS if kind == "text" else PICTURES
         files = [f for f in sorted(Path(self.path).iterdir()) if f.suffix.lower() in endings and f.is_file()]
         texts = [" ".join([f.stem, *map(str, self.rows[f.name].values())]) for f in files]

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 
 import bm25s
@@ -16,15 +16,7 @@ from rose_kit.types import TextEncoder
 from rose_kit.web.types import Page, Source
 
 MAX_HTML, MAX_PASSAGES = 500_000, 1000  # what comes after is left out: reading it would take too long
-
-
-@dataclass(frozen=True)
-class Passage:
-    """A few sentences of a page; `score` is larger the better they fit."""
-
-    text: str
-    source: Source
-    score: float = 0.0
+Passage = Page  # a few sentences of one
 
 
 def read(html: bytes | str, source: Source) -> Page:
@@ -45,13 +37,13 @@ def read(html: bytes | str, source: Source) -> Page:
         return Page(replace(source, title=title, date=day, licence=licence), found.text)
 
 
-def split(page: Page, sentences: int = 4, overlap: int = 1, longest: int = 800) -> list[Passage]:
+def split(page: Page, sentences: int = 4, overlap: int = 1, longest: int = 800) -> list[Page]:
     """Windows of `sentences`, each sharing `overlap` with the next, cut at `longest` characters."""
     if not 0 <= overlap < sentences:
         raise ValueError(f"overlap must be 0 to {sentences - 1}, not {overlap}")
     found = [s.strip()[:longest] for s in re.split(r"(?<=[.!?])\s+|\n+", page.text) if s.strip()]
     starts = range(0, max(1, len(found) - overlap), sentences - overlap)[:MAX_PASSAGES]
-    return [Passage(" ".join(found[i : i + sentences])[:longest], page.source) for i in starts if found]
+    return [replace(page, text=" ".join(found[i : i + sentences])[:longest]) for i in starts if found]
 
 
 def bm25(query: str, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -65,8 +57,8 @@ def bm25(query: str, texts: Sequence[str]) -> NDArray[np.float32]:
 
 
 def retrieve(
-    query: str, passages: Sequence[Passage], k: int = 5, encoder: TextEncoder | None = None
-) -> list[Passage]:
+    query: str, passages: Sequence[Page], k: int = 5, encoder: TextEncoder | None = None
+) -> list[Page]:
     """The k best passages by reciprocal rank fusion (Cormack et al. 2009) of BM25 and the encoder's cosines.
 
     Without an encoder only passages that share a word with the query are found.

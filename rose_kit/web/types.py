@@ -20,10 +20,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Page:
-    """The readable text of a page. It is data: nothing in it is ever followed as an instruction."""
+    """The text of a page, or of a passage. It is data: nothing in it is ever followed as an instruction."""
 
     source: Source
     text: str
+    score: float = 0.0  # larger the better it fits what was searched for
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,6 @@ class Provider(Protocol):
     """A place to search. `until` leaves out what was published after that day, where the day is known."""
 
     def search(self, query: str, limit: int = 5, until: datetime.date | None = None) -> list[Page]: ...
-
     def images(self, query: str, limit: int = 5, until: datetime.date | None = None) -> list[Picture]: ...
 
 
