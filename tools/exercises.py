@@ -19,6 +19,7 @@ from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode, v4
+from ruff import find_ruff_bin
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 SOLUTIONS = FOLDER / "solutions"
@@ -47,17 +48,7 @@ def of(stem: str) -> list[course.Exercise]:
 @functools.cache
 def formatted(code: str) -> str:
     """Code as ruff formats it."""
-    command = [
-        sys.executable,
-        "-m",
-        "ruff",
-        "format",
-        "--line-length",
-        "110",
-        "--stdin-filename",
-        "x.py",
-        "-",
-    ]
+    command = [find_ruff_bin(), "format", "--line-length", "110", "--stdin-filename", "x.py", "-"]
     return subprocess.run(command, input=code, capture_output=True, text=True, check=True).stdout.strip("\n")
 
 
@@ -113,25 +104,15 @@ def solution_page(stem: str) -> str:
     module = sys.modules[f"course.{module_of(stem)}"]
     functions = "\n\n\n".join("\n".join(_parts(one)) for one in found)
     used = {node.id for node in ast.walk(ast.parse(functions)) if isinstance(node, ast.Name)}
-    imports = []
+    imports = {False: [], True: []}  # of others, and of the package: two groups, each sorted in the source
     for node in ast.parse(inspect.getsource(module)).body:
         if isinstance(node, (ast.Import, ast.ImportFrom)) and getattr(node, "module", "") != "course":
             node.names = [a for a in node.names if (a.asname or a.name).split(".")[0] in used]
-            imports += [node] if node.names else []
+            if node.names:
+                imports[getattr(node, "module", "").startswith("rose_kit")].append(ast.unparse(node))
+    groups = ["\n".join(group) for group in imports.values() if group]
     head = f'"""Solutions of {stem}, written by tools/exercises.py from course/{module_of(stem)}.py."""'
-    text = "\n\n".join([head, "\n".join(map(ast.unparse, imports)), functions])
-    return _sorted_imports(text) + "\n"
-
-
-@functools.cache
-def _sorted_imports(code: str) -> str:
-    """The same with imports in groups, formatted."""
-    command = [sys.executable, "-m", "ruff", "check", "--select", "I", "--fix", "--quiet", "--stdin-filename"]
-    root = FOLDER.parent
-    done = subprocess.run(
-        [*command, "notebooks/solutions/x.py", "-"], input=code, capture_output=True, text=True, cwd=root
-    )
-    return formatted(done.stdout)
+    return formatted("\n\n".join([head, *groups, functions])) + "\n"
 
 
 def write_solutions(stems: list[str]) -> None:
