@@ -89,7 +89,7 @@ def test_the_newest_of_a_maker_and_a_product_by_its_name():
 def test_an_event_in_the_question_is_no_answer_though_it_has_a_page():
     question = f"I read about the {ROLE.event}; segment the winner."
     assert [c.text for c in IRAG(Pages()).named(question, split(page("It is held here.", title=ROLE.event)))]
-    assert IRAG(Pages())(IMAGE, question, DAY).answer.text == HOLDER
+    assert IRAG(Pages())(IMAGE, question, DAY).answer.text in {member.name for member in ROLE.members}
 
 
 OLD, NEW = date(2026, 3, 1), date(2026, 4, 20)
