@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from rose_kit.encoder import WeightsUnavailable
-from rose_kit.web.promptable import noun_phrases
+from rose_kit.language import noun_phrases
 from rose_kit.web.types import Mask
 
 DETECTOR = "IDEA-Research/grounding-dino-tiny"

@@ -82,6 +82,9 @@ ASIDE = (  # opinions, the past, other events
     r"child|junior|nothing to do|no title|unofficial|rehears|charity|\bsong|caf[eé]|village|"
     r"not to be confused"
 )
+_LEAD = r"^\W*((please|can|could|you|segment|find|show|mask|outline|the|an?|all|me|it|this|where|what)\b\W*)*"
+_TAIL = r"\b(on|in|at|near|beside|behind|under|above|over|of|from|with|that|which|who|whose|please)\b.*"
+_CUTS = r"[.,;:!?\n]+|\b(?:is|are|was|were|and|or)\b"
 
 
 def phrases(text: str) -> list[tuple[str, str, str]]:
@@ -120,6 +123,13 @@ def target(question: str) -> tuple[str, str]:
         if ranked:
             return min(ranked, key=lambda found: found[0])[1:]
     return " ".join(w for w in re.findall(r"[\w’'-]+", text) if w.lower() not in ENDS), ""
+
+
+def noun_phrases(prompt: str) -> list[str]:
+    """What a prompt names, without command, article, place, or what is said of the noun after it."""
+    parts = re.split(_CUTS, prompt, flags=re.I)
+    parts = [re.sub(f"{_LEAD}|{_TAIL}", "", part, flags=re.I).strip() for part in parts]
+    return list(dict.fromkeys(part for part in parts if part)) or [prompt]
 
 
 def sentences(text: str) -> list[str]:

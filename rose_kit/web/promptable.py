@@ -7,22 +7,13 @@ import numpy as np
 
 from rose_kit.encoder import Encoder
 from rose_kit.fusion import ZeroShot
+from rose_kit.language import noun_phrases
 from rose_kit.memory import SupportMemory
 from rose_kit.scenes.classes import STUFF, THINGS
 from rose_kit.segmenter import Segmenter, upsample_scores
 from rose_kit.web.types import Mask
 
 WORLD = (*STUFF, *("|".join((t.name, *t.words)) for t in THINGS if not t.novel))
-_LEAD = r"^\W*((please|can|could|you|segment|find|show|mask|outline|the|an?|all|me|it|this|where|what)\b\W*)*"
-_TAIL = r"\b(on|in|at|near|beside|behind|under|above|over|of|from|with|that|which|who|whose|please)\b.*"
-_CUTS = r"[.,;:!?\n]+|\b(?:is|are|was|were|and|or)\b"
-
-
-def noun_phrases(prompt: str) -> list[str]:
-    """What a prompt names, without command, article, place, or what is said of the noun after it."""
-    parts = re.split(_CUTS, prompt, flags=re.I)
-    parts = [re.sub(f"{_LEAD}|{_TAIL}", "", part, flags=re.I).strip() for part in parts]
-    return list(dict.fromkeys(part for part in parts if part)) or [prompt]
 
 
 class OpenVocabulary:

@@ -1,6 +1,5 @@
 """Pages into text, text into passages, and the passages that fit a query best by words and by meaning."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
@@ -11,6 +10,7 @@ import trafilatura
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from rose_kit import language
 from rose_kit.net import naming
 from rose_kit.types import TextEncoder
 from rose_kit.web.types import Page, Source
@@ -41,7 +41,7 @@ def split(page: Page, sentences: int = 4, overlap: int = 1, longest: int = 800) 
     """Windows of `sentences`, each sharing `overlap` with the next, cut at `longest` characters."""
     if not 0 <= overlap < sentences:
         raise ValueError(f"overlap must be 0 to {sentences - 1}, not {overlap}")
-    found = [s.strip()[:longest] for s in re.split(r"(?<=[.!?])\s+|\n+", page.text) if s.strip()]
+    found = [sentence.strip()[:longest] for sentence in language.sentences(page.text)]
     starts = range(0, max(1, len(found) - overlap), sentences - overlap)[:MAX_PASSAGES]
     return [replace(page, text=" ".join(found[i : i + sentences])[:longest]) for i in starts if found]
 
