@@ -57,7 +57,12 @@ WORKSHOP = [
         until="A leak: the picture that remembers itself",
         minutes=25,
     ),
-    Step(9, "teach it one thing of your own (a `Lab` draws the scenes)", until="How ambiguous are individuals?", minutes=15),
+    Step(
+        9,
+        "teach it one thing of your own (a `Lab` draws the scenes)",
+        until="How ambiguous are individuals?",
+        minutes=15,
+    ),
     Step(14, "your own photographs", until="A pretrained CLIP", minutes=25),
 ]
 STUDENT = [
