@@ -3,8 +3,6 @@
 It knows nothing of what is fetched or why, so it stands left of everything that fetches.
 """
 
-from __future__ import annotations
-
 import gzip
 import io
 import ipaddress

@@ -27,8 +27,8 @@ EXTRAS = [Requirement(line) for lines in PROJECT["optional-dependencies"].values
 OPTIONAL = {x: [Requirement(r) for r in lines] for x, lines in PROJECT["optional-dependencies"].items()}
 SCALE = [*OPTIONAL["milvus"], *OPTIONAL["dask"]]
 MODULES = sorted((ROOT / "rose_kit").rglob("*.py"))
-STAGES = ["types", "pooling", "registry", "net", "language", "metrics", "data", "scenes", "encoder", "memory", "regions"]
-STAGES += ["fusion", "adapter", "model", "segmenter", "web", "bench", "ui", "cli"]
+STAGES = ["types", "pooling", "registry", "net", "language", "metrics", "data", "scenes", "encoder", "memory"]
+STAGES += ["regions", "fusion", "adapter", "model", "segmenter", "web", "bench", "ui", "cli"]
 # Imported by us, and always brought along by the dependency on the right.
 CARRIED = {
     "cloudpickle": "distributed",

@@ -1,7 +1,5 @@
 """Where to search: Wikimedia, DuckDuckGo, a folder. A bad item is skipped, with a warning that says why."""
 
-from __future__ import annotations
-
 import csv
 import html
 import re
