@@ -150,6 +150,8 @@ def stamp(nb: NotebookNode, path: Path, before: Link, after: Link) -> None:
                 at = _line(lines, "**Time:**")
                 lines[at] = TIME.sub(f"{kept}{found[3]} s to run on 2 CPU cores", lines[at])
         if "footer" in tags:
+            for one in exercises.of(path.stem)[:1]:
+                lines = [s.replace("the function above", f"`{one.solution.__name__}` above") for s in lines]
             lines = [s for s in lines if not s.startswith(("**Solutions:**", "**Solution:**"))]
             at = _line(lines, "**Next:**")
             while at and not lines[at - 1].strip():
