@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import date
 from itertools import groupby
+from typing import Any
 
 ORDER = (  # to segment: "please mask", not "the mask" or "the flower show"
     r"(?i)(?:^|(?<=[.,;:!?] )|\b(?:to|please|and|now|you|then|just) )(?:segment|mask|mark|outline|highlight|"
@@ -31,6 +33,9 @@ RECENT = (
     r"(?i)\b(current|reigning|(lat|new)est|incumbent|present|newly|recent(ly)?|former|(today|year)['’]s)\b"
 )
 TIMED = rf"{RECENT}|\b(now|currently|today|of the moment|as of|this \w+ or|last|just|new|news|\d{{4}})\b"
+HALF_LIFE = 10.0  # days after which a statement counts half
+_WORDS = "|".join(word for word in ENDS | STARTS if word.isalpha())
+FILLER = rf"(?i)\b({_WORDS}|me|out|right|most)\b|['’]s\b|[^\w\s’'-]"
 NAME = r"[A-Z][\w’'-]*(?: (?:[A-Z][\w’'-]*|\d+\b))*"
 NOT_NAMES = (
     ENDS
@@ -132,6 +137,12 @@ def noun_phrases(prompt: str) -> list[str]:
     return list(dict.fromkeys(part for part in parts if part)) or [prompt]
 
 
+def content(question: str) -> str:
+    """The words of a question to search for: no orders, articles, words of time; or all of it."""
+    words = re.sub(FILLER, " ", re.sub(RECENT, " ", re.sub(ORDER, " ", question))).split()
+    return " ".join(word for word in dict.fromkeys(words) if not re.match(GENERIC, word)) or question
+
+
 def sentences(text: str) -> list[str]:
     """Sentences and lines of a text."""
     return [part for part in re.split(r"(?<=[.!?])\s+|\n+", text) if part.strip()]
@@ -219,3 +230,17 @@ def assess(texts: Sequence[str], question: str) -> list[list[tuple[str, float]]]
         said = statements(text, known, about[0].split()[-1] if about else "")
         found.append([(name, weight * vote) for name, vote in said])
     return found
+
+
+def tally(said: Mapping[tuple[str, Any], Sequence[float]], day: date) -> list[tuple[str, float, tuple]]:
+    """(name, source) -> weights as (name, confidence, sources): one vote a page, an old one counts less."""
+    newest = max(
+        (source.date for (_, source), w in said.items() if source.date and max(w) > 0.5), default=day
+    )
+    votes, sources = Counter(), defaultdict(list)
+    for (name, source), weights in said.items():
+        age = max(0, (newest - source.date).days) if source.date else 2 * HALF_LIFE
+        votes[name] += max(-1, min(1, sum(weights))) * 0.5 ** (age / HALF_LIFE)
+        sources[name] += [source] * (sum(weights) > 0)
+    total = sum(v for v in votes.values() if v > 0) + 0.3
+    return [(n, v / total, tuple(sources[n])) for n, v in votes.most_common() if v > 0]

@@ -1,9 +1,7 @@
 """The ROSE framework around any promptable segmenter: gate, look-up, better prompt, checked mask."""
 
-from __future__ import annotations
-
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 
@@ -13,7 +11,7 @@ from numpy.typing import NDArray
 from rose_kit.web.irag import IRAG, Findings
 from rose_kit.web.promptable import WORLD
 from rose_kit.web.tpe import TPE
-from rose_kit.web.types import Candidate, Mask, Picture, Promptable, Provider, Source
+from rose_kit.web.types import Candidate, Mask, Promptable, Provider, Source
 from rose_kit.web.vpe import Verified, VisualPromptEnhancer
 from rose_kit.web.websense import Decision, WebSense
 
@@ -91,9 +89,5 @@ class RoseFramework:
 
 def matcher(vpe: VisualPromptEnhancer) -> Callable[..., float]:
     """(image, pictures) -> similarity of the likest thing in it: 1 as the references, 0 as background."""
-
-    def likeness(image: NDArray[np.uint8], pictures: Sequence[Picture]) -> float:
-        nothing = Mask(np.zeros(image.shape[:2], bool), 0.0)
-        return float(np.nan_to_num(vpe(image, nothing, pictures).proposed))
-
-    return likeness
+    nothing = lambda image: Mask(np.zeros(image.shape[:2], bool), 0.0)  # noqa: E731
+    return lambda image, pictures: float(np.nan_to_num(vpe(image, nothing(image), pictures).proposed))

@@ -1,7 +1,5 @@
 """Language models behind any endpoint that speaks OpenAI's API; without one, rules do."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 
@@ -12,21 +10,14 @@ NO_MODEL = "no language model: the gate decides by rules, and answers are read f
 class LanguageModel:
     """prompt -> answer, by an OpenAI-compatible endpoint: OpenAI, Gemini, vLLM, Ollama.
 
-    Args:
-        model: its name there.
-        base_url: of the endpoint; by default the variable OPENAI_BASE_URL, else OpenAI's own.
-        key: by default the variable OPENAI_API_KEY; servers of one's own need none.
-        seconds: for an answer. retries: after time-outs, 429 and 5xx.
-
-    Raises:
-        ImportError: the extra `llm` is not installed. ValueError: OpenAI's own endpoint, and no key.
+    ImportError: the extra `llm` is not installed. ValueError: OpenAI's own endpoint, and no key.
     """
 
-    model: str
-    base_url: str | None = None
-    key: str | None = None
-    seconds: float = 30.0
-    retries: int = 1
+    model: str  # its name there
+    base_url: str | None = None  # of the endpoint; else the variable OPENAI_BASE_URL, else OpenAI's own
+    key: str | None = None  # else the variable OPENAI_API_KEY; servers of one's own need none
+    seconds: float = 30.0  # for an answer
+    retries: int = 1  # after time-outs, 429 and 5xx
 
     def __post_init__(self) -> None:
         try:

@@ -1,7 +1,5 @@
 """Textual prompt enhancer: what a second search tells about the answer, in words the segmenter knows."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection
 from dataclasses import dataclass

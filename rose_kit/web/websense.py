@@ -1,7 +1,5 @@
 """WebSense: is a look-up needed? Rules about time first, a language model only where they cannot tell."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -27,11 +25,9 @@ class Decision:
 
 
 class WebSense:
-    """The gate before the web.
+    """The gate before the web: `llm` (prompt -> answer) is asked only where the rules cannot tell.
 
-    Args:
-        llm: prompt -> answer, asked only where the rules cannot tell; None: there is no model.
-        known: words the segmenter understands, in the singular; what it knows needs no look-up.
+    `known`: words that the segmenter understands, in the singular; what it knows needs no look-up.
     """
 
     def __init__(self, llm: Callable[[str], str] | None = None, known: Collection[str] = ()) -> None:
@@ -41,9 +37,7 @@ class WebSense:
         """Whether a phrase ends in a word the segmenter knows, participles and superlatives aside."""
         words = re.sub(r"( \w+(est|ed|ing|left|right))+$", "", phrase.lower()).split()
         last = {" ".join(words[n:]) for n in (-1, -2, -3)}
-        return bool(
-            self.known & (last | {w.removesuffix("s") for w in last} | {w.removesuffix("es") for w in last})
-        )
+        return any(word.removesuffix(end) in self.known for word in last for end in ("", "s", "es"))
 
     def __call__(self, question: str, date: date) -> Decision:
         """Decide about a question that is asked on a day."""
@@ -61,9 +55,8 @@ class WebSense:
         if self.llm is not None:
             return self._ask(question, date)
         if self.knows(phrase):
-            return Decision(
-                False, f"the segmenter knows {phrase!r}; {timed[0]!r} tells of something else", "rule"
-            )
+            why = f"the segmenter knows {phrase!r}; {timed[0]!r} tells of something else"
+            return Decision(False, why, "rule")
         reason = f"the segmenter does not know {phrase!r}, and there is no model to ask: better to look up"
         return Decision(True, reason, "default")
 
@@ -78,6 +71,5 @@ class WebSense:
             return Decision(True, f"the model did not answer ({error}): better to look up", "default")
         if match := re.match(r"\W*(yes|no)\b", answer, re.I):
             return Decision(match[1].lower() == "yes", f"the model says {answer[:200]!r}", "model")
-        return Decision(
-            True, f"the model's answer {answer[:60]!r} is neither yes nor no: better to look up", "default"
-        )
+        reason = f"the model's answer {answer[:60]!r} is neither yes nor no: better to look up"
+        return Decision(True, reason, "default")
