@@ -24,11 +24,10 @@ def read(html: bytes | str, source: Source) -> Page:
 
     Raises WebError: there is no text.
     """
-    told = {"extensive_search": False, "original_date": True}  # dates that it states, none guessed
+    dates = {"extensive_search": False, "original_date": True}  # that it states, none guessed
+    wanted = {"with_metadata": True, "include_comments": False, "date_extraction_params": dates}
     with naming(source.url):
-        found = trafilatura.bare_extraction(
-            html[:MAX_HTML], with_metadata=True, include_comments=False, date_extraction_params=told
-        )
+        found = trafilatura.bare_extraction(html[:MAX_HTML], **wanted)
         if not (found and found.text):
             raise ValueError("no readable text")
         day = source.date or (date.fromisoformat(found.date) if found.date else None)
