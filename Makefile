@@ -17,6 +17,7 @@ help:  ## this list
 demo: $(STAMP)  ## segment scenes with and without a memory: a table, and a picture in runs/00_quickstart
 	$(BIN)/rose-kit run 00_quickstart
 
+test: export HF_HUB_OFFLINE = 1
 test: $(STAMP)  ## ruff, doctests, unit tests, and every notebook compared with what it holds
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

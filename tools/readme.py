@@ -44,9 +44,11 @@ def claims() -> str:
     chosen = [(n, table[table["statement"].str.startswith(says)].iloc[0]) for n, says in CLAIMS.items()]
     rows = [[n, r.expected, f"{r.effect:+.1f} ± {r.half_width:.1f}", r.verdict] for n, r in chosen]
     count = table["verdict"].value_counts()
-    verdicts = f"{count['holds']} hold, {count['does not hold']} do not, {count['unclear']} are unclear"
+    words = {"holds": "hold", "does not hold": "do not", "unclear": "are unclear"}
+    verdicts = ", ".join(f"{count.get(verdict, 0)} {word}" for verdict, word in words.items())
     head = ["effect", "expected", "measured, 95 % interval", "verdict"]
-    return f"Of {len(table)} statements {verdicts}. Ten of them, in mIoU points:\n\n{markdown(rows, head)}"
+    some = f"{len(rows)} of them, in mIoU points:"
+    return f"Of {len(table)} statements {verdicts}. {some}\n\n{markdown(rows, head)}"
 
 
 def solvers() -> str:
@@ -98,7 +100,19 @@ def rose() -> str:
     return markdown(rows, ["method", "common classes", "held out, before", "held out, 5 rows", *shots])
 
 
-TABLES: dict[str, Callable[[], str]] = {f.__name__: f for f in (claims, solvers, pipeline, retrieval, rose)}
+def nest() -> str:
+    """The modules of the web framework on NEST in miniature: gIoU by kind of question."""
+    table = pd.read_csv(RESULTS / "nest.csv")
+    giou = table.pivot(index="system", columns="part", values="giou").loc[table["system"].unique()]
+    width = table.pivot(index="system", columns="part", values="giou_pm")
+    parts = ["novel", "emerging", "static", "overall"]
+    rows = [[s, *(f"{giou.loc[s, p]:.1f} ± {width.loc[s, p]:.1f}" for p in parts)] for s in giou.index]
+    return markdown(rows, ["system", *parts])
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    f.__name__: f for f in (claims, solvers, pipeline, retrieval, rose, nest)
+}
 
 
 def renewed(text: str) -> str:
@@ -114,7 +128,7 @@ def renewed(text: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    text = README.read_text()
+    text = README.read_text(encoding="utf-8")
     new = renewed(text)
     if arguments == ["--check"]:
         if new != text:
@@ -122,7 +136,7 @@ def main(arguments: list[str]) -> int:
                 "README.md differs from rose_kit/bench/results: run `python tools/readme.py`", file=sys.stderr
             )
         return int(new != text)
-    README.write_text(new)
+    README.write_text(new, encoding="utf-8")
     return 0
 
 
