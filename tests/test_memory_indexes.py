@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+
+import faiss
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -118,6 +121,37 @@ def test_an_index_is_saved_and_rows_stay_on_disk(kind, tmp_path):
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(ValueError, match=path.name):
         SupportMemory.load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivfpq", "auto"])
+@pytest.mark.parametrize("spoil", ["three facts", "no facts", "no ids", "no index", "other width"])
+def test_an_index_saved_in_another_form_is_made_anew(kind, spoil, tmp_path, monkeypatch):
+    monkeypatch.setattr(AutoIndex, "rule", ((2500, FlatIndex), (float("inf"), HNSWIndex)))
+    memory = of_size(kind)
+    memory.search(QUERIES[:1], 1)
+    learned = memory._index.dump()
+    if spoil == "other width":
+        learned["faiss"] = faiss.serialize_index(faiss.IndexFlat(DIM + 1))
+    elif spoil == "three facts":
+        learned["facts"] = learned["facts"][:3]
+    elif spoil == "no index":
+        learned["faiss"] = learned["faiss"][:9]
+    else:
+        del learned[spoil.removeprefix("no ")]
+    monkeypatch.setattr(type(memory._index), "dump", lambda _: learned)
+    memory.save(tmp_path)
+    loaded = SupportMemory.load(tmp_path)
+    np.testing.assert_array_equal(loaded.vectors, memory.vectors)
+    assert recall(loaded) >= 0.95 and loaded._index.version
+
+
+def test_a_process_that_is_killed_is_told_in_one_line(refused, monkeypatch, tmp_path):
+    def killed(command, **_):
+        return subprocess.CompletedProcess(command, -9, "")
+
+    monkeypatch.setattr("rose_kit.bench.retrieval.subprocess.run", killed)
+    refused("bench", "retrieval", "--rows", 1000, "--indexes", "hnsw", said=["flat", "1000 rows", "killed"])
+    refused("bench", "retrieval", "--rows", "1000²", said=["1000²", "whole numbers"])
 
 
 def test_auto_follows_its_rule(monkeypatch, tmp_path):

@@ -90,6 +90,7 @@ def retrieval_rows(
 
     Raises:
         ValueError: an index is unknown.
+        OSError: a process was killed or failed; says of which size and index.
     """
     for name in names:
         make_index(name, dim)
@@ -178,8 +179,12 @@ def _in_process(folder: str, size: int, dim: int, index: str, asked: int) -> dic
             stdout=subprocess.PIPE,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
             text=True,
-            check=True,
         )
+        if done.returncode:
+            why = (
+                "was killed, most likely for want of memory" if done.returncode < 0 else "failed (see above)"
+            )
+            raise OSError(f"measuring {index} at {size} rows {why}: status {done.returncode}")
         row |= json.loads(done.stdout.splitlines()[-1])
     return row
 

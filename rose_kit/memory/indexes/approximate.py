@@ -111,11 +111,15 @@ class ApproximateIndex(Index):
         return {"ids": sealed.ids, "faiss": faiss.serialize_index(sealed.faiss), "facts": facts}
 
     def restore(self, arrays: dict[str, NDArray]) -> None:
-        """See `Index.restore`."""
-        visit, candidates, recall, usual = arrays["facts"].tolist()
-        index = faiss.deserialize_index(arrays["faiss"])
-        if index.d != self.dim or index.ntotal != len(arrays["ids"]):
-            raise ValueError(f"the saved index is of {index.ntotal} rows of {index.d} dimensions")
+        """See `Index.restore`; what another version saved otherwise is left, and made anew when asked."""
+        try:
+            visit, candidates, recall, usual = arrays["facts"].tolist()
+            index = faiss.deserialize_index(arrays["faiss"])
+            fits = (index.d, index.ntotal) == (self.dim, len(arrays["ids"]))
+        except (KeyError, RuntimeError, TypeError, ValueError):
+            return
+        if not fits:
+            return
         self._sealed = Sealed(arrays["ids"], index, (int(visit), int(candidates)), recall, usual)
 
     def describe(self) -> str:

@@ -60,7 +60,7 @@ class AutoIndex(Index):
 
     def restore(self, arrays: dict[str, NDArray]) -> None:
         """See `Index.restore`."""
-        self.choose(len(arrays["ids"])).restore(arrays)
+        self.choose(len(arrays.get("ids", ()))).restore(arrays)
 
     def describe(self) -> str:
         """See `Index.describe`."""
