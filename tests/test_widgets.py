@@ -1,5 +1,7 @@
 """The widgets without a browser: the classes behind them, and the shells driven as the front end does."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from rose_kit.fusion import Freeda, KnnClip, ZeroShot
 from rose_kit.memory import SupportMemory
 from rose_kit.scenes import CLASSES, SceneDataset
 from rose_kit.segmenter import Segmenter, name_vocabulary
+from rose_kit.types import Evidence
 from rose_kit.ui.widgets import (
     EvidenceExplorer,
     Explorer,
@@ -18,7 +21,7 @@ from rose_kit.ui.widgets import (
     Teacher,
 )
 from rose_kit.ui.widgets.canvas import Canvas, fit, outline
-from rose_kit.ui.widgets.explorer import query_map
+from rose_kit.ui.widgets.explorer import answer_html, query_map
 from rose_kit.ui.widgets.playground import RECIPES
 
 DOG = ((91, 64), (95, 50), (108, 32), (109, 57))  # pixels in four regions of the dog
@@ -173,6 +176,22 @@ def test_an_explorer_without_evidence_says_why(encoder, memory, scene, vocabular
     assert said in widget.said
 
 
+@pytest.mark.parametrize("kept", ["rows", "nothing"])
+def test_evidence_may_lack_the_row_for_text_or_be_empty(segmenter, scene, vocabulary, kept):
+    model = Explorer(segmenter, scene.image, vocabulary)
+    held = model.segmentation.evidence.prototype_id >= 0 if kept == "rows" else slice(0, 0)
+    columns = model.segmentation.evidence.columns().values()
+    evidence = Evidence(*(column[held] for column in columns))
+    model.segmentation = replace(model.segmentation, evidence=evidence)
+    assert model.classes is model.classes  # made once: each class takes a distance transform
+    for name, at in model.classes.items():
+        answer = model.ask(*at)
+        assert answer.shown == name
+        shown, pixels = np.unique(model.segmentation.labels[answer.region], return_counts=True)
+        assert answer.name == model.segmentation.names[shown[pixels.argmax()]]
+        assert bool(answer.examples) == (kept == "rows") and answer_html(answer, model.memory)
+
+
 # --- teach by example -----------------------------------------------------------------------------
 
 
@@ -192,6 +211,24 @@ def test_teaching_adds_one_prototype_of_the_regions_picked(segmenter, scene, voc
     assert model.undo() == "add image 'photo/1'"
     assert len(memory) == count and np.array_equal(model.mask, mask)
     assert np.array_equal(model.segmentation.labels, before.labels) and model.vocabulary is vocabulary
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_lesson_that_cannot_be_answered_leaves_nothing(segmenter, scene, vocabulary, monkeypatch, error):
+    model = Teacher(segmenter, scene.image, vocabulary)
+    model.toggle(*DOG[0])
+    before = list(segmenter.memory.ids), model.vocabulary, set(model.picked), model.segmentation
+
+    def fail(*_):
+        raise error("no answer")
+
+    with monkeypatch.context() as patched, pytest.raises(error, match="no answer"):
+        patched.setattr(segmenter, "segment", fail)
+        model.teach("puppy")
+    assert (list(segmenter.memory.ids), model.vocabulary, model.picked, model.segmentation) == before
+    with pytest.raises(ValueError, match="nothing to undo"):
+        model.undo()
+    assert "puppy" in model.teach("puppy").names
 
 
 def test_lessons_never_take_the_name_of_another(segmenter, scene, vocabulary):
@@ -292,7 +329,12 @@ def test_each_dial_reaches_its_method(segmenter, scene, vocabulary):
     [
         ("kNN", {}, "unknown method 'kNN'; there are: kNN-CLIP, FREEDA, RNS"),
         ("FREEDA", {"k": 3}, "FREEDA has no dial 'k'; it has: lam, temperature"),
-        ("RNS", {"k": 0}, "k must be from 1 to 32, got 0"),
+        ("RNS", {"k": 0}, "k must be a whole number from 1 to 32, got 0"),
+        ("RNS", {"k": "8"}, "k must be a whole number from 1 to 32, got '8'"),
+        ("RNS", {"k": 2.5}, "k must be a whole number from 1 to 32, got 2.5"),
+        ("RNS", {"k": True}, "k must be a whole number from 1 to 32, got True"),
+        ("RNS", {"lam": None}, "lam must be from 0.0 to 1.0, got None"),
+        (["RNS"], {}, "unknown method .'RNS'.; there are"),
         (None, {"lam": float("nan")}, "lam must be from 0.0 to 1.0, got nan"),
     ],
 )

@@ -6,6 +6,7 @@ import base64
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import ipywidgets as widgets
@@ -38,8 +39,9 @@ class Answer:
     Args:
         row, column: the pixel.
         shown: the class that the pixel has; between patches it may differ from `name`.
-        name: the class that won the patch or region around it.
-        score: its winning score; the weights of `examples` and `rest` add up to it.
+        name: the class that won the patch or region around it; where its evidence lists no row for text
+            and the rest (id -1), the class shown by most of it.
+        score: its winning score, as far as evidence tells; the weights of `examples` and `rest` add up to it.
         region: (H, W) bool, the patch or region.
         examples: strongest first.
         rest: text and all that is not listed.
@@ -91,7 +93,7 @@ class Explorer:
         self.segmentation = segmenter.segment(encoded, vocabulary) if len(self.memory) else None
         self.queries = query_map(encoded)
 
-    @property
+    @cached_property
     def classes(self) -> dict[str, tuple[int, int]]:
         """Class name -> the pixel deepest inside it, the largest class first."""
         found: dict[str, tuple[int, int]] = {}
@@ -121,12 +123,12 @@ class Explorer:
         held = self.memory.lookup(found.prototype_id[listed])
         columns = (held.ids, held.class_names, held.image_ids, held.sources, found.weight[listed])
         examples = tuple(map(Example, *(column.tolist() for column in columns)))
+        region, names, labels = self.queries == query, self.segmentation.names, self.segmentation.labels
+        winner = found.class_name[found.prototype_id < 0]
+        name = str(winner[0]) if len(winner) else names[np.bincount(labels[region]).argmax()]
         score = float(found.weight.sum())
-        return Answer(
-            row, column, self.segmentation.names[self.segmentation.labels[row, column]],
-            str(found.class_name[found.prototype_id < 0][0]), score, self.queries == query,
-            examples, score - sum(e.weight for e in examples),
-        )  # fmt: skip
+        rest = score - sum(e.weight for e in examples)
+        return Answer(row, column, names[labels[row, column]], name, score, region, examples, rest)
 
     def find(self, name: str) -> Answer:
         """The same for a pixel in the middle of a class.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import ipywidgets as widgets
 import numpy as np
@@ -96,18 +97,19 @@ class Playground:
             **dials: `k`, `lam`, `temperature`, `text`, as far as the method has them.
 
         Raises:
-            ValueError: the method has no such name or dial, a value is out of range, or the memory is
-                empty; nothing changes then.
+            ValueError: the method has no such name or dial, a value is no number or out of range, or the
+                memory is empty; nothing changes then.
         """
         method = method or self.method
-        if method not in RECIPES:
+        if method not in [*RECIPES]:
             raise ValueError(f"unknown method {method!r}; there are: {', '.join(RECIPES)}")
         for dial, value in dials.items():
             if dial not in RECIPES[method].dials:
                 raise ValueError(f"{method} has no dial {dial!r}; it has: {', '.join(RECIPES[method].dials)}")
             low, high = LIMITS[dial]
-            if not low <= value <= high:
-                raise ValueError(f"{dial} must be from {low} to {high}, got {value!r}")
+            kind, what = (Integral, "a whole number ") if dial == "k" else (Real, "")
+            if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+                raise ValueError(f"{dial} must be {what}from {low} to {high}, got {value!r}")
         if not len(self.segmenter.memory):
             raise ValueError("the memory is empty, so there is nothing to fuse with: add pictures first")
         settings = self.dials[method] | dials

@@ -85,7 +85,8 @@ class Teacher:
             name: a class of the vocabulary, or a new one.
 
         Raises:
-            ValueError: the name is empty, nothing is picked, or the memory refuses; nothing changes then.
+            ValueError: the name is empty, nothing is picked, or the memory or the method refuses; nothing
+                changes then, nor with any other error.
         """
         name = name.strip()
         if not name:
@@ -99,9 +100,15 @@ class Teacher:
         self.segmenter.memory.add(
             lesson, self.encoded.feature_map, self.mask.astype(np.int64), {1: name}, thumbnail=self.image
         )
-        self._lessons.append((lesson, self.vocabulary, self.picked))
-        self.vocabulary, self.picked = vocabulary, set()
-        self.segmentation = self.answer()
+        before, self.vocabulary = self.vocabulary, vocabulary
+        try:
+            self.segmentation = self.answer()
+        except BaseException:  # an interrupt, too: no lesson would be there to undo the row
+            self.vocabulary = before
+            self.segmenter.memory.undo()
+            raise
+        self._lessons.append((lesson, before, self.picked))
+        self.picked = set()
         return self.segmentation
 
     def undo(self) -> str:
