@@ -11,13 +11,25 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from rose_kit import bench
-from rose_kit.bench.verification import Episode, calibrate, draw_episode, episodes
+from rose_kit.bench.verification import (
+    APART,
+    EVALUATION,
+    MOST,
+    STEP,
+    Episode,
+    _answer,
+    calibrate,
+    draw_episode,
+    episodes,
+    measure,
+)
 from rose_kit.encoder import load_encoder
 from rose_kit.metrics import giou
 from rose_kit.regions import Slic
 from rose_kit.regions.foreground import discriminant, foreground, largest_cluster, similarity
 from rose_kit.scenes import CLASSES, draw_scene
 from rose_kit.types import FeatureMap, unit
+from rose_kit.web.promptable import OpenVocabulary
 from rose_kit.web.types import Mask, Picture, Source
 from rose_kit.web.vpe import CALIBRATED, VisualPromptEnhancer
 
@@ -119,6 +131,27 @@ def test_thresholds_of_another_encoder_are_calibrated():
     bare = [Episode(e.name, e.image, e.target, (), e.pictures) for e in shown]
     with pytest.raises(ValueError, match="'same'"):
         calibrate(encoder, bare, absent)
+
+
+def test_without_a_usable_reference_an_episode_still_counts(vpe, episode):
+    blank = Picture(Source("file:blank", "blank"), np.full((64, 64, 3), 128, np.uint8))
+    found = _answer(vpe, OpenVocabulary(vpe.encoder), replace(episode, pictures=[blank], wrong=()))
+    assert found["wrong"] == [] and not found["right"] and not found["corrected"] and not found["outliers"]
+
+
+def test_episodes_that_would_share_scenes_are_refused(refused, vpe):
+    for count in (0, MOST + 1):
+        with pytest.raises(ValueError, match=f"from 1 to 100.*got {count}"):
+            measure(vpe.encoder, vpe.thresholds, [1], count)
+    refused("bench", "verification", "--count", MOST + 1, said=["100", "101"])
+    seen = EVALUATION + APART + APART // 2  # where the seen classes of seed 1 begin
+    assert EVALUATION + APART + STEP * MOST <= seen and seen + STEP * MOST <= EVALUATION + 2 * APART
+
+
+def test_bars_are_shown_only_where_asked_for(capsys):
+    for progress in (False, True):
+        list(episodes(["bus"], 1, FIRST + 5000, progress=progress))
+        assert ("episodes" in capsys.readouterr().err) == progress
 
 
 def test_episodes_of_absent_targets_do_not_show_them():

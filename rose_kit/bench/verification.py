@@ -20,8 +20,11 @@ from rose_kit.web.promptable import OpenVocabulary
 from rose_kit.web.types import Mask, Picture, Source
 from rose_kit.web.vpe import Thresholds, VisualPromptEnhancer
 
-CALIBRATION, EVALUATION = 7_000_000, 7_500_000  # scene seeds, apart from each other and from all others
-APART = 10_000  # between the scenes of two seeds
+# Scene seeds, apart from each other. The calibration's begin where those of `RoseLab`'s support scenes do
+# (7,000,000 to 7,000,119, of another cast): neither experiment uses what the other draws or chooses.
+CALIBRATION, EVALUATION = 7_000_000, 7_500_000
+APART, STEP = 10_000, 50  # between the scenes of two seeds, of two episodes
+MOST = APART // 2 // STEP  # episodes of novel classes in a seed, before those of seen ones begin
 PARTS = (0.2, 0.3, 0.4, 0.5, 0.6)  # tried for `part`
 FALSE_CORRECTIONS = 0.05  # of images that do not show what the references show
 
@@ -102,7 +105,7 @@ def episodes(
     """`count` episodes, the classes in turn, from scene seed `first` on."""
     rng = np.random.default_rng(first)
     for i in tqdm(range(count), "episodes", disable=not progress):
-        yield draw_episode(names[i % len(names)], first + 50 * i, rng, shown)
+        yield draw_episode(names[i % len(names)], first + STEP * i, rng, shown)
 
 
 def calibrate(
@@ -206,7 +209,7 @@ def _best(right: Sequence[float], wrong: Sequence[float], what: str) -> tuple[fl
 
 
 def measure(
-    encoder: Encoder, thresholds: Thresholds, seeds: Sequence[int], count: int
+    encoder: Encoder, thresholds: Thresholds, seeds: Sequence[int], count: int, progress: bool = False
 ) -> list[dict[str, Any]]:
     """Per seed, of novel and of seen classes: gIoU by text and after the enhancer, accuracy of verification.
 
@@ -214,20 +217,26 @@ def measure(
         encoder: as calibrated.
         thresholds: of the enhancer.
         seeds: each draws scenes, references and which of them is wrong.
-        count: episodes of each kind per seed.
+        count: episodes of each kind per seed, at most 100: further ones would share scenes.
+        progress: show progress bars.
 
     Returns:
         Rows in percent: `text` gIoU of "Segment the CLASS", `vpe` of what came of it, `gain`, `balanced`
         accuracy on right and wrong masks, `corrected`, `outliers` found, `false_corrections` (of right
         masks that came out with less than half of their IoU).
+
+    Raises:
+        ValueError: `count` is not from 1 to 100.
     """
+    if not 1 <= count <= MOST:
+        raise ValueError(f"count must be from 1 to {MOST}, or episodes would share scenes; got {count}")
     rows = []
     for seed in seeds:
         known = Remembered(encoder)
         vpe, base = VisualPromptEnhancer(known, thresholds), OpenVocabulary(known)
         for split, names in (("novel", NOVEL), ("seen", SEEN_THINGS[seed % 3 :: 3])):
-            first = EVALUATION + APART * seed + (5000 if split == "seen" else 0)
-            answers = [_answer(vpe, base, e) for e in episodes(names, count, first, progress=True)]
+            first = EVALUATION + APART * seed + (APART // 2 if split == "seen" else 0)
+            answers = [_answer(vpe, base, e) for e in episodes(names, count, first, progress=progress)]
             rows.append(
                 {"row": "seed", "classes": split, "seed": seed, "episodes": count, **_scores(answers)}
             )
@@ -239,7 +248,8 @@ def _answer(vpe: VisualPromptEnhancer, base: OpenVocabulary, episode: Episode) -
     after = vpe(episode.image, text, episode.pictures)
     right = vpe(episode.image, Mask(episode.target, 1.0), episode.pictures)
     rule = _rule(vpe, episode)
-    wrong = [v < vpe.thresholds.keep for m in episode.others for v in similarity(rule[0], m, rule[1])]
+    others = episode.others if rule else ()  # without a usable reference, nothing is told apart
+    wrong = [v < vpe.thresholds.keep for m in others for v in similarity(rule[0], m, rule[1])]
     gone = [picture for picture, _ in after.rejected]
     return {
         "masks": (text.mask, after.mask.mask, episode.target),
@@ -274,11 +284,14 @@ def _means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return out
 
 
-def verification_rows(encoder: Encoder, seeds: Sequence[int], count: int = 24) -> list[dict[str, Any]]:
+def verification_rows(
+    encoder: Encoder, seeds: Sequence[int], count: int = 24, progress: bool = False
+) -> list[dict[str, Any]]:
     """Calibrate on scenes of seen classes, then `measure` on scenes that no calibration used: all rows."""
-    shown = episodes(SEEN_THINGS, len(SEEN_THINGS), CALIBRATION, progress=True)
-    absent = episodes(SEEN_THINGS, len(SEEN_THINGS), CALIBRATION + 100_000, shown=False, progress=True)
+    drawn, absent = len(SEEN_THINGS), CALIBRATION + 100_000
+    shown = episodes(SEEN_THINGS, drawn, CALIBRATION, progress=progress)
+    absent = episodes(SEEN_THINGS, drawn, absent, shown=False, progress=progress)
     thresholds, roc = calibrate(encoder, shown, absent)
     tqdm.write(f"{encoder.name}: {thresholds}", file=sys.stderr)
     first = {"row": "thresholds", "encoder": encoder.name, **vars(thresholds)}
-    return [first, *measure(encoder, thresholds, seeds, count), *roc]
+    return [first, *measure(encoder, thresholds, seeds, count, progress), *roc]

@@ -89,7 +89,7 @@ def retrieval(
     Times are seconds of the processor on one thread. HNSW is left out beyond 200,000 rows, where
     building it takes long. A million rows need 5 GB of memory and of disk, and some five minutes.
     """
-    sizes = [int(text) if text.isdigit() else 0 for text in split_list(rows, "rows")]
+    sizes = [int(n) if n.isascii() and n.isdigit() else 0 for n in split_list(rows, "rows")]
     if min(sizes) < 1000:
         raise ValueError(f"--rows {rows!r}: expected whole numbers from 1000, separated by commas")
     names = split_list(indexes, "indexes")
@@ -103,7 +103,9 @@ def retrieval(
 def verification(
     encoder: Annotated[str, typer.Option(help="Encoder to calibrate.")] = "bundled",
     seeds: Annotated[str, typer.Option(help="Draws of scenes and references to report on.")] = "1,2,3",
-    count: Annotated[int, typer.Option(help="Episodes of novel and of seen classes, per seed.")] = 24,
+    count: Annotated[
+        int, typer.Option(help="Episodes of novel and of seen classes, per seed, at most 100.")
+    ] = 24,
     out: OutOption = None,
 ) -> None:
     """Calibrate the visual prompt enhancer on seen classes, and report on others.
@@ -111,12 +113,12 @@ def verification(
     Episodes are drawn scenes with 3 to 5 reference pictures, one of them wrong; takes minutes.
     """
     drawn = parse_seeds(seeds)
-    if count < 1:
-        raise ValueError(f"count must be at least 1, got {count}")
     check_out(out)
-    from rose_kit.bench.verification import verification_rows
+    from rose_kit.bench.verification import MOST, verification_rows
 
-    show(verification_rows(make_encoder(encoder), drawn, count), out)
+    if not 1 <= count <= MOST:
+        raise ValueError(f"count must be from 1 to {MOST}, got {count}")
+    show(verification_rows(make_encoder(encoder), drawn, count, sys.stderr.isatty()), out)
 
 
 def show(rows: Sequence[Mapping[str, Any]], out: Path | None) -> None:
