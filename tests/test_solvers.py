@@ -121,6 +121,26 @@ def test_one_class_or_one_sample_is_enough():
     assert np.isfinite(single.weight).all() and np.isfinite(single.bias).all()
 
 
+@pytest.mark.filterwarnings("error")
+def test_degenerate_samples_divide_nothing_by_zero():
+    rng = np.random.default_rng(0)
+    for seed in range(60):
+        x, q, a = problem(seed, size=int(rng.integers(5, 12)), dim=int(rng.choice([4, 40])))
+        kind = seed % 4
+        if kind == 0:
+            x, q, a = x[:1], q[:1], a[:1]
+        elif kind == 1:  # one sample again and again, under one target or several
+            x, q = np.repeat(x[:1], len(x), 0), np.repeat(q[:1], len(q), 0) if seed % 8 == 1 else q
+        elif kind == 2:
+            x = np.zeros_like(x)
+        else:
+            q = np.full_like(q, 1 / 5)
+        for start in (None, np.zeros((5, x.shape[1]), np.float32)):
+            mu = float(rng.choice([1e-8, 1e-3, 1.0]))
+            head = lbfgs(x, q, a / a.sum(), start, mu=mu, tolerance=0)
+            assert np.isfinite(head.weight).all() and np.isfinite(head.bias).all(), seed
+
+
 def test_nothing_of_the_arguments_is_written_to():
     x, q, a = problem()
     start = np.ones((5, 16), np.float32)

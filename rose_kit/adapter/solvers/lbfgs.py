@@ -104,7 +104,8 @@ class _History:
         """The direction as a mixture of the rows (Nocedal and Wright, algorithm 7.4)."""
         mix, taken = np.zeros(len(self.inner)), {}
         mix[-1] = -1
-        usable = [s for s in self.slots if self.inner[s, PAIRS + s] > 0]
+        # Without curvature, as where a step moved nothing, a pair would be divided by zero.
+        usable = [s for s in self.slots if min(self.inner[[s, PAIRS + s], PAIRS + s]) > 0]
         for s in reversed(usable):
             taken[s] = self.inner[s] @ mix / self.inner[s, PAIRS + s]
             mix[PAIRS + s] -= taken[s]
