@@ -13,6 +13,7 @@ from segment_anything.utils import amg
 from skimage.draw import polygon2mask
 from skimage.measure import regionprops
 
+from rose_kit.cli.segment import write_classes
 from rose_kit.data import DataError, FolderDataset, Sample
 from rose_kit.ui.coco import decode_segmentation, encode_rle, read_coco, write_coco
 from rose_kit.ui.export import save_labels, write_folder
@@ -62,6 +63,15 @@ def test_labels_keep_their_ids_and_show_their_colours(tmp_path, ids, mode):
         if mode == "P":
             shown = np.asarray(picture.convert("RGB"))
             assert np.array_equal(shown[0], [palette(8)[0], palette(8)[7], [0, 0, 0]])
+
+
+def test_more_classes_than_a_png_with_ignore_can_number_are_refused(tmp_path):
+    save_labels(tmp_path / "a.png", np.array([[0, 254]]), 255)
+    with pytest.raises(ValueError, match="256 classes do not fit a PNG in which 255 is ignore"):
+        save_labels(tmp_path / "b.png", np.array([[0, 255]]), 256)
+    with pytest.raises(ValueError, match="256 classes do not fit"):
+        write_classes(tmp_path / "classes.txt", [f"c{i}" for i in range(256)])
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ def write_answer(
     from rose_kit.ui.export import save_labels
     from rose_kit.ui.overlay import overlay
 
-    save_labels(f"{stem}.png", answer.labels)
+    save_labels(f"{stem}.png", answer.labels, len(answer.names))
     if with_overlay:
         Image.fromarray(overlay(photo, answer.labels, answer.names)).save(f"{stem}.overlay.png")
     record = {"image": str(source), "classes": evidence_by_class(answer, memory)}

@@ -16,13 +16,21 @@ from rose_kit.types import IGNORE
 from rose_kit.ui.overlay import palette
 
 
-def save_labels(path: str | Path, labels: ArrayLike) -> None:
+def save_labels(path: str | Path, labels: ArrayLike, classes: int = 0) -> None:
     """Write class ids as a PNG that shows them in the colours of `overlay`; 255 is black.
 
     Args:
         path: of the PNG.
         labels: (H, W) integers, 0 to 65535; an id above 255 makes it a grey PNG of 16 bits.
+        classes: how many there are where ids count them, as in an answer; 0: ids have gaps, at 255 too.
+
+    Raises:
+        ValueError: there are more than 255 classes, so that one of them would be read as ignore.
     """
+    if classes > IGNORE:
+        raise ValueError(
+            f"{classes} classes do not fit a PNG in which {IGNORE} is ignore; name {IGNORE} at most"
+        )
     labels = np.asarray(labels)
     wide = labels.size and labels.max() > IGNORE
     picture = Image.fromarray(labels.astype(np.uint16 if wide else np.uint8))
