@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from rose_kit import web
 from rose_kit.net import Client, WebError
 from rose_kit.scenes.news import NewsWorld, serve
 from rose_kit.web.framework import KNOWN, RoseFramework, matcher
@@ -127,3 +129,8 @@ def test_the_matcher_is_the_best_proposal_and_0_for_none():
 
     picture = Picture(Source("x", "y"), IMAGE)
     assert matcher(vpe)(IMAGE, [picture]) == 0.7 and matcher(vpe)(IMAGE, []) == 0.0
+
+
+def test_the_whole_of_it_stays_small():
+    lines = [len(path.read_text().splitlines()) for path in Path(web.__file__).parent.glob("*.py")]
+    assert len(lines) > 9 and sum(lines) < 800

@@ -16,7 +16,6 @@ from rose_kit.web.vpe import Verified, VisualPromptEnhancer
 from rose_kit.web.websense import Decision, WebSense
 
 KNOWN = tuple(word for names in WORLD for word in names.split("|"))
-ALWAYS = Decision(True, "the gate is switched off", "default")
 
 
 @dataclass(frozen=True)
@@ -46,15 +45,12 @@ class Trail:
 
 @dataclass
 class RoseFramework:
-    """Wraps a segmenter (ROSE, section 2); a module that is None is off, `of` makes all of them.
-
-    Without `websense` all is looked up, without `irag` nothing; without `tpe` it is "Please segment X".
-    """
+    """Wraps a segmenter (ROSE, section 2); a module that is None is off, `of` makes all of them."""
 
     segmenter: Promptable
-    websense: Callable[[str, date], Decision] | None = None
+    websense: Callable[[str, date], Decision] | None = None  # None: everything is looked up
     irag: Callable[[NDArray[np.uint8], str, date], Findings] | None = None
-    tpe: Callable[[str, str, date], tuple[str, tuple[Source, ...]]] | None = None
+    tpe: Callable[[str, str, date], tuple[str, tuple[Source, ...]]] | None = None  # "Please segment X"
     vpe: Callable[..., Verified] | None = None
 
     @classmethod
@@ -66,7 +62,8 @@ class RoseFramework:
 
     def ask(self, image: NDArray[np.uint8], question: str, day: date) -> Trail:
         """Segment what a question means on a day; without a web what it says, with a warning."""
-        decision = self.websense(question, day) if self.websense else ALWAYS
+        gate = self.websense or (lambda *asked: Decision(True, "the gate is switched off", "default"))
+        decision = gate(question, day)
         if not (decision.retrieve and self.irag):
             return Trail(self.segmenter.segment(image, question), decision, question)
         findings, prompt, background, failure = None, question, (), ""
@@ -80,8 +77,7 @@ class RoseFramework:
             failure = f"{error}; the mask is the plain segmenter's, which knows only what it was trained on"
             warnings.warn(failure, stacklevel=2)
             findings, prompt = None, question
-        mask = self.segmenter.segment(image, prompt)
-        pictures = findings.pictures if findings else ()
+        mask, pictures = self.segmenter.segment(image, prompt), findings.pictures if findings else ()
         verified = self.vpe(image, mask, pictures) if self.vpe and pictures else None
         mask = verified.mask if verified else mask
         return Trail(mask, decision, prompt, findings, background, verified, failure)

@@ -11,14 +11,11 @@ from rose_kit.web.types import Provider, Source
 
 @dataclass
 class TPE:
-    """Prompt = query + answer + background found by a second search (ROSE, section 2.3).
+    """Prompt = query + answer + background found by a second search (ROSE, section 2.3)."""
 
-    `provider`: where to search; `known`: words the segmenter understands; `pages`: how many to read.
-    """
-
-    provider: Provider
-    known: Collection[str]
-    pages: int = 5
+    provider: Provider  # where to search
+    known: Collection[str]  # words the segmenter understands
+    pages: int = 5  # to read
 
     def __call__(self, question: str, answer: str, day: date) -> tuple[str, tuple[Source, ...]]:
         """The prompt, and the page its background is from, if there is any."""

@@ -25,10 +25,7 @@ class Decision:
 
 
 class WebSense:
-    """The gate before the web: `llm` (prompt -> answer) is asked only where the rules cannot tell.
-
-    `known`: words that the segmenter understands, in the singular; what it knows needs no look-up.
-    """
+    """The gate: `llm` is asked where rules cannot tell; the segmenter knows the words `known` (singular)."""
 
     def __init__(self, llm: Callable[[str], str] | None = None, known: Collection[str] = ()) -> None:
         self.llm, self.known = llm, {word.lower() for word in known}
