@@ -1,14 +1,21 @@
 """The leaderboard: what is paired, differences and intervals against slow references, notes, bad input."""
 
 import itertools
+import re
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
+from rose_kit import cli
+from rose_kit.bench.grid import expand
+from rose_kit.bench.jobs import Job
 from rose_kit.bench.leaderboard import GROUP, leaderboard, markdown, read_runs
 from rose_kit.bench.records import dataset_iou, write_rows
+from rose_kit.bench.sweep import Report
+from rose_kit.cli.sweep import _tell
 from rose_kit.metrics import iou, mean_interval, mean_iou
 from rose_kit.ui.leaderboard_plots import leaderboard_figure
 
@@ -187,7 +194,43 @@ def test_the_newest_of_two_runs_counts(two):
     _, tables = two
     board = board_of(*tables, rows("mine", matrices(-3), 1, finished=0.5))
     assert line_of(board, "mine")["difference"] == line_of(board_of(*tables), "mine")["difference"]
-    assert "mine, seed 1: 1 older run left out" in board.notes
+    assert "scenes, bundled, shots 1: mine, seed 1: 1 older or smaller run left out" in board.notes
+
+
+def test_a_later_smaller_run_does_not_replace_a_full_one(two):
+    _, tables = two
+    board = board_of(*tables, rows("mine", matrices(-3, 2), 1, support="s1", finished=9.0))
+    assert line_of(board, "mine") == line_of(board_of(*tables), "mine")
+    assert "scenes, bundled, shots 1: mine, seed 1: 1 older or smaller run left out" in board.notes
+
+
+@pytest.mark.parametrize(
+    ("there", "taken"), [(["rns", "knn-clip"], "knn-clip"), (["zero-shot", "rns"], "rns")]
+)
+def test_sweep_and_leaderboard_share_their_usual_baseline(run, capsys, there, taken, tmp_path):
+    for i, method in enumerate(there):
+        write_rows(rows(method, matrices(i)), tmp_path / f"{i}/rows.parquet")
+    assert re.search(rf"^\| {taken} .*\| baseline", run("leaderboard", tmp_path), re.M)
+    cells = expand({"method": there, "seeds": 1})
+    done = [Job(cell, tmp_path / str(i), "", {}) for i, cell in enumerate(cells)]
+    _tell(Report(done=done), tmp_path, None)
+    assert re.search(rf"^\| {taken} .*\| baseline", capsys.readouterr().out, re.M)
+
+
+def test_a_board_that_cannot_be_written_leaves_the_old_one(run, two, tmp_path, monkeypatch):
+    write_rows(two[1][0], tmp_path / "a/rows.parquet")
+    out = tmp_path / "board"
+    run("leaderboard", tmp_path, "--out", out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert set(before) == {"leaderboard.md", "leaderboard.csv", "leaderboard.png"}
+
+    def full(table, path, **options):
+        Path(path).write_text("half a l")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", full)
+    assert cli.status(["leaderboard", str(tmp_path), "--out", str(out)]) == 2
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_markdown_reads_as_a_table(two):

@@ -9,6 +9,7 @@ import pytest
 from rose_kit import adapter, cli  # noqa: F401  (adapter registers the kit's own methods)
 from rose_kit.bench.checks import CHECKS, MENDS
 from rose_kit.bench.conformance import check_method, check_plugin
+from rose_kit.bench.grid import expand
 from rose_kit.registry import methods
 
 TEMPLATE = Path(__file__).parents[1] / "plugins" / "my_fusion.py"
@@ -67,6 +68,11 @@ BODY = {  # check -> a change of the template that only this check, or it among 
     ],
     "determinism": [
         ("share = sure[0]", "share = np.random.rand() * sure[0]", "two runs differ by up to"),
+        ("        x = Query.of(query).features",
+         "        self.x = x = getattr(self, 'x', Query.of(query).features)", "asked about a second picture"),
+        ("        x = Query.of(query).features",
+         "        x = globals().setdefault(f'first of {len(vocabulary)}', Query.of(query).features)",
+         "right in a second picture"),
         ("sure = seen", "memory.vectors.setflags(write=True); memory.vectors[:] = 0; sure = seen",
          "determinism"),
     ],
@@ -112,8 +118,30 @@ def test_broken_plugins_are_caught_and_told_how_to_mend(mine, check, old, new, s
     mine.write_text(text.replace(old, new))
     found = {o.name: o for o in check_plugin(mine)["mine"]}
     assert not found[check].passed and "speed" not in found
-    assert f"To mend it: {MENDS[check]}." in found[check].said
+    raised = re.match(r"\w+Error: ", found[check].said)  # by the user's own code: any mend would be a guess
+    assert (f"To mend it: {MENDS[check]}." in found[check].said) == (raised is None)
     assert said in found[check].said or said == check, found[check].said
+
+
+def test_an_error_names_the_line_of_the_plugin_not_of_a_library(mine):
+    text = mine.read_text().replace("sure = seen", "np.linalg.inv(seen); sure = seen")
+    mine.write_text(text)
+    line = text[: text.index("np.linalg.inv")].count("\n") + 1
+    said = {o.name: o.said for o in check_plugin(mine)["mine"]}["an easy picture"]
+    assert said.startswith("LinAlgError: ") and said.endswith(f" (line {line}, predict)")
+
+
+def test_what_a_plugin_registers_is_its_own_wherever_it_was_written(mine):
+    """A class of the kit under another name; a class of another file; twice in a row."""
+    mine.write_text(
+        "from functools import partial\nfrom rose_kit import register_method\n"
+        "from rose_kit.fusion import KnnClip\n"
+        "register_method('mine')(KnnClip)\nregister_method('two')(partial(KnnClip))\n"
+    )
+    for _ in range(2):
+        assert list(check_plugin(mine)) == ["mine", "two"]
+    cells = expand({"method": "rns", "seeds": 1}, extra=["mine", "two"], plugin=mine)
+    assert [cell.plugin for cell in cells] == ["", str(mine), str(mine)]
 
 
 def test_check_method_fails_with_a_line_for_each_check(mine, capsys):

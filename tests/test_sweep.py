@@ -24,7 +24,7 @@ from rose_kit.bench import evaluate, jobs
 from rose_kit.bench.grid import expand
 from rose_kit.bench.jobs import NOTEBOOK, plan
 from rose_kit.bench.records import dataset_iou, image_rows
-from rose_kit.bench.sweep import sweep
+from rose_kit.bench.sweep import cores, sweep
 from rose_kit.cli.parameters import declared_parameters, described_parameters, parse_parameters
 from rose_kit.data import default_splits
 from rose_kit.encoder import load_encoder
@@ -106,6 +106,11 @@ WRONG = {
     "encoder: bundeld": ["'bundeld'", "bundled"],
     "dataset: nowhere": ["'nowhere'"],
     "dataset: {scenes: {side: 96}}": ["'side'", "size=128"],
+    "dataset: {scenes: {size: [96, 128]}}": ["size must be a whole number, got [96, 128]", "size=128"],
+    "dataset: {scenes: {size: '96'}}": ["size must be a whole number, got '96'"],
+    "dataset: {scenes: {pool: 2.5}}": ["pool must be a whole number, got 2.5"],
+    "dataset: {scenes: {domain: [fog]}}": ["domain must be a name, got ['fog']"],
+    "dataset: {scenes: {3: 1, side: 2}}": ["no option 3"],
     "dataset: {scenes: {domain: rain}}": ["'rain'", "fog"],
     "{method: rose, fusion: mixture}": ["'mixture'", "similarity"],
     "{method: rns, fusion: similarity}": ["fusion", "rose does", "rns"],
@@ -115,7 +120,7 @@ WRONG = {
     "include: rns": ["include", "'rns'"],
     "include: [rns]": ["include", "'rns'"],
     "- rns": ["['rns']", "method"],
-    "method: [rns": ["is not YAML"],
+    "method: [rns": ["is not YAML", "at line 1, column 9"],
     "seeds: !!python/object/apply:os.getcwd []": ["is not YAML", "python/object"],
 }
 
@@ -134,12 +139,24 @@ def test_wrong_grids_are_refused(refused, tmp_path, text):
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_message_about_yaml_names_no_string_of_python(refused, tmp_path):
+    (tmp_path / "grid.yaml").write_text("method: [rns")
+    assert "string>" not in refused("sweep", tmp_path / "grid.yaml", said=["is not YAML"])
+
+
 def test_wrong_commands_are_refused(refused, tmp_path):
+    refused("sweep", tmp_path, said=[f"{str(tmp_path)!r} is a folder"])
     refused("sweep", tmp_path / "no.yaml", said=["no.yaml", "does not exist"])
     (tmp_path / "grid.yaml").write_text("seeds: 1")
     refused("sweep", tmp_path / "grid.yaml", "--jobs", 0, said=["0"])
     refused("sweep", tmp_path / "grid.yaml", "--out", tmp_path / "grid.yaml", said=["grid.yaml"])
     refused("sweep", tmp_path / "grid.yaml", "--plugin", "no.py", said=["'no.py'"])
+    both = ("--jobs", 3, "--scheduler", "local:2")
+    refused("sweep", tmp_path / "grid.yaml", *both, said=["--jobs 3", "--scheduler local:2", "give one"])
+    out = tmp_path / "runs"  # before any run
+    said = ["'freda'", "zero-shot, knn-clip, freeda, rns"]
+    refused("sweep", tmp_path / "grid.yaml", "--baseline", "freda", "--out", out, said=said)
+    assert not out.exists()
 
 
 def test_a_dry_run_lists_and_does_nothing(run, tmp_path):
@@ -149,6 +166,20 @@ def test_a_dry_run_lists_and_does_nothing(run, tmp_path):
         "to do     rns on scenes, bundled, shots 1, seed 2" in text and "2 runs, 0 of them finished" in text
     )
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_loads_no_encoder(run, refused, tmp_path, monkeypatch):
+    def fetch(name):
+        raise AssertionError(f"{name} was loaded")
+
+    monkeypatch.setattr(jobs, "load_encoder", fetch)
+    (tmp_path / "ViT-B-32.pt").write_bytes(b"weights")
+    encoders = f"[bundled, ViT-B-16/laion2b_s34b_b88k, ViT-B-32/random, ViT-B-32/{tmp_path / 'ViT-B-32.pt'}]"
+    (tmp_path / "grid.yaml").write_text(f"{{method: rns, seeds: 1, encoder: {encoders}}}")
+    assert "4 runs, 0 of them finished" in run("sweep", tmp_path / "grid.yaml", "--dry-run")
+    monkeypatch.undo()
+    (tmp_path / "grid.yaml").write_text("encoder: ViT-B-16/laion")
+    refused("sweep", tmp_path / "grid.yaml", "--dry-run", said=["'ViT-B-16/laion'", "laion2b_s34b_b88k"])
 
 
 # --- runs ---------------------------------------------------------------------------------------------
@@ -182,7 +213,6 @@ def test_one_kernel_answers_several_runs_and_none_is_left(quick, tmp_path):
 
 def test_what_numbers_depend_on_makes_a_new_run(quick, tmp_path, monkeypatch, folder):
     def digests(cells):
-        jobs.load_fingerprint.cache_clear()
         return [job.digest for job in plan(cells, tmp_path, quick)]
 
     photos = expand({"method": "knn-clip", "encoder": "handcrafted", "dataset": str(folder), "seeds": [1, 2]})
@@ -196,6 +226,63 @@ def test_what_numbers_depend_on_makes_a_new_run(quick, tmp_path, monkeypatch, fo
     assert not set(newer) & set(changed)
     monkeypatch.setattr(jobs, "_versions", lambda: {"rose_kit": "99", "commit": "c"})
     assert digests(photos) == newer  # a commit alone, of a README, say, is no reason
+
+
+CHANGES = {  # of a file of the package -> whether a run done before is done again
+    "bench/keep.py": True,
+    "bench/parallel.py": True,
+    "fusion/text.py": True,
+    "model/weights/similarity/rose.safetensors": True,
+    "encoder/weights/tokenizer.json": True,
+    "bench/leaderboard.py": False,
+    "bench/results/rose.json": False,
+    "cli/sweep.py": False,
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_code_and_trained_weights_make_a_new_run(quick, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(jobs, "PACKAGE", tmp_path / "package")
+
+    def digest():
+        jobs._versions.cache_clear()
+        [job] = plan(grid_of(1), tmp_path, quick)
+        return job.digest
+
+    for each in CHANGES:
+        (path := tmp_path / "package" / each).parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"1")
+    try:
+        first = digest()
+        assert digest() == first
+        (tmp_path / "package" / name).write_bytes(b"2")
+        assert (digest() != first) == CHANGES[name]
+        monkeypatch.setattr(jobs, "version", lambda package: "0" if package == "faiss-cpu" else "1")
+        assert digest() != first
+    finally:
+        jobs._versions.cache_clear()
+
+
+def test_what_an_encoder_is_made_of_makes_a_new_run(quick, tmp_path):
+    folder = tmp_path / "own"
+    folder.mkdir()
+
+    def digest():
+        [job] = plan(expand({"method": "rns", "encoder": str(folder), "seeds": 1}), tmp_path, quick)
+        return job.digest
+
+    (folder / "model.safetensors").write_bytes(b"1")
+    first = digest()
+    (folder / "model.safetensors").write_bytes(b"2")
+    assert digest() != first
+
+
+def test_cores_are_those_that_the_process_may_use(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert cores() == 1
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert cores() == 64
 
 
 def test_a_killed_sweep_goes_on_where_it_was(quick, tmp_path):
@@ -266,8 +353,10 @@ def test_the_command_with_the_real_notebook_on_a_folder(run, capsys, folder, tmp
     grid = tmp_path / "grid.yaml"
     grid.write_text(f"method: [knn-clip, zero-shot]\nencoder: handcrafted\nseeds: [1]\ndataset: {folder}\n")
     out = tmp_path / "runs"
-    assert cli.status(["sweep", str(grid), "--out", str(out), "--jobs", "1"]) == 1
+    whole = ["sweep", str(grid), "--out", str(out), "--jobs", "1", "--baseline", "zero-shot"]
+    assert cli.status(whole) == 1  # the baseline is one of those that fail: the others are told all the same
     text, err = capsys.readouterr()
+    assert "baseline 'zero-shot' finished" in err.splitlines()[-1] and "| baseline" in text
     assert "1 runs done, 0 were finished, 1 failed" in text and "| knn-clip | 1 " in text
     assert re.search(
         r"^failed: zero-shot on .*: ValueError: .*no text.* \(see .*evaluate\.ipynb\)$", err, re.M
@@ -283,6 +372,9 @@ CELL = """k: int = 4  # neighbours
 mu: float | None = None  # none: tuned
 domain: "Literal['day', 'fog']" = "day"  # weather
 shots: list = [1, 5]
+lambdas: list = [0.1, 0.5]
+classes: list = ["sky"]
+pair: tuple = ()
 options: dict = {}  # of the method
 old = 3"""
 
@@ -306,13 +398,21 @@ def parse(text, described):
         ("mu=none", None),
         ("domain=fog", "fog"),
         ("shots=3", [3]),
+        ("shots=3,4", [3, 4]),
+        ("lambdas=0,1", [0.0, 1.0]),
+        ("lambdas=[0, 0.5]", [0.0, 0.5]),
+        ("classes=bus, cat", ["bus", "cat"]),
+        ("classes=bus", ["bus"]),
+        ("classes=1,2", ["1", "2"]),
+        ("classes='a,b','c'", ["a,b", "c"]),
+        ("pair=fog,1", ("fog", 1)),
         ('options={"k": 8}', {"k": 8}),
         ("old=4", 4),
     ],
 )
 def test_values_are_held_to_their_annotation(described, text, value):
     [got] = parse(text, described).values()
-    assert got == value and type(got) is type(value)
+    assert repr(got) == repr(value)  # with the types of what a list holds
 
 
 @pytest.mark.parametrize(
@@ -323,6 +423,12 @@ def test_values_are_held_to_their_annotation(described, text, value):
         ("mu=True", "'True' is not of type float or none"),
         ("domain=rain", "'rain' is none of 'day', 'fog'"),
         ("options=[1]", "'[1]' is not of type dict"),
+        ("options={[1]: 2}", "'{[1]: 2}' is not of type dict"),
+        ("shots=one,2", "'one,2' is not of type list"),
+        ("shots=0.5", "'0.5' is not of type list"),
+        ("classes=bus,,cat", "'bus,,cat' is not of type list"),
+        ("classes=[bus", "'[bus' is not of type list"),
+        ("classes=[1]", "'[1]' is not of type list"),
         ("shot=1", "unknown parameter 'shot', did you mean 'shots'?"),
     ],
 )

@@ -56,10 +56,10 @@ class World:
         self.memory = SupportMemory.from_prototypes(self.vectors, owners, self.images)
         self.vocabulary = Vocabulary(self.classes, self.centres)
 
-    def grid(self) -> FeatureMap:
-        """The patches as an image has them, a class to a row."""
+    def grid(self, turn: int = 0) -> FeatureMap:
+        """The patches as an image has them, a class to a row; another image by turning the rows."""
         size = (len(self.classes), self.patches)
-        return FeatureMap(self.features.reshape(*size, -1), 1, size, size)
+        return FeatureMap(np.roll(self.features.reshape(*size, -1), turn, axis=0), 1, size, size)
 
     def support(self) -> list[tuple]:
         """Labelled images as `fit` takes them."""
@@ -114,15 +114,31 @@ def easy(make: Make, world: World) -> None:
 
 
 def determinism(make: Make, world: World) -> None:
-    """Made and fitted twice, it answers the same; and it changes nothing that it was given."""
+    """Made and fitted twice, it answers the same, whatever it was asked before; and it changes nothing."""
     world = World(noise=0.4)  # where names and memory disagree, so that chance shows
     before = world.features.copy(), world.vectors.copy(), len(world.memory)
     first, second = _answer(make, world), _answer(make, world)
     if np.abs(first - second).max() > 1e-6:
         raise Failed(f"two runs differ by up to {np.abs(first - second).max():.2g}")
+    _another_picture(make, world, first)
     after = world.features, world.memory.vectors, len(world.memory)
     if not all(np.array_equal(a, b) for a, b in zip(before, after, strict=True)):
         raise Failed("the features or the memory are other than before")
+
+
+def _another_picture(make: Make, world: World, first: NDArray) -> None:
+    """Asked about another picture and then the first again, it answers as fresh copies do."""
+    method = fitted(make, world, world.memory, world.vocabulary)
+    for turn, fresh in ((0, first), (1, _answer(make, world, query=world.grid(1))), (0, first)):
+        told = method.predict(world.grid(turn), world.memory, world.vocabulary)
+        gap = np.abs(_probabilities(told, world, world.vocabulary) - fresh).max()
+        if gap > 1e-4:
+            raise Failed(f"asked about a second picture, a fresh copy differs from it by up to {gap:.2g}")
+    clear = World()  # what is kept outside the method fools the fresh copies too
+    answer, truth = _answer(make, clear, query=clear.grid(1)), np.roll(clear.labels, clear.patches)
+    right = int((answer.argmax(1) == truth).sum())
+    if right <= len(clear.labels) / 2:
+        raise Failed(f"{right} of {len(clear.labels)} patches right in a second picture")
 
 
 def class_without_support(make: Make, world: World) -> None:
@@ -201,7 +217,8 @@ MENDS = {
     "shapes and probabilities": "take the patches from Query.of(query).features, and return Prediction(p) "
     "with p (N, C), each row a softmax",
     "an easy picture": "column c belongs to vocabulary.names[c], not to the memory's c-th class",
-    "determinism": "draw from np.random.default_rng(self.seed) in fit or predict; copy before changing",
+    "determinism": "draw from np.random.default_rng(self.seed) in fit or predict; copy before changing; "
+    "keep nothing of a picture for the next",
     "a class without support": "retrieve() leaves such classes out and marks missing rows -1; "
     "class_prototypes() gives NaN for them",
     "a class without text": "use rose_kit.fusion.text.zero_shot where vocabulary.has_text.any(), and the "

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from rose_kit.bench.plugins import from_plugin
 from rose_kit.bench.records import known_methods, open_data
 from rose_kit.model import FUSIONS
-from rose_kit.registry import Registry, encoders, methods
+from rose_kit.registry import encoders, methods
 
 # key -> what it is where the grid does not say; those that are lists here are crossed
 DEFAULTS: dict[str, Any] = {
@@ -85,7 +87,7 @@ def read_grid(path: str | Path, extra: Sequence[str] = (), plugin: str | Path | 
             `include` is a list of further grids, which take what they do not say from this one;
             `exclude` lists which runs to leave out, by any of the crossed keys.
         extra: names of methods that join those of every `method` list: a plugin's own.
-        plugin: the file that registered them; runs of other methods do not depend on it.
+        plugin: the file that registered them, as `load_own` loaded it; other runs do not depend on it.
 
     Raises:
         ValueError: not a YAML mapping, an unknown key, method, option or dataset, a value of the wrong
@@ -94,12 +96,17 @@ def read_grid(path: str | Path, extra: Sequence[str] = (), plugin: str | Path | 
     from papermill.iorw import read_yaml_file
 
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(
+            f"grid {str(path)!r} is a folder, not a YAML file; see rose-kit sweep --help for one"
+        )
     if not path.is_file():
         raise ValueError(f"grid {str(path)!r} does not exist; see rose-kit sweep --help for one")
     try:
         grid = read_yaml_file(str(path))
     except Exception as error:  # of YAML, of its encoding
-        raise ValueError(f"grid {str(path)!r} is not YAML: {' '.join(str(error).split())}") from None
+        why = re.sub(r'\bin "<\w+ string>", ', "at ", " ".join(str(error).split()))
+        raise ValueError(f"grid {str(path)!r} is not YAML: {why}") from None
     try:
         return expand({} if grid is None else grid, extra, plugin)
     except ValueError as error:
@@ -154,11 +161,6 @@ def _crossed(grid: Mapping[str, Any], extra: Sequence[str], plugin: str | Path |
         for more in [{"fusion": fusion} for fusion in takes] or [{}]:
             _check_options(name, options | more)
             yield Cell(name, options | more, encoder, d, d_options, b, seed, (limits or [0])[0], file)
-
-
-def from_plugin(registry: Registry, name: str) -> bool:
-    """Whether a file outside the package registered this name."""
-    return getattr(registry.get(name), "__module__", "").startswith("rose_kit_plugin_")
 
 
 def _matches(cell: Cell, rule: Mapping[str, Any]) -> bool:

@@ -10,22 +10,36 @@ import re
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import open_clip
 import pandas as pd
 
 from rose_kit.bench.grid import Cell, named
+from rose_kit.bench.plugins import from_plugin
 from rose_kit.bench.records import write_rows
 from rose_kit.encoder import load_encoder
+from rose_kit.encoder.bundled import FILES
+from rose_kit.registry import encoders
 
 PACKAGE = Path(__file__).parents[1]
 NOTEBOOK = PACKAGE.parent / "notebooks" / "experiments" / "evaluate.ipynb"
-# Sources that no number of a run depends on: these stages, and all of bench but these files.
-UNRELATED, DECISIVE = {"web", "ui", "cli"}, {"evaluate.py", "partial.py", "records.py", "runs.py"}
+# What no number of a run depends on: these stages, folders of bench, and these of its files.
+UNRELATED = {"web", "ui", "cli"}
+UNRELATED_BENCH = {
+    "checks.py",
+    "conformance.py",
+    "grid.py",
+    "jobs.py",
+    "leaderboard.py",
+    "plugins.py",
+    "sweep.py",
+}
+PACKAGES = ("rose_kit", "torch", "numpy", "open_clip_torch", "faiss-cpu", "scikit-learn", "scikit-image")
 ROWS, RECORD, EXECUTED = "rows.parquet", "run.json", "evaluate.ipynb"
 
 
@@ -36,7 +50,7 @@ class Job:
     Args:
         cell: its parameters.
         folder: where it goes; its name ends in the digest.
-        digest: of parameters, versions, data and plugin; the same digest, the same numbers.
+        digest: of parameters, versions, weights, data and plugin; the same digest, the same numbers.
         versions: what was used, for the record.
         notebook: what is executed.
     """
@@ -58,7 +72,7 @@ class Job:
 
 
 def plan(cells: Sequence[Cell], out: str | Path, notebook: Path = NOTEBOOK) -> list[Job]:
-    """Give each run its folder.
+    """Give each run its folder. Nothing is fetched: weights of open_clip go by their name.
 
     Args:
         cells: from `read_grid`.
@@ -66,13 +80,14 @@ def plan(cells: Sequence[Cell], out: str | Path, notebook: Path = NOTEBOOK) -> l
         notebook: what each executes: it takes the fields of `Cell`, and writes `out`/rows.parquet.
 
     Raises:
-        ValueError: an encoder cannot be loaded.
+        ValueError: there is no such encoder.
     """
-    return [_job(cell, Path(out), notebook) for cell in cells]
+    stamps = {name: _stamp_encoder(name) for name in dict.fromkeys(cell.encoder for cell in cells)}
+    return [_job(cell, stamps[cell.encoder], Path(out), notebook) for cell in cells]
 
 
-def _job(cell: Cell, out: Path, notebook: Path) -> Job:
-    versions = {**_versions(), "encoder": load_fingerprint(cell.encoder)}
+def _job(cell: Cell, encoder: str, out: Path, notebook: Path) -> Job:
+    versions = {**_versions(), "encoder": encoder}
     inputs = {"plugin": _content(cell.plugin), "data": _stamp(cell.data), "notebook": _content(str(notebook))}
     decisive = {k: v for k, v in versions.items() if k not in ("commit", "python")}
     told = json.dumps([cell.parameters, decisive, inputs], sort_keys=True, default=str)
@@ -81,22 +96,51 @@ def _job(cell: Cell, out: Path, notebook: Path) -> Job:
     return Job(cell, out / f"{name[:80]}-{digest}", digest, versions | inputs, notebook)
 
 
-@cache
-def load_fingerprint(encoder: str) -> str:
-    """What names an encoder's weights; loading it here fetches them once, before many ask for them."""
-    return load_encoder(encoder).fingerprint
+def _stamp_encoder(name: str) -> str:
+    """What an encoder's numbers depend on; the kit's own on code and weights that count anyway."""
+    if name in encoders and not from_plugin(encoders, name):
+        return name
+    if name and name not in encoders and Path(name).is_dir():
+        return " ".join(_content(str(path)) for file in FILES if (path := Path(name, file)).is_file())
+    architecture, _, tag = name.partition("/")
+    if tag and architecture in open_clip.list_models():
+        if tag == "random" or tag in open_clip.list_pretrained_tags_by_model(architecture):
+            return name
+        if Path(tag).is_file():
+            return f"{architecture} {_content(tag)}"
+    return load_encoder(name).fingerprint  # a plugin's, whose weights only it knows; else raises
+
+
+def fetched(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs with the fingerprints of their encoders for the record.
+
+    Loading these here fetches their weights once, before many ask for them.
+
+    Raises:
+        ValueError: an encoder cannot be loaded.
+    """
+    names = dict.fromkeys(job.cell.encoder for job in jobs)
+    loaded = {name: load_encoder(name).fingerprint for name in names}
+    return [replace(job, versions=job.versions | {"encoder": loaded[job.cell.encoder]}) for job in jobs]
 
 
 @cache
 def _versions() -> dict[str, Any]:
-    files = [path for path in sorted(PACKAGE.rglob("*.py")) if _decides(path.relative_to(PACKAGE))]
-    code = hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()[:12]
-    packages = {name: version(name) for name in ("rose_kit", "torch", "numpy", "open_clip_torch")}
-    return {**packages, "code": code, "commit": _commit(), "python": platform.python_version()}
+    files = [path for path in sorted(PACKAGE.rglob("*")) if _decides(path.relative_to(PACKAGE))]
+
+    def digest(*suffixes: str) -> str:
+        content = b"".join(path.read_bytes() for path in files if path.suffix in suffixes)
+        return hashlib.sha256(content).hexdigest()[:12]
+
+    packages = {name: version(name) for name in PACKAGES}
+    told = {"code": digest(".py"), "weights": digest(".safetensors", ".json")}  # of the encoder and of ROSE
+    return {**packages, **told, "commit": _commit(), "python": platform.python_version()}
 
 
 def _decides(path: Path) -> bool:
-    return path.name in DECISIVE if path.parts[0] == "bench" else path.parts[0] not in UNRELATED
+    if path.parts[0] == "bench":
+        return len(path.parts) == 2 and path.name not in UNRELATED_BENCH
+    return path.parts[0] not in UNRELATED
 
 
 def _commit() -> str | None:

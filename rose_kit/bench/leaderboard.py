@@ -8,7 +8,7 @@ With few images such an interval is too narrow, and a note says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,14 +63,28 @@ def read_runs(*folders: str | Path) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
+def usual_baseline(methods: Iterable[str]) -> str:
+    """What others are compared with where nothing is said: kNN-CLIP, else the first by name.
+
+    >>> usual_baseline(["rns", "knn-clip"]), usual_baseline(["zero-shot", "rns"])
+    ('knn-clip', 'rns')
+    """
+    return "knn-clip" if "knn-clip" in (known := sorted(methods)) else known[0]
+
+
 def leaderboard(
-    rows: pd.DataFrame, baseline: str = "knn-clip", *, level: float = 0.95, draws: int = 2000, seed: int = 0
+    rows: pd.DataFrame,
+    baseline: str | None = None,
+    *,
+    level: float = 0.95,
+    draws: int = 2000,
+    seed: int = 0,
 ) -> Board:
     """Compare every method with the baseline, on what both answered with the same support.
 
     Args:
         rows: from `read_runs`.
-        baseline: what `method` calls it.
+        baseline: what `method` calls it; None: the `usual_baseline`.
         level: coverage of both intervals.
         draws: bootstrap draws of the images.
         seed: of the draws; the same rows and seed, the same board.
@@ -79,12 +93,13 @@ def leaderboard(
         ValueError: no group has the baseline; lists the methods there are.
     """
     known = sorted(set(rows["method"]))
+    baseline = usual_baseline(known) if baseline is None else baseline
     if baseline not in known:
         raise ValueError(f"baseline {baseline!r} is not among the runs: {', '.join(known)}")
     notes: list[str] = []
     lines: list[dict[str, Any]] = []
     for group, members in rows.groupby(GROUP, sort=False):
-        runs = _runs(members, notes)
+        runs = _runs(members, _where(group), notes)
         base = runs.get(baseline)
         if base is None:
             notes.append(f"{_where(group)}: no run of {baseline}, so no differences")
@@ -114,17 +129,17 @@ def _where(group: tuple) -> str:
     return f"{group[0]}, {group[1]}, shots {group[2]}"
 
 
-def _runs(rows: pd.DataFrame, notes: list[str]) -> dict[str, dict[int, _Run]]:
-    """method -> seed -> run; of several runs of one kind the newest."""
+def _runs(rows: pd.DataFrame, where: str, notes: list[str]) -> dict[str, dict[int, _Run]]:
+    """method -> seed -> run; of several runs of one kind that with most images, of equals the newest."""
     runs: dict[str, dict[int, _Run]] = {}
     for (method, seed), run in rows.groupby(["method", "seed"], sort=True):
-        newest = run[run["finished"] == run["finished"].max()]
-        if len(newest) < len(run):
-            older = run["finished"].nunique() - 1
-            notes.append(f"{method}, seed {seed}: {older} older run{'s'[: older > 1]} left out")
-        counts = np.stack([np.stack(newest[name].to_list()) for name in COUNTS], 1)  # (I, 3, C)
-        first = newest.iloc[0]
-        one = _Run(first["support"], tuple(first["classes"]), newest["image_id"].to_list(), counts)
+        *less, best = sorted((part for _, part in run.groupby("finished", sort=True)), key=len)  # stable
+        if less:
+            what = "older or smaller run" + "s"[: len(less) > 1]
+            notes.append(f"{where}: {method}, seed {seed}: {len(less)} {what} left out")
+        counts = np.stack([np.stack(best[name].to_list()) for name in COUNTS], 1)  # (I, 3, C)
+        first = best.iloc[0]
+        one = _Run(first["support"], tuple(first["classes"]), best["image_id"].to_list(), counts)
         runs.setdefault(method, {})[int(seed)] = one
     return runs
 

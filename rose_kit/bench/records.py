@@ -76,12 +76,16 @@ def open_data(data: str, options: Mapping[str, Any]) -> tuple[Dataset, Dataset]:
         options: of scenes, those of `SCENES`; a folder has none.
 
     Raises:
-        ValueError: no such folder, an option there is not, or one out of range.
+        ValueError: no such folder, an option there is not, one of the wrong type or out of range.
     """
-    unknown = sorted(set(options) - (set(SCENES) if data == "scenes" else set()))
-    if unknown:
-        has = ", ".join(f"{k}={v!r}" for k, v in SCENES.items()) if data == "scenes" else "none"
-        raise ValueError(f"dataset {data!r} has no option {unknown[0]!r}; options: {has}")
+    known = SCENES if data == "scenes" else {}
+    has = ", ".join(f"{key}={default!r}" for key, default in known.items()) or "none"
+    for key, value in options.items():
+        if key not in known:
+            raise ValueError(f"dataset {data!r} has no option {key!r}; options: {has}")
+        if type(value) is not type(known[key]):
+            what = "a whole number" if type(known[key]) is int else "a name"
+            raise ValueError(f"dataset {data!r}: {key} must be {what}, got {value!r}; options: {has}")
     return _scenes(**SCENES | options) if data == "scenes" else default_splits(data)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 from tqdm.auto import tqdm
 
-from rose_kit.bench.jobs import EXECUTED, RECORD, ROWS, Job, finish
+from rose_kit.bench.jobs import EXECUTED, RECORD, ROWS, Job, fetched, finish
 from rose_kit.bench.parallel import parallel_map
 
 
@@ -47,11 +47,11 @@ def sweep(
         progress: show a bar; None: on terminals only.
 
     Raises:
-        ValueError: the scheduler is none.
+        ValueError: the scheduler is none, or an encoder cannot be loaded.
         OSError: the scheduler does not answer.
     """
     report = Report(kept=[job for job in jobs if job.finished])
-    todo = [job for job in jobs if not job.finished]
+    todo = fetched([job for job in jobs if not job.finished])
     bar = tqdm(total=len(jobs), initial=len(report.kept), desc="runs", unit="run",
                disable=None if progress is None else not progress)  # fmt: skip
     with bar:
@@ -60,6 +60,11 @@ def sweep(
             report.failed.append((job, error)) if error else report.done.append(job)
             bar.set_postfix_str(f"{len(report.failed)} failed" if report.failed else "")
     return report
+
+
+def cores() -> int:
+    """How many this process may use: a container or a scheduler may have left it a few of the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 Outcome = tuple[Job, str | None]
@@ -105,7 +110,7 @@ class _Runner:
 
     def __init__(self, threads: int, where: str) -> None:
         self.where, self.kernels, self.mine = where, [], threading.local()
-        share = str(max(1, (os.cpu_count() or 1) // threads))
+        share = str(max(1, cores() // threads))
         self.environment = {"OMP_NUM_THREADS": share, **os.environ}
 
     def __call__(self, job: Job) -> str | None:

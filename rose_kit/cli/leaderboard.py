@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +17,10 @@ if TYPE_CHECKING:
 
 EXAMPLE = "Example: rose-kit leaderboard runs/fusions --baseline zero-shot --out runs/fusions"
 BaselineOption = Annotated[
-    str | None, typer.Option(help="The method that others are compared with [default: knn-clip].")
+    str | None,
+    typer.Option(
+        help="The method that others are compared with [default: knn-clip, else the first by name]."
+    ),
 ]
 
 
@@ -43,7 +49,7 @@ def leaderboard(
     from rose_kit.bench.leaderboard import leaderboard as compare
     from rose_kit.bench.leaderboard import read_runs
 
-    show(compare(read_runs(*runs), baseline or "knn-clip", draws=draws, seed=seed), out)
+    show(compare(read_runs(*runs), baseline, draws=draws, seed=seed), out)
 
 
 def show(board: Board, out: Path | None) -> None:
@@ -59,7 +65,21 @@ def show(board: Board, out: Path | None) -> None:
         from rose_kit.ui.leaderboard_plots import leaderboard_figure
         from rose_kit.ui.plots import save
 
-        (out / "leaderboard.md").write_text(text + "\n", encoding="utf-8")
-        board.table.to_csv(out / "leaderboard.csv", index=False, float_format="%.4f")
-        save(leaderboard_figure(board), out / "leaderboard.png")
+        with _beside(out / "leaderboard.md") as path:
+            path.write_text(text + "\n", encoding="utf-8")
+        with _beside(out / "leaderboard.csv") as path:
+            board.table.to_csv(path, index=False, float_format="%.4f")
+        with _beside(out / "leaderboard.png") as path:
+            save(leaderboard_figure(board), path)
         typer.echo(f"\nwritten to {out}: leaderboard.md, leaderboard.csv, leaderboard.png")
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """Where to write what becomes `path` in one step, or not at all."""
+    beside = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)

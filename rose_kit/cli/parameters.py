@@ -93,8 +93,8 @@ def _name(kind: type) -> str:
 def parse_value(text: str, default: Any, types: Sequence[type] = ()) -> Any:
     """Read `text` as a value of one of `types`, or else of the type of `default`.
 
-    An int is taken where a float is wanted, `1,2,3` where a list or tuple is, anything where there is
-    neither a type nor a default.
+    An int is taken where a float is wanted, `1,2,3` or `bus,cat` where a list or tuple is, anything where
+    there is neither a type nor a default. What a list holds is of the types that its default holds.
 
     Raises:
         ValueError: it is not of that type.
@@ -103,6 +103,8 @@ def parse_value(text: str, default: Any, types: Sequence[type] = ()) -> Any:
     (5, 1.0, [1, 2], '5')
     >>> parse_value("none", None, (int, type(None))), parse_value("0.5", 1, (float,))
     (None, 0.5)
+    >>> parse_value("bus,cat", ["sky"]), parse_value("0,1", [0.1, 0.5])
+    (['bus', 'cat'], [0.0, 1.0])
     >>> parse_value("five", 4)
     Traceback (most recent call last):
     ...
@@ -112,23 +114,46 @@ def parse_value(text: str, default: Any, types: Sequence[type] = ()) -> Any:
     if types == (str,):
         return text
     wrong = ValueError(f"{text!r} is not of type {' or '.join(map(_name, types))}")
-    try:
-        value = ast.literal_eval(text.capitalize() if text.lower() in ("true", "false", "none") else text)
-    except (ValueError, SyntaxError):
-        if not types or str in types:
-            return text
-        raise wrong from None
+    value, lists = _literal(text), [kind for kind in (list, tuple) if kind in types]
+    if value is _UNREAD and (not types or str in types):
+        return text
     if not types or (type(value) in types and not isinstance(value, list | tuple)):
         return value
     if float in types and type(value) is int:
         return float(value)
-    for kind in {list, tuple}.intersection(types):
-        items = kind(value if isinstance(value, list | tuple) else [value])
-        if not {type(v) for v in items} - {type(d) for d in default or items}:
-            return items
+    if lists and (items := _items(text, value, default)) is not None:
+        return lists[0](items)
     if str in types:
         return text
     raise wrong
+
+
+_UNREAD = object()
+
+
+def _literal(text: str) -> Any:
+    """The value that a text writes out, or `_UNREAD`."""
+    try:
+        return ast.literal_eval(text.capitalize() if text.lower() in ("true", "false", "none") else text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # such as {[1]: 2}
+        return _UNREAD
+
+
+def _items(text: str, value: Any, default: Any) -> list | None:
+    """What a list holds, as its default's items are; None if that cannot be."""
+    wanted = {type(d) for d in default} if isinstance(default, list | tuple) else set()
+    items = list(value) if isinstance(value, list | tuple) else [value]
+    names = value is _UNREAD or (wanted == {str} and not all(isinstance(v, str) for v in items))
+    if names and text.strip()[:1] not in ("[", "(", "{"):
+        parts = [part.strip() for part in text.split(",")]
+        read = [part if (v := _literal(part)) is _UNREAD else v for part in parts]
+        items = parts if wanted == {str} else read  # a 1 is a name then
+        if "" in parts:
+            return None
+    if float in wanted and int not in wanted:
+        items = [float(v) if type(v) is int else v for v in items]
+    fits = not wanted or {type(v) for v in items} <= wanted
+    return items if fits and not any(v is _UNREAD for v in items) else None
 
 
 def parse_parameters(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -38,7 +37,10 @@ def sweep(
     ] = None,
     plugin: PluginOption = None,
     jobs: Annotated[
-        int | None, typer.Option(help="Runs at a time on this machine [default: one per core, at most 4].")
+        int | None,
+        typer.Option(
+            help="Runs at a time on this machine [default: one per core, at most 4]; not with Dask."
+        ),
     ] = None,
     scheduler: Annotated[
         str | None,
@@ -59,38 +61,46 @@ def sweep(
     """
     if jobs is not None and jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {jobs}")
+    if jobs is not None and scheduler is not None:
+        raise ValueError(
+            f"--jobs {jobs} is for this machine, and --scheduler {scheduler} takes the runs to Dask: give one"
+        )
     from rose_kit.bench.grid import read_grid
     from rose_kit.bench.jobs import plan
+    from rose_kit.bench.sweep import cores
     from rose_kit.bench.sweep import sweep as run_all
 
     own = _checked(plugin) if plugin is not None else []
     folder = out or Path("runs") / grid.stem
     planned = plan(read_grid(grid, own, plugin), folder)
+    labels = list(dict.fromkeys(job.cell.label for job in planned))
+    if baseline is not None and baseline not in labels:
+        raise ValueError(f"--baseline {baseline!r} is not among the methods: {', '.join(labels)}")
     if dry_run:
         for job in planned:
             typer.echo(f"{'finished' if job.finished else 'to do':<8}  {job.cell}")
         typer.echo(f"{len(planned)} runs, {sum(job.finished for job in planned)} of them finished")
         return
     writable_folder(folder)
-    workers = jobs or min(4, os.cpu_count() or 1)
+    workers = jobs or min(4, cores())
     report = run_all(planned, workers=workers, scheduler=scheduler, progress=sys.stderr.isatty())
-    _tell(report, planned, folder, baseline)
+    _tell(report, folder, baseline)
 
 
-def _tell(report: Report, planned: list[Job], folder: Path, baseline: str | None) -> None:
-    done = [job.folder for job in (*report.kept, *report.done)]
+def _tell(report: Report, folder: Path, baseline: str | None) -> None:
+    done: list[Job] = [*report.kept, *report.done]
     typer.echo(
         f"{len(report.done)} runs done, {len(report.kept)} were finished, {len(report.failed)} failed\n"
     )
+    for job, error in report.failed:
+        typer.echo(f"failed: {job.cell}: {error} (see {job.folder / 'evaluate.ipynb'})", err=True)
     if done:
         from rose_kit.bench.leaderboard import leaderboard, read_runs
 
-        rows = read_runs(*done)
-        labels = list(dict.fromkeys(job.cell.label for job in planned if job.finished))
-        usual = "knn-clip" if "knn-clip" in labels else labels[0]
-        show(leaderboard(rows, baseline or usual), folder)
-    for job, error in report.failed:
-        typer.echo(f"failed: {job.cell}: {error} (see {job.folder / 'evaluate.ipynb'})", err=True)
+        if baseline is not None and baseline not in {job.cell.label for job in done}:
+            typer.echo(f"no run of the baseline {baseline!r} finished: the usual one is taken", err=True)
+            baseline = None
+        show(leaderboard(read_runs(*(job.folder for job in done)), baseline), folder)
     if report.failed:
         raise typer.Exit(1)
 
@@ -116,9 +126,9 @@ def check_method(
 ) -> None:
     """Try the methods of a plugin on all that an evaluation may ask of them.
 
-    Shapes, probabilities, determinism, classes without support or text, an empty memory, other
-    vocabularies, evidence; speed is reported. What fails is told with how to mend it, and the exit status
-    is 1.
+    Shapes, probabilities, determinism from picture to picture, classes without support or text, an empty
+    memory, other vocabularies, evidence; speed is reported. What fails is told with how to mend it, and the
+    exit status is 1.
     """
     from rose_kit.bench.conformance import check_plugin
 
