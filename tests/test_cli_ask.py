@@ -9,6 +9,7 @@ from PIL import Image
 
 from rose_kit import cli, load_encoder
 from rose_kit.bench.nest import Result, ablation, build_nest, measure
+from rose_kit.cli.ask import printable
 from rose_kit.net import WebError
 from rose_kit.scenes.news import NewsWorld
 from rose_kit.web import providers
@@ -138,3 +139,21 @@ def test_nest_run_refuses_bad_numbers(refused):
     refused("nest", "run", "--count", "3", said=["3", "at least 10"])
     refused("nest", "run", "--start", "soon", said=["'soon'"])
     refused("nest", "run", "--split", "test", said=["'test'", "dev, eval"])
+
+
+def test_the_picture_that_is_asked_about_is_never_written_over(tmp_path, capsys):
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (32, 32), "white").save(photo)
+    before = photo.read_bytes()
+    (tmp_path / "here").mkdir()
+    for out in (photo, tmp_path / "here" / ".." / "photo.png"):
+        assert cli.status(["ask", str(photo), "Segment the dog.", "--out", str(out)]) == 2
+        assert "would overwrite the picture" in capsys.readouterr().err
+    overlay = photo.rename(tmp_path / "mask.overlay.png")
+    out = str(tmp_path / "mask.png")
+    assert cli.status(["ask", str(overlay), "Segment the dog.", "--out", out]) == 2
+    assert overlay.read_bytes() == before and not (tmp_path / "mask.png").exists()
+
+
+def test_text_of_the_web_does_not_steer_the_terminal():
+    assert printable("a\x1b[2Jb\r\nverified\u202e kept") == "a [2Jb  verified  kept"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rose_kit.cli.inputs import writable_folder
+from rose_kit.cli.inputs import parse_day, writable_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,10 +63,8 @@ def ask(
     """
     from rose_kit.web.llm import NO_MODEL, LanguageModel
 
-    asked = _day(day)
-    if out.is_dir():
-        raise ValueError(f"--out {str(out)!r} is a folder; name a PNG file")
-    writable_folder(out.parent)
+    asked = parse_day(day, "--date") if day else None
+    check_out(out, image)
     llm = _model(LanguageModel, model) if model else None
     with searching(provider, seed, image, asked) as (where, world):
         when = asked or (WINDOW[1] if world else date.today())
@@ -77,8 +75,8 @@ def ask(
 
         encoder = load_encoder("bundled")
         trail = RoseFramework.of(OpenVocabulary(encoder), where, encoder, llm).ask(picture, question, when)
-    typer.echo("\n".join(story(trail, question, when)))
-    typer.echo(f"model     {f'{model}' if model else NO_MODEL}")
+    typer.echo("\n".join(map(printable, story(trail, question, when))))
+    typer.echo(f"model     {model or NO_MODEL}")
     for path in write(out, picture, trail, drawn=image == "example"):
         typer.echo(f"written   {path}")
     if trail.failure:
@@ -184,12 +182,12 @@ def write(out: Path, picture: NDArray[np.uint8], trail: Trail, drawn: bool = Fal
 
     name = trail.answer.text if trail.answer else "mask"
     labels = trail.mask.mask.astype(int)
-    beside = out.with_name(f"{out.stem}.overlay.png")
+    beside = _beside(out, "overlay")
     Image.fromarray((255 * labels).astype("uint8")).save(out, "PNG")
     Image.fromarray(overlay(picture, labels - 1 + 256 * (labels == 0), [name])).save(beside, "PNG")
     if not drawn:
         return [out, beside]
-    Image.fromarray(picture).save(image := out.with_name(f"{out.stem}.image.png"), "PNG")
+    Image.fromarray(picture).save(image := _beside(out, "image"), "PNG")
     return [out, beside, image]
 
 
@@ -199,11 +197,27 @@ def _read(image: str) -> NDArray[np.uint8]:
     return read_image(Path(image))
 
 
-def _day(text: str | None) -> date | None:
-    try:
-        return date.fromisoformat(text) if text else None
-    except ValueError:
-        raise ValueError(f"--date must be a day such as 2026-03-01, got {text!r}") from None
+def printable(line: str) -> str:
+    """A line without what could steer a terminal: text of the web is shown, never obeyed."""
+    return "".join(c if c.isprintable() else " " for c in line)
+
+
+def check_out(out: Path, image: str) -> None:
+    """Refuse to write over the picture that is asked about, or into nowhere.
+
+    Raises:
+        ValueError: `out` is a folder, cannot be written, or it or what is written beside it is the picture.
+    """
+    if out.is_dir():
+        raise ValueError(f"--out {str(out)!r} is a folder; name a PNG file")
+    writable_folder(out.parent)
+    for path in (out, _beside(out, "overlay")):
+        if path.exists() and Path(image).exists() and path.samefile(image):
+            raise ValueError(f"--out {str(out)!r} would overwrite the picture {image!r}; name another file")
+
+
+def _beside(out: Path, what: str) -> Path:
+    return out.with_name(f"{out.stem}.{what}.png")
 
 
 def _model(make, name: str):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import tempfile
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,6 +74,18 @@ def parse_seeds(text: str) -> list[int]:
         if not (seed.isascii() and seed.isdigit() and int(seed) < 2**63):
             raise ValueError(f"seed {seed!r} is not a whole number from 0; seeds read like 1,2,3")
     return [int(seed) for seed in split_list(text, "seeds")]
+
+
+def parse_day(text: str, option: str) -> date:
+    """A day such as 2026-03-01, given for `option`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{option} must be a day such as 2026-03-01, got {text!r}") from None
 
 
 def make_encoder(name: str) -> Encoder:

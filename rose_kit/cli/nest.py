@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from datetime import date
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from rose_kit.cli.inputs import parse_seeds
+from rose_kit.cli.inputs import parse_day, parse_seeds
 
 app = typer.Typer(help="NEST in miniature: questions that need the web, with answers and masks.")
 EXAMPLE = "Example: rose-kit nest build --out nest --seed 1 --start 2026-01-01 --end 2026-06-30 --plus"
@@ -32,7 +31,7 @@ def build(
     What is drawn is checked: the target is visible, the answer the only one and beyond dispute on that day,
     a look-up is needed or is not. What was discarded, and why, is told and kept in the folder's README.
     """
-    window = _day(start, "start"), _day(end, "end")
+    window = parse_day(start, "--start"), parse_day(end, "--end")
     from rose_kit.bench.nest import build_nest, save_nest
     from rose_kit.cli.inputs import writable_folder
     from rose_kit.scenes.news import NewsWorld
@@ -65,7 +64,7 @@ def run(
     nest.csv and nest.md (gIoU, cIoU, accuracy of answers, the gate), nest_samples.csv (every answer),
     nest_gate.csv (the gate alone on more questions) and nest_goals.csv (goals set beforehand).
     """
-    chosen, window = parse_seeds(seeds), (_day(start, "start"), _day(end, "end"))
+    chosen, window = parse_seeds(seeds), (parse_day(start, "--start"), parse_day(end, "--end"))
     if min(count, gate_count) < 10:
         raise ValueError(
             f"counts must be at least 10, so that every kind occurs; got {min(count, gate_count)}"
@@ -79,13 +78,7 @@ def run(
     summary, reached = ablate(worlds, writable_folder(out), count, gate_count, sys.stderr.isatty())
     typer.echo(markdown(summary))
     for goal in reached.itertuples():
-        effect = f"{goal.effect:.1f} ± {goal.half_width:.1f}"
-        typer.echo(f"{'met' if goal.met else 'MISSED':<7} {goal.goal}: {effect} (wanted {goal.wanted})")
+        width = f"± {goal.half_width:.1f}" if goal.half_width >= 0 else "on one seed"
+        reached_or_not = "met" if goal.met else "MISSED"
+        typer.echo(f"{reached_or_not:<7} {goal.goal}: {goal.effect:.1f} {width} (wanted {goal.wanted})")
     typer.echo(f"written to {out}")
-
-
-def _day(text: str, what: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"{what} must be a day such as 2026-03-01, got {text!r}") from None
