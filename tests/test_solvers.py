@@ -122,23 +122,23 @@ def test_one_class_or_one_sample_is_enough():
 
 
 @pytest.mark.filterwarnings("error")
-def test_degenerate_samples_divide_nothing_by_zero():
-    rng = np.random.default_rng(0)
-    for seed in range(60):
-        x, q, a = problem(seed, size=int(rng.integers(5, 12)), dim=int(rng.choice([4, 40])))
-        kind = seed % 4
-        if kind == 0:
-            x, q, a = x[:1], q[:1], a[:1]
-        elif kind == 1:  # one sample again and again, under one target or several
-            x, q = np.repeat(x[:1], len(x), 0), np.repeat(q[:1], len(q), 0) if seed % 8 == 1 else q
-        elif kind == 2:
-            x = np.zeros_like(x)
-        else:
-            q = np.full_like(q, 1 / 5)
-        for start in (None, np.zeros((5, x.shape[1]), np.float32)):
-            mu = float(rng.choice([1e-8, 1e-3, 1.0]))
-            head = lbfgs(x, q, a / a.sum(), start, mu=mu, tolerance=0)
-            assert np.isfinite(head.weight).all() and np.isfinite(head.bias).all(), seed
+@pytest.mark.parametrize(
+    "seeds", [range(60), (11, 384, 1047, 2055, 3021, 3125, 3955)]
+)  # the latter once failed
+def test_degenerate_samples_divide_nothing_by_zero(seeds):
+    """One to three samples, often the same again, at the optimum from the start where targets are soft."""
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        size, dim, classes = int(rng.integers(1, 4)), int(rng.choice([1, 2, 16, 40])), int(rng.integers(1, 5))
+        x = unit(rng.normal(size=(size, dim))).astype(np.float32)
+        if rng.random() < 0.5:
+            x = np.repeat(x[:1], size, 0)
+        q = np.eye(classes, dtype=np.float32)[rng.integers(classes, size=size)]
+        if rng.random() < 0.4:
+            q = rng.dirichlet(np.ones(classes), size).astype(np.float32)
+        mu = float(rng.choice([1e-10, 1e-8, 1e-5, 1e-3, 1e-1, 1.0, 100.0]))
+        head = lbfgs(x, q, np.full(size, 1 / size, np.float32), None, mu=mu, tolerance=0)
+        assert np.isfinite(head.weight).all() and np.isfinite(head.bias).all(), seed
 
 
 def test_nothing_of_the_arguments_is_written_to():

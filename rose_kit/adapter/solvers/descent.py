@@ -19,6 +19,7 @@ from rose_kit.adapter.solvers.head import Head
 BIAS_UNIT = 0.3  # about what centred features spread along their main direction
 CLASS_POWER = 0.25  # a class of share s is counted in units of s ** -0.25: rare ones take longer steps
 LEAST_SHARE = 1e-6  # of the samples' weight, below which a class is left out
+NOISE = 1e-6  # share of the logits' mean squared change below which their variance is rounding
 MAX_TRIALS = 30  # in a line search; nearly always one
 
 
@@ -83,7 +84,13 @@ class Descent:
         rise = across + float(self.a @ mean)  # dJ/dstep where we are
         if not rise < 0:  # float32 can say no more
             return 0.0
-        step = -rise / (square + float(self.a @ (weighted.mul_(slope).sum(0) - mean.square_())))
+        squares = weighted.mul_(slope).sum(0)  # (S,)
+        curvature = square + float(self.a @ (squares - mean.square_()))
+        if not curvature > NOISE * float(
+            self.a @ squares
+        ):  # all classes move alike: no step, J is flat there
+            return 0.0
+        step = -rise / curvature
         origin = self.logits
         for _ in range(MAX_TRIALS):
             self._stand(torch.add(origin, slope, alpha=step))
@@ -94,6 +101,8 @@ class Descent:
             step /= 2
         else:
             self._stand(origin)
+            return 0.0
+        if torch.equal(self.logits, origin):  # a gain on paper alone, since float32 rounds the step away
             return 0.0
         self.point = torch.add(self.point, direction, alpha=step)
         self.straight, self.value = straight, value
