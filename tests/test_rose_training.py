@@ -1,5 +1,8 @@
 """Training ROSE: what an episode hides, no leakage, seeds, progress, and the command that compares."""
 
+import inspect
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,8 +10,11 @@ import torch
 
 from rose_kit import FeatureMap, Sample, SupportMemory, Vocabulary, load_encoder, unit
 from rose_kit.bench import rose as bench
+from rose_kit.bench.rose import trial
 from rose_kit.bench.rose.world import alike
+from rose_kit.cli.train_rose import train_rose
 from rose_kit.encoder.base import content_hash
+from rose_kit.encoder.corpus import FIRST_SEED
 from rose_kit.fusion import ZeroShot
 from rose_kit.model import FUSIONS, ROSE, FrozenEncoder, MemoryRetriever, RoseMethod
 from rose_kit.model import training as school
@@ -196,6 +202,18 @@ def test_a_trial_adds_one_class_and_nothing_else(lab):
     assert trial.individual(0) != lab.trial(4).individual(0)
 
 
+def test_trials_keep_clear_of_the_encoders_training():
+    trained = range(FIRST_SEED, FIRST_SEED + 32_000)
+    for seed in (0, 1):
+        assert trial.FIRST_TRIAL + trial.APART * seed in trained
+        with pytest.raises(ValueError, match=f"begin at 2, got {seed}"):
+            bench.Trial(None, seed)
+    assert trial.FIRST_TRIAL + trial.APART * trial.FIRST_SEED not in trained
+    recorded = pd.read_csv(Path(trial.__file__).parents[1] / "results" / "rose.csv")
+    default = inspect.signature(train_rose).parameters["seeds"].default
+    assert [int(seed) for seed in default.split(",")] == sorted(recorded.seed.unique())
+
+
 def test_answers_are_ious_and_no_weight_changes(lab):
     table = lab.answers(3)
     assert set(table.method) == {
@@ -242,7 +260,7 @@ def test_what_is_stored_comes_back_from_disk(lab):
 
 def test_the_command_trains_saves_and_compares(run, refused, tmp_path):
     out = tmp_path / "rose"
-    small = ("--pictures", 6, "--queries", 1, "--shots", 1, "--many", 2, "--per-class", 1, "--seeds", "1")
+    small = ("--pictures", 6, "--queries", 1, "--shots", 1, "--many", 2, "--per-class", 1, "--seeds", "2")
     said = run("train-rose", "--out", out, "--steps", 2, "--fusions", "similarity", *small, "--no-claims")
     table = pd.read_csv(out / "rose.csv")
     assert set(table.method) == {"text only", "knn-clip", "similarity", "similarity without memory"}
@@ -252,5 +270,7 @@ def test_the_command_trains_saves_and_compares(run, refused, tmp_path):
     assert model.encoder.encoder.fingerprint == encoder.fingerprint
     assert content_hash(model.state_dict()) in said
     refused("train-rose", "--out", out, "--fusions", "none,magic", said=("magic", "cross-attention"))
+    refused("train-rose", "--out", tmp_path / "no", "--seeds", "2,1", said=("begin at 2", "got 1", "encoder"))
+    assert not (tmp_path / "no").exists()
     refused("train-rose", "--out", out, "--pictures", "0", said=("pictures", "0"))
     refused("train-rose", "--out", out, "--heads", tmp_path / "gone", said=("gone",))

@@ -10,7 +10,7 @@ import typer
 
 from rose_kit.cli.inputs import make_encoder, parse_seeds, split_list, writable_folder
 
-EXAMPLE = "Example: rose-kit train-rose --out runs/rose --fusions none,similarity --seeds 1,2,3"
+EXAMPLE = "Example: rose-kit train-rose --out runs/rose --fusions none,similarity --seeds 6,7,8"
 
 
 def train_rose(
@@ -25,8 +25,9 @@ def train_rose(
         ),
     ] = None,
     seeds: Annotated[
-        str, typer.Option(help="Draws of memories and query scenes for the comparison; 2 for an interval.")
-    ] = "1,2,3,4,5",
+        str,
+        typer.Option(help="Draws of memories and query scenes, each from 2 on; two or more for an interval."),
+    ] = "6,7,8,9,10",
     claims: Annotated[
         bool, typer.Option(help="Test the article's claims as well; without, the comparison alone.")
     ] = True,
@@ -45,7 +46,8 @@ def train_rose(
     novel classes before and after a few pictures of them are added to memory, no weight being changed.
     "others, worst" is the largest loss of mIoU that adding a class causes the others. Then every claim
     of the article with its effect (mean over seeds, 95 % interval) and whether it holds, and what to
-    store. An interrupted run goes on where it stopped if given the same models.
+    store. Of an interrupted run, only the claims go on where they stopped: call it again with --heads OUT,
+    so that the models stay as they are, and all else the same.
     """
     names = None if fusions is None else split_list(fusions, "fusions")
     drawn = parse_seeds(seeds)
@@ -63,9 +65,10 @@ def train_rose(
     if unknown:
         raise ValueError(f"unknown fusion {unknown[0]!r}. Known: {', '.join(FUSIONS)}")
     settings, encoder = Training(seed=seed, steps=steps), make_encoder("bundled")
-    writable_folder(out)
     from rose_kit.bench import rose as bench
 
+    bench.check_seeds(drawn)
+    writable_folder(out)
     shown = sys.stderr.isatty()
     models = None if heads is None else bench.trained(encoder, names, heads)  # refused before any work
     lessons = bench.training_scenes(encoder, pictures, shown)

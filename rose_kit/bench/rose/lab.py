@@ -19,7 +19,7 @@ from rose_kit.model.rose import ROSE, RoseMethod
 from rose_kit.model.training import Lessons, Training, at_most
 from rose_kit.scenes import SceneDataset
 
-FURTHER = 6_000_000  # the scenes of this lab lie so far behind those of the RNS claims
+FURTHER = 6_000_000  # support and queries lie so far behind those of the RNS claims; `stream` is shared
 TEXT_ONLY, KNN = "text only", "knn-clip"
 ARTICLE = "the article, in words"  # the source of what it claims
 
