@@ -205,8 +205,16 @@ def test_readme_gives_the_commands_and_links_to_files_that_exist():
 
 
 def test_the_command_line_maps_errors_to_statuses(capsys, monkeypatch):
-    assert cli.status([]) == 0 and "doctor" in capsys.readouterr().out
-    for wrong, said in [(["docter"], "docter"), (["run"], "notebook"), (["run", "nowhere"], "'nowhere'")]:
+    assert cli.status([]) == 0
+    listed = capsys.readouterr().out
+    assert "doctor" in listed and "..." not in listed.partition("Commands:")[2]  # no sentence is cut
+    for wrong, said in [
+        (["docter"], "docter"),
+        (["run"], "notebook"),
+        (["run", "nowhere"], "'nowhere'"),
+        (["run", "00", "-p"], "Options: --parameter, "),
+        (["bench", "-p"], "Commands: claims, "),
+    ]:
         assert cli.status(wrong) == 2
         out, err = capsys.readouterr()
         assert out == "" and err.count("\n") == 1 and err.startswith("error: ") and said in err

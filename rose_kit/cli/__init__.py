@@ -35,20 +35,24 @@ app = typer.Typer(
     rich_markup_mode=None,  # "[default: ...]" is no markup, and paragraphs are paragraphs
     pretty_exceptions_enable=False,
 )
-app.command()(doctor.doctor)
-app.command()(run.run)
+app.command(short_help="Check the installation, part by part.")(doctor.doctor)
+app.command(short_help="Execute a notebook with other parameters.")(run.run)
 app.command(epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.add_typer(memory.app, name="memory")
-app.command(epilog=sweep.EXAMPLE)(sweep.sweep)
+app.command(epilog=sweep.EXAMPLE, short_help="Run every combination of a grid, and compare.")(sweep.sweep)
 app.command(epilog=leaderboard.EXAMPLE)(leaderboard.leaderboard)
-app.command()(sweep.check_method)
-app.add_typer(bench.app, name="bench")
-app.add_typer(nest.app, name="nest")
+app.command(short_help="Try a plugin on all that may be asked of it.")(sweep.check_method)
+app.add_typer(bench.app, name="bench", short_help="Measure the kit itself.")
+app.add_typer(nest.app, name="nest", short_help="NEST in miniature: questions that need the web.")
 app.command(epilog=segment.EXAMPLE)(segment.segment)
-app.command(epilog=ask.EXAMPLE)(ask.ask)
+app.command(epilog=ask.EXAMPLE, short_help="Segment what a question means on a day.")(ask.ask)
 app.command(epilog=train_encoder.EXAMPLE)(train_encoder.train_encoder)
-app.command(epilog=finetune.EXAMPLE)(finetune.finetune_encoder)
-app.command(epilog=train_rose.EXAMPLE)(train_rose.train_rose)
+app.command(epilog=finetune.EXAMPLE, short_help="Fine-tune the vision of a small CLIP.")(
+    finetune.finetune_encoder
+)
+app.command(epilog=train_rose.EXAMPLE, short_help="Train the fusions of ROSE, and compare them.")(
+    train_rose.train_rose
+)
 
 
 def status(args: Sequence[str], app: typer.Typer = app, name: str = "rose-kit") -> int:
@@ -69,7 +73,7 @@ def status(args: Sequence[str], app: typer.Typer = app, name: str = "rose-kit") 
         try:
             return cli.main(args=list(args) or ["--help"], prog_name=name, standalone_mode=False) or 0
         except typer.TyperException as error:  # the command line itself: unknown option, missing argument
-            message = f"{error.format_message()} {_given(error, args)}{_valid(error, cli)}"
+            message = f"{error.format_message()} {_given(error, args)}{_valid(error, cli, args)}"
         except (ValueError, OSError) as error:
             message = str(error)
     typer.echo(f"error: {' '.join(message.split())}", err=True)
@@ -89,9 +93,13 @@ def _given(error: typer.TyperException, args: Sequence[str]) -> str:
     return f"(got {values[-1]!r}). " if values else ""
 
 
-def _valid(error: typer.TyperException, cli) -> str:
+def _valid(error: typer.TyperException, cli, args: Sequence[str]) -> str:
     """What could have been written where the command line went wrong."""
-    command = error.ctx.command if getattr(error, "ctx", None) else cli
+    command = cli
+    for word in args:  # an error that comes before a command's own context names none
+        command = (getattr(command, "commands", None) or {}).get(word, command)
+    if getattr(error, "ctx", None):
+        command = error.ctx.command
     names = getattr(command, "commands", None)
     if names:
         return f"Commands: {', '.join(names)}; each has --help."
