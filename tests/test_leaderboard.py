@@ -217,6 +217,13 @@ def test_sweep_and_leaderboard_share_their_usual_baseline(run, capsys, there, ta
     assert re.search(rf"^\| {taken} .*\| baseline", capsys.readouterr().out, re.M)
 
 
+def test_failed_runs_are_told_before_a_board_that_cannot_be_made(capsys, tmp_path):
+    done, failed = [Job(cell, tmp_path, "", {}) for cell in expand({"method": "rns", "seeds": [1, 2]})]
+    with pytest.raises(ValueError, match="no finished run"):
+        _tell(Report(done=[done], failed=[(failed, "KeyError: 1")]), tmp_path, None)
+    assert "failed: rns on scenes, bundled, shots 1, seed 2: KeyError: 1" in capsys.readouterr().err
+
+
 def test_a_board_that_cannot_be_written_leaves_the_old_one(run, two, tmp_path, monkeypatch):
     write_rows(two[1][0], tmp_path / "a/rows.parquet")
     out = tmp_path / "board"

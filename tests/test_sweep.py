@@ -23,12 +23,14 @@ from rose_kit import cli
 from rose_kit.bench import evaluate, jobs
 from rose_kit.bench.grid import expand
 from rose_kit.bench.jobs import NOTEBOOK, plan
+from rose_kit.bench.plugins import load_own
 from rose_kit.bench.records import dataset_iou, image_rows
 from rose_kit.bench.sweep import cores, sweep
 from rose_kit.cli.parameters import declared_parameters, described_parameters, parse_parameters
 from rose_kit.data import default_splits
 from rose_kit.encoder import load_encoder
 from rose_kit.fusion import KnnClip
+from rose_kit.registry import encoders
 
 PARAMETERS = (
     "method = options = encoder = data = data_options = plugin = None\nshots = seed = limit = 0\nout = ''"
@@ -174,8 +176,8 @@ def test_a_dry_run_loads_no_encoder(run, refused, tmp_path, monkeypatch):
 
     monkeypatch.setattr(jobs, "load_encoder", fetch)
     (tmp_path / "ViT-B-32.pt").write_bytes(b"weights")
-    encoders = f"[bundled, ViT-B-16/laion2b_s34b_b88k, ViT-B-32/random, ViT-B-32/{tmp_path / 'ViT-B-32.pt'}]"
-    (tmp_path / "grid.yaml").write_text(f"{{method: rns, seeds: 1, encoder: {encoders}}}")
+    names = f"[bundled, ViT-B-16/laion2b_s34b_b88k, ViT-B-32/random, ViT-B-32/{tmp_path / 'ViT-B-32.pt'}]"
+    (tmp_path / "grid.yaml").write_text(f"{{method: rns, seeds: 1, encoder: {names}}}")
     assert "4 runs, 0 of them finished" in run("sweep", tmp_path / "grid.yaml", "--dry-run")
     monkeypatch.undo()
     (tmp_path / "grid.yaml").write_text("encoder: ViT-B-16/laion")
@@ -275,6 +277,25 @@ def test_what_an_encoder_is_made_of_makes_a_new_run(quick, tmp_path):
     first = digest()
     (folder / "model.safetensors").write_bytes(b"2")
     assert digest() != first
+
+
+def test_the_weights_of_a_plugins_encoder_make_a_new_run(quick, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from pathlib import Path\nfrom types import SimpleNamespace\n"
+        "from rose_kit.registry import encoders\n"
+        "at = Path(__file__).with_name('weights')\n"
+        "encoders.register('mine')(lambda: SimpleNamespace(fingerprint=at.read_text()))\n"
+    )
+    load_own(tmp_path / "mine.py")
+    cells = expand({"method": "rns", "encoder": "mine", "seeds": 1}, plugin=tmp_path / "mine.py")
+    digests = []
+    try:
+        for weights in "aab":
+            (tmp_path / "weights").write_text(weights)
+            digests += [job.digest for job in plan(cells, tmp_path, quick)]
+    finally:
+        del encoders["mine"]
+    assert cells[0].plugin and digests[0] == digests[1] != digests[2]
 
 
 def test_cores_are_those_that_the_process_may_use(monkeypatch):
