@@ -25,7 +25,10 @@ BaselineOption = Annotated[
 
 
 def leaderboard(
-    runs: Annotated[list[Path], typer.Argument(help="Folders with runs of `rose-kit sweep`, also below.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="FOLDER...", help="Folders with runs of `rose-kit sweep`, also below."),
+    ],
     baseline: BaselineOption = None,
     draws: Annotated[int, typer.Option(help="Bootstrap draws of the images.")] = 2000,
     seed: Annotated[int, typer.Option(help="Of these draws.")] = 0,

@@ -24,7 +24,7 @@ class Thresholds:
     whole: float  # share of a proposal's evidence that a mask in it must hold
 
 
-# Made by `rose-kit bench verification`, on scenes that serve nothing else and classes the encoder has seen.
+# Made by `rose-kit bench verification`, on scenes no result is reported on and classes the encoder has seen.
 CALIBRATED = {"bundled": Thresholds(same=0.449, keep=0.156, part=0.2, correct=0.43, whole=0.468)}
 
 
