@@ -27,7 +27,7 @@ BaselineOption = Annotated[
 def leaderboard(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="FOLDER...", help="Folders with runs of `rose-kit sweep`, also below."),
+        typer.Argument(metavar="FOLDER", help="Folders with runs of `rose-kit sweep`, also below."),
     ],
     baseline: BaselineOption = None,
     draws: Annotated[int, typer.Option(help="Bootstrap draws of the images.")] = 2000,
