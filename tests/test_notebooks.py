@@ -255,6 +255,27 @@ def test_run_passes_parameters_and_prints_the_result(tmp_path, capsys):
     assert (tmp_path / "there/k.txt").read_text() == "7"
 
 
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("01", ["words=dog,tree,grass", "layout=meadow", "count=3", "first=7100"]),
+        ("03", ["shots=1", "pool=40", "queries=3", "k=2", "seed=5"]),
+    ],
+)
+def test_a_notebook_of_the_course_runs_with_other_parameters(tmp_path, capsys, name, given):
+    run.run(name, given, tmp_path)
+    assert "written to" in capsys.readouterr().out
+    done = nbformat.read(tmp_path / run.find_notebook(name).name, as_version=4)
+    (injected,) = tagged(done, "injected-parameters")
+    for one in given:
+        key, _, value = one.partition("=")
+        assert re.search(rf"""^{key} = ["']?{value}["']?$""", injected.source, re.M), injected.source
+    shown = "".join(o.get("text", "") for c in tagged(done, "versions") for o in c.outputs)
+    assert all(f"{key}=" in shown for key in (one.partition("=")[0] for one in given))
+    assert not [o for c in code(done) for o in c.outputs if o.output_type == "error"]
+    assert [p for p in tmp_path.iterdir() if p.suffix == ".png"]  # its figures went where they were told
+
+
 def test_a_failing_cell_is_named(tmp_path, capsys):
     with pytest.raises(typer.Exit) as stop:
         run.run(str(small(tmp_path, "raise KeyError(k)")), None, tmp_path / "there")
