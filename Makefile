@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 WORKERS ?= 2
 export JUPYTER_PREFER_ENV_PATH := 1
 
-.PHONY: help demo test lab notebooks bench lock clean
+.PHONY: help demo test lab notebooks lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -27,15 +27,7 @@ lab: $(STAMP)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
 notebooks: $(STAMP)  ## execute every notebook in a fresh kernel and save it; renew docs/quickstart.png
-	$(BIN)/python tools/notebooks.py
-
-bench: $(STAMP)  ## mIoU of every method on held-out scenes; solvers, stages, and indexes of up to a million rows
-	mkdir -p runs/bench
-	$(BIN)/rose-kit evaluate scenes --methods zero-shot,knn-clip,freeda,rns --size 128 --shots 5 --seeds 1,2,3 \
-		--json runs/bench/scenes.json
-	$(BIN)/rose-kit bench solvers --out runs/bench/solvers.csv
-	$(BIN)/rose-kit bench pipeline --out runs/bench/pipeline.csv
-	$(BIN)/rose-kit bench retrieval --out runs/bench/retrieval.csv
+	$(BIN)/python notebooks/course/build.py
 
 lock: $(STAMP)  ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv

@@ -5,10 +5,10 @@ import importlib
 _HOME = {
     "types": "FeatureMap Vocabulary Query Prediction Evidence Segmentation IGNORE unit",
     "pooling": "pool_masks",
-    "registry": "register_encoder register_method register_regions encoders load_plugin",
+    "registry": "register_dataset register_encoder register_method register_provider register_regions "
+    "encoders load_plugin",
     "metrics": "confusion_matrix iou mean_iou giou ciou",
     "data": "Sample FolderDataset sample_support",
-    "scenes": "Scene SceneDataset draw_scene",
     "encoder": "load_encoder OpenClipEncoder HandcraftedEncoder Windows",
     "memory": "SupportMemory Hits",
     "regions": "Slic Sam load_sam CachedRegions make_regions",

@@ -6,17 +6,19 @@ The folder format: `images/*`, `masks/*.png` (one channel of class ids, 255 = ig
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
+from rose_kit.registry import datasets
 from rose_kit.types import IGNORE
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -47,7 +49,7 @@ class Sample:
 
 
 class Dataset(Protocol):
-    """Anything that gives samples by position: folders on disk, drawn scenes."""
+    """Anything that gives samples by position: folders on disk, drawn images."""
 
     class_names: Sequence[str]  # every class the masks may hold
     ids: Sequence[str]  # (len,) image ids, all different
@@ -179,6 +181,69 @@ def default_splits(path: str | Path, seed: int = 0) -> tuple[FolderDataset, Fold
     order = [whole.ids[i] for i in np.random.default_rng(seed).permutation(len(whole))]
     half = len(whole) // 2
     return whole.subset(sorted(order[:half])), whole.subset(sorted(order[half:]))
+
+
+def open_dataset(
+    data: str,
+    options: Mapping[str, Any] | None = None,
+    *,
+    support: str | None = None,
+    query: str | None = None,
+) -> tuple[Dataset, Dataset]:
+    """Where support images are drawn from, and the images to answer.
+
+    Args:
+        data: a registered dataset by its name, or a folder in the folder format.
+        options: of a registered dataset; a folder has none.
+        support, query: splits of a folder, both or neither; see `default_splits`.
+
+    Raises:
+        ValueError: no such folder, split or option, an option of the wrong type, or only one split.
+    """
+    if data in datasets.names():
+        if support or query:
+            raise ValueError(f"{data} has no split {support or query!r}: it draws support and query apart")
+        _check_options(data, options or {})
+        return datasets.make(data, **(options or {}))
+    if options:
+        raise ValueError(
+            f"folder {data!r} has no option {next(iter(options))!r}; datasets that have some: "
+            f"{', '.join(datasets.names()) or 'none'}"
+        )
+    if (support is None) != (query is None):
+        raise ValueError(f"name both splits or neither: got support {support!r} and query {query!r}")
+    if support is None:
+        return default_splits(data)
+    return FolderDataset(data, support), FolderDataset(data, query)
+
+
+def open_support(data: str, options: Mapping[str, Any] | None = None, split: str | None = None) -> Dataset:
+    """The annotated images a memory is made of.
+
+    Args:
+        data, options: as for `open_dataset`.
+        split: of a folder; by default support, else train, else every image.
+
+    Raises:
+        ValueError: as `open_dataset`.
+    """
+    if data in datasets.names() or options:
+        return open_dataset(data, options, support=split)[0]
+    for name, _ in SPLIT_PAIRS:
+        if split is None and (Path(data) / "splits" / f"{name}.txt").is_file():
+            split = name
+    return FolderDataset(data, split)
+
+
+def _check_options(data: str, options: Mapping[str, Any]) -> None:
+    known = {name: p.default for name, p in inspect.signature(datasets.find(data)).parameters.items()}
+    has = ", ".join(f"{key}={default!r}" for key, default in known.items()) or "none"
+    for key, value in options.items():
+        if key not in known:
+            raise ValueError(f"dataset {data!r} has no option {key!r}; options: {has}")
+        if type(value) is not type(known[key]):
+            what = "a whole number" if type(known[key]) is int else "a name"
+            raise ValueError(f"dataset {data!r}: {key} must be {what}, got {value!r}; options: {has}")
 
 
 def sample_support(

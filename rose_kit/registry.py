@@ -1,7 +1,8 @@
-"""One small registry for everything that has a name: encoders, regions and methods.
+"""One small registry for everything that has a name: encoders, methods, regions, datasets, providers.
 
 A registry is a dict with three manners: it refuses to overwrite in silence, it lists what it holds
-when a name is wrong, and it loads a plugin file so that a variant can live outside the package.
+when a name is wrong, and it finds what lives outside the package: in a plugin file, or in an installed
+package that announces it under the entry-point group `rose_kit.datasets` (`.encoders`, `.methods` ...).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ class Registry(dict[str, Callable[..., Any]]):
     def __init__(self, kind: str) -> None:
         super().__init__()
         self.kind = kind
+        self.group = f"rose_kit.{kind.removesuffix('s')}s"
 
     def register(self, name: str) -> Callable:
         """Decorator: store a class or function under `name`; warns when it replaces another."""
@@ -45,29 +48,61 @@ class Registry(dict[str, Callable[..., Any]]):
 
         return keep
 
+    def names(self) -> list[str]:
+        """All names, sorted: those registered here, and those that installed packages announce."""
+        return sorted({*self, *entry_points(group=self.group).names})
+
+    def find(self, name: str) -> Callable[..., Any]:
+        """The factory under `name`; that of another package is imported when it is first asked for.
+
+        Raises:
+            ValueError: the name is unknown (the message lists the known ones).
+        """
+        if name not in self:
+            known = self.names()
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f", did you mean {near[0]!r}?" if near else "."
+                raise ValueError(f"unknown {self.kind} {name!r}{hint} Known: {', '.join(known)}")
+            [found] = entry_points(group=self.group, name=name)
+            self[name] = found.load()
+        return self[name]
+
     def make(self, name: str, /, **options: Any) -> Any:
         """Build what is registered under `name` with `options`.
 
         Raises:
             ValueError: the name is unknown (the message lists the known ones).
         """
-        if name not in self:
-            near = difflib.get_close_matches(name, self, n=1)
-            hint = f", did you mean {near[0]!r}?" if near else "."
-            raise ValueError(f"unknown {self.kind} {name!r}{hint} Known: {', '.join(sorted(self))}")
-        return self[name](**options)
+        return self.find(name)(**options)
 
 
 encoders = Registry("encoder")
 methods = Registry("method")
 region_makers = Registry("regions")
+datasets = Registry("dataset")  # name -> options -> (support, query)
+providers = Registry("provider")  # name -> where the web framework searches
 register_encoder = encoders.register
 register_method = methods.register
 register_regions = region_makers.register
+register_dataset = datasets.register
+register_provider = providers.register
 
 
-def load_plugin(path: str | Path) -> None:
-    """Run a Python file so that its `@register_method` and `@register_encoder` lines take effect.
+_ALL = (encoders, methods, region_makers, datasets, providers)
+_BROUGHT: dict[Path, list[tuple[Registry, str, Callable]]] = {}  # file -> what it registered, and where
+
+
+def load_plugin(path: str | Path) -> dict[str, list[str]]:
+    """Run a Python file so that its `@register_...` lines take effect.
+
+    What the file brought when it was loaded before is forgotten first.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        kind ("method", "encoder" ...) -> the names that it registers.
 
     Raises:
         ValueError: the file does not exist or is not a Python file, or its code raises; says where.
@@ -75,6 +110,28 @@ def load_plugin(path: str | Path) -> None:
     path = Path(path)
     if path.suffix != ".py" or not path.is_file():
         raise ValueError(f"plugin {str(path)!r} is not a Python file")
+    for registry, name, factory in _BROUGHT.pop(path.resolve(), []):
+        if registry.get(name) is factory:
+            del registry[name]
+    before = [(registry, dict(registry)) for registry in _ALL]
+    _run(path)
+    brought = [(r, name, made) for r, old in before for name, made in r.items() if old.get(name) is not made]
+    _BROUGHT[path.resolve()] = brought
+    names: dict[str, list[str]] = {registry.kind: [] for registry in _ALL}
+    for registry, name, _ in brought:
+        names[registry.kind].append(name)
+    return names
+
+
+def from_plugin(registry: Registry, name: str) -> bool:
+    """Whether a file that `load_plugin` loaded registered this name."""
+    made = registry.get(name)
+    return any(
+        r is registry and made is one for each in _BROUGHT.values() for r, key, one in each if key == name
+    )
+
+
+def _run(path: Path) -> None:
     name = f"rose_kit_plugin_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)

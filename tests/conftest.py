@@ -1,12 +1,15 @@
 """For tests of the command line: a folder of annotated pictures, a memory of it, two ways to call."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from data_scripts.scenes import support_and_query
 from rose_kit import cli
+from rose_kit.registry import datasets
 
 COLOURS = {0: (90, 150, 220), 3: (60, 140, 50), 7: (200, 60, 40)}  # sky, grass, bus; ids have gaps
 
@@ -39,10 +42,10 @@ def folder(tmp_path):
 
 @pytest.fixture
 def run(capsys):
-    """Run a command line that must succeed; returns what it printed."""
+    """Run a command line that must succeed, of rose-kit or another app; returns what it printed."""
 
-    def call(*args):
-        status = cli.status([str(a) for a in args])
+    def call(*args, app=cli.app):
+        status = cli.status([str(a) for a in args], app)
         out, err = capsys.readouterr()
         assert status == 0, err
         return out
@@ -54,8 +57,8 @@ def run(capsys):
 def refused(capsys):
     """Run a command line that must be refused in one line, which holds every one of `said`."""
 
-    def call(*args, said):
-        assert cli.status([str(a) for a in args]) == 2
+    def call(*args, said, app=cli.app):
+        assert cli.status([str(a) for a in args], app) == 2
         out, err = capsys.readouterr()
         assert out == "" and re.fullmatch(r"error: [^\n]+\n", err), err
         for text in said:
@@ -70,3 +73,10 @@ def memory(run, folder, tmp_path):
     """The folder of a memory of `folder`'s support split."""
     run("memory", "build", folder, "--encoder", "handcrafted", "--out", tmp_path / "memory")
     return tmp_path / "memory"
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """A dataset like "scenes", registered under this name while a test runs: few of them, and small."""
+    monkeypatch.setitem(datasets, "few", partial(support_and_query, pool=12, queries=4, size=64))
+    return "few"

@@ -4,9 +4,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+from course.adapter_figures import lines, mixing_planes, opinion_bars, plane, sample_map
 from rose_kit.types import unit
-from rose_kit.ui.adapter_plots import lines, mixing_planes, opinion_bars, plane, sample_map
-from rose_kit.ui.plots import BLUE, ORANGE
+from rose_kit.viz.plots import BLUE, ORANGE
 
 
 @pytest.fixture(autouse=True)

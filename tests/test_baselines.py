@@ -13,14 +13,12 @@ from test_bench import Blocks, ColourEncoder, Nearest
 from test_bench import run as evaluate
 from test_fusion import NAMES, ROWS, world
 
+from data_scripts.scenes import SceneDataset
+from experiments import finetune as tuning
+from experiments.finetune import FineTuning, dense_loss, finetune
 from rose_kit import RNS, KnnClip, SupportMemory, Vocabulary, ZeroShot, load_encoder, methods, unit
 from rose_kit.adapter import OfflineLinear, OfflinePixels, Supervised
-from rose_kit.bench import finetune as tuning
-from rose_kit.bench.finetune import FineTuning, dense_loss, finetune
-from rose_kit.bench.gap import gap_closed
-from rose_kit.encoder.bundled import WEIGHTS
 from rose_kit.fusion import RETRIEVALS, retrieve, select
-from rose_kit.scenes import SceneDataset
 
 pytestmark = pytest.mark.filterwarnings("ignore:no image to draw holds. kite")
 
@@ -247,22 +245,7 @@ def test_methods_take_any_choice_and_refuse_an_unknown_one():
     assert len(ROWS) > 5 and len(NAMES) == 4
 
 
-# --- the supervised gap ----------------------------------------------------------------------------------
-
-
-def rows_of(scores):
-    return [{"method": m, "seed": s, "miou": v} for m, values in scores.items() for s, v in enumerate(values)]
-
-
-def test_the_share_of_the_gap_is_computed_per_seed():
-    rows = rows_of({"zero-shot": [40, 30], "rns": [45, 40], "worse": [38, 30], "supervised": [60, 50]})
-    got = gap_closed(rows)
-    assert got["rns"][0] == pytest.approx((25 + 50) / 2) and got["worse"][0] == pytest.approx(-5)
-    assert set(got) == {"rns", "worse"} and got["rns"][1] > 0
-    with pytest.raises(ValueError, match=r"no row of 'tuned' with seed 0; there are: zero-shot, rns"):
-        gap_closed(rows, ceiling="tuned")
-    with pytest.raises(ValueError, match=r"'worse' \(38.0\) is not above 'zero-shot' \(40.0\) with seed 0"):
-        gap_closed(rows, ceiling="worse")
+# --- an encoder tuned with masks ------------------------------------------------------------------------
 
 
 def test_dense_loss_is_cross_entropy_where_patches_are_pure_and_ignores_what_is_unlabelled():
@@ -336,7 +319,7 @@ def test_an_interrupted_fine_tuning_leaves_nothing_behind(tmp_path, monkeypatch)
     assert not list(tmp_path.iterdir())
 
 
-def test_fine_tuning_refuses_what_it_cannot_do(tmp_path, refused):
+def test_fine_tuning_refuses_what_it_cannot_do(tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("all of it")
     with pytest.raises(ValueError, match=r"full' exists already: name a new folder"):
@@ -345,16 +328,4 @@ def test_fine_tuning_refuses_what_it_cannot_do(tmp_path, refused):
         finetune(tmp_path / "odd", dataset=SceneDataset(1, size=36), progress=False)
     with pytest.raises(ValueError, match="steps must be positive, got 0"):
         FineTuning(steps=0)
-    refused("finetune-encoder", "--out", tmp_path / "new", "--base", tmp_path / "no", said=["no'", "lacks"])
-    refused("finetune-encoder", "--out", tmp_path / "new", "--seed", -1, said=["seed", "-1"])
-    refused("finetune-encoder", "--out", tmp_path / "full", said=["full"])
     assert (tmp_path / "full" / "thesis.txt").read_text() == "all of it"
-
-
-def test_the_command_makes_an_encoder_that_others_load(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(tuning, "PICTURES", 3)
-    monkeypatch.setattr(tuning, "SIZE", 32)
-    (tmp_path / "new").mkdir()  # empty: allowed
-    text = run("finetune-encoder", "--out", tmp_path / "new", "--steps", 1, "--base", WEIGHTS)
-    assert "fine-tuned for 1 steps" in text
-    assert load_encoder(str(tmp_path / "new")).encode_text(["car"]).shape == (1, load_encoder("bundled").dim)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import jaccard_score
 
-from rose_kit.bench import evaluate, summarise, table, write_json
-from rose_kit.bench.runs import SupportExamples, SupportFeatures, relabel
 from rose_kit.data import Sample, default_splits
 from rose_kit.encoder import NoTextTower, load_encoder
+from rose_kit.evaluation import evaluate, summarise, table, write_json
+from rose_kit.evaluation.runs import SupportExamples, SupportFeatures, relabel
 from rose_kit.fusion import KnnClip, ZeroShot
 from rose_kit.types import FeatureMap, Prediction, Query, Vocabulary, unit
 
@@ -149,7 +149,7 @@ def test_support_and_query_have_windows_of_their_own():
 
 def test_features_that_do_not_fit_the_budget_are_encoded_again(monkeypatch):
     kept = run({"knn": KnnClip()}, seeds=[1, 2])
-    monkeypatch.setattr("rose_kit.bench.runs.FEATURE_BUDGET", 0)
+    monkeypatch.setattr("rose_kit.evaluation.runs.FEATURE_BUDGET", 0)
     encoder = ColourEncoder()
     assert run({"knn": KnnClip()}, encoder=encoder, seeds=[1, 2]) == kept
     assert len(encoder.encoded) > len(set(encoder.encoded))

@@ -1,4 +1,4 @@
-"""Claims as experiments: the rule, the statistics against SciPy, the lab against `evaluate`, the command."""
+"""Claims as experiments: the rule, the statistics against SciPy, the lab against `evaluate`, the table."""
 
 import math
 
@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from rose_kit.adapter import RNS, OfflineLinear
-from rose_kit.bench import Gaps, evaluate
-from rose_kit.bench.claims import (
+from course.curve_figures import claims_figure, curves
+from data_scripts.scenes import THINGS, SceneDataset
+from experiments.claims import (
     ROWS,
     Case,
     Expected,
@@ -23,17 +23,18 @@ from rose_kit.bench.claims import (
     missing,
     paired,
     verdict,
+    write,
 )
-from rose_kit.bench.claims.frames import frame, missing_frame, over_seeds, shots_frame
-from rose_kit.bench.claims.lab import APART, QUERY, SUPPORT
-from rose_kit.bench.claims.personal import Personal, tell_apart
-from rose_kit.bench.claims.row import Row
-from rose_kit.bench.claims.verdict import EQUAL, FAILS, HOLDS, LESS, MORE, UNCLEAR
-from rose_kit.bench.claims.weak import WEAK, spoil
+from experiments.claims.frames import frame, missing_frame, over_seeds, shots_frame
+from experiments.claims.lab import APART, QUERY, SUPPORT
+from experiments.claims.personal import Personal, tell_apart
+from experiments.claims.row import Row
+from experiments.claims.verdict import EQUAL, FAILS, HOLDS, LESS, MORE, UNCLEAR
+from experiments.claims.weak import WEAK, spoil
+from rose_kit.adapter import RNS, OfflineLinear
+from rose_kit.evaluation import Gaps, evaluate
 from rose_kit.fusion import KnnClip, ZeroShot
-from rose_kit.scenes import THINGS, SceneDataset
 from rose_kit.types import FeatureMap, Prediction, Query, Vocabulary
-from rose_kit.ui.curves import claims_figure, curves
 
 TINY = {"size": 48, "pool": 24, "queries": 3}
 NUMBERS = st.floats(-100, 100)
@@ -108,13 +109,13 @@ def test_every_claim_has_rows_and_every_row_says_something_of_its_own():
     assert not any("|" in text for row in ROWS for text in (row.says, row.paper, row.source))
 
 
-def test_an_unknown_claim_is_refused_with_the_known_ones(refused, tmp_path):
-    refused(
-        "bench", "claims", "--only", "one-shot,shot", "--out", tmp_path, said=["'shot'", "one-shot, shots"]
-    )
-    refused("bench", "claims", "--seeds", "1,x", "--out", tmp_path, said=["'x'"])
-    refused("bench", "claims", "--queries", "0", "--out", tmp_path, said=["queries 0"])
-    refused("bench", "claims", "--seeds", "1000", "--only", "k", "--out", tmp_path, said=["1000", "999"])
+def test_an_unknown_claim_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="unknown claim 'shot'; known: one-shot, shots"):
+        choose(ROWS, ["one-shot", "shot"])
+    with pytest.raises(ValueError, match=r"between 0 and 999, got \[1000\]"):
+        measure(ROWS, [1000], Fake())
+    with pytest.raises(ValueError, match="queries"):
+        Lab(size=48, queries=0)
 
 
 # --- the lab ------------------------------------------------------------------------------------------------
@@ -260,20 +261,17 @@ def test_seeds_must_be_different_and_some(seeds):
         measure(ROWS, seeds, Fake())
 
 
-def test_the_command_writes_a_table_that_follows_from_its_effects(run, tmp_path):
-    few = ("--size", 48, "--pool", 24, "--queries", 2, "--seeds", "1,2", "--out", tmp_path / "out")
-    printed = run("bench", "claims", "--only", "one-shot,k,regions", *few)
-    table = pd.read_csv(tmp_path / "out" / "claims.csv", keep_default_na=False)
+def test_a_table_that_is_written_follows_from_its_effects(tmp_path):
     rows = choose(ROWS, ["one-shot", "k", "regions"])
+    write(measure(rows, [1, 2], Lab(**TINY | {"queries": 2}), progress=False), tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out" / "rns_claims.csv", keep_default_na=False)
     assert table["statement"].tolist() == [row.says for row in rows]
     for line, row in zip(table.to_dict("records"), rows, strict=True):
         mean, half, said = paired([float(x) for x in line["effects"].split()], row.expected)
         assert (line["effect"], line["half_width"]) == pytest.approx((mean, half), abs=2e-2)
         assert line["verdict"] == said and line["expected"] == str(row.expected)
-        assert f"{line['effect']:+.2f} ± {line['half_width']:.2f}" in printed
-    text = (tmp_path / "out" / "claims.md").read_text()
+    text = (tmp_path / "out" / "rns_claims.md").read_text()
     assert text.count("\n| ") == len(rows) + 1 and "48 px, 2 query scenes a seed" in text
-    assert not (tmp_path / "out" / "claims.partial.csv").exists()
 
 
 # --- the figures --------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""rose-kit ask and nest run: one command each; the trail, the mask, the tables; mistakes in a line."""
+"""rose-kit ask: the trail, the mask, mistakes in a line; the ablation of NEST: its tables."""
 
 import csv
 from datetime import date
@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_scripts.news import NewsWorld
+from data_scripts.news.nest import Result, ablation, build_nest, measure
 from rose_kit import cli, load_encoder
-from rose_kit.bench.nest import Result, ablation, build_nest, measure
 from rose_kit.cli.ask import printable
-from rose_kit.net import WebError
-from rose_kit.scenes.news import NewsWorld
+from rose_kit.evaluation import CachedEncoder
 from rose_kit.web import providers
+from rose_kit.web.net import WebError
 
 BUNDLED = load_encoder("bundled")
 QUESTION = "Segment the current regatta champion."
@@ -80,7 +81,7 @@ def test_without_the_network_the_plain_segmenter_answers_and_the_status_is_1(tmp
         ),
         (["example", QUESTION, "--date", "1 March"], ["'1 March'", "2026-03-01"]),
         (["example", QUESTION, "--date", "2031-01-01"], ["2031-01-01", "2026-01-01 to 2026-06-30"]),
-        (["example", QUESTION, "--provider", "alta"], ["'alta'", "mini, wikimedia, duckduckgo"]),
+        (["example", QUESTION, "--provider", "alta"], ["'alta'", "duckduckgo, mini, wikimedia"]),
         (["example", QUESTION, "--provider", "wikimedia"], ["example", "wikimedia"]),
         (["example", QUESTION, "--model", "m"], ["'m'", "OPENAI_BASE_URL"]),
     ],
@@ -95,7 +96,7 @@ def test_a_folder_cannot_be_the_mask(refused, tmp_path):
     refused("ask", "example", QUESTION, "--out", tmp_path, said=["is a folder"])
 
 
-# --- nest run -------------------------------------------------------------------------------------
+# --- the ablation ---------------------------------------------------------------------------------
 
 
 def blank(name):
@@ -103,12 +104,12 @@ def blank(name):
     return lambda image, question, day: Result(np.zeros(image.shape[:2], bool), "", name != "base")
 
 
-def test_nest_run_writes_every_table(run, tmp_path, monkeypatch):
+def test_the_ablation_writes_every_table(tmp_path, monkeypatch):
     names = [ablation.BASE, ablation.TEXT, ablation.TPE, ablation.VPE, ablation.ALL, ablation.GATED]
     monkeypatch.setattr(ablation, "make_systems", lambda base, encoder: {name: blank(name) for name in names})
-    args = ("--seeds", "5,6", "--count", "10", "--gate-count", "12", "--split", "dev", "--out", tmp_path)
-    out = run("nest", "run", *args)
-    assert "| base |" in out and "MISSED  all over text-only search" in out
+    worlds = [NewsWorld(seed, date(2026, 1, 1), date(2026, 6, 30), "dev") for seed in (5, 6)]
+    summary, goals = ablation.ablate(worlds, tmp_path, 10, 12, progress=False)
+    assert set(summary.system) == set(names) and not goals.met.all()
     tables = {path.name: list(csv.DictReader(path.open())) for path in tmp_path.glob("*.csv")}
     assert {name: len(rows) for name, rows in tables.items() if name != "nest.csv"} == {
         "nest_samples.csv": 6 * 2 * 10,
@@ -117,13 +118,14 @@ def test_nest_run_writes_every_table(run, tmp_path, monkeypatch):
     }
     met = {row["goal"]: row["met"] for row in tables["nest_goals.csv"]}
     assert met["WebSense: needed look-ups skipped"] == "True" and (tmp_path / "nest.md").exists()
+    assert met["all over text-only search, gIoU of NEST"] == "False"
 
 
 def test_the_gate_chooses_between_all_and_base_and_what_is_shared_changes_nothing():
     nest = build_nest(
         NewsWorld(5, date(2026, 1, 1), date(2026, 3, 31), "dev"), 4, nest_share=0.5, progress=False
     )
-    rows = measure([nest], lambda base: ablation.make_systems(base, ablation.Remembering(BUNDLED)), False)
+    rows = measure([nest], lambda base: ablation.make_systems(base, CachedEncoder(BUNDLED)), False)
     by = {(row["system"], row["id"]): row for row in rows}
     assert len(by) == 7 * 4
     for sample in nest:
@@ -132,13 +134,6 @@ def test_the_gate_chooses_between_all_and_base_and_what_is_shared_changes_nothin
         assert (gated["intersection"], gated["union"]) == (same["intersection"], same["union"])
         assert gated["searched"] == sample.needs_web and not by[ablation.BASE, sample.id]["searched"]
         assert by[ablation.TEXT, sample.id]["searched"]
-
-
-def test_nest_run_refuses_bad_numbers(refused):
-    refused("nest", "run", "--seeds", "1,x", said=["'x'"])
-    refused("nest", "run", "--count", "3", said=["3", "at least 10"])
-    refused("nest", "run", "--start", "soon", said=["'soon'"])
-    refused("nest", "run", "--split", "test", said=["'test'", "dev, eval"])
 
 
 def test_the_picture_that_is_asked_about_is_never_written_over(tmp_path, capsys):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from conftest import write_folder
-from rose_kit.cli import inputs
+from rose_kit.cli import evaluate as command
 from rose_kit.registry import methods
 
 CAMVID = Path(__file__).parents[2] / "shared" / "data" / "camvid"
@@ -47,12 +47,11 @@ def test_splits_limit_and_classes(run, folder, tmp_path):
     assert list(row["per_class_iou"]) == ["bus", "sky"]
 
 
-def test_scenes_keep_support_and_query_apart(run, tmp_path, monkeypatch):
-    monkeypatch.setitem(inputs.SUPPORT_SCENES, "count", 12)
+def test_scenes_keep_support_and_query_apart(run, few, tmp_path):
     out = tmp_path / "out.json"
-    run("evaluate", "scenes", *QUICK, "--size", 48, "--limit", 2, "--domain", "fog", "--json", out)
+    run("evaluate", few, *QUICK, "--size", 48, "--limit", 2, "--domain", "fog", "--json", out)
     row = rows_of(out)[0]
-    assert row["query_ids"] == ["scene-2000000-fog", "scene-2000030-fog"]
+    assert row["query_ids"] == ["scene-2000000-fog", "scene-2000002-fog"]
     assert all(i.startswith("scene-10000") for i in row["support_ids"])
 
 
@@ -93,7 +92,7 @@ def test_a_plugin_brings_its_method(run, folder, tmp_path):
         (["--shots", "many"], ["'many'"]),
         (["--limit", "0"], ["limit", "0"]),
         (["--classes", "bus,zebra"], ["'zebra'", "sky, grass, bus"]),
-        (["--preset", "rms"], ["'rms'", "rns, rns-openclip, rns-dinov3txt"]),
+        (["--preset", "rms"], ["'rms'", "rns, rns-dinov3txt, rns-openclip"]),
         (["--query-split", "val"], ["'val'", "None"]),
         (["--support-split", "trian", "--query-split", "val"], ["'trian'", "train, val"]),
         (["--support-split", "val", "--query-split", "val"], ["'p3'"]),
@@ -151,7 +150,7 @@ def test_a_truncated_jpeg_is_refused(refused, folder, image):
 
 
 def test_results_that_cannot_be_written_are_told_before_the_work(refused, folder, monkeypatch):
-    monkeypatch.setattr(inputs, "make_encoder", lambda name: pytest.fail("too late"))
+    monkeypatch.setattr(command, "make_encoder", lambda name: pytest.fail("too late"))
     inside = folder / "classes.txt" / "out.json"
     refused("evaluate", folder, *QUICK, "--json", inside, said=[folder / "classes.txt"])
     refused("evaluate", folder, *QUICK, "--json", folder, said=[folder, "folder"])

@@ -4,7 +4,6 @@ import pytest
 
 from conftest import write_folder
 from rose_kit import SupportMemory, load_encoder
-from rose_kit.cli import inputs
 
 BUILD = ("--encoder", "handcrafted", "--out")
 
@@ -25,11 +24,9 @@ def test_build_draws_shots_by_seed(run, folder, tmp_path):
     assert draws[0] == draws[1] and len(set(draws)) > 1 and set().union(*draws) <= {"p3", "p4", "p5"}
 
 
-def test_build_of_scenes(run, tmp_path, monkeypatch):
-    monkeypatch.setitem(inputs.SUPPORT_SCENES, "count", 3)
-    text = run("memory", "build", "scenes", *BUILD, tmp_path / "m", "--size", 48)
-    assert "3 images" in text
-    assert SupportMemory.load(tmp_path / "m").images == tuple(f"scene-100000{i}-day" for i in range(3))
+def test_build_of_scenes(run, few, tmp_path):
+    assert "12 images" in run("memory", "build", few, *BUILD, tmp_path / "m", "--size", 48)
+    assert SupportMemory.load(tmp_path / "m").images == tuple(f"scene-{1_000_000 + i}-day" for i in range(12))
 
 
 def test_add_then_remove_then_info(run, memory, folder):

@@ -1,7 +1,6 @@
-"""`rose-kit segment`: what it writes, and what it refuses. Also `train-encoder`'s own checks."""
+"""`rose-kit segment`: what it writes, and what it refuses."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +8,8 @@ import pytest
 from PIL import Image
 
 from rose_kit import HandcraftedEncoder, SupportMemory, encoders
-from rose_kit.bench import zero_shot
 from rose_kit.data import read_classes
-from rose_kit.encoder import training
-from rose_kit.ui.overlay import palette
+from rose_kit.viz.overlay import palette
 
 CAMVID = Path(__file__).parents[2] / "shared" / "data" / "camvid"
 
@@ -117,38 +114,3 @@ def test_a_photograph(run, tmp_path):
     with Image.open(tmp_path / "out" / f"{photo.stem}.png") as labels:
         assert labels.size == Image.open(photo).size
         assert len(np.unique(np.asarray(labels))) > 3
-
-
-# --- train-encoder --------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def training_calls(monkeypatch):
-    calls = []
-    monkeypatch.setattr(training, "train_encoder", lambda *args: calls.append(args))
-    monkeypatch.setattr(zero_shot, "report_card", lambda encoder: {"miou": 1.5})
-    return calls
-
-
-def test_train_encoder_passes_the_recipe_on_and_may_be_run_again(run, training_calls, tmp_path):
-    call = ("train-encoder", "--out", tmp_path / "e", "--work", tmp_path / "w", "--pictures", 1000)
-    call += ("--steps", 9, "--seed", 3, "--every", 2)
-    assert "9 steps" in run(*call)
-    assert json.loads((tmp_path / "e" / "metrics.json").read_text()) == {"miou": 1.5}
-    run(*call)
-    (out, work, recipe, evaluate, every), again = training_calls
-    assert (out, work, every) == (tmp_path / "e", tmp_path / "w", 2) and callable(evaluate)
-    assert (recipe.steps, recipe.pictures, recipe.seed) == (9, 1000, 3) and again[2] == recipe
-
-
-def test_train_encoder_refuses_another_recipe_and_wrong_numbers(refused, run, training_calls, tmp_path):
-    where = ("train-encoder", "--out", tmp_path / "e", "--work", tmp_path / "w")
-    run(*where, "--steps", 9)
-    refused(*where, "--steps", 10, said=["steps 9, not 10", tmp_path / "w"])
-    (tmp_path / "w" / "recipe.json").write_text("[")
-    refused(*where, "--steps", 9, said=["recipe.json"])
-    for option, value in (("steps", 0), ("every", 0), ("seed", -1), ("pictures", 700)):
-        refused(*where, f"--{option}", value, said=[option, value])
-    shutil.copy(__file__, tmp_path / "file")
-    refused("train-encoder", "--out", tmp_path / "file", said=[tmp_path / "file"])
-    assert len(training_calls) == 1

@@ -15,12 +15,12 @@ import pytest
 from distributed.protocol.pickle import loads
 from test_memory import same_content
 
+from data_scripts.scenes import SceneDataset
 from rose_kit.adapter import RNS
-from rose_kit.bench import evaluate, parallel, parallel_map, remember
 from rose_kit.encoder import load_encoder
+from rose_kit.evaluation import evaluate, parallel, parallel_map, remember
 from rose_kit.fusion import ZeroShot
 from rose_kit.memory import SupportMemory
-from rose_kit.scenes import SceneDataset
 
 pytestmark = pytest.mark.filterwarnings("ignore:no image to draw holds")
 SUPPORT = SceneDataset(6, first=1_000, size=64)

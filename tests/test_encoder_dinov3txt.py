@@ -1,13 +1,17 @@
-"""DINOv3.txt through a fake checkout with the same calls."""
+"""The plugin for DINOv3.txt, through a fake checkout with the same calls."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from rose_kit.encoder import WeightsUnavailable, load_encoder
-from rose_kit.encoder.dinov3txt import MODEL
+from rose_kit.registry import encoders, load_plugin
 from rose_kit.types import unit
 
+PLUGIN = Path(__file__).parents[1] / "notebooks" / "plugins" / "dinov3txt.py"
+MODEL = "dinov3_vitl16_dinotxt_tet1280d20h24l"
 HUBCONF = f"""
 import torch
 
@@ -35,6 +39,13 @@ def {MODEL}(weights, backbone_weights):
     return Model(weights, backbone_weights), Tokenizer()
 """
 IMAGE = np.random.default_rng(0).random((40, 52, 3))
+
+
+@pytest.fixture(autouse=True)
+def plugin():
+    assert load_plugin(PLUGIN)["encoder"] == ["dinov3txt"]
+    yield
+    del encoders["dinov3txt"]
 
 
 @pytest.fixture

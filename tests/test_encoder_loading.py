@@ -195,7 +195,7 @@ def test_bundled_layout(bundle):
 def test_missing_bundled_file_is_named(bundle, name):
     folder, _ = bundle
     (folder / name).unlink()
-    with pytest.raises(WeightsUnavailable, match=f"lacks {name}; `rose-kit train-encoder`"):
+    with pytest.raises(WeightsUnavailable, match=f"lacks {name}; `python -m data_scripts.bundled`"):
         load_encoder("bundled", folder=folder)
 
 

@@ -15,9 +15,9 @@ from skimage.measure import regionprops
 
 from rose_kit.cli.segment import write_classes
 from rose_kit.data import DataError, FolderDataset, Sample
-from rose_kit.ui.coco import decode_segmentation, encode_rle, read_coco, write_coco
-from rose_kit.ui.export import save_labels, write_folder
-from rose_kit.ui.overlay import palette
+from rose_kit.viz.coco import decode_segmentation, encode_rle, read_coco, write_coco
+from rose_kit.viz.export import save_labels, write_folder
+from rose_kit.viz.overlay import palette
 
 CLASSES = {0: "sky", 3: "grass", 7: "bus"}
 

@@ -7,20 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rose_kit.adapter import RNS
-from rose_kit.bench.careless import (
-    agreement,
-    best,
-    confidence,
-    mislabelled,
-    named_right,
-    nearness,
-    off_domain,
-    part,
-    weighted,
-)
-from rose_kit.bench.claims import Case, Lab
-from rose_kit.bench.growth import (
+from course.growth import (
     GradientHead,
     as_it_comes,
     ask,
@@ -32,10 +19,23 @@ from rose_kit.bench.growth import (
     stream,
     thirds,
 )
-from rose_kit.bench.unreliable import auroc
+from course.growth_figures import lesson_maps, sign_histograms
+from course.memory_noise import (
+    agreement,
+    best,
+    confidence,
+    mislabelled,
+    named_right,
+    nearness,
+    off_domain,
+    part,
+    weighted,
+)
+from course.reliability import auroc
+from experiments.claims import Case, Lab
+from rose_kit.adapter import RNS
 from rose_kit.memory import Rows, SupportMemory
 from rose_kit.types import Prediction, Vocabulary, unit
-from rose_kit.ui.growth_plots import lesson_maps, sign_histograms
 
 SHARES = st.floats(0, 1)
 SEEDS = st.integers(0, 999)

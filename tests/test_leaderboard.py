@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 
 from rose_kit import cli
-from rose_kit.bench.grid import expand
-from rose_kit.bench.jobs import Job
-from rose_kit.bench.leaderboard import GROUP, leaderboard, markdown, read_runs
-from rose_kit.bench.records import dataset_iou, write_rows
-from rose_kit.bench.sweep import Report
 from rose_kit.cli.sweep import _tell
+from rose_kit.evaluation.grid import expand
+from rose_kit.evaluation.jobs import Job
+from rose_kit.evaluation.leaderboard import GROUP, leaderboard, markdown, read_runs
+from rose_kit.evaluation.records import dataset_iou, write_rows
+from rose_kit.evaluation.sweep import Report
 from rose_kit.metrics import iou, mean_interval, mean_iou
-from rose_kit.ui.leaderboard_plots import leaderboard_figure
+from rose_kit.viz.leaderboard import leaderboard_figure
 
 CLASSES = ["sky", "bus", "cat", "kite"]
 
@@ -211,14 +211,15 @@ def test_sweep_and_leaderboard_share_their_usual_baseline(run, capsys, there, ta
     for i, method in enumerate(there):
         write_rows(rows(method, matrices(i)), tmp_path / f"{i}/rows.parquet")
     assert re.search(rf"^\| {taken} .*\| baseline", run("leaderboard", tmp_path), re.M)
-    cells = expand({"method": there, "seeds": 1})
+    cells = expand({"method": there, "seeds": 1, "dataset": "scenes"})
     done = [Job(cell, tmp_path / str(i), "", {}) for i, cell in enumerate(cells)]
     _tell(Report(done=done), tmp_path, None)
     assert re.search(rf"^\| {taken} .*\| baseline", capsys.readouterr().out, re.M)
 
 
 def test_failed_runs_are_told_before_a_board_that_cannot_be_made(capsys, tmp_path):
-    done, failed = [Job(cell, tmp_path, "", {}) for cell in expand({"method": "rns", "seeds": [1, 2]})]
+    cells = expand({"method": "rns", "seeds": [1, 2], "dataset": "scenes"})
+    done, failed = [Job(cell, tmp_path, "", {}) for cell in cells]
     with pytest.raises(ValueError, match="no finished run"):
         _tell(Report(done=[done], failed=[(failed, "KeyError: 1")]), tmp_path, None)
     assert "failed: rns on scenes, bundled, shots 1, seed 2: KeyError: 1" in capsys.readouterr().err

@@ -4,8 +4,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from rose_kit.ui.maps import heat_row, label_map, spotlight
-from rose_kit.ui.overlay import ALPHA, palette
+from rose_kit.viz.maps import heat_row, label_map, spotlight
+from rose_kit.viz.overlay import ALPHA, palette
 
 PICTURE = np.full((8, 12, 3), 100, np.uint8)
 

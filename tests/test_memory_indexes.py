@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rose_kit.bench.retrieval import Clusters
+from course.scaling_figures import index_costs, recall_against_cost
+from experiments.retrieval import Clusters, retrieval_rows
 from rose_kit.memory import Rows, SupportMemory
 from rose_kit.memory.indexes import Index, exact_search, make_index
 from rose_kit.memory.indexes.auto import AutoIndex
@@ -18,7 +19,6 @@ from rose_kit.memory.indexes.flat import FlatIndex
 from rose_kit.memory.indexes.hnsw import HNSWIndex
 from rose_kit.memory.indexes.ivfpq import IVFPQIndex
 from rose_kit.memory.mapped import Mapped
-from rose_kit.ui.scaling_plots import index_costs, recall_against_cost
 
 DIM, COUNT = 32, 3000
 KINDS = [HNSWIndex, IVFPQIndex]
@@ -145,13 +145,13 @@ def test_an_index_saved_in_another_form_is_made_anew(kind, spoil, tmp_path, monk
     assert recall(loaded) >= 0.95 and loaded._index.version
 
 
-def test_a_process_that_is_killed_is_told_in_one_line(refused, monkeypatch, tmp_path):
+def test_a_process_that_is_killed_is_told(monkeypatch):
     def killed(command, **_):
         return subprocess.CompletedProcess(command, -9, "")
 
-    monkeypatch.setattr("rose_kit.bench.retrieval.subprocess.run", killed)
-    refused("bench", "retrieval", "--rows", 1000, "--indexes", "hnsw", said=["flat", "1000 rows", "killed"])
-    refused("bench", "retrieval", "--rows", "1000²", said=["1000²", "whole numbers"])
+    monkeypatch.setattr("experiments.retrieval.subprocess.run", killed)
+    with pytest.raises(OSError, match="flat at 1000 rows was killed"):
+        retrieval_rows([1000], ["hnsw"])
 
 
 def test_auto_follows_its_rule(monkeypatch, tmp_path):

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_memory import DIM, NAMES, check_against_slow, features, filled, mask_of, same_content
 
-from rose_kit.bench.parallel import dumps
+from rose_kit.evaluation.parallel import dumps
 from rose_kit.memory import Rows, SupportMemory
 from rose_kit.memory.filters import Filter
 from rose_kit.memory.indexes.flat import FlatIndex

@@ -11,17 +11,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rose_kit.bench import nest
-from rose_kit.bench.nest import NEST_SHARE, NestSample, Result, build_nest, load_nest, run_nest, save_nest
-from rose_kit.bench.nest import engine as engine_module
-from rose_kit.bench.nest.checks import CHECKS, fault, outline
-from rose_kit.bench.nest.engine import plan
-from rose_kit.bench.nest.propose import propose
+from data_scripts.news import NewsWorld, Rumour, nest, serve
+from data_scripts.news.__main__ import app
+from data_scripts.news.nest import NEST_SHARE, NestSample, Result, build_nest, load_nest, run_nest, save_nest
+from data_scripts.news.nest import engine as engine_module
+from data_scripts.news.nest.checks import CHECKS, fault, outline
+from data_scripts.news.nest.engine import plan
+from data_scripts.news.nest.propose import propose
+from data_scripts.scenes import Placed
 from rose_kit.data import DataError
 from rose_kit.metrics import ciou, giou
-from rose_kit.net import Client
-from rose_kit.scenes import Placed
-from rose_kit.scenes.news import NewsWorld, Rumour, serve
+from rose_kit.web.net import Client
 from rose_kit.web.providers import Wikimedia
 
 WORLD = NewsWorld(5, date(2026, 1, 1), date(2026, 4, 30), "dev")
@@ -128,7 +128,7 @@ def test_small_and_covered_targets_are_discarded():
 
 
 def test_an_outline_is_what_is_drawn_where_nothing_covers_it():
-    from rose_kit.scenes import draw_scene
+    from data_scripts.scenes import draw_scene
 
     scene = draw_scene(1, 128, cast=[("tent", 5)], things=(1, 1), scale=(0.5, 0.5), layout="meadow")
     (tent,) = scene.things
@@ -419,7 +419,7 @@ def test_a_mask_of_another_size_or_no_picture_is_refused(tmp_path):
 def test_the_command_builds_a_benchmark(run, tmp_path):
     out = tmp_path / "made"
     window = ("--seed", 7, "--start", "2026-01-01", "--end", "2026-03-01", "--size", 64)
-    said = run("nest", "build", "--out", out, *window, "--count", 5, "--plus", "--nest-share", 0.6)
+    said = run("--out", out, *window, "--count", 5, "--plus", "--nest-share", 0.6, app=app)
     assert "static       2 samples, discarded:" in said and f"written to {out}" in said
     made = load_nest(out)
     assert len(made) == 5 and made.world == NewsWorld(7, date(2026, 1, 1), date(2026, 3, 1), "eval")
@@ -427,10 +427,10 @@ def test_the_command_builds_a_benchmark(run, tmp_path):
 
 
 def test_the_command_refuses_what_cannot_be(refused, tmp_path):
-    refused("nest", "build", "--out", tmp_path / "x", "--start", "March", said=("start", "'March'"))
-    refused("nest", "build", "--out", tmp_path / "x", "--end", "2026-01-02", said=("30 days", "2026-01-02"))
-    refused("nest", "build", "--out", tmp_path / "x", "--split", "train", said=("'train'", "dev, eval"))
-    refused("nest", "build", "--out", tmp_path / "x", "--count", "0", said=("got 0",))
+    refused("--out", tmp_path / "x", "--start", "March", said=("start", "'March'"), app=app)
+    refused("--out", tmp_path / "x", "--end", "2026-01-02", said=("30 days", "2026-01-02"), app=app)
+    refused("--out", tmp_path / "x", "--split", "train", said=("'train'", "dev, eval"), app=app)
+    refused("--out", tmp_path / "x", "--count", "0", said=("got 0",), app=app)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
-    refused("nest", "build", "--out", tmp_path / "full", said=("full", "holds something"))
+    refused("--out", tmp_path / "full", said=("full", "holds something"), app=app)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rose_kit.ui.overlay import ALPHA, _as_seen, contours, overlay, palette
+from rose_kit.viz.overlay import ALPHA, _as_seen, contours, overlay, palette
 
 RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (90, 120, 3), dtype=np.uint8)

@@ -10,6 +10,9 @@ from sklearn.metrics import roc_auc_score
 from test_bench import Blocks, ColourEncoder, run
 from test_fusion import NAMES, ROWS, world
 
+from course.partial_curves import part_miou, partial_curves
+from course.pseudo_labels import pseudo_labels
+from course.reliability import auroc, detect
 from rose_kit import (
     RNS,
     FeatureMap,
@@ -23,12 +26,9 @@ from rose_kit import (
     unit,
 )
 from rose_kit.adapter import OfflineLinear
-from rose_kit.adapter.pseudo import pseudo_labels
-from rose_kit.bench import Gaps, KeptFeatures, KeptSamples, evaluate
-from rose_kit.bench.curves import part_miou, partial_curves
-from rose_kit.bench.partial import without_classes
-from rose_kit.bench.runs import SupportExamples, SupportFeatures
-from rose_kit.bench.unreliable import auroc, detect
+from rose_kit.evaluation import CachedDataset, CachedEncoder, Gaps, evaluate
+from rose_kit.evaluation.partial import without_classes
+from rose_kit.evaluation.runs import SupportExamples, SupportFeatures
 
 pytestmark = pytest.mark.filterwarnings("ignore:no image to draw holds. kite")
 LABELS = [f"class {c}" for c in range(12)]
@@ -271,7 +271,7 @@ def test_detection_counts_and_separates():
 
 def test_kept_samples_and_features_change_nothing_but_the_work():
     encoder, data = ColourEncoder(), Blocks(12)
-    kept_encoder, kept = KeptFeatures(encoder), KeptSamples(data)
+    kept_encoder, kept = CachedEncoder(encoder), CachedDataset(data)
     expected = run({"knn": KnnClip()}, data, encoder=ColourEncoder())
     for _ in range(2):
         got = evaluate(
@@ -283,6 +283,10 @@ def test_kept_samples_and_features_change_nothing_but_the_work():
     a, b = (kept_encoder.encode_image(kept[0].image, windows) for windows in (None, "fine"))
     assert isinstance(a, FeatureMap) and a is not b
     assert Query.of(a).features.shape == (20, 3)
+    latest = CachedEncoder(slow := ColourEncoder(), most=1)
+    for i in (0, 0, 1, 1, 0):
+        latest.encode_image(kept[i].image)
+    assert len(slow.encoded) == 3
 
 
 def test_curves_hold_one_evaluation_per_point():

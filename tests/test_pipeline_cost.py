@@ -1,14 +1,14 @@
-"""The bench of solvers and stages: its arithmetic, its worlds, its command line; and pruned upsampling."""
-
-import csv
+"""Solvers and stages timed: the arithmetic, the worlds, the same samples for all; and pruned upsampling."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments import pipeline, solvers
 from rose_kit.adapter.samples import class_relevance
-from rose_kit.bench import pipeline, solvers
+from rose_kit.data import open_dataset
+from rose_kit.encoder import load_encoder
 from rose_kit.fusion.text import softmax
 from rose_kit.segmenter import can_win, paint, upsample_scores
 from rose_kit.types import FeatureMap, Query
@@ -103,36 +103,18 @@ def test_stages_are_all_there_and_shares_are_of_the_encoder(monkeypatch):
     assert row["solve"] == pytest.approx(5) and row["all but the encoder"] == pytest.approx(7.5)
 
 
-@pytest.mark.filterwarnings("ignore:.*has fewer images")
-def test_a_folder_is_answered_by_every_solver_with_the_same_samples(run, folder, tmp_path):
-    out = tmp_path / "solvers.csv"
-    settings_ = (
-        "--no-speed",
-        "--no-scenes",
-        "--limit",
-        2,
-        "--seeds",
-        "1",
-        "--only",
-        "adamw,lbfgs,lbfgs-exact",
-    )
-    run("bench", "solvers", "--data", folder, *settings_, "--out", out)
-    rows = {row["solver"]: row for row in csv.DictReader(out.open())}
-    assert list(rows) == ["adamw", "lbfgs", "lbfgs-exact"]
+def test_a_folder_is_answered_by_every_solver_with_the_same_samples(folder):
+    names, handcrafted = ["adamw", "lbfgs", "lbfgs-exact"], load_encoder("handcrafted")
+    given = {"shots": 5, "seeds": [1], "limit": 2, "names": names, "progress": False}
+    found = solvers.data_rows("photos", *open_dataset(str(folder)), handcrafted, **given)
+    rows = {row["solver"]: row for row in found}
+    assert list(rows) == names
     for row in rows.values():
-        assert row["data"] == "photos, 5 shots" and (row["classes"], row["seeds"]) == ("3", "1")
-        assert int(row["samples"]) == int(rows["adamw"]["samples"]) > 0 and 0 <= float(row["miou"]) <= 100
-    gain = float(rows["lbfgs"]["miou"]) - float(rows["adamw"]["miou"])
-    assert float(rows["lbfgs"]["miou_gain"]) == pytest.approx(gain, abs=0.01)
+        assert row["data"] == "photos" and (row["classes"], row["seeds"]) == (3, 1)
+        assert row["samples"] == rows["adamw"]["samples"] > 0 and 0 <= row["miou"] <= 100
+    assert rows["lbfgs"]["miou_gain"] == pytest.approx(rows["lbfgs"]["miou"] - rows["adamw"]["miou"])
 
 
-def test_the_commands_write_what_they_print_and_refuse_what_they_cannot(run, refused, tmp_path, monkeypatch):
-    monkeypatch.setattr(solvers, "SIZES", SMALL)
-    out = tmp_path / "solvers.csv"
-    printed = run("bench", "solvers", "--no-scenes", "--only", "lbfgs,newton-cg", "--out", out)
-    rows = list(csv.DictReader(out.open()))
-    assert [row["solver"] for row in rows] == 2 * ["lbfgs", "newton-cg"] and "newton-cg" in printed
-    refused("bench", "solvers", "--only", "sgd", said=["'sgd'", "adamw, lbfgs", "newton-cg"])
-    refused("bench", "solvers", "--out", tmp_path, said=[tmp_path, "is a folder"])
-    refused("bench", "solvers", "--data", tmp_path / "nowhere", said=["nowhere"])
-    refused("bench", "pipeline", "--repeats", "0", said=["repeats", "0"])
+def test_an_unknown_solver_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="unknown solver 'sgd'. Known: adamw, lbfgs.*newton-cg"):
+        solvers.contenders(["sgd"])

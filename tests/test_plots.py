@@ -10,7 +10,7 @@ from PIL import Image
 
 from rose_kit import Evidence, FeatureMap, SupportMemory, unit
 from rose_kit.fusion import pooled_evidence
-from rose_kit.ui import plots
+from rose_kit.viz import plots
 
 RNG = np.random.default_rng(0)
 PICTURE = RNG.integers(0, 256, (24, 32, 3), dtype=np.uint8)

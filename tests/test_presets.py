@@ -1,18 +1,18 @@
 """Presets: what they hold, that own options win, and whole runs on scenes and on a standard dataset."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from test_data_scripts import MAKERS
 
 from data_scripts.convert import convert
-from rose_kit import bench
+from rose_kit import evaluation
 from rose_kit.adapter import RNS
 from rose_kit.adapter import methods as registered
-from rose_kit.bench import PRESETS
 from rose_kit.cli import evaluate as command
-from rose_kit.cli import inputs
 from rose_kit.encoder import Windows, load_encoder
+from rose_kit.evaluation import Preset, known_presets, read_preset
 
 
 def rows_of(path):
@@ -21,7 +21,7 @@ def rows_of(path):
 
 def test_presets_are_the_released_configurations():
     """Windows, seeds and adapter of RNS for OpenCLIP and DINOv3.txt, written down a second time."""
-    clip, dino = PRESETS["rns-openclip"], PRESETS["rns-dinov3txt"]
+    clip, dino = read_preset("rns-openclip"), read_preset("rns-dinov3txt")
     assert clip.support_windows == Windows(448, (448, 224), 112)
     assert clip.query_windows == Windows(448, (448,), 224)
     assert dino.support_windows == Windows(None, (384,), 112)
@@ -36,9 +36,9 @@ def test_presets_are_the_released_configurations():
         assert preset.regions["sam"]["order"] == "largest"
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", known_presets())
 def test_every_preset_can_be_built(name):
-    preset = PRESETS[name]
+    preset = read_preset(name)
     for method in preset.methods:
         registered.make(method, **preset.options.get(method, {}))
     assert set(preset.options) <= set(preset.methods)
@@ -53,7 +53,7 @@ def seen(monkeypatch):
         seen.update(options, support=support, encoder=encoder, methods=methods)
         return []
 
-    monkeypatch.setattr(bench, "evaluate", evaluate)
+    monkeypatch.setattr(evaluation, "evaluate", evaluate)
     monkeypatch.setattr(command, "make_encoder", lambda name: name)
     return seen
 
@@ -68,27 +68,10 @@ def test_a_preset_sets_what_is_not_given(run, folder, seen):
 
 
 def test_what_is_given_wins(run, folder, seen):
-    own = (
-        "--seeds",
-        "7",
-        "--encoder",
-        "handcrafted",
-        "--methods",
-        "rns,knn-clip",
-        "--set",
-        "rns.solver=lbfgs",
-    )
-    run(
-        "evaluate",
-        folder,
-        "--preset",
-        "rns-openclip",
-        *own,
-        "--set",
-        "knn-clip.k=3",
-        "--set",
-        "rns.lambdas=0.5,0.1",
-    )
+    own = ("--seeds", "7", "--encoder", "handcrafted", "--methods", "rns,knn-clip")
+    for one in ("rns.solver=lbfgs", "knn-clip.k=3", "rns.lambdas=0.5,0.1"):
+        own += ("--set", one)
+    run("evaluate", folder, "--preset", "rns-openclip", *own)
     assert seen["seeds"] == [7] and seen["encoder"] == "handcrafted"
     assert list(seen["methods"]) == ["rns", "knn-clip"] and seen["methods"]["knn-clip"].k == 3
     assert seen["methods"]["rns"] == RNS(solver="lbfgs", tau=0.1, lambdas=(0.5, 0.1), beta_pseudo=0.2)
@@ -109,7 +92,7 @@ def test_without_a_preset_nothing_changes(run, folder, seen):
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--preset", "rms"], ["'rms'", "rns, rns-openclip, rns-dinov3txt"]),
+        (["--preset", "rms"], ["'rms'", "rns, rns-dinov3txt, rns-openclip"]),
         (["--set", "rns"], ["'rns'", "METHOD.OPTION=VALUE", "knn-clip"]),
         (["--set", "rsn.k=3"], ["'rsn.k=3'", "rns"]),
         (["--set", "rns.kk=3"], ["'kk'", "k=4", "solver="]),
@@ -125,12 +108,32 @@ def test_wrong_settings_are_refused(refused, args, said):
     refused("evaluate", "scenes", *args, said=said)
 
 
-def test_scenes_by_the_kits_own_protocol(run, tmp_path, monkeypatch):
-    monkeypatch.setitem(inputs.SUPPORT_SCENES, "count", 12)
-    out, few = tmp_path / "out.json", ("--limit", 2, "--shots", 1, "--seeds", "1", "--size", 64)
-    text = run("evaluate", "scenes", "--preset", "rns", *few, "--json", out)
+def test_scenes_by_the_kits_own_protocol(run, few, tmp_path):
+    out, little = tmp_path / "out.json", ("--limit", 2, "--shots", 1, "--seeds", "1", "--size", 64)
+    text = run("evaluate", few, "--preset", "rns", *little, "--json", out)
     assert [line.split()[0] for line in text.splitlines()[1:5]] == ["zero-shot", "knn-clip", "freeda", "rns"]
     assert len(rows_of(out)) == 4 and all(len(row["query_ids"]) == 2 for row in rows_of(out))
+
+
+def test_a_preset_may_be_a_file_of_your_own(run, refused, folder, seen, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "{methods: [rns], seeds: [7], options: {rns: {k: 8}}, query_windows: {crops: [64], stride: 32}}"
+    )
+    windows = Windows(crops=(64,), stride=32)
+    expected = Preset(("rns",), {"rns": {"k": 8}}, query_windows=windows, seeds=(7,))
+    assert read_preset(path) == expected
+    run("evaluate", folder, "--preset", path)
+    assert seen["methods"] == {"rns": RNS(k=8)} and seen["query_windows"] == windows
+    for text, said in (
+        ("{method: [rns]}", "unknown key 'method'; keys: methods, options"),
+        ("{query_windows: {crop: 64}}", "crop"),
+        ("[rns]", "mine.yaml"),
+        ("methods: [rns", "mine.yaml"),
+    ):
+        path.write_text(text)
+        refused("evaluate", folder, "--preset", path, said=["mine.yaml", said])
+    refused("evaluate", folder, "--preset", tmp_path / "none.yaml", said=["none.yaml", "rns-openclip"])
 
 
 @pytest.mark.parametrize("preset", ["rns", "rns-openclip"])
@@ -140,8 +143,8 @@ def test_a_standard_dataset_from_the_same_command_line(run, tmp_path, monkeypatc
     MAKERS["voc2012"](tmp_path)
     folder = convert("voc2012", tmp_path, tmp_path / "out", progress=False)
     small = Windows(short_side=64, crops=(64, 32), stride=16)  # 448 px windows take minutes on a CPU
-    quick = {"support_windows": small, "query_windows": small}
-    monkeypatch.setitem(PRESETS, preset, bench.presets.replace(PRESETS[preset], **quick))
+    quick = replace(read_preset(preset), support_windows=small, query_windows=small)
+    monkeypatch.setattr(evaluation, "read_preset", lambda name: quick)
     texts = (folder / "prompts.txt").read_text().strip()
     out, own = tmp_path / "out.json", ("--encoder", "bundled", "--seeds", "100", "--shots", 1)
     run("evaluate", folder, "--preset", preset, *own, "--classes", texts, "--json", out)
@@ -156,12 +159,12 @@ def test_a_standard_dataset_from_the_same_command_line(run, tmp_path, monkeypatc
 def test_without_the_network_the_paper_preset_says_what_it_lacks(refused, folder, monkeypatch):
     monkeypatch.setattr("open_clip.create_model", lambda *_, **__: (_ for _ in ()).throw(OSError("offline")))
     refused("evaluate", folder, "--preset", "rns-openclip", said=["ViT-B-16/laion2b_s34b_b88k", "network"])
-    refused("evaluate", folder, "--preset", "rns-dinov3txt", said=["DINOv3"])
+    refused("evaluate", folder, "--preset", "rns-dinov3txt", said=["'dinov3txt'"])
 
 
 def test_the_bundled_encoder_takes_the_released_windows():
     """448 and 224 at 112 must be whole patches of the encoder that a preset may be run with."""
     encoder = load_encoder("bundled")
-    for preset in (PRESETS["rns-openclip"], PRESETS["rns-dinov3txt"]):
+    for preset in (read_preset("rns-openclip"), read_preset("rns-dinov3txt")):
         for windows in (preset.support_windows, preset.query_windows):
             assert all(size % encoder.patch_size == 0 for size in (*windows.crops, windows.stride))

@@ -10,11 +10,11 @@ from PIL import Image
 from scipy.ndimage import label
 from test_segmenter import ColourEncoder, memory_of, scene
 
+from data_scripts.scenes import SceneDataset, draw_scene
 from rose_kit import CachedRegions, FeatureMap, Segmenter, Slic, SupportMemory, Vocabulary, make_regions, unit
-from rose_kit.bench import evaluate
+from rose_kit.evaluation import evaluate
 from rose_kit.pooling import patch_counts
 from rose_kit.registry import methods, region_makers
-from rose_kit.scenes import SceneDataset, draw_scene
 from rose_kit.segmenter import region_query
 
 NAMES = ["red", "green", "blue"]

@@ -1,6 +1,5 @@
-"""Training ROSE: what an episode hides, no leakage, seeds, progress, and the command that compares."""
+"""Training ROSE: what an episode hides, no leakage, seeds, and the trials that compare."""
 
-import inspect
 from pathlib import Path
 
 import numpy as np
@@ -8,18 +7,16 @@ import pandas as pd
 import pytest
 import torch
 
+from data_scripts.bundled.corpus import FIRST_SEED
+from data_scripts.scenes import NOVEL
+from experiments import rose as bench
+from experiments.rose import trial
+from experiments.rose.world import alike
 from rose_kit import FeatureMap, Sample, SupportMemory, Vocabulary, load_encoder, unit
-from rose_kit.bench import rose as bench
-from rose_kit.bench.rose import trial
-from rose_kit.bench.rose.world import alike
-from rose_kit.cli.train_rose import train_rose
-from rose_kit.encoder.base import content_hash
-from rose_kit.encoder.corpus import FIRST_SEED
 from rose_kit.fusion import ZeroShot
 from rose_kit.model import FUSIONS, ROSE, FrozenEncoder, MemoryRetriever, RoseMethod
 from rose_kit.model import training as school
 from rose_kit.model.training import Training, at_most, episode, prepare, train
-from rose_kit.scenes import NOVEL
 
 NAMES = ("sky", "bus", "dog", "cat")
 DIM, SIDE = 16, 6
@@ -209,9 +206,8 @@ def test_trials_keep_clear_of_the_encoders_training():
         with pytest.raises(ValueError, match=f"begin at 2, got {seed}"):
             bench.Trial(None, seed)
     assert trial.FIRST_TRIAL + trial.APART * trial.FIRST_SEED not in trained
-    recorded = pd.read_csv(Path(trial.__file__).parents[1] / "results" / "rose.csv")
-    default = inspect.signature(train_rose).parameters["seeds"].default
-    assert [int(seed) for seed in default.split(",")] == sorted(recorded.seed.unique())
+    recorded = pd.read_csv(Path(trial.__file__).parents[1] / "results" / "rose_fusions.csv")
+    bench.check_seeds(recorded.seed.unique().tolist())
 
 
 def test_answers_are_ious_and_no_weight_changes(lab):
@@ -258,19 +254,21 @@ def test_what_is_stored_comes_back_from_disk(lab):
     assert table["bytes"].min() > 0 and raw["ready_ms"] > rows["ready_ms"]
 
 
-def test_the_command_trains_saves_and_compares(run, refused, tmp_path):
-    out = tmp_path / "rose"
-    small = ("--pictures", 6, "--queries", 1, "--shots", 1, "--many", 2, "--per-class", 1, "--seeds", "2")
-    said = run("train-rose", "--out", out, "--steps", 2, "--fusions", "similarity", *small, "--no-claims")
-    table = pd.read_csv(out / "rose.csv")
-    assert set(table.method) == {"text only", "knn-clip", "similarity", "similarity without memory"}
-    assert set(table.group) == {"common", "rare", "held-out", "novel"} and "novel after" in said
-    encoder = load_encoder("bundled")
-    model = ROSE.load(out / "similarity", encoder)
-    assert model.encoder.encoder.fingerprint == encoder.fingerprint
-    assert content_hash(model.state_dict()) in said
-    refused("train-rose", "--out", out, "--fusions", "none,magic", said=("magic", "cross-attention"))
-    refused("train-rose", "--out", tmp_path / "no", "--seeds", "2,1", said=("begin at 2", "got 1", "encoder"))
-    assert not (tmp_path / "no").exists()
-    refused("train-rose", "--out", out, "--pictures", "0", said=("pictures", "0"))
-    refused("train-rose", "--out", out, "--heads", tmp_path / "gone", said=("gone",))
+def test_trained_heads_are_saved_and_come_back(lab, tmp_path):
+    encoder, settings = load_encoder("bundled"), Training(steps=2)
+    made = bench.teach(lab.lessons, encoder, ["similarity"], settings, tmp_path, progress=False)
+    back = bench.trained(encoder, ["similarity"], str(tmp_path))
+    assert bench.weight_hash(back["similarity"]) == bench.weight_hash(made["similarity"])
+    assert bench.trained(encoder, ["none"], "bundled")["none"].encoder.encoder is encoder
+    with pytest.raises(ValueError, match="gone"):
+        bench.trained(encoder, ["none"], str(tmp_path / "gone"))
+
+
+def test_claims_are_reported_with_what_to_store(lab, tmp_path, capsys, monkeypatch):
+    few = bench.rows(lab)[:1]
+    monkeypatch.setattr("experiments.rose.run.rows", lambda lab: few)
+    bench.report_claims(lab, [3], tmp_path, progress=False)
+    said = capsys.readouterr().out
+    assert few[0].says in said and "raw images" in said
+    assert pd.read_csv(tmp_path / "rose_claims.csv").statement.tolist() == [few[0].says]
+    assert set(pd.read_csv(tmp_path / "rose_storing.csv").store) >= {"raw images", "prototypes"}

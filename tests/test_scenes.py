@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rose_kit.scenes import (
+from data_scripts.scenes import (
     CLASSES,
     DOMAINS,
     LAYOUTS,
@@ -23,9 +23,9 @@ from rose_kit.scenes import (
     caption,
     draw_scene,
 )
-from rose_kit.scenes.captions import mentionable
-from rose_kit.scenes.classes import BY_NAME, CLASS_ID, frequency, plural
-from rose_kit.scenes.look import DRAWINGS
+from data_scripts.scenes.captions import mentionable
+from data_scripts.scenes.classes import BY_NAME, CLASS_ID, frequency, plural
+from data_scripts.scenes.look import DRAWINGS
 
 
 def _digest(seeds, **options):

@@ -20,18 +20,18 @@ from hypothesis import strategies as st
 from nbformat import v4
 
 from rose_kit import cli
-from rose_kit.bench import evaluate, jobs
-from rose_kit.bench.grid import expand
-from rose_kit.bench.jobs import NOTEBOOK, plan
-from rose_kit.bench.plugins import load_own
-from rose_kit.bench.records import dataset_iou, image_rows
-from rose_kit.bench.sweep import cores, sweep
 from rose_kit.cli.parameters import declared_parameters, described_parameters, parse_parameters
 from rose_kit.data import default_splits
 from rose_kit.encoder import load_encoder
+from rose_kit.evaluation import evaluate, jobs
+from rose_kit.evaluation.grid import expand
+from rose_kit.evaluation.jobs import NOTEBOOK, plan
+from rose_kit.evaluation.records import dataset_iou, image_rows
+from rose_kit.evaluation.sweep import cores, sweep
 from rose_kit.fusion import KnnClip
-from rose_kit.registry import encoders
+from rose_kit.registry import datasets, encoders, load_plugin
 
+RNS = {"method": "rns", "dataset": "scenes", "seeds": 1}
 PARAMETERS = (
     "method = options = encoder = data = data_options = plugin = None\nshots = seed = limit = 0\nout = ''"
 )
@@ -59,7 +59,7 @@ def quick(tmp_path):
 
 
 def grid_of(seeds, method="zero-shot"):
-    return expand({"method": method, "encoder": "handcrafted", "seeds": seeds})
+    return expand({"method": method, "encoder": "handcrafted", "dataset": "scenes", "seeds": seeds})
 
 
 # --- what a grid means --------------------------------------------------------------------------------
@@ -71,18 +71,19 @@ def grid_of(seeds, method="zero-shot"):
     st.lists(st.integers(0, 9), min_size=1, max_size=3, unique=True),
 )
 def test_lists_are_crossed(methods, shots, seeds):
-    cells = expand({"method": methods, "shots": shots, "seeds": seeds})
+    cells = expand({"method": methods, "dataset": "scenes", "shots": shots, "seeds": seeds})
     asked = set(itertools.product(methods, shots, seeds))
     assert {(c.method, c.shots, c.seed) for c in cells} == asked and len(cells) == len(asked)
 
 
 def test_a_fusion_is_crossed_with_methods_that_have_one():
-    cells = expand({"method": ["rns", "rose"], "fusion": ["none", "similarity"], "seeds": 1})
+    grid = {"method": ["rns", "rose"], "fusion": ["none", "similarity"]}
+    cells = expand(grid | {"dataset": "scenes", "seeds": 1})
     assert [c.label for c in cells] == ["rns", "rose fusion=none", "rose fusion=similarity"]
 
 
 def test_include_adds_and_exclude_takes_away():
-    grid = {"method": ["rns", "knn-clip"], "seeds": [1, 2], "shots": [1, 5]}
+    grid = {"method": ["rns", "knn-clip"], "dataset": "scenes", "seeds": [1, 2], "shots": [1, 5]}
     more = {
         "include": [{"method": {"rns": {"k": 8}}, "shots": 5}],
         "exclude": [{"method": "rns", "shots": 1}],
@@ -107,15 +108,15 @@ WRONG = {
     "limit: [3, 4]": ["limit: one number"],
     "encoder: bundeld": ["'bundeld'", "bundled"],
     "dataset: nowhere": ["'nowhere'"],
-    "dataset: {scenes: {side: 96}}": ["'side'", "size=128"],
-    "dataset: {scenes: {size: [96, 128]}}": ["size must be a whole number, got [96, 128]", "size=128"],
+    "dataset: {scenes: {side: 96}}": ["'side'", "size=160"],
+    "dataset: {scenes: {size: [96, 128]}}": ["size must be a whole number, got [96, 128]", "size=160"],
     "dataset: {scenes: {size: '96'}}": ["size must be a whole number, got '96'"],
     "dataset: {scenes: {pool: 2.5}}": ["pool must be a whole number, got 2.5"],
     "dataset: {scenes: {domain: [fog]}}": ["domain must be a name, got ['fog']"],
     "dataset: {scenes: {3: 1, side: 2}}": ["no option 3"],
     "dataset: {scenes: {domain: rain}}": ["'rain'", "fog"],
-    "{method: rose, fusion: mixture}": ["'mixture'", "similarity"],
-    "{method: rns, fusion: similarity}": ["fusion", "rose does", "rns"],
+    "{method: rose, fusion: mixture, dataset: scenes}": ["'mixture'", "similarity"],
+    "{method: rns, fusion: similarity, dataset: scenes}": ["fusion", "rose does", "rns"],
     "exclude: [{shots: 7}]": ["no run matches {'shots': 7}"],
     "exclude: [{limit: 7}]": ["'limit'"],
     "exclude: [{shots: 1}]": ["every run is excluded"],
@@ -130,14 +131,10 @@ WRONG = {
 @pytest.mark.parametrize("text", WRONG)
 def test_wrong_grids_are_refused(refused, tmp_path, text):
     path = tmp_path / "grid.yaml"
-    path.write_text(text)
-    refused(
-        "sweep",
-        path,
-        "--out",
-        tmp_path / "runs",
-        said=["grid.yaml" if "bundeld" not in text else "", *WRONG[text]],
-    )
+    whole = "dataset" in text or text.startswith("-") or "is not YAML" in WRONG[text]
+    path.write_text(text if whole else f"dataset: scenes\n{text}")
+    said = ["grid.yaml" if "bundeld" not in text else "", *WRONG[text]]
+    refused("sweep", path, "--out", tmp_path / "runs", said=said)
     assert not (tmp_path / "runs").exists()
 
 
@@ -149,7 +146,9 @@ def test_a_message_about_yaml_names_no_string_of_python(refused, tmp_path):
 def test_wrong_commands_are_refused(refused, tmp_path):
     refused("sweep", tmp_path, said=[f"{str(tmp_path)!r} is a folder"])
     refused("sweep", tmp_path / "no.yaml", said=["no.yaml", "does not exist"])
-    (tmp_path / "grid.yaml").write_text("seeds: 1")
+    (tmp_path / "nothing.yaml").write_text("method: rns")
+    refused("sweep", tmp_path / "nothing.yaml", said=["nothing.yaml", "dataset: nothing is listed"])
+    (tmp_path / "grid.yaml").write_text("{seeds: 1, dataset: scenes}")
     refused("sweep", tmp_path / "grid.yaml", "--jobs", 0, said=["0"])
     refused("sweep", tmp_path / "grid.yaml", "--out", tmp_path / "grid.yaml", said=["grid.yaml"])
     refused("sweep", tmp_path / "grid.yaml", "--plugin", "no.py", said=["'no.py'"])
@@ -162,7 +161,7 @@ def test_wrong_commands_are_refused(refused, tmp_path):
 
 
 def test_a_dry_run_lists_and_does_nothing(run, tmp_path):
-    (tmp_path / "grid.yaml").write_text("{method: rns, seeds: [1, 2], limit: 3}")
+    (tmp_path / "grid.yaml").write_text("{method: rns, seeds: [1, 2], limit: 3, dataset: scenes}")
     text = run("sweep", tmp_path / "grid.yaml", "--dry-run", "--out", tmp_path / "runs")
     assert (
         "to do     rns on scenes, bundled, shots 1, seed 2" in text and "2 runs, 0 of them finished" in text
@@ -177,10 +176,10 @@ def test_a_dry_run_loads_no_encoder(run, refused, tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "load_encoder", fetch)
     (tmp_path / "ViT-B-32.pt").write_bytes(b"weights")
     names = f"[bundled, ViT-B-16/laion2b_s34b_b88k, ViT-B-32/random, ViT-B-32/{tmp_path / 'ViT-B-32.pt'}]"
-    (tmp_path / "grid.yaml").write_text(f"{{method: rns, seeds: 1, encoder: {names}}}")
+    (tmp_path / "grid.yaml").write_text(f"{{method: rns, seeds: 1, dataset: scenes, encoder: {names}}}")
     assert "4 runs, 0 of them finished" in run("sweep", tmp_path / "grid.yaml", "--dry-run")
     monkeypatch.undo()
-    (tmp_path / "grid.yaml").write_text("encoder: ViT-B-16/laion")
+    (tmp_path / "grid.yaml").write_text("{encoder: ViT-B-16/laion, dataset: scenes}")
     refused("sweep", tmp_path / "grid.yaml", "--dry-run", said=["'ViT-B-16/laion'", "laion2b_s34b_b88k"])
 
 
@@ -231,13 +230,13 @@ def test_what_numbers_depend_on_makes_a_new_run(quick, tmp_path, monkeypatch, fo
 
 
 CHANGES = {  # of a file of the package -> whether a run done before is done again
-    "bench/keep.py": True,
-    "bench/parallel.py": True,
+    "evaluation/cache.py": True,
+    "evaluation/parallel.py": True,
     "fusion/text.py": True,
     "model/weights/similarity/rose.safetensors": True,
     "encoder/weights/tokenizer.json": True,
-    "bench/leaderboard.py": False,
-    "bench/results/rose.json": False,
+    "evaluation/leaderboard.py": False,
+    "contract.py": False,
     "cli/sweep.py": False,
 }
 
@@ -270,7 +269,7 @@ def test_what_an_encoder_is_made_of_makes_a_new_run(quick, tmp_path):
     folder.mkdir()
 
     def digest():
-        [job] = plan(expand({"method": "rns", "encoder": str(folder), "seeds": 1}), tmp_path, quick)
+        [job] = plan(expand(RNS | {"encoder": str(folder)}), tmp_path, quick)
         return job.digest
 
     (folder / "model.safetensors").write_bytes(b"1")
@@ -286,8 +285,8 @@ def test_the_weights_of_a_plugins_encoder_make_a_new_run(quick, tmp_path):
         "at = Path(__file__).with_name('weights')\n"
         "encoders.register('mine')(lambda: SimpleNamespace(fingerprint=at.read_text()))\n"
     )
-    load_own(tmp_path / "mine.py")
-    cells = expand({"method": "rns", "encoder": "mine", "seeds": 1}, plugin=tmp_path / "mine.py")
+    load_plugin(tmp_path / "mine.py")
+    cells = expand(RNS | {"encoder": "mine"}, plugin=tmp_path / "mine.py")
     digests = []
     try:
         for weights in "aab":
@@ -296,6 +295,24 @@ def test_the_weights_of_a_plugins_encoder_make_a_new_run(quick, tmp_path):
     finally:
         del encoders["mine"]
     assert cells[0].plugin and digests[0] == digests[1] != digests[2]
+
+
+def test_a_dataset_of_a_plugin_is_swept_and_its_code_makes_a_new_run(run, tmp_path):
+    """A partial of a function of another file, as one writes it; the kernel has to load the plugin too."""
+    plugin, grid = tmp_path / "mine.py", tmp_path / "grid.yaml"
+    plugin.write_text(
+        "from functools import partial\nfrom rose_kit import register_dataset\n"
+        "from data_scripts.scenes import support_and_query\n"
+        "register_dataset('tiny')(partial(support_and_query, pool=8, queries=2, size=48))\n"
+    )
+    grid.write_text("{method: knn-clip, encoder: handcrafted, dataset: tiny, seeds: 1}")
+    args = ("sweep", grid, "--plugin", plugin, "--out", tmp_path / "runs")
+    try:
+        assert "1 runs done" in run(*args, "--jobs", 1) and "finished  knn-clip" in run(*args, "--dry-run")
+        plugin.write_text(plugin.read_text().replace("queries=2", "queries=3"))
+        assert "to do     knn-clip" in run(*args, "--dry-run")
+    finally:
+        datasets.pop("tiny", None)
 
 
 def test_cores_are_those_that_the_process_may_use(monkeypatch):
@@ -309,9 +326,10 @@ def test_cores_are_those_that_the_process_may_use(monkeypatch):
 def test_a_killed_sweep_goes_on_where_it_was(quick, tmp_path):
     """A real kill of a real process; its kernel ends too, and what was finished is not done again."""
     code = (
-        "import sys; from pathlib import Path; from rose_kit.bench.grid import expand;"
-        "from rose_kit.bench.jobs import plan; from rose_kit.bench.sweep import sweep;"
-        "cells = expand({'method': 'zero-shot', 'encoder': 'handcrafted', 'seeds': [1, 2, 99, 3]});"
+        "import sys; from pathlib import Path; from rose_kit.evaluation.grid import expand;"
+        "from rose_kit.evaluation.jobs import plan; from rose_kit.evaluation.sweep import sweep;"
+        "what = {'method': 'zero-shot', 'encoder': 'handcrafted', 'dataset': 'scenes'};"
+        "cells = expand(what | {'seeds': [1, 2, 99, 3]});"
         "sweep(plan(cells, 'runs', Path(sys.argv[1])), workers=1, progress=False)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(quick)], cwd=tmp_path)
@@ -366,7 +384,7 @@ def test_rows_give_what_evaluate_gives(folder):
 
 def test_the_real_notebook_takes_the_fields_of_a_cell():
     declared = declared_parameters(nbformat.read(NOTEBOOK, 4))
-    [cell] = expand({"method": "rns", "seeds": 1})
+    [cell] = expand(RNS)
     assert set(declared) == {*cell.parameters, "out"}
 
 

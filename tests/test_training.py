@@ -17,12 +17,11 @@ from hypothesis import strategies as st
 from open_clip.loss import ClipLoss
 from safetensors.torch import load_file
 
-from rose_kit.encoder.bundled import load_bundled
-from rose_kit.encoder.clip import OpenClipEncoder
-from rose_kit.encoder.corpus import build_corpus, draw_pair, phrases
-from rose_kit.encoder.losses import clip_loss, cut, inside_loss, presence_loss
-from rose_kit.encoder.tokenizer import BPETokenizer
-from rose_kit.encoder.training import (
+from data_scripts.bundled import training, zero_shot
+from data_scripts.bundled.__main__ import app
+from data_scripts.bundled.corpus import build_corpus, draw_pair, phrases
+from data_scripts.bundled.losses import clip_loss, cut, inside_loss, presence_loss
+from data_scripts.bundled.training import (
     Recipe,
     build_model,
     encode_patches,
@@ -30,7 +29,10 @@ from rose_kit.encoder.training import (
     encode_pictures,
     train_encoder,
 )
-from rose_kit.scenes import NOVEL, THINGS
+from data_scripts.scenes import NOVEL, THINGS
+from rose_kit.encoder.bundled import load_bundled
+from rose_kit.encoder.clip import OpenClipEncoder
+from rose_kit.encoder.tokenizer import BPETokenizer
 
 TINY = Recipe(
     pictures=500, size=32, phases=((3, 16, (1,), 1.0, 0.0), (6, 32, (1, 2), 2.0, 1.0)), steps=6,
@@ -187,7 +189,7 @@ def test_a_killed_run_resumes(tmp_path, corpus):
     recipe = replace(TINY, steps=4000)
     code = (
         "from pathlib import Path; import sys\n"
-        "from rose_kit.encoder.training import Recipe, train_encoder\n"
+        "from data_scripts.bundled.training import Recipe, train_encoder\n"
         f"train_encoder(Path(sys.argv[1]), Path(sys.argv[2]), {recipe!r}, every=2)"
     )
     process = subprocess.Popen(
@@ -217,3 +219,37 @@ def _done(work):
 
     with safe_open(work / "checkpoint.safetensors", "pt") as file:
         return int(file.metadata()["step"])
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What the command would train."""
+    calls = []
+    monkeypatch.setattr(training, "train_encoder", lambda *args: calls.append(args))
+    monkeypatch.setattr(zero_shot, "report_card", lambda encoder: {"miou": 1.5})
+    return calls
+
+
+def test_the_command_passes_the_recipe_on_and_may_be_run_again(run, calls, tmp_path):
+    call = ("--out", tmp_path / "e", "--work", tmp_path / "w", "--pictures", 1000)
+    call += ("--steps", 9, "--seed", 3, "--every", 2)
+    assert "9 steps" in run(*call, app=app)
+    assert json.loads((tmp_path / "e" / "metrics.json").read_text()) == {"miou": 1.5}
+    run(*call, app=app)
+    (out, work, recipe, evaluate, every), again = calls
+    assert (out, work, every) == (tmp_path / "e", tmp_path / "w", 2) and callable(evaluate)
+    assert (recipe.steps, recipe.pictures, recipe.seed) == (9, 1000, 3) and again[2] == recipe
+
+
+def test_the_command_refuses_another_recipe_and_wrong_numbers(refused, run, calls, tmp_path):
+    where = ("--out", tmp_path / "e", "--work", tmp_path / "w")
+    run(*where, "--steps", 9, app=app)
+    refused(*where, "--steps", 10, said=["steps 9, not 10", tmp_path / "w"], app=app)
+    (tmp_path / "w" / "recipe.json").write_text("[")
+    refused(*where, "--steps", 9, said=["recipe.json"], app=app)
+    for option, value in (("steps", 0), ("every", 0), ("seed", -1), ("pictures", 700)):
+        refused(*where, f"--{option}", value, said=[option, value], app=app)
+    assert len(calls) == 1

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from rose_kit.net import Client, WebError, picture
+from rose_kit.web.net import Client, WebError, picture
 from tests.webserver import picture_bytes, serving
 
 CERTIFICATES = httpx.create_ssl_context()
@@ -51,7 +51,7 @@ def strict():
 def naps(monkeypatch):
     """How long was to be slept; nobody sleeps."""
     naps = []
-    monkeypatch.setattr("rose_kit.net.time.sleep", naps.append)
+    monkeypatch.setattr("rose_kit.web.net.time.sleep", naps.append)
     return naps
 
 

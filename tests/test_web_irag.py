@@ -8,14 +8,17 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 
-from rose_kit.language import topics
-from rose_kit.scenes.news import NewsWorld
-from rose_kit.web.framework import KNOWN
+from data_scripts.news import NewsWorld
+from rose_kit.encoder import load_encoder
+from rose_kit.web.framework import words_of
 from rose_kit.web.irag import FENCE, IRAG, extract
+from rose_kit.web.language import topics
 from rose_kit.web.reading import read, split
 from rose_kit.web.tpe import TPE
 from rose_kit.web.types import Page, Picture, Source
 from tests import hostile
+
+KNOWN = words_of(load_encoder("bundled"))
 
 WORLD = NewsWorld(1, date(2026, 1, 1), date(2026, 6, 30), "dev")
 ROLE, DAY = WORLD.roles[0], date(2026, 5, 1)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from data_scripts.scenes import CLASSES, draw_scene
 from rose_kit.encoder import load_encoder
-from rose_kit.language import noun_phrases
-from rose_kit.scenes import CLASSES, draw_scene
 from rose_kit.segmenter import Segmenter
+from rose_kit.web.language import noun_phrases
 from rose_kit.web.promptable import OpenVocabulary
 from rose_kit.web.types import Promptable
 

@@ -7,8 +7,8 @@ from urllib.parse import parse_qsl, urlsplit
 import numpy as np
 import pytest
 
-from rose_kit.net import Client, WebError
-from rose_kit.scenes import news
+from data_scripts import news
+from rose_kit.web.net import Client, WebError
 from rose_kit.web.providers import DuckDuckGo, Folder, Wikimedia
 from rose_kit.web.types import Provider
 from tests.webserver import picture_bytes, serving

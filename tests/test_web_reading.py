@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rose_kit.net import Client, WebError
+from rose_kit.web.net import Client, WebError
 from rose_kit.web.reading import MAX_PASSAGES, bm25, read, retrieve, split
 from rose_kit.web.types import Page, Source
 from tests import hostile

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from rose_kit import bench
-from rose_kit.bench.verification import (
+from data_scripts.scenes import CLASSES, draw_scene
+from experiments import verification
+from experiments.verification import (
     APART,
     EVALUATION,
     MOST,
@@ -27,11 +28,10 @@ from rose_kit.encoder import load_encoder
 from rose_kit.metrics import giou
 from rose_kit.regions import Slic
 from rose_kit.regions.foreground import discriminant, foreground, largest_cluster, similarity
-from rose_kit.scenes import CLASSES, draw_scene
 from rose_kit.types import FeatureMap, unit
 from rose_kit.web.promptable import OpenVocabulary
 from rose_kit.web.types import Mask, Picture, Source
-from rose_kit.web.vpe import CALIBRATED, VisualPromptEnhancer
+from rose_kit.web.vpe import VisualPromptEnhancer
 
 FIRST = 7_900_000  # apart from the scenes of the benchmark
 
@@ -109,8 +109,8 @@ def test_regions_of_one_map_do_as_well(vpe, episode):
     assert found.action == "corrected" and giou([found.mask.mask], [episode.target]) > 0.3
 
 
-def test_an_encoder_without_thresholds_is_told_how_to_get_them():
-    with pytest.raises(ValueError, match=r"'handcrafted'.*calibrate"):
+def test_an_encoder_without_thresholds_is_told_to_pass_some():
+    with pytest.raises(ValueError, match=r"'handcrafted'.*pass Thresholds"):
         VisualPromptEnhancer(load_encoder("handcrafted"))
 
 
@@ -139,11 +139,10 @@ def test_without_a_usable_reference_an_episode_still_counts(vpe, episode):
     assert found["wrong"] == [] and not found["right"] and not found["corrected"] and not found["outliers"]
 
 
-def test_episodes_that_would_share_scenes_are_refused(refused, vpe):
+def test_episodes_that_would_share_scenes_are_refused(vpe):
     for count in (0, MOST + 1):
         with pytest.raises(ValueError, match=f"from 1 to 100.*got {count}"):
             measure(vpe.encoder, vpe.thresholds, [1], count)
-    refused("bench", "verification", "--count", MOST + 1, said=["100", "101"])
     seen = EVALUATION + APART + APART // 2  # where the seen classes of seed 1 begin
     assert EVALUATION + APART + STEP * MOST <= seen and seen + STEP * MOST <= EVALUATION + 2 * APART
 
@@ -198,13 +197,7 @@ def test_the_largest_cluster_wins_and_of_equals_the_first():
     assert largest_cluster([a], 0.5) == [0] and largest_cluster([], 0.5) == []
 
 
-def test_the_command_refuses_what_it_cannot_do(refused, tmp_path):
-    refused("bench", "verification", "--count", 0, said=["count", 0])
-    refused("bench", "verification", "--encoder", "bundlde", said=["bundlde", "bundled"])
-    refused("bench", "verification", "--out", tmp_path, said=[tmp_path, "folder"])
-
-
 def test_the_thresholds_in_use_are_those_that_were_recorded():
-    table = pd.read_csv(Path(bench.__file__).parent / "results" / "verification.csv")
-    row = table[table.row == "thresholds"].iloc[0]
-    assert vars(CALIBRATED[row.encoder]) == {key: row[key] for key in vars(CALIBRATED[row.encoder])}
+    table = pd.read_csv(Path(verification.__file__).with_name("results") / "verification.csv")
+    row, own = table[table.row == "thresholds"].iloc[0], load_encoder("bundled").thresholds
+    assert row.encoder == "bundled" and own == {key: row[key] for key in own}

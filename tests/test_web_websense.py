@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rose_kit.language import target
-from rose_kit.scenes.news import phrases_dev
-from rose_kit.scenes.news.bank import fill, pick
-from rose_kit.web.framework import KNOWN
+from data_scripts.news.bank import bank, fill, pick
+from rose_kit.encoder import load_encoder
+from rose_kit.web.framework import words_of
+from rose_kit.web.language import target
 from rose_kit.web.websense import WebSense
+
+KNOWN = words_of(load_encoder("bundled"))
 
 DAY = date(2026, 3, 1)
 GATE = WebSense(known=KNOWN)
@@ -54,6 +56,7 @@ def test_what_the_segmenter_knows_is_not_whatever_else_is_said_of_time(question)
 
 
 def test_on_the_development_phrases_the_gate_keeps_its_promise():
+    words = bank("dev")
     rng = np.random.default_rng(0)
     slots = {
         "thing": "dog",
@@ -64,12 +67,12 @@ def test_on_the_development_phrases_the_gate_keeps_its_promise():
         "day": DAY,
     }
     decided = {True: [], False: []}
-    for title, event, _ in phrases_dev.ROLES:
-        for text, _ in phrases_dev.ROLE_QUESTIONS:
+    for title, event, _ in words.roles:
+        for text, _ in words.role_questions:
             decided[True].append(GATE(fill(text, title=title, event=event, day=DAY), DAY))
-    for text, _ in phrases_dev.PRODUCT_QUESTIONS + phrases_dev.NEWEST_QUESTIONS:
+    for text, _ in words.product_questions + words.newest_questions:
         decided[True].append(GATE(fill(text, **slots), DAY))
-    for _, text, _ in phrases_dev.STATIC_QUESTIONS:
+    for _, text, _ in words.static_questions:
         things = {"thing": pick(KNOWN, rng), "other": pick(KNOWN, rng)}
         decided[False].append(GATE(fill(text, **(slots | things)), DAY))
     assert np.mean([not d.retrieve for d in decided[True]]) <= 0.05

@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from data_scripts.scenes import CLASSES, SceneDataset
 from rose_kit.adapter import RNS
 from rose_kit.encoder import HandcraftedEncoder, load_encoder
 from rose_kit.fusion import Freeda, KnnClip, ZeroShot
 from rose_kit.memory import SupportMemory
-from rose_kit.scenes import CLASSES, SceneDataset
 from rose_kit.segmenter import Segmenter, name_vocabulary
 from rose_kit.types import Evidence
-from rose_kit.ui.widgets import (
+from rose_kit.viz.widgets import (
     EvidenceExplorer,
     Explorer,
     FusionPlayground,
@@ -20,9 +20,9 @@ from rose_kit.ui.widgets import (
     TeachByExample,
     Teacher,
 )
-from rose_kit.ui.widgets.canvas import Canvas, fit, outline
-from rose_kit.ui.widgets.explorer import answer_html, query_map
-from rose_kit.ui.widgets.playground import RECIPES
+from rose_kit.viz.widgets.canvas import Canvas, fit, outline
+from rose_kit.viz.widgets.explorer import answer_html, query_map
+from rose_kit.viz.widgets.playground import RECIPES
 
 DOG = ((91, 64), (95, 50), (108, 32), (109, 57))  # pixels in four regions of the dog
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from rose_kit.bench.zero_shot import EVALUATION, report, report_card, zero_shot_iou
-from rose_kit.scenes import SEEN, STUFF, SceneDataset
+from data_scripts.bundled.zero_shot import EVALUATION, report, report_card, zero_shot_iou
+from data_scripts.scenes import SEEN, STUFF, SceneDataset
 from rose_kit.types import FeatureMap
 
 

@@ -2,7 +2,7 @@
 
 Each notebook has one file here, `n00.py` and so on: the only source of its exercises. A solution, its
 docstring and a hint make the cell with the gap in the notebook and the page in `solutions/`
-(`python tools/exercises.py` writes them), and the check beside it makes the message.
+(`python notebooks/course/build.py` writes them), and the check beside it makes the message.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 import numpy as np
 
 from course import checks, exercise, expect
+from course.pseudo_labels import pseudo_labels
 from rose_kit import Query, SupportMemory, Vocabulary, unit
-from rose_kit.adapter.pseudo import pseudo_labels
 
 
 @exercise(

@@ -1,4 +1,4 @@
-"""Solutions of 00_quickstart, written by tools/exercises.py from course/n00.py."""
+"""Solutions of 00_quickstart, written by course/build.py from course/n00.py."""
 
 import numpy as np
 

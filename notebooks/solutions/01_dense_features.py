@@ -1,4 +1,4 @@
-"""Solutions of 01_dense_features, written by tools/exercises.py from course/n01.py."""
+"""Solutions of 01_dense_features, written by course/build.py from course/n01.py."""
 
 import torch.nn.functional as F
 

@@ -1,4 +1,4 @@
-"""Solutions of 02_memory, written by tools/exercises.py from course/n02.py."""
+"""Solutions of 02_memory, written by course/build.py from course/n02.py."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Solutions of 03_retrieval, written by tools/exercises.py from course/n03.py."""
+"""Solutions of 03_retrieval, written by course/build.py from course/n03.py."""
 
 import numpy as np
 

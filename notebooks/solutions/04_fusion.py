@@ -1,4 +1,4 @@
-"""Solutions of 04_fusion, written by tools/exercises.py from course/n04.py."""
+"""Solutions of 04_fusion, written by course/build.py from course/n04.py."""
 
 
 def by_confidence(by_name, by_vote):

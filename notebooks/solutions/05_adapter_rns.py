@@ -1,4 +1,4 @@
-"""Solutions of 05_adapter_rns, written by tools/exercises.py from course/n05.py."""
+"""Solutions of 05_adapter_rns, written by course/build.py from course/n05.py."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Solutions of 06_regions, written by tools/exercises.py from course/n06.py."""
+"""Solutions of 06_regions, written by course/build.py from course/n06.py."""
 
 import numpy as np
 from scipy.sparse import coo_array

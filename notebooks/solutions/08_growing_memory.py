@@ -1,4 +1,4 @@
-"""Solutions of 08_growing_memory, written by tools/exercises.py from course/n08.py."""
+"""Solutions of 08_growing_memory, written by course/build.py from course/n08.py."""
 
 
 def vetted(memory, rows, k=4):

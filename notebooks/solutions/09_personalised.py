@@ -1,4 +1,4 @@
-"""Solutions of 09_personalised, written by tools/exercises.py from course/n09.py."""
+"""Solutions of 09_personalised, written by course/build.py from course/n09.py."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Solutions of 10_trainable_rose, written by tools/exercises.py from course/n10.py."""
+"""Solutions of 10_trainable_rose, written by course/build.py from course/n10.py."""
 
 
 def forget(memory, name):

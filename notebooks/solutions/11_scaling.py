@@ -1,4 +1,4 @@
-"""Solutions of 11_scaling, written by tools/exercises.py from course/n11.py."""
+"""Solutions of 11_scaling, written by course/build.py from course/n11.py."""
 
 
 def effort_for(wanted, recall_of, most):

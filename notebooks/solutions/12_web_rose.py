@@ -1,4 +1,4 @@
-"""Solutions of 12_web_rose, written by tools/exercises.py from course/n12.py."""
+"""Solutions of 12_web_rose, written by course/build.py from course/n12.py."""
 
 
 def known_by(pages, day):

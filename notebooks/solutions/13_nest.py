@@ -1,4 +1,4 @@
-"""Solutions of 13_nest, written by tools/exercises.py from course/n13.py."""
+"""Solutions of 13_nest, written by course/build.py from course/n13.py."""
 
 import numpy as np
 

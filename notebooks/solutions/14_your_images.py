@@ -1,4 +1,4 @@
-"""Solutions of 14_your_images, written by tools/exercises.py from course/n14.py."""
+"""Solutions of 14_your_images, written by course/build.py from course/n14.py."""
 
 import numpy as np
 

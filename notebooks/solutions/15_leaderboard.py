@@ -1,4 +1,4 @@
-"""Solutions of 15_leaderboard, written by tools/exercises.py from course/n15.py."""
+"""Solutions of 15_leaderboard, written by course/build.py from course/n15.py."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Solutions of _template, written by tools/exercises.py from course/template.py."""
+"""Solutions of _template, written by course/build.py from course/template.py."""
 
 import numpy as np
 

@@ -167,7 +167,7 @@ class OfflinePixels(OfflineLinear):
 class Supervised(OfflinePixels):
     """Full supervision for frozen features: trained on every annotated image there is, not on a draw.
 
-    The ceiling that the gap to zero-shot is measured against. `rose_kit.bench.evaluate` fits it once,
+    The ceiling that the gap to zero-shot is measured against. `rose_kit.evaluation.evaluate` fits it once,
     on the whole support set with every label; its later fits, to single draws, change nothing.
     """
 

@@ -49,7 +49,7 @@ class RNS:
         solver: a key of `rose_kit.adapter.SOLVERS`. "lbfgs", the default, minimises a regularised
             objective; the samples being the same, it takes a fiftieth of the time of "adamw", which
             is as published, and its head lies in the span of the samples, so that its evidence is
-            complete. `rose-kit bench solvers` compares them.
+            complete. `notebooks/experiments/solvers.ipynb` compares them.
         steps, lr, weight_decay, seed: settings of "adamw"; the seed is also that of random retrieval.
         mu: regularisation of "lbfgs", per class: the objective holds mu / K / 2 * |W|^2 where the
             samples are of K classes, since each class has about 1 / K of the samples' weight.

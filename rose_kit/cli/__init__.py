@@ -13,21 +13,7 @@ from itertools import pairwise
 
 import typer
 
-from rose_kit.cli import (
-    ask,
-    bench,
-    doctor,
-    evaluate,
-    finetune,
-    leaderboard,
-    memory,
-    nest,
-    run,
-    segment,
-    sweep,
-    train_encoder,
-    train_rose,
-)
+from rose_kit.cli import ask, doctor, evaluate, leaderboard, memory, run, segment, sweep
 
 app = typer.Typer(
     help="Segmentation that looks things up before it decides.",
@@ -41,18 +27,9 @@ app.command(epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.add_typer(memory.app, name="memory")
 app.command(epilog=sweep.EXAMPLE, short_help="Run every combination of a grid, and compare.")(sweep.sweep)
 app.command(epilog=leaderboard.EXAMPLE)(leaderboard.leaderboard)
-app.command(short_help="Try a plugin on all that may be asked of it.")(sweep.check_method)
-app.add_typer(bench.app, name="bench", short_help="Measure the kit itself.")
-app.add_typer(nest.app, name="nest", short_help="NEST in miniature: questions that need the web.")
+app.command(short_help="Try a plugin on all that may be asked of it.")(sweep.check)
 app.command(epilog=segment.EXAMPLE)(segment.segment)
 app.command(epilog=ask.EXAMPLE, short_help="Segment what a question means on a day.")(ask.ask)
-app.command(epilog=train_encoder.EXAMPLE)(train_encoder.train_encoder)
-app.command(epilog=finetune.EXAMPLE, short_help="Fine-tune the vision of a small CLIP.")(
-    finetune.finetune_encoder
-)
-app.command(epilog=train_rose.EXAMPLE, short_help="Train the fusions of ROSE, and compare them.")(
-    train_rose.train_rose
-)
 
 
 def status(args: Sequence[str], app: typer.Typer = app, name: str = "rose-kit") -> int:

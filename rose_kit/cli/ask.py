@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,28 +17,26 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from rose_kit.scenes.news import NewsWorld
     from rose_kit.web.framework import Trail
     from rose_kit.web.types import Provider
 
 EXAMPLE = (
     'Example: rose-kit ask example "Segment the current regatta champion." --date 2026-03-01 --out mask.png'
 )
-WINDOW = date(2026, 1, 1), date(2026, 6, 30)  # of the miniature web
 
 
 def ask(
     image: Annotated[
         str,
         typer.Argument(
-            help="A picture (jpg or png), or 'example': one is drawn of the miniature web that shows what "
-            "you ask for. `rose-kit nest build` makes many; of its folders the question's web is known."
+            help="A picture (jpg or png), or 'example': where the provider can draw one that shows what you "
+            "ask for, as the miniature web can."
         ),
     ],
     question: Annotated[str, typer.Argument(help='As you would say it: "Segment the reigning champion."')],
     day: Annotated[
         str | None,
-        typer.Option("--date", help="When it is asked [default: today; miniature web: its last day]."),
+        typer.Option("--date", help="When it is asked [default: today, or the last that is covered]."),
     ] = None,
     provider: Annotated[
         str,
@@ -46,7 +45,6 @@ def ask(
     out: Annotated[
         Path, typer.Option(help="PNG for the mask; MASK.overlay.png is written beside it.")
     ] = Path("mask.png"),
-    seed: Annotated[int, typer.Option(help="Of the miniature web.", min=0)] = 1,
     model: Annotated[
         str | None,
         typer.Option(
@@ -57,23 +55,27 @@ def ask(
     """Segment what a question means on a day, looking it up if need be.
 
     Prints the trail: why it was looked up or not, where with date and licence, the answer, what the segmenter
-    was asked, and whether the mask looks like pictures of the answer. The miniature web, news about drawn
-    scenes from January to June 2026, is served on this machine while the command runs. Without the network
-    it, folders, and questions that need no look-up still work.
+    was asked, and whether the mask looks like pictures of the answer. The provider "mini" is a miniature web
+    of the first half of 2026, served on this machine while the command runs. Without the network it, folders,
+    and questions that need no look-up still work.
     """
     from rose_kit.web.llm import NO_MODEL, LanguageModel
 
     asked = parse_day(day, "--date") if day else None
     check_out(out, image)
     llm = _model(LanguageModel, model) if model else None
-    with searching(provider, seed, image, asked) as (where, world):
-        when = asked or (WINDOW[1] if world else date.today())
-        picture = example(world, question, when) if image == "example" else _read(image)
-        from rose_kit.encoder import load_encoder
-        from rose_kit.web.framework import RoseFramework
-        from rose_kit.web.promptable import OpenVocabulary
+    where = make_provider(provider, image)
+    first, last = getattr(where, "days", (date.min, date.max))
+    if asked and not first <= asked <= last:
+        raise ValueError(f"--date {asked} is outside of {provider!r}, which covers {first} to {last}")
+    when = asked or min(last, date.today())
+    picture = where.example(question, when) if image == "example" else _read(image)
+    from rose_kit.encoder import load_encoder
+    from rose_kit.web.framework import RoseFramework
+    from rose_kit.web.promptable import OpenVocabulary
 
-        encoder = load_encoder("bundled")
+    encoder = load_encoder("bundled")
+    with where if hasattr(where, "__enter__") else nullcontext(where):
         trail = RoseFramework.of(OpenVocabulary(encoder), where, encoder, llm).ask(picture, question, when)
     typer.echo("\n".join(map(printable, story(trail, question, when))))
     typer.echo(f"model     {model or NO_MODEL}")
@@ -83,73 +85,25 @@ def ask(
         raise typer.Exit(1)
 
 
-@contextmanager
-def searching(
-    name: str, seed: int, image: str, day: date | None
-) -> Iterator[tuple[Provider, NewsWorld | None]]:
-    """The place to search, and the miniature world if it is that one, served while the block runs.
+def make_provider(name: str, image: str) -> Provider:
+    """The place to search: a registered one by its name, or a folder.
 
     Raises:
-        ValueError: neither a known name nor a folder, or a day outside of the miniature web.
+        ValueError: neither a known name nor a folder, or an example is asked of one that has none.
     """
-    from rose_kit.net import Client
-    from rose_kit.web.providers import DuckDuckGo, Folder, Wikimedia
+    from rose_kit.registry import providers
+    from rose_kit.web.providers import Folder
 
-    others = {"wikimedia": Wikimedia, "duckduckgo": DuckDuckGo}
-    if name != "mini":
-        if name not in others and not Path(name).is_dir():
-            raise ValueError(f"provider {name!r} is no folder, nor one of mini, {', '.join(others)}")
-        if image == "example":
-            raise ValueError(f"an example is of the miniature web, and cannot be looked up by {name!r}")
-        yield others[name]() if name in others else Folder(name), None
-        return
-    from rose_kit.scenes.news import NewsWorld, serve
-
-    world = _world_of(image) or NewsWorld(seed, *WINDOW)
-    if day and not world.start <= day <= world.end:
-        raise ValueError(f"--date {day} is outside of the miniature web, {world.start} to {world.end}")
-    with serve(world) as base:
-        api = f"{base}/w/api.php"
-        yield Wikimedia(api, api, Client(allow_private=[base.partition("//")[2]])), world
-
-
-def _world_of(image: str) -> NewsWorld | None:
-    """The world of a picture in a folder of `rose-kit nest build`."""
-    from rose_kit.bench.nest import load_nest
-
-    folder = Path(image).absolute().parent.parent
-    return load_nest(folder).world if (folder / "nest.json").is_file() else None
-
-
-def example(world: NewsWorld, question: str, day: date) -> NDArray[np.uint8]:
-    """A picture of whoever holds the title, or of the product, that a question names, beside another.
-
-    Raises:
-        ValueError: it names none; lists those there are.
-    """
-    from rose_kit.scenes import draw_scene
-    from rose_kit.scenes.classes import BY_NAME
-
-    said = question.casefold()
-    roles = [r for r in world.roles if r.title.casefold() in said or r.event.casefold() in said]
-    made = [p for p in world.products if p.since <= day and p.maker.casefold() in said]
-    if not roles and not made:
-        makers = sorted({p.maker for p in world.products})
-        known = [*(r.title for r in world.roles), *(f"latest product of {maker}" for maker in makers)]
-        raise ValueError(
-            f"the miniature web knows nothing of {question!r}; ask for the {', the '.join(known)}"
-        )
-    if roles:
-        shown = [roles[0].holder(day), roles[0].holder(day, back=1)]
+    if name in providers.names():
+        factory = providers.find(name)
+        where = factory(image=image) if "image" in inspect.signature(factory).parameters else factory()
+    elif Path(name).is_dir():
+        where = Folder(name)
     else:
-        shown = [next((p for p in made if p.name.casefold() in said), max(made, key=lambda p: p.since))]
-    cast = [(who.thing, who.individual) for who in shown]
-    layout = BY_NAME[shown[0].thing].places[0]
-    scenes = (
-        draw_scene(2**42 + n, 160, cast=cast, layout=layout, things=(3, 4), scale=(0.4, 0.6))
-        for n in range(20)
-    )
-    return max(scenes, key=lambda s: sum((p.name, p.individual) == cast[0] for p in s.things)).image
+        raise ValueError(f"provider {name!r} is no folder, nor one of {', '.join(providers.names())}")
+    if image == "example" and not hasattr(where, "example"):
+        raise ValueError(f"provider {name!r} has no example; name a picture")
+    return where
 
 
 def story(trail: Trail, question: str, day: date) -> Iterator[str]:
@@ -178,7 +132,7 @@ def write(out: Path, picture: NDArray[np.uint8], trail: Trail, drawn: bool = Fal
     """The mask (0 and 255), an overlay to look at, and the picture if it was drawn; their paths."""
     from PIL import Image
 
-    from rose_kit.ui.overlay import overlay
+    from rose_kit.viz.overlay import overlay
 
     name = trail.answer.text if trail.answer else "mask"
     labels = trail.mask.mask.astype(int)

@@ -14,13 +14,14 @@ from rose_kit.cli.inputs import (
     PluginOption,
     RegionsOption,
     SchedulerOption,
+    SizeOption,
+    dataset_options,
     make_encoder,
     method_options,
     parse_seeds,
     preset_of,
     regions_of,
     split_list,
-    support_and_query,
     windows_of,
     writable_folder,
 )
@@ -33,8 +34,8 @@ def evaluate(
     data: Annotated[
         str,
         typer.Argument(
-            help="A folder (images/, masks/, classes.txt), or 'scenes': 400 drawn scenes for support "
-            "(seeds from 1,000,000) and 60 to answer (seeds from 2,000,000)."
+            help="A folder (images/, masks/, classes.txt), or the name of a dataset: an unknown one lists "
+            "those there are."
         ),
     ],
     methods: Annotated[
@@ -47,8 +48,8 @@ def evaluate(
     preset: Annotated[
         str | None,
         typer.Option(
-            help="Methods, their options, encoder, windows, seeds and size of scenes in one: rns (the kit's "
-            "own), rns-openclip or rns-dinov3txt (the paper's). Options given beside it win."
+            help="Methods, their options, encoder, windows, seeds and size in one: rns (the kit's own), "
+            "rns-openclip or rns-dinov3txt (the paper's), or a YAML file. Options given beside it win."
         ),
     ] = None,
     encoder: Annotated[
@@ -89,10 +90,8 @@ def evaluate(
     without_text: Annotated[float, typer.Option(help="Share of the classes left without text.")] = 0.0,
     without_both: Annotated[float, typer.Option(help="Share of further classes left without either.")] = 0.0,
     regions: RegionsOption = None,
-    domain: DomainOption = "day",
-    size: Annotated[
-        int | None, typer.Option(help="Side of the scenes in pixels [default: 160, or the preset's].")
-    ] = None,
+    domain: DomainOption = None,
+    size: SizeOption = None,
     plugin: PluginOption = None,
     scheduler: SchedulerOption = None,
     json: Annotated[
@@ -108,8 +107,9 @@ def evaluate(
     has none.
     """
     chosen_seeds = None if seeds is None else parse_seeds(seeds)  # first: heavy imports come later
-    from rose_kit import bench
+    from rose_kit import evaluation
     from rose_kit.adapter import methods as registered
+    from rose_kit.data import open_dataset
 
     settings = preset_of(preset)
     if plugin is not None:
@@ -118,18 +118,17 @@ def evaluate(
     if methods is not None:
         names = split_list(methods, "methods")
     region_maker = regions_of(regions, settings)
-    gaps = bench.Gaps(without_visual, without_text, without_both)
+    gaps = evaluation.Gaps(without_visual, without_text, without_both)
     given = method_options(options or (), names, settings.options)
     chosen = {name: registered.make(name, **given[name]) for name in names}
     if json is not None:
         if json.is_dir():
             raise ValueError(f"--json {str(json)!r} is a folder; name a file")
         writable_folder(json.parent)
-    support, query = support_and_query(
-        data, support_split, query_split, domain, settings.size if size is None else size
-    )
+    drawn = dataset_options(data, domain, size, settings.size)
+    support, query = open_dataset(data, drawn, support=support_split, query=query_split)
     made = make_encoder(settings.encoder if encoder is None else encoder)
-    rows = bench.evaluate(
+    rows = evaluation.evaluate(
         support,
         query,
         made,
@@ -145,9 +144,9 @@ def evaluate(
         query_windows=windows_of(settings, "query", made),
         regions=region_maker,
     )
-    typer.echo(bench.table(rows))
+    typer.echo(evaluation.table(rows))
     if json is not None:
-        bench.write_json(json, rows)
+        evaluation.write_json(json, rows)
         typer.echo(f"written to {json}")
 
 

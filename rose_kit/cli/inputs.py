@@ -12,21 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from rose_kit.bench import Preset
-    from rose_kit.data import Dataset
     from rose_kit.encoder import Encoder, Windows
+    from rose_kit.evaluation import Preset
     from rose_kit.regions import Regions
-
-# Drawn scenes: support and query seeds lie apart, and apart from all that any training has seen.
-SUPPORT_SCENES = {"count": 400, "first": 1_000_000}
-QUERY_SCENES = {"count": 60, "first": 2_000_000}
 
 PluginOption = Annotated[
     Path | None, typer.Option(help="Python file that registers further methods or encoders.")
 ]
 PresetOption = Annotated[
     str | None,
-    typer.Option(help="Windows of rns-openclip or rns-dinov3txt [default: the encoder's own, or whole]."),
+    typer.Option(help="Windows of a preset, such as rns-openclip [default: the encoder's own, or whole]."),
 ]
 SchedulerOption = Annotated[
     str | None,
@@ -35,7 +30,9 @@ SchedulerOption = Annotated[
         "tcp://host:8786 [default: this process]; needs the extra 'dask'."
     ),
 ]
-DomainOption = Annotated[str, typer.Option(help="Weather of the scenes: day, night, fog or snow.")]
+DomainOption = Annotated[
+    str | None, typer.Option(help="Domain of a dataset that has several [default: its own].")
+]
 RegionsOption = Annotated[
     str | None,
     typer.Option(
@@ -43,7 +40,7 @@ RegionsOption = Annotated[
         "options as in slic:segments=200 or sam:checkpoint=vit_h,points_per_side=16."
     ),
 ]
-SizeOption = Annotated[int, typer.Option(help="Side of the scenes in pixels.")]
+SizeOption = Annotated[int | None, typer.Option(help="Side in pixels of images that a dataset draws.")]
 
 
 def split_list(text: str, what: str) -> list[str]:
@@ -118,13 +115,9 @@ def preset_of(name: str | None) -> Preset:
     Raises:
         ValueError: there is no such preset; lists those there are.
     """
-    from rose_kit.bench import PRESETS, Preset
+    from rose_kit.evaluation import Preset, read_preset
 
-    if name is None:
-        return Preset()
-    if name not in PRESETS:
-        raise ValueError(f"unknown preset {name!r}. Known: {', '.join(PRESETS)}")
-    return PRESETS[name]
+    return Preset() if name is None else read_preset(name)
 
 
 def method_options(
@@ -147,9 +140,9 @@ def method_options(
     options = {name: dict(preset.get(name, {})) for name in names}
     for text in texts:
         method, dot, assignment = text.partition(".")
-        if not dot or method not in options or method not in methods:
+        if not dot or method not in options or method not in methods.names():
             raise ValueError(f"--set {text!r} is not METHOD.OPTION=VALUE; methods: {', '.join(options)}")
-        declared = inspect.signature(methods[method]).parameters.items()
+        declared = inspect.signature(methods.find(method)).parameters.items()
         options[method] |= parse_parameters([assignment], {name: p.default for name, p in declared})
     return options
 
@@ -172,77 +165,25 @@ def regions_of(text: str | None, settings: Preset) -> Regions | None:
         return None
     name, _, rest = text.partition(":")
     options = dict(settings.regions.get(name, {}))
-    if rest and name in region_makers:
-        declared = inspect.signature(region_makers[name]).parameters.items()
+    if rest and name in region_makers.names():
+        declared = inspect.signature(region_makers.find(name)).parameters.items()
         options |= parse_parameters(rest.split(","), {key: p.default for key, p in declared})
     return make_regions(name, **options)
 
 
-def scenes(numbers: dict[str, int], domain: str, size: int) -> Dataset:
-    """Drawn scenes as a dataset.
-
-    Raises:
-        ValueError: an unknown domain, or a size below 32.
-    """
-    from rose_kit.scenes import THINGS, SceneDataset, draw_scene
-
-    draw_scene(0, 32, domain=domain)  # refuses an unknown domain, before any work is done
-    if not 32 <= size <= 2048:
-        raise ValueError(f"size must lie between 32 and 2048 pixels, got {size}")
-    things = [thing.name for thing in THINGS]  # those too that the bundled encoder has never seen
-    return SceneDataset(**numbers, size=size, domain=domain, classes=things)
-
-
-def support_data(data: str, split: str | None, domain: str, size: int) -> Dataset:
-    """The annotated images a memory is made of: the support scenes, or a folder.
+def dataset_options(data: str, domain: str | None, size: int | None, preset_size: int | None = None) -> dict:
+    """Options of a dataset by name; a preset's size is for those only that have a size.
 
     Args:
-        data: "scenes" or a folder in the folder format.
-        split: of the folder; by default support, else train, else every image.
-        domain, size: of the scenes.
-
-    Raises:
-        ValueError: no such folder or split, or files that are not what they should be.
+        data: the name of a registered dataset, or a folder.
+        domain, size: as given; None: not given.
+        preset_size: that of a preset.
     """
-    from rose_kit.data import SPLIT_PAIRS, FolderDataset
+    from rose_kit.registry import datasets
 
-    if data == "scenes":
-        _refuse_split(split)
-        return scenes(SUPPORT_SCENES, domain, size)
-    for name, _ in SPLIT_PAIRS:
-        if split is None and (Path(data) / "splits" / f"{name}.txt").is_file():
-            split = name
-    return FolderDataset(data, split)
-
-
-def support_and_query(
-    data: str, support: str | None, query: str | None, domain: str, size: int
-) -> tuple[Dataset, Dataset]:
-    """Where support images are drawn from, and the images to answer.
-
-    Args:
-        data: "scenes" or a folder in the folder format.
-        support, query: splits of the folder, both or neither; see `rose_kit.data.default_splits`.
-        domain, size: of the scenes.
-
-    Raises:
-        ValueError: only one split is named, or as for `support_data`.
-    """
-    from rose_kit.data import FolderDataset, default_splits
-
-    if data == "scenes":
-        _refuse_split(support or query)
-        return scenes(SUPPORT_SCENES, domain, size), scenes(QUERY_SCENES, domain, size)
-    if (support is None) != (query is None):
-        raise ValueError(f"name both splits or neither: got support {support!r} and query {query!r}")
-    if support is None:
-        return default_splits(data)
-    return FolderDataset(data, support), FolderDataset(data, query)
-
-
-def _refuse_split(split: str | None) -> None:
-    if split is not None:
-        raise ValueError(f"scenes have no split {split!r}: support and query scenes are drawn apart")
+    if data in datasets.names() and size is None:
+        size = preset_size
+    return {key: value for key, value in (("domain", domain), ("size", size)) if value is not None}
 
 
 def writable_folder(path: Path) -> Path:

@@ -13,7 +13,7 @@ import typer
 from rose_kit.cli.inputs import writable_folder
 
 if TYPE_CHECKING:
-    from rose_kit.bench.leaderboard import Board
+    from rose_kit.evaluation.leaderboard import Board
 
 EXAMPLE = "Example: rose-kit leaderboard runs/fusions --baseline zero-shot --out runs/fusions"
 BaselineOption = Annotated[
@@ -49,15 +49,15 @@ def leaderboard(
         raise ValueError(f"--draws must be at least 100 and --seed at least 0, got {draws} and {seed}")
     if out is not None:
         writable_folder(out)
-    from rose_kit.bench.leaderboard import leaderboard as compare
-    from rose_kit.bench.leaderboard import read_runs
+    from rose_kit.evaluation.leaderboard import leaderboard as compare
+    from rose_kit.evaluation.leaderboard import read_runs
 
     show(compare(read_runs(*runs), baseline, draws=draws, seed=seed), out)
 
 
 def show(board: Board, out: Path | None) -> None:
     """Print a board, and write it as Markdown, CSV and figure."""
-    from rose_kit.bench.leaderboard import markdown
+    from rose_kit.evaluation.leaderboard import markdown
 
     text = markdown(board)
     typer.echo(text)
@@ -65,8 +65,8 @@ def show(board: Board, out: Path | None) -> None:
         import matplotlib
 
         matplotlib.use("agg", force=False)
-        from rose_kit.ui.leaderboard_plots import leaderboard_figure
-        from rose_kit.ui.plots import save
+        from rose_kit.viz.leaderboard import leaderboard_figure
+        from rose_kit.viz.plots import save
 
         with _beside(out / "leaderboard.md") as path:
             path.write_text(text + "\n", encoding="utf-8")

@@ -15,9 +15,9 @@ from rose_kit.cli.inputs import (
     PresetOption,
     SchedulerOption,
     SizeOption,
+    dataset_options,
     make_encoder,
     preset_of,
-    support_data,
     windows_of,
     writable_folder,
 )
@@ -34,7 +34,7 @@ app = typer.Typer(help="Build, change and look at a memory of annotated images."
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a memory.")]
 Data = Annotated[
     str,
-    typer.Argument(help="A folder (images/, masks/, classes.txt), or 'scenes': 400 drawn scenes."),
+    typer.Argument(help="A folder (images/, masks/, classes.txt), or the name of a dataset."),
 ]
 Shots = Annotated[int | None, typer.Option(help="Draw this many images per class [default: every image].")]
 Seed = Annotated[int, typer.Option(help="Of the draw.")]
@@ -61,8 +61,8 @@ def build(
     seed: Seed = 0,
     split: Split = None,
     preset: PresetOption = None,
-    domain: DomainOption = "day",
-    size: SizeOption = 160,
+    domain: DomainOption = None,
+    size: SizeOption = None,
     plugin: PluginOption = None,
     scheduler: SchedulerOption = None,
     uri: Uri = None,
@@ -72,6 +72,7 @@ def build(
     ] = "auto",
 ) -> None:
     """Make a memory: one prototype per image and class."""
+    from rose_kit.data import open_support
     from rose_kit.memory import SupportMemory
     from rose_kit.memory.store import MANIFEST
 
@@ -82,7 +83,7 @@ def build(
         raise ValueError(
             f"there is a memory at {str(out)!r} already: `rose-kit memory add`, or another --out"
         )
-    dataset = support_data(data, split, domain, size)
+    dataset = open_support(data, dataset_options(data, domain, size), split)
     made_with = make_encoder(encoder)
     milvus = None if uri is None else empty_collection(made_with, uri, collection)
     memory = SupportMemory(made_with.dim, fingerprint=made_with.fingerprint, encoder=encoder, index=index)
@@ -104,8 +105,8 @@ def add(
     seed: Seed = 0,
     split: Split = None,
     preset: PresetOption = None,
-    domain: DomainOption = "day",
-    size: SizeOption = 160,
+    domain: DomainOption = None,
+    size: SizeOption = None,
     plugin: PluginOption = None,
     scheduler: SchedulerOption = None,
     replace: Annotated[
@@ -113,6 +114,7 @@ def add(
     ] = False,
 ) -> None:
     """Add annotated images; on an error, none."""
+    from rose_kit.data import open_support
     from rose_kit.memory import SupportMemory
 
     if plugin is not None:
@@ -121,7 +123,8 @@ def add(
     memory, encoder = load_memory(folder)
     windows = windows_of(settings, "support", encoder)
     fresh = SupportMemory(memory.dim)  # encoding takes long: others may write to the folder meanwhile
-    remember(fresh, support_data(data, split, domain, size), encoder, windows, shots, seed, scheduler)
+    dataset = open_support(data, dataset_options(data, domain, size), split)
+    remember(fresh, dataset, encoder, windows, shots, seed, scheduler)
     with changing(folder) as memory:
         memory.extend(fresh.rows, replace=replace)
 
@@ -232,14 +235,14 @@ def remember(
     Raises:
         ValueError: a broken file, or an image whose classes the memory has already.
     """
-    from rose_kit import bench
+    from rose_kit import evaluation
     from rose_kit.data import sample_support
 
     if seed < 0:
         raise ValueError(f"seed must be a whole number from 0, got {seed}")
     chosen = None if shots is None else sample_support(dataset, shots, seed)
     spread = {"scheduler": scheduler, "progress": None}  # None: a bar on terminals only
-    bench.remember(memory, dataset, encoder, windows, positions=chosen, **spread)
+    evaluation.remember(memory, dataset, encoder, windows, positions=chosen, **spread)
 
 
 def empty_collection(encoder: Encoder, uri: str, collection: str) -> Index:

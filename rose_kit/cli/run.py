@@ -19,7 +19,7 @@ __all__ = ["declared_parameters", "find_notebook", "parse_parameters", "parse_va
 
 
 def find_notebook(name: str) -> Path:
-    """Find a notebook by its number ("00"), its name ("00_quickstart") or its path.
+    """Find a notebook by its number ("00"), its name ("00_quickstart", "experiments/nest") or its path.
 
     Raises:
         ValueError: there is no such notebook; lists those there are.
@@ -28,11 +28,12 @@ def find_notebook(name: str) -> Path:
         return Path(name)
     here, beside_package = Path("notebooks"), Path(__file__).parents[2] / "notebooks"
     folder = here if here.is_dir() else beside_package
-    known = sorted(folder.glob("[0-9]*.ipynb"))
-    for path in known:
-        if name in (path.stem, path.name, path.stem.split("_")[0]):
+    lessons, experiments = sorted(folder.glob("[0-9]*.ipynb")), sorted(folder.glob("experiments/*.ipynb"))
+    known = {path.stem: path for path in lessons} | {f"experiments/{p.stem}": p for p in experiments}
+    for key, path in known.items():
+        if name.removesuffix(".ipynb") in (key, key.split("_")[0]):
             return path
-    raise ValueError(f"no notebook {name!r}; there are: {', '.join(p.stem for p in known) or 'none'}")
+    raise ValueError(f"no notebook {name!r}; there are: {', '.join(known) or 'none'}")
 
 
 def read_notebook(path: Path) -> NotebookNode:
@@ -63,7 +64,9 @@ def result_text(notebook: NotebookNode) -> str:
 
 
 def run(
-    notebook: Annotated[str, typer.Argument(help="Its number (00), its name (00_quickstart) or its path.")],
+    notebook: Annotated[
+        str, typer.Argument(help="Its number (00), its name (experiments/nest) or its path.")
+    ],
     parameter: Annotated[
         list[str] | None, typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="May be repeated.")
     ] = None,

@@ -167,9 +167,9 @@ def write_answer(
     """
     from PIL import Image
 
-    from rose_kit.ui.evidence import evidence_by_class
-    from rose_kit.ui.export import save_labels
-    from rose_kit.ui.overlay import overlay
+    from rose_kit.viz.evidence import evidence_by_class
+    from rose_kit.viz.export import save_labels
+    from rose_kit.viz.overlay import overlay
 
     save_labels(f"{stem}.png", answer.labels, len(answer.names))
     if with_overlay:
@@ -190,7 +190,7 @@ def write_masks(out: Path, images: Sequence[Path], names: Sequence[str]) -> None
     import numpy as np
     from PIL import Image
 
-    from rose_kit.ui.coco import write_coco
+    from rose_kit.viz.coco import write_coco
 
     masks = ((path.name, np.asarray(Image.open(out / f"{path.stem}.png"))) for path in images)
     write_coco(out / "coco.json", masks, dict(enumerate(names)))

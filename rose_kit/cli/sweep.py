@@ -1,4 +1,4 @@
-"""`rose-kit sweep GRID.yaml`: runs from a small grid and their leaderboard; and `rose-kit check-method`."""
+"""`rose-kit sweep GRID.yaml`: runs from a small grid and their leaderboard; and `rose-kit check FILE`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import typer
 
 from rose_kit.cli.inputs import PluginOption, writable_folder
 from rose_kit.cli.leaderboard import BaselineOption, show
+from rose_kit.registry import methods
 
 if TYPE_CHECKING:
-    from rose_kit.bench.jobs import Job
-    from rose_kit.bench.sweep import Report
+    from rose_kit.evaluation.jobs import Job
+    from rose_kit.evaluation.sweep import Report
 
 EXAMPLE = """\b
 A grid, whose lists are crossed:
@@ -26,7 +27,7 @@ A grid, whose lists are crossed:
   exclude: [{method: zero-shot, shots: 5}]
 Further keys: limit (images to answer), include (further grids, which
 take from this one what they do not say). With a method of your own:
-  rose-kit sweep notebooks/experiments/fusions.yaml --plugin plugins/my_fusion.py
+  rose-kit sweep notebooks/experiments/fusions.yaml --plugin notebooks/plugins/my_fusion.py
 """
 
 
@@ -57,7 +58,7 @@ def sweep(
     Each run leaves its executed notebook, parameters, versions and a row per image. A run is done once: it
     is found again by all that its numbers depend on, so a sweep that was cut short goes on where it was,
     and a changed grid does what is new. A run that fails does not stop the others. The methods of a plugin
-    are checked (`rose-kit check-method`), then join those of the grid.
+    are checked (`rose-kit check`), then join those of the grid.
     """
     if jobs is not None and jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {jobs}")
@@ -65,10 +66,10 @@ def sweep(
         raise ValueError(
             f"--jobs {jobs} is for this machine, and --scheduler {scheduler} takes the runs to Dask: give one"
         )
-    from rose_kit.bench.grid import read_grid
-    from rose_kit.bench.jobs import plan
-    from rose_kit.bench.sweep import cores
-    from rose_kit.bench.sweep import sweep as run_all
+    from rose_kit.evaluation.grid import read_grid
+    from rose_kit.evaluation.jobs import plan
+    from rose_kit.evaluation.sweep import cores
+    from rose_kit.evaluation.sweep import sweep as run_all
 
     own = _checked(plugin) if plugin is not None else []
     folder = out or Path("runs") / grid.stem
@@ -95,7 +96,7 @@ def _tell(report: Report, folder: Path, baseline: str | None) -> None:
     for job, error in report.failed:
         typer.echo(f"failed: {job.cell}: {error} (see {job.folder / 'evaluate.ipynb'})", err=True)
     if done:
-        from rose_kit.bench.leaderboard import leaderboard, read_runs
+        from rose_kit.evaluation.leaderboard import leaderboard, read_runs
 
         if baseline is not None and baseline not in {job.cell.label for job in done}:
             typer.echo(f"no run of the baseline {baseline!r} finished: the usual one is taken", err=True)
@@ -111,26 +112,26 @@ def _checked(plugin: Path) -> list[str]:
     Raises:
         ValueError: the file cannot be loaded, or a method does not do what every method must.
     """
-    from rose_kit.bench.conformance import check_plugin
+    from rose_kit.contract import check_plugin
 
     for name, outcomes in (checked := check_plugin(plugin)).items():
         wrong = [o for o in outcomes if not o.passed]
         if wrong:
-            more = f" ({len(wrong)} checks failed: rose-kit check-method {plugin})" if wrong[1:] else ""
-            raise ValueError(f"method {name!r} of {plugin}: {wrong[0].name}: {wrong[0].said}{more}")
-    return list(checked)
+            more = f" ({len(wrong)} checks failed: rose-kit check {plugin})" if wrong[1:] else ""
+            raise ValueError(f"{name!r} of {plugin}: {wrong[0].name}: {wrong[0].said}{more}")
+    return [name for name in checked if name in methods]
 
 
-def check_method(
-    plugin: Annotated[Path, typer.Argument(help="Python file with @register_method classes.")],
+def check(
+    plugin: Annotated[Path, typer.Argument(metavar="FILE", help="Python file with methods or encoders.")],
 ) -> None:
-    """Try the methods of a plugin on all that an evaluation may ask of them.
+    """Try the methods and encoders of a plugin on all that an evaluation may ask of them.
 
-    Shapes, probabilities, determinism from picture to picture, classes without support or text, an empty
-    memory, other vocabularies, evidence; speed is reported. What fails is told with how to mend it, and the
-    exit status is 1.
+    Methods: shapes, probabilities, determinism from image to image, classes without support or text, an empty
+    memory, other vocabularies, evidence; their speed is reported. Encoders: grid, width, unit length, text.
+    What fails is told with how to mend it, and the exit status is 1.
     """
-    from rose_kit.bench.conformance import check_plugin
+    from rose_kit.contract import check_plugin
 
     checked = check_plugin(plugin)
     for name, outcomes in checked.items():
@@ -140,6 +141,8 @@ def check_method(
                 f"  {'ok' if outcome.passed else 'FAIL':<4}  {outcome.name:<26} {outcome.said}".rstrip()
             )
     if not checked:
-        raise ValueError(f"plugin {str(plugin)!r} registers no method; write @register_method('a-name')")
+        raise ValueError(
+            f"plugin {str(plugin)!r} registers no method and no encoder; write @register_method('a-name')"
+        )
     if not all(o.passed for outcomes in checked.values() for o in outcomes):
         raise typer.Exit(1)

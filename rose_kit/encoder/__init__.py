@@ -2,7 +2,6 @@
 
 from rose_kit.encoder.base import Encoder, NoTextTower, WeightsUnavailable, WindowedEncoder
 from rose_kit.encoder.clip import OpenClipEncoder
-from rose_kit.encoder.dinov3txt import load_dinov3txt
 from rose_kit.encoder.handcrafted import HandcraftedEncoder
 from rose_kit.encoder.loading import load_encoder
 from rose_kit.encoder.windows import Windows
@@ -15,6 +14,5 @@ __all__ = [
     "WeightsUnavailable",
     "WindowedEncoder",
     "Windows",
-    "load_dinov3txt",
     "load_encoder",
 ]

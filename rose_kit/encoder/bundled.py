@@ -20,11 +20,13 @@ FILES = ("config.json", "model.safetensors", "tokenizer.json")
 
 @register_encoder("bundled")
 def load_bundled(folder: str | Path = WEIGHTS, **options: Any) -> OpenClipEncoder:
-    """Load a CLIP from a folder as `rose-kit train-encoder` writes it.
+    """Load a CLIP from a folder as `python -m data_scripts.bundled` writes it.
 
     `config.json` holds what `open_clip.model.CLIP` takes (`embed_dim`, `vision_cfg`, `text_cfg`,
     `quick_gelu`) and, optionally, `image_mean`, `image_std`, `dense`, `templates` and `windows` (the
     fields of `Windows`); `model.safetensors` the weights, in any precision; `tokenizer.json` the merges.
+    Optional are `words.txt`, the classes it can name, one in a line with its synonyms ("dog|puppy"), and
+    `thresholds.json`, by which the web framework compares its features.
 
     Args:
         folder: where the three files are; by default the weights that come with the kit.
@@ -40,7 +42,8 @@ def load_bundled(folder: str | Path = WEIGHTS, **options: Any) -> OpenClipEncode
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         raise WeightsUnavailable(
-            f"the encoder in {str(folder)!r} lacks {', '.join(missing)}; `rose-kit train-encoder` makes them"
+            f"the encoder in {str(folder)!r} lacks {', '.join(missing)}; "
+            "`python -m data_scripts.bundled` makes them"
         )
     try:
         config = json.loads((folder / "config.json").read_text())
@@ -49,6 +52,10 @@ def load_bundled(folder: str | Path = WEIGHTS, **options: Any) -> OpenClipEncode
         settings = {key: config[key] for key in ("dense", "templates") if key in config}
         if "windows" in config:
             settings["preferred_windows"] = Windows(**config["windows"])
+        if (words := folder / "words.txt").is_file():
+            settings["words"] = words.read_text(encoding="utf-8").split("\n")[:-1]
+        if (thresholds := folder / "thresholds.json").is_file():
+            settings["thresholds"] = json.loads(thresholds.read_text())
     except Exception as error:  # whatever a corrupt file makes the readers raise
         reason = next(iter(str(error).strip().splitlines()), "")
         raise ValueError(

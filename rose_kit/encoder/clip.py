@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -34,6 +34,9 @@ class OpenClipEncoder(WindowedEncoder):
         name: how the encoder is called in messages.
         device: where it runs.
         preferred_windows: the windows its makers recommend; the commands take them, `encode_image` is told.
+        words: classes it was trained to name, "dog|puppy" being one with two words; the web framework takes
+            a look-up of anything else to be needed.
+        thresholds: by which the web framework's visual prompt enhancer compares its features.
 
     Raises:
         ValueError: an unknown dense variant, or a vision tower of another kind.
@@ -49,6 +52,8 @@ class OpenClipEncoder(WindowedEncoder):
         name: str = "open_clip",
         device: str | torch.device = "cpu",
         preferred_windows: Windows | None = None,
+        words: Sequence[str] = (),
+        thresholds: Mapping[str, float] | None = None,
     ) -> None:
         if dense not in DENSE:
             raise ValueError(f"unknown dense variant {dense!r}; known: {', '.join(DENSE)}")
@@ -60,6 +65,7 @@ class OpenClipEncoder(WindowedEncoder):
         self.templates = templates
         self.name = name
         self.preferred_windows = preferred_windows
+        self.words, self.thresholds = tuple(words), thresholds
         self.patch_size = model.visual.patch_size[0]
         self.dim = model.visual.output_dim
         mean = getattr(model.visual, "image_mean", None) or open_clip.OPENAI_DATASET_MEAN

@@ -30,11 +30,11 @@ def load_encoder(name: str, **options: Any) -> Encoder:
 
     Args:
         name: one of
-            a registered name: "bundled", "handcrafted", "dinov3txt", or your own `@register_encoder`;
+            a registered name: "bundled", "handcrafted", or your own `@register_encoder`;
             "ARCHITECTURE/TAG": open_clip weights, fetched once, such as "ViT-B-16/laion2b_s34b_b88k";
             "ARCHITECTURE/random": untrained weights, by `seed`, for tests and timings;
             "ARCHITECTURE/PATH": a local checkpoint (.safetensors, or .pt holding tensors only);
-            "FOLDER": a local folder as `rose-kit train-encoder` writes it.
+            "FOLDER": a local folder as `python -m data_scripts.bundled` writes it.
         **options: passed on; for CLIP models `dense`, `device`, `templates`, ... of `OpenClipEncoder`.
 
     Raises:
@@ -44,7 +44,7 @@ def load_encoder(name: str, **options: Any) -> Encoder:
     >>> load_encoder("handcrafted").dim
     512
     """
-    if name in encoders:
+    if name in encoders.names():
         return encoders.make(name, **options)
     if name and Path(name).is_dir():
         return load_bundled(name, **options)
@@ -99,7 +99,7 @@ def _wrap(model: torch.nn.Module, architecture: str, name: str, options: dict[st
 
 
 def _unknown(name: str, architecture: str, tag: str) -> str:
-    known = ", ".join(sorted(encoders))
+    known = ", ".join(encoders.names())
     message = f"unknown encoder {name!r}. Known: {known}, or ARCHITECTURE/TAG of open_clip"
     if architecture in open_clip.list_models():
         tags = ", ".join(["random", *open_clip.list_pretrained_tags_by_model(architecture)])

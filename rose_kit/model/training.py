@@ -19,13 +19,13 @@ from tqdm.auto import tqdm
 
 from rose_kit.data import Dataset
 from rose_kit.encoder import Encoder
-from rose_kit.encoder.schedule import check_positive, check_shares, set_rate, warm_cosine
 from rose_kit.memory import SupportMemory
 from rose_kit.model.anchors import best_of
 from rose_kit.model.fusion import FUSIONS
 from rose_kit.model.pyramid import FrozenEncoder
 from rose_kit.model.retriever import MemoryRetriever
 from rose_kit.model.rose import ROSE
+from rose_kit.model.schedule import check_positive, check_shares, set_rate, warm_cosine
 from rose_kit.pooling import patch_counts
 from rose_kit.types import FeatureMap, Vocabulary
 

@@ -23,7 +23,7 @@ class Slic:
 
     Args:
         segments: how many to aim at; textured pictures end up with fewer, as slivers are merged. (The
-            defaults are what answered scenes well, on seeds apart from those that results are from.)
+            defaults were chosen on drawn images, apart from those that results are from.)
         compactness: how much place counts against CIE Lab colour; larger is squarer.
         iterations: of k-means.
         side: a larger image is first reduced to this shorter side, and the regions are enlarged: the

@@ -1,21 +1,19 @@
 """The ROSE framework around any promptable segmenter: gate, look-up, better prompt, checked mask."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rose_kit.encoder import Encoder
 from rose_kit.web.irag import IRAG, Findings
-from rose_kit.web.promptable import WORLD
 from rose_kit.web.tpe import TPE
 from rose_kit.web.types import Candidate, Mask, Promptable, Provider, Source
-from rose_kit.web.vpe import Verified, VisualPromptEnhancer
+from rose_kit.web.vpe import Thresholds, Verified, VisualPromptEnhancer
 from rose_kit.web.websense import Decision, WebSense
-
-KNOWN = tuple(word for names in WORLD for word in names.split("|"))
 
 
 @dataclass(frozen=True)
@@ -54,11 +52,30 @@ class RoseFramework:
     vpe: Callable[..., Verified] | None = None
 
     @classmethod
-    def of(cls, segmenter: Promptable, provider: Provider, encoder, llm: Callable[[str], str] | None = None):
-        """All modules: `encoder` compares pictures and ranks passages; `llm`: see `rose_kit.web.llm`."""
-        vpe = VisualPromptEnhancer(encoder)
+    def of(
+        cls,
+        segmenter: Promptable,
+        provider: Provider,
+        encoder: Encoder,
+        llm: Callable[[str], str] | None = None,
+        *,
+        known: Collection[str] | None = None,
+        thresholds: Thresholds | None = None,
+    ) -> "RoseFramework":
+        """All modules.
+
+        Args:
+            segmenter: what is wrapped.
+            provider: where to search.
+            encoder: compares pictures and ranks passages.
+            llm: see `rose_kit.web.llm`; None: rules.
+            known: words the segmenter understands; None: those the encoder was trained to name.
+            thresholds: of the visual prompt enhancer; None: those that come with the encoder.
+        """
+        known = words_of(encoder) if known is None else known
+        vpe = VisualPromptEnhancer(encoder, thresholds)
         irag = IRAG(provider, matcher(vpe), encoder, llm, visible_from=vpe.thresholds.correct)
-        return cls(segmenter, WebSense(llm, KNOWN), irag, TPE(provider, KNOWN), vpe)
+        return cls(segmenter, WebSense(llm, known), irag, TPE(provider, known), vpe)
 
     def ask(self, image: NDArray[np.uint8], question: str, day: date) -> Trail:
         """Segment what a question means on a day; without a web what it says, with a warning."""
@@ -81,6 +98,11 @@ class RoseFramework:
         verified = self.vpe(image, mask, pictures) if self.vpe and pictures else None
         mask = verified.mask if verified else mask
         return Trail(mask, decision, prompt, findings, background, verified, failure)
+
+
+def words_of(encoder: Encoder) -> tuple[str, ...]:
+    """All words an encoder was trained to name, synonyms one by one; none where it does not tell."""
+    return tuple(word for names in getattr(encoder, "words", ()) for word in names.split("|"))
 
 
 def matcher(vpe: VisualPromptEnhancer) -> Callable[..., float]:

@@ -10,8 +10,8 @@ from datetime import date
 import numpy as np
 from numpy.typing import NDArray
 
-from rose_kit.language import NAME, assess, content, orders, tally
 from rose_kit.types import TextEncoder
+from rose_kit.web.language import NAME, assess, content, orders, tally
 from rose_kit.web.reading import Passage, retrieve, split
 from rose_kit.web.types import Candidate, Picture, Provider, Source
 
@@ -113,7 +113,7 @@ def text_of(passage: Passage) -> str:
 
 
 def extract(passages: Sequence[Passage], question: str, day: date) -> list[Candidate]:
-    """Candidate answers by rules, most confident first; see `rose_kit.language.assess`."""
+    """Candidate answers by rules, most confident first; see `rose_kit.web.language.assess`."""
     said: dict[tuple[str, Source], list[float]] = defaultdict(list)
     for passage, found in zip(passages, assess([*map(text_of, passages)], question), strict=True):
         for name, weight in found:

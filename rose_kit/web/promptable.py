@@ -7,26 +7,25 @@ import numpy as np
 
 from rose_kit.encoder import Encoder
 from rose_kit.fusion import ZeroShot
-from rose_kit.language import noun_phrases
 from rose_kit.memory import SupportMemory
-from rose_kit.scenes.classes import STUFF, THINGS
 from rose_kit.segmenter import Segmenter, upsample_scores
+from rose_kit.web.language import noun_phrases
 from rose_kit.web.types import Mask
-
-WORLD = (*STUFF, *("|".join((t.name, *t.words)) for t in THINGS if not t.novel))
 
 
 class OpenVocabulary:
-    """A `Segmenter`, or an encoder by text alone, asked in words; `others`: classes there may be, "dog|pup".
+    """A `Segmenter`, or an encoder by text alone, asked in words.
 
-    The first phrase that ends in such a word stands for all (more words made masks worse), or the likeliest.
+    `others`: classes an image may hold, "dog|pup"; None: those that the encoder was trained to name. The
+    first phrase that ends in such a word stands for all (more words made masks worse), or the likeliest.
     """
 
-    def __init__(self, segmenter: Segmenter | Encoder, others: Sequence[str] = WORLD) -> None:
+    def __init__(self, segmenter: Segmenter | Encoder, others: Sequence[str] | None = None) -> None:
         if not isinstance(segmenter, Segmenter):
             windows = getattr(segmenter, "preferred_windows", None)
             segmenter = Segmenter(segmenter, SupportMemory(segmenter.dim), ZeroShot(), windows=windows)
         self.segmenter = segmenter
+        others = getattr(segmenter.encoder, "words", ()) if others is None else others
         self.others = {o.split("|")[0]: "|".join(map(re.escape, o.split("|"))) for o in others}
 
     def segment(self, image: np.ndarray, prompt: str) -> Mask:

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from ddgs import DDGS
 
-from rose_kit.net import Client, WebError, naming, picture
+from rose_kit.registry import register_provider
+from rose_kit.web.net import Client, WebError, naming, picture
 from rose_kit.web.reading import bm25, read
 from rose_kit.web.types import Page, Picture, Source
 
@@ -52,6 +53,7 @@ def _day(stamp: str) -> date:
     return date.fromisoformat(stamp[:10])
 
 
+@register_provider("wikimedia")
 @dataclass
 class Wikimedia(_Listed):
     """Wikipedia's pages as they were on a day, and pictures of Commons; or any MediaWiki by its API."""
@@ -102,6 +104,7 @@ class Wikimedia(_Listed):
         return Picture(source, image, told.get("ImageDescription", file["title"]))
 
 
+@register_provider("duckduckgo")
 @dataclass
 class DuckDuckGo(_Listed):
     """The web by way of DuckDuckGo; what it finds is fetched by our own client. Pictures have no date."""

@@ -10,9 +10,9 @@ import trafilatura
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from rose_kit import language
-from rose_kit.net import naming
 from rose_kit.types import TextEncoder
+from rose_kit.web import language
+from rose_kit.web.net import naming
 from rose_kit.web.types import Page, Source
 
 MAX_HTML, MAX_PASSAGES = 500_000, 1000  # what comes after is left out: reading it would take too long

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date
 
-from rose_kit.language import orders, sentences
+from rose_kit.web.language import orders, sentences
 from rose_kit.web.types import Provider, Source
 
 

@@ -15,17 +15,13 @@ from rose_kit.web.types import Mask, Picture
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What the enhancer decides by; see `rose_kit.bench.verification.calibrate`."""
+    """What the enhancer decides by; made for an encoder on annotated images of classes it knows."""
 
     same: float  # cosine distance up to which references agree
     keep: float  # similarity from which a mask looks like them
     part: float  # similarity from which a region does
     correct: float  # similarity from which a proposal may replace it
     whole: float  # share of a proposal's evidence that a mask in it must hold
-
-
-# Made by `rose-kit bench verification`, on scenes no result is reported on and classes the encoder has seen.
-CALIBRATED = {"bundled": Thresholds(same=0.449, keep=0.156, part=0.2, correct=0.43, whole=0.468)}
 
 
 @dataclass(frozen=True)
@@ -45,9 +41,10 @@ class VisualPromptEnhancer:
     """Verifies and corrects masks by pictures of one object; `regions`: image -> (H, W) ids, or several."""
 
     def __init__(self, encoder: Encoder, thresholds: Thresholds | None = None, regions=look.colour_regions):
-        if thresholds is None and encoder.name not in CALIBRATED:
-            raise ValueError(f"no thresholds for {encoder.name!r}: see rose_kit.bench.verification.calibrate")
-        self.encoder, self.regions, self.thresholds = encoder, regions, thresholds or CALIBRATED[encoder.name]
+        own = getattr(encoder, "thresholds", None)
+        if thresholds is None and own is None:
+            raise ValueError(f"no thresholds for {encoder.name!r}: pass Thresholds(...)")
+        self.encoder, self.regions, self.thresholds = encoder, regions, thresholds or Thresholds(**own)
         self.far = far = getattr(encoder, "preferred_windows", None)
         self.near = far and replace(far, short_side=(far.short_side or 224) * 3 // 4)  # things are larger
 

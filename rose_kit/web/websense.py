@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Literal
 
-from rose_kit.language import RECENT, TIMED, target
+from rose_kit.web.language import RECENT, TIMED, target
 
 EVENT = (  # what tells one from others of its kind, and is known from the news only
     r"\b(w[io]n(s|ning)?|chosen|elected|named|crowned|awarded|released|launched|unveiled|announced|"

@@ -24,10 +24,10 @@ QUIET = '{"fetchNews": "false", "checkForUpdates": false}'
 ALL_CELLS = '{"windowingMode": "none"}'  # cells out of sight stay in the page
 
 SETUP = """
-from rose_kit import RNS, SceneDataset, Segmenter, SupportMemory
+from data_scripts.scenes import CLASSES, SEEN, SceneDataset
+from rose_kit import RNS, Segmenter, SupportMemory
 from rose_kit.encoder import load_encoder
-from rose_kit.scenes import CLASSES, SEEN
-from rose_kit.ui.widgets import EvidenceExplorer, FusionPlayground, TeachByExample
+from rose_kit.viz.widgets import EvidenceExplorer, FusionPlayground, TeachByExample
 
 encoder = load_encoder("bundled")
 windows = encoder.preferred_windows

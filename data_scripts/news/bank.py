@@ -1,0 +1,55 @@
+"""The phrase bank of a split, and how its slots are filled."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Sequence
+from datetime import date
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+SPLITS = ("dev", "eval")
+
+
+@cache
+def bank(split: str) -> SimpleNamespace:
+    """The phrases of a split: the tables of `phrases/dev.toml` or `phrases/eval.toml`, as tuples.
+
+    Raises:
+        ValueError: there is no such split.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
+    text = (Path(__file__).parent / "phrases" / f"{split}.toml").read_text(encoding="utf-8")
+    return SimpleNamespace(**{name: _frozen(table) for name, table in tomllib.loads(text).items()})
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+def fill(text: str, **slots: object) -> str:
+    """Fill a phrase: days in words, the maker once where the product's name begins with it, a capital first.
+
+    Raises:
+        KeyError: a slot of `text` is not given.
+
+    >>> fill("the {maker} {product} of {day}", maker="Aerix", product="Aerix Hawk 5", day=date(2026, 3, 1))
+    'The Aerix Hawk 5 of 1 March 2026'
+    """
+    words = {k: f"{v.day} {v:%B %Y}" if isinstance(v, date) else v for k, v in slots.items()}
+    filled = text.format(**words)
+    if words.get("maker"):
+        filled = re.sub(rf"\b{words['maker']}(?:'s)? (?={words['maker']}\b)", "", filled)
+    return filled[:1].upper() + filled[1:]
+
+
+def pick(options: Sequence[T], rng: np.random.Generator) -> T:
+    """One of several, which need not be of an array's kind."""
+    return options[int(rng.integers(len(options)))]

@@ -1,0 +1,198 @@
+"""Execute and save notebooks: `python notebooks/course/build.py [NAME ...]`, all of them without a name.
+
+The .ipynb files are the only source, but for their exercises, whose solutions, hints and checks stand in this
+folder: from them come, in each lesson, a cell with a gap and a cell that checks it (both tagged `exercise`,
+before the footer), and a page in notebooks/solutions. Each notebook is formatted, executed in a fresh kernel,
+stripped of what differs from run to run, and written back. `--no-run` writes exercises and formats only.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import inspect
+import json
+import shutil
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode, v4
+from ruff import find_ruff_bin
+
+FOLDER = Path(__file__).parents[1]
+SOLUTIONS = FOLDER / "solutions"
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+if str(FOLDER) not in sys.path:  # as it is for a notebook, which runs in its own folder
+    sys.path.insert(0, str(FOLDER))
+
+import course  # noqa: E402
+
+
+def module_of(stem: str) -> str:
+    """Name of the file with the exercises of a notebook."""
+    return "template" if stem == "_template" else f"n{stem[:2]}"
+
+
+def of(stem: str) -> list[course.Exercise]:
+    """The exercises of a notebook, in their order; none where it has no file."""
+    name = module_of(stem)
+    if not (course.HERE / f"{name}.py").is_file():
+        return []
+    module = importlib.import_module(f"course.{name}")
+    return [
+        one for one in course.EXERCISES.values() if inspect.unwrap(one.solution).__module__ == module.__name__
+    ]
+
+
+@functools.cache
+def formatted(code: str) -> str:
+    """Code as ruff formats it."""
+    command = [find_ruff_bin(), "format", "--line-length", "110", "--stdin-filename", "x.py", "-"]
+    return subprocess.run(command, input=code, capture_output=True, text=True, check=True).stdout.strip("\n")
+
+
+def _parts(one: course.Exercise) -> tuple[str, str]:
+    """The function's signature with its docstring, and its body, both indented as in the source."""
+    source = textwrap.dedent(inspect.getsource(inspect.unwrap(one.solution)))
+    (node,) = ast.parse(source).body
+    lines = source.splitlines()
+    doc = node.body[0].end_lineno
+    return "\n".join(lines[node.lineno - 1 : doc]), "\n".join(lines[doc : node.end_lineno])
+
+
+def stub(one: course.Exercise) -> str:
+    """The cell with the gap."""
+    return formatted(f"{_parts(one)[0]}\n    raise NotImplementedError({json.dumps(one.hint)})\n")
+
+
+def cells(stem: str) -> list[NotebookNode]:
+    """The cells of a notebook's exercises: a gap and its check, one after the other."""
+    made = []
+    for i, one in enumerate(of(stem)):
+        call = f"check({one.solution.__name__})"
+        checking = call if i else f"from course import check\n\n{call}"
+        made += [v4.new_code_cell(text, metadata={"tags": ["exercise"]}) for text in (stub(one), checking)]
+    return made
+
+
+def stamp(nb: NotebookNode, stem: str) -> None:
+    """Put the exercises before the footer, in place of those that are there."""
+    names = {one.solution.__name__ for one in of(stem)}
+    old = [c for c in nb.cells if _is_exercise(c, names)]
+    made = cells(stem)
+    if [c.source for c in old] == [c.source for c in made] and all(
+        "exercise" in c.metadata.tags for c in old
+    ):
+        return
+    kept = [c for c in nb.cells if not _is_exercise(c, names)]
+    at = next((i for i, c in enumerate(kept) if "footer" in c.metadata.get("tags", [])), len(kept))
+    nb.cells = [*kept[:at], *made, *kept[at:]]
+
+
+def _is_exercise(cell: NotebookNode, names: set[str]) -> bool:
+    """Whether a cell is tagged so, or defines a gap of the same name."""
+    if "exercise" in cell.metadata.get("tags", []):
+        return True
+    gap = cell.cell_type == "code" and "raise NotImplementedError(" in cell.source
+    return gap and any(f"def {name}(" in cell.source for name in names)
+
+
+def solution_page(stem: str) -> str:
+    """The page of a notebook's solutions: the functions, and the imports that they need."""
+    found = of(stem)
+    module = sys.modules[f"course.{module_of(stem)}"]
+    functions = "\n\n\n".join("\n".join(_parts(one)) for one in found)
+    used = {node.id for node in ast.walk(ast.parse(functions)) if isinstance(node, ast.Name)}
+    imports = {False: [], True: []}  # of others, and of the package: two groups, each sorted in the source
+    for node in ast.parse(inspect.getsource(module)).body:
+        if isinstance(node, (ast.Import, ast.ImportFrom)) and getattr(node, "module", "") != "course":
+            node.names = [a for a in node.names if (a.asname or a.name).split(".")[0] in used]
+            if node.names:
+                imports[getattr(node, "module", "").startswith("rose_kit")].append(ast.unparse(node))
+    groups = ["\n".join(group) for group in imports.values() if group]
+    head = f'"""Solutions of {stem}, written by course/build.py from course/{module_of(stem)}.py."""'
+    return formatted("\n\n".join([head, *groups, functions])) + "\n"
+
+
+def write_solutions(stems: list[str]) -> None:
+    """Write the pages of solutions of these notebooks."""
+    SOLUTIONS.mkdir(exist_ok=True)
+    for stem in stems:
+        if of(stem):
+            (SOLUTIONS / f"{stem}.py").write_text(solution_page(stem), encoding="utf-8")
+
+
+def clean(nb: NotebookNode) -> NotebookNode:
+    """Strip what differs from run to run: ids, timings, widget state, progress bars, kernel details."""
+    nb.metadata = nbformat.from_dict(METADATA)
+    nb.nbformat, nb.nbformat_minor = 4, 5
+    for i, c in enumerate(nb.cells):
+        c.id = f"cell-{i:02d}"
+        tags = c.metadata.get("tags")
+        c.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        if c.cell_type == "code":
+            c.outputs = [o for o in c.outputs if not _is_progress(o)]
+    return nb
+
+
+def _is_progress(output: NotebookNode) -> bool:
+    bar = output.get("name") == "stderr" and "\r" in output.text
+    return bar or "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+
+
+def prepare(path: Path) -> NotebookNode:
+    """Write the exercises of a notebook into it, and format it."""
+    nb = nbformat.read(path, as_version=4)
+    stamp(nb, path.stem)
+    nbformat.write(clean(nb), path)
+    subprocess.run([find_ruff_bin(), "format", "--quiet", path], check=True)
+    return nbformat.read(path, as_version=4)
+
+
+def execute(path: Path) -> float:
+    """Prepare, execute and save one notebook; returns the seconds its execution took."""
+    nb = prepare(path)
+    start = time.perf_counter()
+    NotebookClient(
+        nb,
+        timeout=600,
+        kernel_name="python3",
+        store_widget_state=False,
+        record_timing=False,
+        extra_arguments=["--log-level=ERROR"],  # of the kernel, whose start-up notes are for servers
+        resources={"metadata": {"path": str(path.parent)}},
+    ).execute()
+    nbformat.write(clean(nb), path)
+    return time.perf_counter() - start
+
+
+def main(arguments: list[str]) -> None:
+    """Execute the notebooks whose names start with one of those given, or all lessons and experiments."""
+    names = tuple(name for name in arguments if name != "--no-run")
+    known = [*sorted(FOLDER.glob("*.ipynb")), *sorted((FOLDER / "experiments").glob("*.ipynb"))]
+    chosen = [path for path in known if not names or path.name.startswith(names)]
+    if not chosen:
+        sys.exit(f"no notebook is named {', '.join(names)}; there are: {', '.join(p.stem for p in known)}")
+    for path in chosen:
+        if "--no-run" in arguments:
+            prepare(path)
+            continue
+        seconds = execute(path)
+        print(f"{path.name:<32} {seconds:5.1f} s {path.stat().st_size / 1e3:6.0f} kB")
+        if path.stem == "00_quickstart":
+            docs, runs = (FOLDER.parent / name for name in ("docs", "runs"))
+            shutil.copy(runs / path.stem / "quickstart.png", docs / "quickstart.png")
+    write_solutions([path.stem for path in chosen])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

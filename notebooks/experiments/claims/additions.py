@@ -1,0 +1,107 @@
+"""Claims about a memory that grows: what it knew it still knows, and one picture teaches one individual."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from experiments.claims.few_shots import WORDS
+from experiments.claims.lab import Case, Lab
+from experiments.claims.personal import THINGS, trial
+from experiments.claims.row import Row, gain
+from experiments.claims.verdict import MORE, NO_WORSE, Expected
+from rose_kit.adapter import RNS
+from rose_kit.evaluation.partial import Gaps
+from rose_kit.fusion import ZeroShot
+from rose_kit.types import Vocabulary
+
+SHOTS = 5
+HALF = Gaps(visual=0.5)
+NOTHING = Expected(-0.01, 0.01)
+
+
+def _halves(lab: Lab, seed: int) -> tuple[Case, Case, list[str]]:
+    """RNS before and after the memory learned half the classes, and the other half, which it knew."""
+    before, after = (Case(RNS(), SHOTS, gaps=gaps) for gaps in (HALF, Gaps()))
+    learned = HALF.draw(lab.names, seed)[0]
+    return before, after, [name for name in lab.names if name not in learned]
+
+
+def changed_answers(lab: Lab, seed: int) -> float:
+    """Patches, in percent, that get another class once the memory holds classes nobody asks for."""
+    before, after, known = _halves(lab, seed)
+    full = lab.text()
+    vocabulary = Vocabulary(known, full.text[[full.index(name) for name in known]])
+    memories = [lab.memory(case, seed) for case in (before, after)]
+    changed = []
+    for _, query, _ in lab.asked(before, seed):
+        first, second = (np.asarray(RNS().predict(query, m, vocabulary)).argmax(1) for m in memories)
+        changed.append(first != second)  # (N,)
+    return 100 * float(np.concatenate(changed).mean())
+
+
+def known_classes(lab: Lab, seed: int) -> float:
+    """mIoU of half the classes, asked among all, after the memory learned the others, less before."""
+    before, after, known = _halves(lab, seed)
+    return lab.miou(after, seed, known) - lab.miou(before, seed, known)
+
+
+def personal(measure: str, one: tuple[Callable, int], other: tuple[Callable, int]) -> Callable:
+    """A measure of how well individuals are found, by one method and number of pictures less another's."""
+
+    def effect(lab: Lab, seed: int) -> float:
+        scores = [
+            [trial(lab, thing, seed, make(), pictures)[measure] for thing in THINGS]
+            for make, pictures in (one, other)
+        ]
+        return float(np.subtract(*np.mean(scores, axis=1)))
+
+    return effect
+
+
+def _more(domain: str, other: str) -> Row:
+    says = f"{domain} queries: a memory of {domain} and {other} scenes over one of {domain} alone"
+    both, one = (Case(RNS(), SHOTS, support, domain) for support in (f"{domain}+{other}", domain))
+    return Row("growth", says, NO_WORSE, gain(both, one))
+
+
+ROWS = (
+    Row(
+        "growth",
+        "answers about known classes that change when others are added",
+        NOTHING,
+        changed_answers,
+        "memory grows without training",
+        WORDS,
+        "% of patches",
+    ),
+    Row("growth", "known classes, asked among all, after the other half was added", NO_WORSE, known_classes),
+    _more("day", "night"),
+    _more("night", "day"),
+    Row(
+        "personalised",
+        "telling an individual from others of its class, one picture over text: area under the curve",
+        MORE,
+        personal("auc", (RNS, 1), (ZeroShot, 1)),
+        "a few masks suffice",
+        WORDS,
+        "points of AUC",
+    ),
+    Row(
+        "personalised",
+        "telling an individual from others of its class, five pictures over one: area under the curve",
+        MORE,
+        personal("auc", (RNS, 5), (RNS, 1)),
+        unit="points of AUC",
+    ),
+    Row(
+        "personalised",
+        "IoU of an individual among others of its class, one picture over text",
+        MORE,
+        personal("iou", (RNS, 1), (ZeroShot, 1)),
+        "a few masks suffice",
+        WORDS,
+        "IoU",
+    ),
+)

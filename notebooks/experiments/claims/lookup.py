@@ -1,0 +1,64 @@
+"""Claims about what is retrieved, and from where."""
+
+from __future__ import annotations
+
+from experiments.claims.few_shots import WORDS, rns
+from experiments.claims.lab import Case
+from experiments.claims.row import Row, gain
+from experiments.claims.verdict import EQUAL, MORE
+from rose_kit.adapter import RNS
+from rose_kit.fusion import ZeroShot
+
+SHOTS = 5
+RETRIEVALS = ("nearest", "classes", "random-in-classes", "random", "furthest")  # best first, by the claim
+KS = (1, 4, 16)
+
+
+def retrieving(how: str) -> Case:
+    """RNS at five shots, trained on prototypes chosen in this way."""
+    return Case(RNS(retrieval=how), SHOTS)
+
+
+def _order(one: str, other: str, says: str, paper: str) -> Row:
+    effect = gain(retrieving(one), retrieving(other))
+    return Row("retrieval", says, MORE, effect, paper, "Figure 5, " + WORDS)
+
+
+def from_to(support: str, query: str, method=None) -> Case:
+    """RNS (or another method) with five shots of one domain, asked about another."""
+    return Case(method or RNS(), SHOTS, support, query)
+
+
+def _domains(there: str, here: str) -> tuple[Row, Row]:
+    far, near, none = from_to(there, here), from_to(here, here), from_to(here, here, ZeroShot())
+    says = f"{here} queries: RNS with a {there} memory over zero-shot"
+    better = f"{here} queries: a {here} memory over a {there} memory"
+    source = "Figure 9, " + WORDS
+    return (
+        Row("domain", says, MORE, gain(far, none), "still improves", source),
+        Row("domain", better, MORE, gain(near, far), "in-domain is best", source),
+    )
+
+
+ROWS = (
+    _order("nearest", "classes", "nearest prototypes over all of the classes found", "slightly better"),
+    _order("classes", "random", "all prototypes of the classes found over random ones", "better"),
+    _order(
+        "random-in-classes",
+        "random",
+        "random prototypes of the classes found over random of all",
+        "clearly better",
+    ),
+    _order("random", "furthest", "random prototypes over the furthest", "furthest is worst"),
+    Row("k", "k = 4 over k = 1", MORE, gain(rns(SHOTS), rns(SHOTS, k=1)), "clearly", "Table 5, " + WORDS),
+    Row(
+        "k",
+        "k = 16 over k = 4",
+        EQUAL,
+        gain(rns(SHOTS, k=16), rns(SHOTS)),
+        "about equal",
+        "Table 5, " + WORDS,
+    ),
+    *_domains("day", "night"),
+    *_domains("night", "day"),
+)

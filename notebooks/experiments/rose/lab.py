@@ -1,0 +1,111 @@
+"""Where the article's claims are tested: trained models, their memory, and scenes of each seed."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from data_scripts.scenes import SceneDataset
+from experiments.claims.lab import Case, Lab
+from experiments.claims.row import Measure
+from experiments.rose.trial import Trial
+from experiments.rose.world import alike
+from rose_kit.encoder.base import content_hash
+from rose_kit.fusion import KnnClip, ZeroShot
+from rose_kit.memory import SupportMemory
+from rose_kit.model.rose import ROSE, RoseMethod
+from rose_kit.model.training import Lessons, Training, at_most
+
+FURTHER = 6_000_000  # support and queries lie so far behind those of the RNS claims; `stream` is shared
+TEXT_ONLY, KNN = "text only", "knn-clip"
+ARTICLE = "the article, in words"  # the source of what it claims
+
+
+def difference(one: Measure, other: Measure) -> Measure:
+    """What one measure has more than another, in the same seed."""
+    return lambda lab, seed: one(lab, seed) - other(lab, seed)
+
+
+class RoseLab(Lab):
+    """A lab with trained models: growing memories are asked in trials, all else as in any lab.
+
+    Args:
+        models: name -> trained model; their memories are not looked at.
+        lessons: what they were trained on; its rows are the memory of the trials.
+        sizes: of each trial, as `Trial` takes them.
+        **options: of `Lab`.
+    """
+
+    def __init__(
+        self, models: Mapping[str, ROSE], lessons: Lessons, sizes: Mapping[str, int] | None = None, **options
+    ) -> None:
+        super().__init__(next(iter(models.values())).encoder.encoder, **options)
+        self.models, self.lessons, self.sizes = dict(models), lessons, dict(sizes or {})
+        self.hashes = {name: content_hash(model.state_dict()) for name, model in models.items()}
+
+    def settings(self) -> str:
+        """See `Lab.settings`; with the weights and the sizes of the trials."""
+        weights = ", ".join(f"{name} {digest}" for name, digest in self.hashes.items())
+        return f"{super().settings()}; {self.sizes}; weights {weights}"
+
+    def _scenes(self, count: int, first: int, domain: str) -> SceneDataset:
+        return super()._scenes(count, first + FURTHER, domain)
+
+    @property
+    def shots(self) -> tuple[int, int]:
+        """Few and many: pictures by which a class is added, and by which a novel one is once more."""
+        default = inspect.signature(Trial).parameters
+        few, many = (self.sizes.get(name, default[name].default) for name in ("shots", "many"))
+        return few, many
+
+    def rose(self, fusion: str, use_memory: bool = True) -> RoseMethod:
+        """A trained model as a method."""
+        return RoseMethod(self.models[fusion], use_memory)
+
+    def case(self, fusion: str, support: str = "day", query: str = "day", use_memory: bool = True) -> Case:
+        """A trained model asked about one domain with a memory of another."""
+        return Case(self.rose(fusion, use_memory), 3, support, query)
+
+    def trained_memory(self, seed: int) -> SupportMemory:
+        """Rows of the training scenes, as many of a class as its training had in memory."""
+        return at_most(self.lessons.memory, Training().rows_per_class, seed)
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Things that text alone confuses; see `alike`."""
+        return self.once(("alike",), lambda: alike(self.lessons))
+
+    def trial(self, seed: int) -> Trial:
+        """The questions of a seed."""
+        return self.once(("trial", seed), lambda: Trial(self.encoder(), seed, size=self.size, **self.sizes))
+
+    def answers(self, seed: int) -> pd.DataFrame:
+        """`Trial.rows` of text alone, kNN-CLIP, and every model with and without a memory.
+
+        Raises:
+            RuntimeError: a weight changed while classes were added, which must not be.
+        """
+        return self.once(("answers", seed), lambda: self._answers(seed))
+
+    def _answers(self, seed: int) -> pd.DataFrame:
+        trial, memory = self.trial(seed), self.trained_memory(seed)
+        rows = trial.rows(TEXT_ONLY, ZeroShot(), None) + trial.rows(KNN, KnnClip(), memory)
+        for name in self.models:
+            rows += trial.rows(f"{name} without memory", self.rose(name), None)
+            rows += trial.rows(name, self.rose(name), memory)
+            if content_hash(self.models[name].state_dict()) != self.hashes[name]:
+                raise RuntimeError(f"the weights of {name} changed while classes were added")
+        return pd.DataFrame(rows)
+
+    def score(self, seed: int, method: str, group: str, when: str = "after", many: bool = False) -> float:
+        """Mean IoU in percent of a group's classes, before or after few (or many) rows were added."""
+        table = self.answers(seed)
+        mine = table[(table.method == method) & (table.group == group)]
+        return float(np.nanmean(mine[mine.shots == (mine.shots.max() if many else mine.shots.min())][when]))
+
+    def others(self, seed: int, method: str) -> float:
+        """The worst change of the other classes' mIoU over all classes that were added."""
+        table = self.answers(seed)
+        return float(table[table.method == method].others.min())

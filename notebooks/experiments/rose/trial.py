@@ -1,0 +1,150 @@
+"""One seed's questions: classes trained on, rare ones, and classes that arrive after training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_scripts.scenes import CLASSES, NOVEL, STUFF, SceneDataset
+from experiments.rose.world import HELD_OUT, RARE, TRAINED
+from rose_kit.encoder import Encoder
+from rose_kit.fusion import Method
+from rose_kit.memory import SupportMemory
+from rose_kit.metrics import confusion_matrix, iou
+from rose_kit.model.pyramid import FrozenEncoder
+from rose_kit.model.training import at_most
+from rose_kit.segmenter import paint
+from rose_kit.types import FeatureMap, Query, Vocabulary
+
+FIRST_TRIAL, APART = 10_000_000, 20_000  # scene seeds: of trial s from FIRST_TRIAL + APART * s on
+FIRST_SEED = 2  # the encoder was trained on 10,000,000 to 10,031,999, where the scenes of seeds 0 and 1 lie
+GROUPS = {
+    **dict.fromkeys(RARE, "rare"),
+    **dict.fromkeys(HELD_OUT, "held-out"),
+    **dict.fromkeys(NOVEL, "novel"),
+}
+Picture = tuple[FeatureMap, NDArray[np.integer]]
+
+
+class Trial:
+    """The pictures every method is asked about in one seed, encoded once.
+
+    Args:
+        encoder: the trained models' own.
+        seed: 2 or more; its scenes and individuals are in no other trial, and its scenes in no training.
+        queries: scenes of trained classes.
+        per_class: query scenes that surely show a rare or new class.
+        shots: pictures by which a class is added to memory.
+        many: pictures by which a novel class is added once more.
+        size: side in pixels.
+
+    Raises:
+        ValueError: a seed below 2, whose scenes the encoder was trained on.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        seed: int = 6,
+        queries: int = 16,
+        per_class: int = 5,
+        shots: int = 5,
+        many: int = 20,
+        size: int = 128,
+    ) -> None:
+        check_seeds([seed])
+        self.seed, self.size, self.shots, self.many = seed, size, shots, many
+        self._see, self._first = FrozenEncoder(encoder), FIRST_TRIAL + APART * seed
+        self.vocabulary = Vocabulary.encode(CLASSES, encoder)
+        self.common = [self.picture(i, ()) for i in range(queries)]
+        self.queries, self.support = {}, {}
+        for c, (name, group) in enumerate(GROUPS.items(), start=1):
+            self.queries[name] = [
+                self.picture(1000 * c + i, [(name, self.individual(i))]) for i in range(per_class)
+            ]
+            count = max(many, shots) if group == "novel" else shots
+            self.support[name] = [
+                (f"added-{name}-{i}", *self.picture(1000 * c + 500 + i, [(name, self.individual(500 + i))]))
+                for i in range(count)
+            ]
+
+    def individual(self, i: int) -> int:
+        """Number of an individual: each seed has its own, and those asked for are not those added."""
+        return 1000 * (self.seed + 2) % 1_000_000 + i
+
+    def picture(self, i: int, cast: Sequence[tuple[str, int]]) -> Picture:
+        """The features and mask of the trial's scene `i`, in which a cast is tried first."""
+        sample = SceneDataset(1, first=self._first + i, size=self.size, classes=TRAINED, cast=cast)[0]
+        return self._see.features(sample.image), sample.mask
+
+    def added(self, memory: SupportMemory, name: str, shots: int) -> SupportMemory:
+        """A copy of a memory with the rows of one more class, and of nothing else in its pictures."""
+        copy = at_most(memory, len(memory))
+        for image_id, feature_map, mask in self.support[name][:shots]:
+            copy.add(image_id, feature_map, mask, {CLASSES.index(name): name})
+        return copy
+
+    def counts(self, method: Method, memory: SupportMemory | None, pictures: Sequence[Picture]) -> NDArray:
+        """(C, C) confusion matrix of some pictures, every class of the world being a possible answer."""
+        counts = np.zeros((len(CLASSES),) * 2, np.int64)
+        for feature_map, mask in pictures:
+            query = Query.of(feature_map)
+            prediction = method.predict(query, memory, self.vocabulary)
+            labels, _ = paint(np.asarray(prediction), query, feature_map)
+            counts += confusion_matrix(labels, mask, len(CLASSES))
+        return counts
+
+    def rows(self, name: str, method: Method, memory: SupportMemory | None) -> list[dict[str, Any]]:
+        """One row per question: class or group, memory as trained and with the class added.
+
+        `before` and `after` are IoU in percent; `others` the change of the other classes' mIoU. Without
+        a memory nothing is added, and after is before.
+        """
+        common = self.counts(method, memory, self.common)
+        line = {"method": name, "seed": self.seed}
+        seen = float(np.nanmean(100 * iou(common)[[CLASSES.index(n) for n in STUFF + TRAINED]]))
+        rows = [{**line, "group": "common", "class": "", "shots": 0, "before": seen, "after": seen}]
+        for new, group in GROUPS.items():
+            c, pictures = CLASSES.index(new), self.queries[new]
+            before = 100 * iou(common + self.counts(method, memory, pictures))
+            for shots in sorted({self.shots, self.many} if group == "novel" else {self.shots}):
+                after = before
+                if memory is not None:
+                    grown = self.added(memory, new, shots)
+                    after = 100 * iou(self.counts(method, grown, pictures + self.common))
+                others = float(np.nanmean(np.delete(after, c)) - np.nanmean(np.delete(before, c)))
+                found = {"before": float(before[c]), "after": float(after[c]), "others": others}
+                rows.append({**line, "group": group, "class": new, "shots": shots, **found})
+        return rows
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Refuse trials on scenes that the encoder was trained on.
+
+    Raises:
+        ValueError: a seed below 2.
+    """
+    if low := [seed for seed in seeds if seed < FIRST_SEED]:
+        raise ValueError(
+            f"trial seeds begin at {FIRST_SEED}, got {low[0]}: the encoder was trained on earlier scenes"
+        )
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One line per method: means over seeds and the classes of each group, in percent."""
+    import pandas as pd
+
+    table, lines = pd.DataFrame(rows), []
+    few = table.shots.isin([0, table[table.group == "rare"].shots.min()])
+    for method, mine in table.groupby("method", sort=False):
+        line: dict[str, Any] = {"method": method, "common": mine[mine.group == "common"].before.mean()}
+        for group in ("rare", "held-out", "novel"):
+            chosen = mine[few[mine.index] & (mine.group == group)]
+            line |= {f"{group} before": chosen.before.mean(), f"{group} after": chosen.after.mean()}
+        line[f"novel, {table.shots.max()} rows"] = mine[~few[mine.index]].after.mean()
+        line["others, worst"] = mine.others.min()
+        lines.append(line)
+    return lines

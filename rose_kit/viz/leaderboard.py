@@ -1,0 +1,60 @@
+"""The leaderboard as a figure: each method's mIoU, and what it gains over the baseline."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import FigureBase
+
+from rose_kit.evaluation.leaderboard import GROUP, Board
+from rose_kit.viz.plots import BLUE, GREY, ORANGE
+
+# Told apart by marker as well as by colour.
+VERDICTS = {
+    "better": (BLUE, "o"),
+    "worse": (ORANGE, "v"),
+    "not settled": (GREY, "s"),
+    "baseline": ("black", "D"),
+    "not comparable": (GREY, "x"),
+}
+
+
+def leaderboard_figure(board: Board, fig: FigureBase | None = None) -> FigureBase:
+    """Left mIoU with its interval over seeds, right the paired difference with its bootstrap interval.
+
+    Args:
+        board: from `rose_kit.evaluation.leaderboard.leaderboard`; one pair of panels per group.
+        fig: draw into this figure.
+
+    Raises:
+        ValueError: the board is empty.
+    """
+    if board.table.empty:
+        raise ValueError("there are no methods on the board")
+    groups = list(board.table.groupby(GROUP, sort=False))
+    heights = [1.1 + 0.32 * len(lines) for _, lines in groups]
+    fig = fig or plt.figure(figsize=(8.5, sum(heights)), layout="constrained")
+    axes = fig.subplots(len(groups), 2, squeeze=False, height_ratios=heights)
+    for (left, right), (group, lines) in zip(axes, groups, strict=True):
+        _panel(left, lines, lines["miou"], lines["half_width"].fillna(0))
+        left.set_yticks(range(len(lines)), lines["method"])
+        left.set_xlabel("mIoU (%), interval over seeds")
+        left.set_title(f"{group[0]}, {group[1]}, shots {group[2]}", loc="left", fontsize=10)
+        gain = lines["difference"].mask(lines["verdict"] == "baseline", 0)
+        around = np.nan_to_num([gain - lines["low"], lines["high"] - gain])
+        _panel(right, lines, gain, around)
+        right.axvline(0, color="black", linewidth=0.8)
+        right.set_yticks(range(len(lines)), lines["verdict"])
+        right.yaxis.tick_right()
+        right.set_xlabel("points of mIoU over the baseline, paired by image")
+    return fig
+
+
+def _panel(ax, lines, at, around) -> None:
+    """A marker and a whisker per method, the best on top."""
+    for i, verdict in enumerate(lines["verdict"]):
+        colour, marker = VERDICTS[verdict]
+        whisker = np.asarray(around)[..., [i]]
+        ax.errorbar(at.iloc[i], i, xerr=whisker, color=colour, marker=marker, capsize=3, markersize=6)
+    ax.set_ylim(len(lines) - 0.5, -0.5)
+    ax.spines[["top", "right"]].set_visible(False)

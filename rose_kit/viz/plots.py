@@ -1,0 +1,200 @@
+"""Figures that the notebooks share: rows of pictures, bars of scores, and the evidence of an answer.
+
+Each function returns the figure it made, or draws into the one it is given, so that figures compose.
+`show` puts a figure into a notebook, `save` writes it to a file.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from IPython.display import Image as Inline
+from IPython.display import display
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, FigureBase
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from rose_kit.types import Evidence
+
+if TYPE_CHECKING:
+    from rose_kit.memory import SupportMemory
+
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"  # apart for colour-blind eyes (Okabe and Ito 2008)
+INCH = 2.1  # side of a picture in a row
+
+
+def enlarge(pixels: ArrayLike, side: int = 384) -> NDArray:
+    """Repeat pixels a whole number of times, so that names drawn on a small picture stay legible.
+
+    Args:
+        pixels: (H, W) labels or an (H, W, 3) image.
+        side: the shorter side becomes at least this many pixels.
+
+    >>> enlarge(np.array([[1, 2]]), side=2).tolist()
+    [[1, 1, 2, 2], [1, 1, 2, 2]]
+    """
+    pixels = np.asarray(pixels)
+    times = -(-side // min(pixels.shape[:2]))
+    return pixels.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def image_row(
+    images: Sequence[ArrayLike],
+    titles: Sequence[str] = (),
+    columns: int | None = None,
+    fig: FigureBase | None = None,
+) -> FigureBase:
+    """Pictures side by side, each under its title.
+
+    Args:
+        images: (H, W, 3) uint8 each, or (H, W) numbers shown from dark blue to yellow.
+        titles: one per picture, or none at all.
+        columns: pictures to a row; by default all of them.
+        fig: draw into this figure.
+
+    Raises:
+        ValueError: no pictures, or as many titles as do not fit them.
+    """
+    if not len(images) or (titles and len(titles) != len(images)):
+        raise ValueError(f"{len(images)} pictures do not go with {len(titles)} titles")
+    columns = columns or len(images)
+    rows = -(-len(images) // columns)
+    fig = fig or plt.figure(figsize=(INCH * columns, (INCH + 0.25) * rows), layout="constrained")
+    axes = fig.subplots(rows, columns, squeeze=False).ravel()
+    for ax in axes:
+        ax.set_axis_off()
+    for ax, image in zip(axes, images, strict=False):
+        _picture(ax, image)
+    for ax, title in zip(axes, titles, strict=False):
+        ax.set_title(title, fontsize=10)
+    return fig
+
+
+def score_bars(summaries: Sequence[Mapping[str, Any]], fig: FigureBase | None = None) -> FigureBase:
+    """Mean IoU of each method as a bar, with its interval over seeds as a whisker.
+
+    Args:
+        summaries: from `rose_kit.evaluation.summarise`, one bar each; several shots become several bars.
+        fig: draw into this figure.
+    """
+    fig = fig or plt.figure(figsize=(6, 0.5 + 0.4 * len(summaries)), layout="constrained")
+    ax = fig.subplots()
+    several = len({s["shots"] for s in summaries}) > 1
+    names = [f"{s['method']}, {s['shots']} shots" if several else s["method"] for s in summaries]
+    means, half = ([s[key] for s in summaries] for key in ("miou", "half_width"))
+    bars = ax.barh(names, means, xerr=half, color=BLUE, ecolor="black", capsize=4, height=0.65)
+    labels = [f" {m:.1f}" if np.isnan(h) else f" {m:.1f} ± {h:.1f}" for m, h in zip(means, half, strict=True)]
+    ax.bar_label(bars, labels, fontsize=10)
+    ax.margins(x=0.18)
+    ax.invert_yaxis()  # the first row on top
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_xlabel("mIoU (%)")
+    return fig
+
+
+def evidence_figure(
+    image: ArrayLike,
+    region: ArrayLike,
+    evidence: Evidence,
+    memory: SupportMemory,
+    name: str,
+    count: int = 5,
+    fig: FigureBase | None = None,
+) -> FigureBase:
+    """What was asked, and beside it the support pictures that the answer rests on, strongest first.
+
+    Under each picture stands the class it was stored for and a bar: its contribution to the winning
+    score, blue where it speaks for the answer and orange where it speaks against.
+
+    Args:
+        image: (H, W, 3) uint8, the query.
+        region: (H, W) bool, what the evidence is about; outlined.
+        evidence: of one query; `pooled_evidence` makes one of many.
+        memory: whose prototypes the evidence names; pictures show if they were stored as thumbnails.
+        name: the class that was answered.
+        count: support pictures to show.
+        fig: draw into this figure.
+
+    Raises:
+        ValueError: no prototype of the memory is in the evidence.
+    """
+    rows = [i for i in np.argsort(-np.abs(evidence.weight), kind="stable") if evidence.prototype_id[i] >= 0]
+    rows = rows[:count]
+    if not rows:
+        raise ValueError(f"the evidence names no prototype; its ids are {evidence.prototype_id.tolist()}")
+    fig = fig or plt.figure(figsize=(INCH * 1.5 + 1.2 * count, INCH * 1.3), layout="constrained")
+    left, right = fig.subfigures(1, 2, width_ratios=[1.55, 0.85 * count])
+    ax = left.subplots()
+    ax.set_axis_off()
+    _picture(ax, image, region)
+    ax.set_title(f"answer: {name}", fontsize=10)
+    axes = right.subplots(2, count, squeeze=False, height_ratios=[2.2, 1], sharey="row")
+    for ax in axes.ravel():
+        ax.set_axis_off()
+    for i, row in enumerate(rows):
+        stored = memory.thumbnail(int(evidence.prototype_id[row]))
+        if stored is not None:
+            _picture(axes[0, i], *stored)
+        axes[0, i].set_title(str(evidence.class_name[row]), fontsize=10)
+    _weight_bars(axes[1], evidence.weight[rows])
+    return fig
+
+
+def _weight_bars(axes: Sequence[Axes], weights: NDArray) -> None:
+    """One signed bar to an axis, all to one scale."""
+    low, high = min(0.0, float(weights.min())), max(0.0, float(weights.max()))
+    for ax, weight in zip(axes, weights, strict=False):
+        ax.bar([0], [weight], color=BLUE if weight > 0 else ORANGE, width=0.6)
+        ax.axhline(0, color=GREY, linewidth=0.8)
+        ax.annotate(
+            f"{weight:+.2g}", (0, weight), (0, 3 if weight > 0 else -3), textcoords="offset points",
+            ha="center", va="bottom" if weight > 0 else "top", fontsize=9,
+        )  # fmt: skip
+        ax.set(xlim=(-1, 1), ylim=(1.5 * low, 1.5 * high))
+
+
+def _picture(ax: Axes, image: ArrayLike, region: ArrayLike | None = None) -> None:
+    """A picture without axes, and the outline of a part of it: white in black, seen on any ground."""
+    image = np.asarray(image)
+    ax.imshow(image, cmap="cividis", interpolation="nearest" if image.ndim == 2 else "antialiased")
+    if region is None:
+        return
+    inside = np.pad(np.asarray(region, dtype=float), 1)  # padded, so that outlines close at the edge
+    at = np.arange(-1, inside.shape[1] - 1), np.arange(-1, inside.shape[0] - 1)
+    for colour, width in (("black", 2.6), ("white", 1.2)):
+        ax.contour(*at, inside, levels=[0.5], colors=colour, linewidths=width)
+    ax.set(xlim=(-1.5, image.shape[1] + 0.5), ylim=(image.shape[0] + 0.5, -1.5))
+
+
+def show(fig: Figure, says: str) -> None:
+    """Put a figure into the notebook, small enough to commit, and print the one line that explains it."""
+    display(Inline(_png(fig)))
+    print(says)
+
+
+def save(fig: Figure, path: str | Path) -> Path:
+    """Write a figure as a PNG; folders are made as needed.
+
+    Returns:
+        The path.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(_png(fig))
+    return path
+
+
+def _png(fig: Figure, dpi: int = 100) -> bytes:
+    """A PNG of at most 256 colours, a third of the size of a full one; the figure is closed."""
+    full, small = io.BytesIO(), io.BytesIO()
+    fig.savefig(full, dpi=dpi, facecolor="white", bbox_inches="tight", pad_inches=0.05)
+    plt.close(fig)
+    picture = Image.open(full).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    picture.save(small, format="png", optimize=True)
+    return small.getvalue()
