@@ -5,8 +5,8 @@ import importlib
 _HOME = {
     "types": "FeatureMap Vocabulary Query Prediction Evidence Segmentation IGNORE unit",
     "pooling": "pool_masks",
-    "registry": "register_dataset register_encoder register_method register_provider register_regions "
-    "encoders load_plugin",
+    "registry": "register_dataset register_encoder register_fusion register_method register_provider "
+    "register_regions encoders load_plugin",
     "metrics": "confusion_matrix iou mean_iou giou ciou",
     "data": "Sample FolderDataset sample_support",
     "encoder": "load_encoder OpenClipEncoder HandcraftedEncoder Windows",

@@ -106,7 +106,9 @@ def shapes(make: Make, world: World) -> None:
     """A feature map, a query and a bare array are all answered, and alike."""
     if "initial_weight" not in inspect.signature(make().predict).parameters:
         raise Failed("predict has no keyword initial_weight")
-    queries = (world.grid(), Query.of(world.grid()), world.features)
+    queries = [world.grid(), Query.of(world.grid())]
+    if not getattr(make(), "needs_grid", False):
+        queries.append(world.features)
     answers = [_answer(make, world, query=query) for query in queries]
     if any(np.abs(p - answers[0]).max() > 1e-4 for p in answers):
         raise Failed(
@@ -123,7 +125,7 @@ def easy(make: Make, world: World) -> None:
 
 def determinism(make: Make, world: World) -> None:
     """Made and fitted twice, it answers the same, whatever it was asked before; and it changes nothing."""
-    world = World(noise=0.4)  # where names and memory disagree, so that chance shows
+    world = _world(make, noise=0.4)  # where names and memory disagree, so that chance shows
     before = world.features.copy(), world.vectors.copy(), len(world.memory)
     first, second = _answer(make, world), _answer(make, world)
     if np.abs(first - second).max() > 1e-6:
@@ -142,7 +144,7 @@ def _another_picture(make: Make, world: World, first: NDArray) -> None:
         gap = np.abs(_probabilities(told, world, world.vocabulary) - fresh).max()
         if gap > 1e-4:
             raise Failed(f"asked about a second picture, a fresh copy differs from it by up to {gap:.2g}")
-    clear = World()  # what is kept outside the method fools the fresh copies too
+    clear = _world(make)  # what is kept outside the method fools the fresh copies too
     answer, truth = _answer(make, clear, query=clear.grid(1)), np.roll(clear.labels, clear.patches)
     right = int((answer.argmax(1) == truth).sum())
     if right <= len(clear.labels) / 2:
@@ -330,12 +332,12 @@ class Check:
     Args:
         name: what was checked.
         passed: whether it held.
-        said: what was seen, and how to mend what the check itself found; for speed, the measurement.
+        detail: what was seen, and how to mend what the check itself found; for speed, the measurement.
     """
 
     name: str
     passed: bool
-    said: str = ""
+    detail: str = ""
 
 
 def check_method(make: Make, file: str | Path | None = None) -> list[Check]:
@@ -348,7 +350,7 @@ def check_method(make: Make, file: str | Path | None = None) -> list[Check]:
     Returns:
         One outcome per check, and the speed relative to kNN-CLIP, which is only reported.
     """
-    outcomes = _outcomes(METHOD_CHECKS, file, lambda check: check(make, World()))
+    outcomes = _outcomes(METHOD_CHECKS, file, lambda check: check(make, _world(make)))
     if all(outcome.passed for outcome in outcomes):
         outcomes.append(Check("speed", True, _speed(make)))
     return outcomes
@@ -396,6 +398,11 @@ def _outcome(name: str, call: Callable[[], None], file: str | Path | None) -> Ch
         where = f" ({at[-1]})" if at else ""
         return Check(name, False, f"{type(error).__name__}: {' '.join(str(error).split())}{where}")
     return Check(name, True)
+
+
+def _world(make: Make, **options: Any) -> World:
+    """A world as wide as a method was trained for; 32 numbers for all others."""
+    return World(dim=getattr(make(), "dim", World.dim), **options)
 
 
 def _speed(make: Make) -> str:

@@ -80,16 +80,18 @@ class Registry(dict[str, Callable[..., Any]]):
 encoders = Registry("encoder")
 methods = Registry("method")
 region_makers = Registry("regions")
+fusions = Registry("fusion")  # name -> class of (dim: int) -> module of the trainable ROSE
 datasets = Registry("dataset")  # name -> options -> (support, query)
 providers = Registry("provider")  # name -> where the web framework searches
 register_encoder = encoders.register
 register_method = methods.register
 register_regions = region_makers.register
+register_fusion = fusions.register
 register_dataset = datasets.register
 register_provider = providers.register
 
 
-_ALL = (encoders, methods, region_makers, datasets, providers)
+_ALL = (encoders, methods, region_makers, fusions, datasets, providers)
 _BROUGHT: dict[Path, list[tuple[Registry, str, Callable]]] = {}  # file -> what it registered, and where
 
 

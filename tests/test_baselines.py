@@ -9,14 +9,14 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
-from test_bench import Blocks, ColourEncoder, Nearest
-from test_bench import run as evaluate
+from test_evaluation import Blocks, ColourEncoder, Nearest
+from test_evaluation import run as evaluate
 from test_fusion import NAMES, ROWS, world
 
 from data_scripts.scenes import SceneDataset
 from experiments import finetune as tuning
 from experiments.finetune import FineTuning, dense_loss, finetune
-from rose_kit import RNS, KnnClip, SupportMemory, Vocabulary, ZeroShot, load_encoder, methods, unit
+from rose_kit import RNS, KnnClip, SupportMemory, Vocabulary, ZeroShot, load_encoder, unit
 from rose_kit.adapter import OfflineLinear, OfflinePixels, Supervised
 from rose_kit.fusion import RETRIEVALS, retrieve, select
 
@@ -156,10 +156,8 @@ def test_full_supervision_is_asked_for_by_name_only(run, folder):
     args = ("evaluate", folder, "--encoder", "handcrafted", "--shots", 1, "--seeds", 1)
     text = run(*args, "--methods", "supervised,offline-linear")
     assert [line.split()[0] for line in text.splitlines()[1:]] == ["supervised", "offline-linear"]
-    from rose_kit.cli.evaluate import _defaults
-
-    assert {"rns", "offline-linear", "offline-pixels"} <= set(_defaults(methods))
-    assert "supervised" not in _defaults(methods)
+    usual = [line.split()[0] for line in run(*args).splitlines()[1:]]
+    assert {"rns", "offline-linear", "offline-pixels"} <= set(usual) and "supervised" not in usual
 
 
 # --- which prototypes ----------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from experiments.claims.row import Row
 from experiments.claims.verdict import EQUAL, FAILS, HOLDS, LESS, MORE, UNCLEAR
 from experiments.claims.weak import WEAK, spoil
 from rose_kit.adapter import RNS, OfflineLinear
-from rose_kit.evaluation import Gaps, evaluate
+from rose_kit.evaluation import MissingSupport, evaluate
 from rose_kit.fusion import KnnClip, ZeroShot
 from rose_kit.types import FeatureMap, Prediction, Query, Vocabulary
 
@@ -121,14 +121,14 @@ def test_an_unknown_claim_is_refused_with_the_known_ones():
 # --- the lab ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("gaps", [Gaps(), Gaps(visual=0.5, text=0.25)])
+@pytest.mark.parametrize("gaps", [MissingSupport(), MissingSupport(visual=0.5, text=0.25)])
 def test_the_lab_measures_what_evaluate_does(lab, gaps):
     seed, methods = 3, {"rns": RNS(), "knn": KnnClip(), "zero": ZeroShot()}
     things = [thing.name for thing in THINGS]
     support = SceneDataset(TINY["pool"], first=SUPPORT, size=48, classes=things)
     query = SceneDataset(TINY["queries"], first=QUERY + seed * APART, size=48, classes=things)
     windows = {"support_windows": lab.windows, "query_windows": lab.windows}
-    options = {"shots": 2, "seeds": [seed], "gaps": gaps, "progress": False, **windows}
+    options = {"shots": 2, "seeds": [seed], "missing": gaps, "progress": False, **windows}
     rows = evaluate(support, query, lab.encoder(), methods, **options)
     expected = {row["method"]: row["miou"] for row in rows}
     for name in ("rns", "zero"):
@@ -140,19 +140,21 @@ def test_the_lab_measures_what_evaluate_does(lab, gaps):
 
 def test_zero_shot_is_measured_once_whatever_the_memory(lab):
     cases = [Case(ZeroShot(), shots, support, gaps=gaps) for shots, support, gaps in
-             ((1, "day", Gaps()), (20, "night", Gaps(visual=0.5)))]  # fmt: skip
+             ((1, "day", MissingSupport()), (20, "night", MissingSupport(visual=0.5)))]  # fmt: skip
     assert cases[0] == cases[1]
-    assert Case(ZeroShot(), gaps=Gaps(text=0.5)) != cases[0]
+    assert Case(ZeroShot(), gaps=MissingSupport(text=0.5)) != cases[0]
 
 
 def test_two_domains_are_the_union_of_both(lab):
     day, night, both = (lab.memory(Case(RNS(), support=s), 1) for s in ("day", "night", "day+night"))
     assert len(both) == len(day) + len(night)
     assert set(both.image_ids) == set(day.image_ids) | set(night.image_ids)
-    none = lab.memory(Case(RNS(), gaps=Gaps(visual=1.0)), 1)
+    none = lab.memory(Case(RNS(), gaps=MissingSupport(visual=1.0)), 1)
     assert len(none) == 0
-    kept = set(lab.names) - set(Gaps(visual=0.5).draw(lab.names, 1)[0])
-    assert set(lab.memory(Case(RNS(), gaps=Gaps(visual=0.5)), 1).class_names) == kept & set(day.class_names)
+    kept = set(lab.names) - set(MissingSupport(visual=0.5).draw(lab.names, 1)[0])
+    assert set(lab.memory(Case(RNS(), gaps=MissingSupport(visual=0.5)), 1).class_names) == kept & set(
+        day.class_names
+    )
 
 
 def test_a_weak_encoder_keeps_its_shape_and_loses_what_it_knew(lab):

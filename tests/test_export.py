@@ -13,7 +13,7 @@ from segment_anything.utils import amg
 from skimage.draw import polygon2mask
 from skimage.measure import regionprops
 
-from rose_kit.cli.segment import write_classes
+from rose_kit.cli import write_classes
 from rose_kit.data import DataError, FolderDataset, Sample
 from rose_kit.viz.coco import decode_segmentation, encode_rle, read_coco, write_coco
 from rose_kit.viz.export import save_labels, write_folder
@@ -222,24 +222,3 @@ def test_files_that_hold_something_else_are_refused(tmp_path, text):
         read_coco(tmp_path / "a.json")
     with pytest.raises(DataError, match="nowhere.json"):
         read_coco(tmp_path / "nowhere.json")
-
-
-# --- the command -----------------------------------------------------------------------------------
-
-
-def test_segment_writes_coco_of_all_pictures(run, refused, memory, folder, tmp_path):
-    photos = [folder / "images" / name for name in ("p4.jpg", "p5.jpg")]
-    out = tmp_path / "out"
-    call = ("segment", *photos, "--memory", memory, "--out", out, "--method", "knn-clip", "--no-overlay")
-    run(*call)
-    assert not (out / "coco.json").exists()
-    run(*call, "--coco")
-    masks, classes = read_coco(out / "coco.json")
-    assert list(masks) == ["p4.jpg", "p5.jpg"] and classes == {0: "sky", 1: "grass", 2: "bus"}
-    for name, mask in masks.items():
-        assert np.array_equal(mask, np.asarray(Image.open(out / name.replace("jpg", "png"))))
-    other = tmp_path / "mine"
-    other.mkdir()
-    (other / "coco.json").write_text("mine")
-    refused(*call[:5], "--out", other, "--coco", said=["coco.json", "overwritten"])
-    assert [p.name for p in other.iterdir()] == ["coco.json"] and (other / "coco.json").read_text() == "mine"

@@ -34,7 +34,7 @@ from course.memory_noise import (
 from course.reliability import auroc
 from experiments.claims import Case, Lab
 from rose_kit.adapter import RNS
-from rose_kit.memory import Rows, SupportMemory
+from rose_kit.memory import Prototypes, SupportMemory
 from rose_kit.types import Prediction, Vocabulary, unit
 
 SHARES = st.floats(0, 1)
@@ -260,7 +260,7 @@ def test_drift_is_none_without_change_and_one_at_a_right_angle():
     turned = SupportMemory.from_prototypes(np.eye(3)[[2, 1]], NAMES[:2], ["a", "b"])
     assert drift(start, start) == 0 and drift(turned, start) == 0.5
     assert drift(turned, start, NAMES[:1]) == 1
-    lesson = Rows.make([0], np.eye(3)[[2]], ["cup"], ["c"])
+    lesson = Prototypes.make([0], np.eye(3)[[2]], ["cup"], ["c"])
     turned.extend(lesson)
     assert drift(turned, start, ("sky", "cup")) == 1  # cup is new: it cannot have moved
 

@@ -1,22 +1,16 @@
-"""The leaderboard: what is paired, differences and intervals against slow references, notes, bad input."""
+"""The leaderboard: scores, differences and intervals by hand, what does not pair, how it reads."""
 
 import itertools
-import re
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from rose_kit import cli
-from rose_kit.cli.sweep import _tell
-from rose_kit.evaluation.grid import expand
-from rose_kit.evaluation.jobs import Job
-from rose_kit.evaluation.leaderboard import GROUP, leaderboard, markdown, read_runs
-from rose_kit.evaluation.records import dataset_iou, write_rows
-from rose_kit.evaluation.sweep import Report
-from rose_kit.metrics import iou, mean_interval, mean_iou
+from rose_kit.evaluation import GROUP, dataset_iou, leaderboard
+from rose_kit.metrics import mean_interval, mean_iou
 from rose_kit.viz.leaderboard import leaderboard_figure
 
 CLASSES = ["sky", "bus", "cat", "kite"]
@@ -35,24 +29,12 @@ def matrices(skill, images=12, seed=0, noise=None):
     return cm
 
 
-def rows(method, cm, seed=1, support="s1", finished=1.0, **changed):
-    table = {
-        "image_id": [f"i{i}" for i in range(len(cm))],
-        "support": support,
-        "iou": [mean_iou(one) for one in cm],
-        "giou": 0.0,
-        "classes": [CLASSES] * len(cm),
-        "target": list(cm.sum(2)),
-        "predicted": list(cm.sum(1)),
-        "intersection": list(np.einsum("icc->ic", cm)),
-        "method": method,
-        "encoder": "bundled",
-        "dataset": "scenes",
-        "shots": 1,
-        "seed": seed,
-        "finished": finished,
-    }
-    return pd.DataFrame(table | changed)
+def rows(method, cm, seed=1, **changed):
+    counts = {"target": cm.sum(2), "predicted": cm.sum(1), "intersection": np.einsum("icc->ic", cm)}
+    about = {"image_id": [f"i{i}" for i in range(len(cm))], "classes": [CLASSES] * len(cm)}
+    group = {"dataset": "scenes", "encoder": "bundled", "shots": 1}
+    lines = about | {name: list(value) for name, value in counts.items()} | group
+    return pd.DataFrame(lines | {"method": method, "seed": seed, "support": f"s{seed}"} | changed)
 
 
 def board_of(*tables, **options):
@@ -60,7 +42,7 @@ def board_of(*tables, **options):
 
 
 def line_of(board, method):
-    (line,) = board.table[board.table.method == method].to_dict("records")
+    [line] = board.table[board.table.method == method].to_dict("records")
     return line
 
 
@@ -68,74 +50,84 @@ def line_of(board, method):
 def two():
     """kNN-CLIP and a better method, two seeds each, with their matrices."""
     cms = {(m, s): matrices(k, noise=10 * s + k) for m, k in (("knn-clip", 0), ("mine", 1)) for s in (1, 2)}
-    return cms, [rows(m, cm, s, support=f"s{s}") for (m, s), cm in cms.items()]
+    return cms, [rows(m, cm, s) for (m, s), cm in cms.items()]
 
 
-def test_counts_give_the_dataset_miou_of_the_summed_matrix():
-    cm = matrices(0.5).sum(0)
+def gain(cms, seeds=(1, 2), at=slice(None)):
+    """Points of mIoU that "mine" is ahead, by hand."""
+    return np.mean([100 * (mean_iou(cms["mine", s][at].sum(0)) - mean_iou(cms["knn-clip", s][at].sum(0)))
+                    for s in seeds])  # fmt: skip
+
+
+@given(st.lists(st.lists(st.integers(0, 30), min_size=3, max_size=3), min_size=3, max_size=3))
+def test_counts_give_the_miou_of_the_summed_matrix(cm):
+    cm = np.array(cm)
     got = dataset_iou(cm.sum(1), cm.sum(0), np.diag(cm))
-    assert got == pytest.approx(mean_iou(cm), abs=1e-12)
-    assert np.isnan(dataset_iou(*np.zeros((3, 4), int)))
+    assert got == pytest.approx(mean_iou(cm), abs=1e-12, nan_ok=True)
+    stacked = dataset_iou(*np.stack([[cm.sum(1), cm.sum(0), np.diag(cm)]] * 2, 1))
+    assert stacked.shape == (2,) and np.array_equal(stacked, [got, got], equal_nan=True)
 
 
 def test_scores_and_difference_are_those_of_the_whole_set(two):
     cms, tables = two
     board = board_of(*tables)
-    scores = {m: [100 * mean_iou(cms[m, s].sum(0)) for s in (1, 2)] for m in ("knn-clip", "mine")}
-    for method, values in scores.items():
+    for method in ("knn-clip", "mine"):
         line = line_of(board, method)
-        assert (line["miou"], line["half_width"]) == pytest.approx(mean_interval(values))
+        scores = [100 * mean_iou(cms[method, s].sum(0)) for s in (1, 2)]
+        assert (line["miou"], line["half_width"]) == pytest.approx(mean_interval(scores))
         assert (line["seeds"], line["images"]) == (2, 12)
-    masks = [iou(one)[one.sum(1) > 0] for s in (1, 2) for one in cms["mine", s]]
-    assert line_of(board, "mine")["giou"] == pytest.approx(100 * np.concatenate(masks).mean())
-    assert line_of(board, "mine")["difference"] == pytest.approx(
-        np.mean(np.subtract(scores["mine"], scores["knn-clip"]))
-    )
+    assert line_of(board, "mine")["difference"] == pytest.approx(gain(cms))
     assert list(board.table.method) == ["mine", "knn-clip"]  # best first
+    assert line_of(board, "knn-clip")["verdict"] == "baseline"
 
 
 def test_the_interval_is_that_of_drawing_images_again_by_hand(two):
     cms, tables = two
-    line = line_of(board_of(*tables, draws=300, seed=5), "mine")
-    times, gains = np.random.default_rng(5).multinomial(12, np.full(12, 1 / 12), 300), []
-    for drawn in times:
-        at = np.repeat(np.arange(12), drawn)  # the same images for both methods and every seed
-        gain = [mean_iou(cms["mine", s][at].sum(0)) - mean_iou(cms["knn-clip", s][at].sum(0)) for s in (1, 2)]
-        gains.append(100 * np.mean(gain))
-    assert (line["low"], line["high"]) == pytest.approx(tuple(np.quantile(gains, [0.025, 0.975])), abs=1e-9)
-    assert line["verdict"] == "better"
+    line = line_of(board_of(*tables, draws=4000, level=0.9), "mine")
+    rng = np.random.default_rng(5)
+    gains = [gain(cms, at=rng.integers(0, 12, 12)) for _ in range(4000)]  # for both methods, every seed
+    spread = np.std(gains)
+    assert (line["low"], line["high"]) == pytest.approx(
+        tuple(np.quantile(gains, [0.05, 0.95])), abs=spread / 8
+    )
+    wide = line_of(board_of(*tables, draws=4000), "mine")
+    assert wide["low"] < line["low"] < line["high"] < wide["high"] and wide["verdict"] == "better"
 
 
-def test_the_same_rows_give_the_same_board_and_the_baseline_turns_its_sign(two):
+def test_the_same_seed_gives_the_same_board_and_the_baseline_turns_its_sign(two):
     _, tables = two
-    first, second = board_of(*tables), board_of(*tables)
+    first, second, other = board_of(*tables), board_of(*tables), board_of(*tables, seed=1)
     pd.testing.assert_frame_equal(first.table, second.table)
+    assert line_of(first, "mine")["low"] != line_of(other, "mine")["low"]
     there, back = line_of(first, "mine"), line_of(board_of(*tables, baseline="mine"), "knn-clip")
     assert back["difference"] == pytest.approx(-there["difference"])
     assert (back["low"], back["high"]) == pytest.approx((-there["high"], -there["low"]))
-    assert back["verdict"] == "worse" and line_of(first, "knn-clip")["verdict"] == "baseline"
+    assert back["verdict"] == "worse"
+    with pytest.raises(ValueError, match="baseline 'knn' is not among the methods: knn-clip, mine"):
+        board_of(*tables, baseline="knn")
+    assert line_of(board_of(rows("b", matrices(0)), rows("a", matrices(1))), "a")["verdict"] == "baseline"
 
 
-def test_a_twin_is_never_better():
+def test_ties_and_single_images_settle_nothing():
     cm = matrices(0)
     line = line_of(board_of(rows("knn-clip", cm), rows("twin", cm)), "twin")
     assert (line["difference"], line["low"], line["high"], line["verdict"]) == (0, 0, 0, "not settled")
+    board = board_of(rows("knn-clip", cm[:1]), rows("mine", matrices(3)[:1]))
+    line = line_of(board, "mine")
+    assert line["difference"] > 0 and (line["low"], line["high"]) == (-np.inf, np.inf)
+    assert line["verdict"] == "not settled" and line["images"] == 1 and "-inf to +inf" in str(board)
+    fig = leaderboard_figure(board)
+    fig.canvas.draw()
+    assert np.isfinite(fig.axes[1].get_xlim()).all() and np.ptp(fig.axes[1].get_xlim()) < 1000
+    plt.close(fig)
 
 
-def test_pairing_narrows_the_interval():
-    """Methods that find the same images hard differ less than their scores vary."""
-    tables = rows("knn-clip", matrices(0, 60, noise=3)), rows("mine", matrices(0.3, 60, noise=4))
-    paired = line_of(board_of(*tables), "mine")
-    shuffled = np.random.default_rng(0).permutation(60)
-    apart = rows("mine", matrices(0.3, 60, noise=4)[shuffled])
-    apart["target"] = tables[0]["target"]  # so that they pair, wrongly
-    loose = line_of(board_of(tables[0], apart), "mine")
-    assert paired["high"] - paired["low"] < 0.8 * (loose["high"] - loose["low"])
-
-
-def test_intervals_hold_what_they_should():
-    """Of 60 samples of 40 images from 1,000, about 95 % hold the difference over all 1,000."""
+def test_pairing_narrows_the_interval_and_intervals_hold_what_they_should():
     a, b = matrices(0, 1000, noise=3), matrices(0.3, 1000, noise=4)
+    paired = line_of(board_of(rows("knn-clip", a[:60]), rows("mine", b[:60])), "mine")
+    shuffled = rows("mine", b[:60][np.random.default_rng(0).permutation(60)])  # pairs, wrongly
+    loose = line_of(board_of(rows("knn-clip", a[:60]), shuffled), "mine")
+    assert paired["high"] - paired["low"] < 0.8 * (loose["high"] - loose["low"])
     truth, rng, held = 100 * (mean_iou(b.sum(0)) - mean_iou(a.sum(0))), np.random.default_rng(0), 0
     for _ in range(60):
         at = rng.choice(1000, 40, replace=False)
@@ -146,140 +138,47 @@ def test_intervals_hold_what_they_should():
 
 def test_only_what_both_answered_is_paired_and_said_so(two):
     cms, tables = two
-    mine = tables[2].iloc[3:], tables[3]  # the first seed lacks three images
-    board = board_of(*tables[:2], *mine)
-    assert any("mine, seed 1 and the baseline share 9 images; 3 are left out" in n for n in board.notes)
-    scores = [
-        100 * mean_iou(cms["mine", s][at:].sum(0)) - 100 * mean_iou(cms["knn-clip", s][at:].sum(0))
-        for s, at in ((1, 3), (2, 0))
-    ]
-    assert line_of(board, "mine")["difference"] == pytest.approx(np.mean(scores))
+    board = board_of(*tables[:2], tables[2].iloc[3:], tables[3])  # the first seed lacks three images
+    assert (
+        "scenes, bundled, shots 1: mine and the baseline do not share 3 answers: left out of the difference"
+        in (board.notes)
+    )
+    assert line_of(board, "mine")["difference"] == pytest.approx(gain(cms, at=slice(3, None)))
+    for change in ({"support": "others"}, {"seed": 9}):
+        board = board_of(*tables[:2], tables[2].assign(**change), tables[3])
+        assert any("do not share 12 answers" in note for note in board.notes), board.notes
+        assert line_of(board, "mine")["difference"] == pytest.approx(gain(cms, seeds=[2]))
+    assert line_of(board, "mine")["seeds"] == 2
 
 
-def changed_truth(table):
-    other = table.copy()
-    other["target"] = [t + 1 if i == 0 else t for i, t in enumerate(other["target"])]
-    return other
-
-
-@pytest.mark.parametrize(
-    ("change", "said", "left"),
-    [
-        (lambda t: t.assign(support="others"), "mine, seed 1 had other support images", 1),
-        (lambda t: t.assign(classes=[CLASSES[::-1]] * len(t)), "mine, seed 1 had other classes", 1),
-        (lambda t: t.assign(seed=9), "do not share seeds [1, 9]", 1),
-        (changed_truth, "share 11 images; 1 are left out", 2),
-    ],
-)
-def test_what_does_not_pair_is_left_out(two, change, said, left):
-    cms, tables = two
-    board = board_of(*tables[:2], change(tables[2]), tables[3])
-    assert any(said in note for note in board.notes), board.notes
-    if left == 1:  # only the second seed
-        gain = 100 * (mean_iou(cms["mine", 2].sum(0)) - mean_iou(cms["knn-clip", 2].sum(0)))
-        assert line_of(board, "mine")["difference"] == pytest.approx(gain)
+def test_what_a_second_table_repeats_counts_once(two):
+    _, tables = two
+    twice = board_of(*tables, tables[0], tables[1])  # two grids with the same baseline
+    pd.testing.assert_frame_equal(twice.table, board_of(*tables).table)
 
 
 def test_nothing_in_common_is_no_difference(two):
     _, tables = two
     board = board_of(*tables[:2], *(t.assign(support="others") for t in tables[2:]))
-    assert line_of(board, "mine")["verdict"] == "not comparable"
-    assert any("shares nothing with the baseline" in note for note in board.notes)
-    alone = board_of(*tables, tables[2].assign(shots=5))
-    assert any("shots 5: no run of knn-clip" in note for note in alone.notes)
-    assert len(alone.table.groupby(GROUP)) == 2
+    line = line_of(board, "mine")
+    assert line["verdict"] == "not comparable" and np.isnan(line["difference"])
+    apart = board_of(*tables, tables[2].assign(shots=5))
+    assert "scenes, bundled, shots 5: no run of knn-clip, so no differences" in apart.notes
+    assert len(apart.table.groupby(GROUP)) == 2
 
 
-def test_the_newest_of_two_runs_counts(two):
-    _, tables = two
-    board = board_of(*tables, rows("mine", matrices(-3), 1, finished=0.5))
-    assert line_of(board, "mine")["difference"] == line_of(board_of(*tables), "mine")["difference"]
-    assert "scenes, bundled, shots 1: mine, seed 1: 1 older or smaller run left out" in board.notes
-
-
-def test_a_later_smaller_run_does_not_replace_a_full_one(two):
-    _, tables = two
-    board = board_of(*tables, rows("mine", matrices(-3, 2), 1, support="s1", finished=9.0))
-    assert line_of(board, "mine") == line_of(board_of(*tables), "mine")
-    assert "scenes, bundled, shots 1: mine, seed 1: 1 older or smaller run left out" in board.notes
-
-
-@pytest.mark.parametrize(
-    ("there", "taken"), [(["rns", "knn-clip"], "knn-clip"), (["zero-shot", "rns"], "rns")]
-)
-def test_sweep_and_leaderboard_share_their_usual_baseline(run, capsys, there, taken, tmp_path):
-    for i, method in enumerate(there):
-        write_rows(rows(method, matrices(i)), tmp_path / f"{i}/rows.parquet")
-    assert re.search(rf"^\| {taken} .*\| baseline", run("leaderboard", tmp_path), re.M)
-    cells = expand({"method": there, "seeds": 1, "dataset": "scenes"})
-    done = [Job(cell, tmp_path / str(i), "", {}) for i, cell in enumerate(cells)]
-    _tell(Report(done=done), tmp_path, None)
-    assert re.search(rf"^\| {taken} .*\| baseline", capsys.readouterr().out, re.M)
-
-
-def test_failed_runs_are_told_before_a_board_that_cannot_be_made(capsys, tmp_path):
-    cells = expand({"method": "rns", "seeds": [1, 2], "dataset": "scenes"})
-    done, failed = [Job(cell, tmp_path, "", {}) for cell in cells]
-    with pytest.raises(ValueError, match="no finished run"):
-        _tell(Report(done=[done], failed=[(failed, "KeyError: 1")]), tmp_path, None)
-    assert "failed: rns on scenes, bundled, shots 1, seed 2: KeyError: 1" in capsys.readouterr().err
-
-
-def test_a_board_that_cannot_be_written_leaves_the_old_one(run, two, tmp_path, monkeypatch):
-    write_rows(two[1][0], tmp_path / "a/rows.parquet")
-    out = tmp_path / "board"
-    run("leaderboard", tmp_path, "--out", out)
-    before = {path.name: path.read_bytes() for path in out.iterdir()}
-    assert set(before) == {"leaderboard.md", "leaderboard.csv", "leaderboard.png"}
-
-    def full(table, path, **options):
-        Path(path).write_text("half a l")
-        raise OSError("no space left")
-
-    monkeypatch.setattr(pd.DataFrame, "to_csv", full)
-    assert cli.status(["leaderboard", str(tmp_path), "--out", str(out)]) == 2
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
-
-
-def test_markdown_reads_as_a_table(two):
-    lines = markdown(board_of(*two[1])).splitlines()
-    assert lines[0] == "scenes, bundled, shots 1"
-    assert [cell.strip() for cell in lines[2].split("|")[1:-1]][3:6] == [
-        "mIoU",
-        "difference",
-        "95 % interval",
-    ]
-    assert len({len(line) for line in lines[2:6]}) == 1 and "better" in lines[4]
-    assert "12 images are few" in lines[-1]
-
-
-def test_the_figure_names_methods_and_verdicts(two):
-    fig = leaderboard_figure(board_of(*two[1]))
-    left, right = fig.axes
+def test_it_reads_as_markdown_and_as_a_figure(two):
+    board = board_of(*two[1])
+    lines = str(board).splitlines()
+    assert lines[0] == "scenes, bundled, shots 1" and lines[1] == ""
+    head = ["method", "seeds", "images", "mIoU", "difference", "95 % interval", "verdict"]
+    assert [cell.strip() for cell in lines[2].split("|")[1:-1]] == head
+    assert len({len(line) for line in lines[2:6]}) == 1 and "better" in lines[4] and " ± " in lines[4]
+    assert lines[-1].startswith("- ") and "12 images are few" in lines[-1]
+    assert "95 % interval" not in str(board_of(*two[1], level=0.9)) and "90 % interval" in str(
+        board_of(*two[1], level=0.9)
+    )
+    left, right = (fig := leaderboard_figure(board)).axes
     assert [t.get_text() for t in left.get_yticklabels()] == ["mine", "knn-clip"]
     assert [t.get_text() for t in right.get_yticklabels()] == ["better", "baseline"]
     plt.close(fig)
-
-
-def test_the_command(run, two, tmp_path):
-    for i, table in enumerate(two[1]):
-        write_rows(table, tmp_path / f"runs/{i}/rows.parquet")
-    write_rows(two[1][0][["image_id", "iou"]], tmp_path / "runs/cut-short/rows.parquet")  # never named
-    out = tmp_path / "board"
-    text = run("leaderboard", tmp_path / "runs", "--out", out)
-    assert "| mine " in text and (out / "leaderboard.md").read_text().strip() in text
-    table = pd.read_csv(out / "leaderboard.csv")
-    assert list(table.method) == ["mine", "knn-clip"] and table.difference[0] > 0
-    assert (out / "leaderboard.png").read_bytes().startswith(b"\x89PNG")
-    assert "| knn-clip |" in run("leaderboard", tmp_path / "runs", "--baseline", "mine")
-    assert len(read_runs(tmp_path / "runs")) == 48
-
-
-def test_wrong_commands_are_refused(refused, two, tmp_path):
-    refused("leaderboard", tmp_path / "nowhere", said=["nowhere", "rose-kit sweep"])
-    refused("leaderboard", tmp_path, said=["no finished run", tmp_path])
-    write_rows(two[1][0], tmp_path / "a/rows.parquet")
-    refused("leaderboard", tmp_path, "--baseline", "knn", said=["'knn'", "knn-clip"])
-    refused("leaderboard", tmp_path, "--draws", 5, said=["5", "100"])
-    (tmp_path / "a/rows.parquet").write_bytes(b"PAR1 and no more")
-    refused("leaderboard", tmp_path, said=["rows.parquet", "cannot be read"])

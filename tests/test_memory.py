@@ -1,20 +1,29 @@
-"""SupportMemory against slow NumPy twins, under arbitrary changes, and with bad input."""
+"""SupportMemory against a slow legible twin, under arbitrary changes, with threads, and with bad input."""
 
 from __future__ import annotations
 
-from dataclasses import fields
+import copy
+import pickle
+import shutil
+import sys
+import tempfile
+import threading
+from typing import NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from rose_kit.memory import Rows, SupportMemory
+from rose_kit.memory import Prototypes, SupportMemory, prototypes
+from rose_kit.memory.index import make_index
 from rose_kit.pooling import pool_masks
 from rose_kit.types import FeatureMap, unit
 
 NAMES = {0: "sky", 1: "bus", 7: "tram"}
 DIM = 8
+QUERIES = unit(np.random.default_rng(9).standard_normal((5, DIM))).astype(np.float32)
 
 
 def features(seed: int = 0, grid: tuple[int, int] = (3, 4), dim: int = DIM, patch: int = 4) -> FeatureMap:
@@ -35,183 +44,245 @@ def filled(images: int = 6, **options) -> SupportMemory:
     return memory
 
 
+def ready(pairs: list[tuple[str, str]], seed: int = 0, facts: dict | None = None) -> Prototypes:
+    """A row of random direction per (image, class)."""
+    vectors = unit(np.random.default_rng((1, seed)).standard_normal((len(pairs), DIM)))
+    images, names = zip(*pairs, strict=True) if pairs else ((), ())
+    return Prototypes.make(
+        range(len(pairs)), vectors, names, images, ["x.jpg"] * len(pairs), [facts or {}] * len(pairs)
+    )
+
+
 def same_content(a: SupportMemory, b: SupportMemory, ids: bool = True) -> None:
-    for field in fields(Rows)[0 if ids else 1 :]:
-        left, right = getattr(a.rows, field.name), getattr(b.rows, field.name)
-        if field.name == "thumbnails":
-            assert all(p is None or p[0].dtype == np.uint8 for p in [*left, *right])
-            left, right = ([p and (p[0].tolist(), p[1]) for p in column] for column in (left, right))
-            assert left == right
+    if ids:
+        assert np.array_equal(a.ids, b.ids)
+    for name in ("vectors", "class_names", "image_ids"):
+        left, right = np.asarray(getattr(a, name)), np.asarray(getattr(b, name))
+        assert np.array_equal(left, right) and left.dtype.kind == right.dtype.kind, name
+    for name in ("sources", "metadata"):
+        assert getattr(a.rows, name).tolist() == getattr(b.rows, name).tolist(), name
+    assert all(p is None or p[0].dtype == np.uint8 for p in [*a.rows.thumbnails, *b.rows.thumbnails])
+    left, right = ([p and (p[0].tolist(), p[1]) for p in m.rows.thumbnails] for m in (a, b))
+    assert left == right
+
+
+# --- any history
+
+
+class Row(NamedTuple):
+    id: int
+    vector: np.ndarray
+    name: str
+    image: str
+    facts: dict
+    source: str | None
+
+
+class Kept(NamedTuple):
+    """A memory, and what is expected of it: the legible memory is a list of rows."""
+
+    memory: SupportMemory
+    rows: list[Row]
+    next_id: int
+    frozen: bool = False
+
+
+WHERE = {  # what is asked, and what it means
+    "any": (None, lambda facts: True),
+    "fog": ({"domain": "fog"}, lambda facts: facts.get("domain") == "fog"),
+    "year": ({"year": [1, 2]}, lambda facts: facts.get("year") in (1, 2)),
+    "both": ({"domain": {"day", "fog"}, "year": 1}, lambda facts: facts.get("year") == 1),
+    "function": (lambda facts: facts.get("year", 0) > 1, lambda facts: facts.get("year", 0) > 1),
+    "none": ({"era": None}, lambda facts: False),
+}
+IMAGES = st.sampled_from(["a", "b", "c", "é 'd\""])
+CLASSES = st.sampled_from(list(NAMES.values()))
+FACTS = st.sampled_from([{"domain": d, "year": y} for d in ("day", "fog") for y in (1, 2, 3)])
+COPIES = {
+    "method": SupportMemory.copy,
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda memory: pickle.loads(pickle.dumps(memory)),
+}
+
+
+class Changes(RuleBasedStateMachine):
+    """Any order of changes, searches, copies and saves."""
+
+    def __init__(self):
+        super().__init__()
+        self.memory, self.rows, self.next_id, self.seed = self.new(), [], 0, 0
+        self.aside: list[Kept] = []  # nothing that is done to `memory` may be seen in these
+        self.folder = tempfile.mkdtemp()
+
+    def new(self):
+        return SupportMemory(DIM, fingerprint="enc")
+
+    def load(self, mapped):
+        return SupportMemory.load(self.folder, mapped=mapped)
+
+    def teardown(self):
+        shutil.rmtree(self.folder)
+
+    def expect(self, change, new):
+        """Run a change that adds rows (vector, class, image, facts, source), or is refused for their keys."""
+        keys = [(row[2], row[1]) for row in new]
+        if len({*keys, *((row.image, row.name) for row in self.rows)}) < len(keys) + len(self.rows):
+            with pytest.raises(ValueError, match="already a prototype of class"):
+                change()
         else:
-            assert np.array_equal(left, right) and left.dtype.kind == right.dtype.kind, field.name
+            fresh = [Row(self.next_id + n, *row) for n, row in enumerate(new)]
+            assert change().tolist() == [row.id for row in fresh]
+            self.rows, self.next_id = self.rows + fresh, self.next_id + len(fresh)
+
+    @rule(image=IMAGES, values=st.sets(st.sampled_from(list(NAMES))), facts=FACTS)
+    def add(self, image, values, facts):
+        self.seed += 1
+        fmap = features(self.seed)
+        cells = np.random.default_rng(self.seed).choice([0, 1, 7, 255], (3, 4))
+        shown = [v for v in values if (cells == v).any()]
+        new = [(unit(fmap.values[cells == v].sum(0)), NAMES[v], image, facts, None) for v in shown]
+        mask, classes = cells.repeat(4, 0).repeat(4, 1), {v: NAMES[v] for v in values}
+        self.expect(lambda: self.memory.add(image, fmap, mask, classes, metadata=facts), new)
+
+    @rule(pairs=st.lists(st.tuples(IMAGES, CLASSES), max_size=4), facts=FACTS)
+    def extend(self, pairs, facts):
+        self.seed += 1
+        rows = ready(pairs, self.seed, facts)
+        new = [(v, name, image, facts, "x.jpg") for v, (image, name) in zip(rows.vectors, pairs, strict=True)]
+        self.expect(lambda: self.memory.extend(rows), new)
+
+    @rule(image=st.none() | IMAGES, name=st.none() | CLASSES)
+    def remove(self, image, name):
+        gone = [row for row in self.rows if image in (None, row.image) and name in (None, row.name)]
+        self.forget(gone, lambda: self.memory.remove(image, name), (image, name) != (None, None))
+
+    @rule(data=st.data())
+    def remove_ids(self, data):
+        ids = data.draw(st.lists(st.integers(0, self.next_id), max_size=5))
+        gone = [row for row in self.rows if row.id in ids]
+        self.forget(gone, lambda: self.memory.remove(ids=ids), {row.id for row in gone} == set(ids))
+
+    def forget(self, gone, change, meant):
+        if gone and meant:
+            assert change() == len(gone)
+            self.rows = [row for row in self.rows if all(row is not other for other in gone)]
+        else:
+            with pytest.raises(ValueError, match="there is no|which rows"):
+                change()
+
+    def put_aside(self, frozen=False):
+        memory = self.memory.snapshot() if frozen else self.memory
+        self.aside = [*self.aside[-5:], Kept(memory, self.rows, self.next_id, frozen)]
+
+    @rule(data=st.data())
+    def subset(self, data):
+        ids = data.draw(st.lists(st.sampled_from([row.id for row in self.rows]))) if self.rows else []
+        self.put_aside()
+        self.memory = self.memory.subset(ids)
+        self.rows = [row for row in self.rows if row.id in ids]
+
+    @rule(how=st.sampled_from(list(COPIES)))
+    def copy(self, how):
+        self.put_aside()
+        self.memory = COPIES[how](self.memory)
+
+    @rule()
+    def snapshot(self):
+        self.put_aside(frozen=True)
+
+    @precondition(lambda self: self.aside)
+    @rule(data=st.data())
+    def go_on_with_another(self, data):
+        other = self.aside.pop(data.draw(st.integers(0, len(self.aside) - 1)))
+        if other.frozen:
+            for change in (
+                lambda: other.memory.remove("a"),
+                lambda: other.memory.extend(ready([("z", "z")])),
+            ):
+                with pytest.raises(ValueError, match="snapshot"):
+                    change()
+            other = other._replace(memory=other.memory.copy())
+        self.put_aside()
+        self.memory, self.rows, self.next_id, _ = other
+
+    @rule(mapped=st.booleans())
+    def save_and_load(self, mapped):
+        self.memory.save(self.folder)
+        self.put_aside()
+        self.memory = self.load(mapped)
+        assert self.memory.fingerprint == "enc"
+
+    @rule(
+        k=st.integers(1, 6),
+        classes=st.none() | st.lists(CLASSES | st.just("unknown"), max_size=2),
+        exclude=st.lists(IMAGES | st.just("elsewhere"), max_size=2),
+        where=st.sampled_from(list(WHERE)),
+    )
+    def search(self, k, classes, exclude, where):
+        asked, meant = WHERE[where]
+        options = {"classes": classes, "exclude_images": exclude, "where": asked}
+        for memory, rows in [(self.memory, self.rows), *(kept[:2] for kept in self.aside[-2:])]:
+            if not rows:
+                with pytest.raises(ValueError, match="memory is empty"):
+                    memory.search(QUERIES, k, **options)
+                continue
+            hits = memory.search(QUERIES, k, **options)
+            allowed = [
+                row
+                for row in rows
+                if (classes is None or row.name in classes) and row.image not in exclude and meant(row.facts)
+            ]
+            assert hits.scores.shape == hits.ids.shape == (len(QUERIES), k) and hits.rows is hits.ids
+            assert hits.scores.dtype == np.float32 and hits.ids.dtype == np.int64
+            for query, scores, ids in zip(QUERIES, hits.scores, hits.ids, strict=True):
+                best = sorted(((query @ row.vector, row.id) for row in allowed), reverse=True)[:k]
+                best += [(-np.inf, -1)] * (k - len(best))
+                np.testing.assert_allclose(scores, [score for score, _ in best], atol=1e-5)
+                assert ids.tolist() == [id for _, id in best]
+
+    @invariant()
+    def same_rows(self):
+        for memory, expected in [(self.memory, self.rows), *(kept[:2] for kept in self.aside)]:
+            rows = memory.rows
+            assert len(memory) == len(expected)
+            assert rows.ids.tolist() == [row.id for row in expected]
+            assert rows.class_names.tolist() == [row.name for row in expected]
+            assert rows.image_ids.tolist() == [row.image for row in expected]
+            assert rows.metadata.tolist() == [row.facts for row in expected]
+            assert rows.sources.tolist() == [row.source for row in expected]
+            assert memory.images == tuple(dict.fromkeys(row.image for row in expected))
+            assert memory.classes == tuple(dict.fromkeys(row.name for row in expected))
+            if expected:
+                np.testing.assert_allclose(
+                    np.asarray(rows.vectors), [row.vector for row in expected], atol=1e-6
+                )
+                some = rows.ids[[-1, 0]]
+                assert np.array_equal(memory.lookup(some).vectors, rows.vectors[[-1, 0]])
+        for name, found in zip(NAMES.values(), self.memory.class_prototypes(NAMES.values()), strict=True):
+            own = [row.vector for row in self.rows if row.name == name]
+            assert self.memory.summary().get(name, 0) == len(own)
+            np.testing.assert_allclose(
+                found, unit(np.sum(own, 0)) if own else np.full(DIM, np.nan), atol=1e-5
+            )
+
+
+class TestChanges(Changes.TestCase):
+    settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 
 # --- adding
 
 
-def test_rows_are_pooled_prototypes_with_their_provenance():
-    fmap = features()
+def test_rows_are_pooled_prototypes_of_the_memorys_own():
+    fmap, memory, facts = features(), SupportMemory(DIM), {"year": 2020}
     mask = mask_of(fmap)
-    memory = SupportMemory(DIM, fingerprint="enc")
-    ids = memory.add("a", fmap, mask, NAMES, source="photos/a.jpg", metadata={"domain": "day", "year": 2020})
-    expected, _ = pool_masks(fmap, mask, list(NAMES))
-    assert ids.tolist() == [0, 1, 2] and ids.dtype == np.int64
-    assert np.array_equal(memory.vectors, expected) and memory.vectors.dtype == np.float32
-    assert memory.class_names.tolist() == ["sky", "bus", "tram"] and memory.images == ("a",)
-    assert memory.rows.sources.tolist() == ["photos/a.jpg"] * 3
-    assert memory.rows.metadata.tolist() == [{"domain": "day", "year": 2020}] * 3
-    assert memory.summary() == {"sky": 1, "bus": 1, "tram": 1} and len(memory) == 3
+    ids = memory.add("a", fmap, mask, NAMES, source="photos/a.jpg", metadata=facts)
+    facts["year"] = 1
+    memory.lookup(ids).vectors[:] = 0  # a copy, too
+    assert memory.rows.metadata.tolist() == [{"year": 2020}] * 3 and ids.dtype == np.int64
+    assert np.array_equal(memory.vectors, pool_masks(fmap, mask, list(NAMES))[0])
     assert "3 prototypes of 3 classes in 1 images" in repr(memory)
-
-
-def test_absent_classes_make_no_row_and_a_picture_may_gain_classes_later():
-    fmap = features()
-    memory = SupportMemory(DIM)
-    mask = np.zeros(fmap.image_size, int)
-    mask[:5] = 7
-    assert memory.add("a", fmap, mask, {7: "tram", 1: "bus"}).tolist() == [0]
-    assert memory.add("a", fmap, mask, {0: "sky"}).tolist() == [1]
-    assert memory.add("a", fmap, mask, {}).tolist() == []
-    assert memory.classes == ("tram", "sky")
-
-
-def test_ids_are_never_reused():
-    memory = filled(1)
-    memory.remove("img0")
-    fmap = features()
-    assert len(memory) == 0 and memory.add("img0", fmap, mask_of(fmap), NAMES).tolist() == [3, 4, 5]
-
-
-# --- searching
-
-
-def slow_search(memory: SupportMemory, queries: np.ndarray, k: int, allowed: np.ndarray):
-    """Sort everything: scores (N, k) and ids (N, k)."""
-    scores = np.where(allowed, queries.astype(np.float64) @ memory.vectors.T.astype(np.float64), -np.inf)
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    best = np.take_along_axis(scores, order, 1)
-    ids = np.where(np.isinf(best), -1, memory.ids[order])
-    short = ((0, 0), (0, k - order.shape[1]))
-    return np.pad(best, short, constant_values=-np.inf), np.pad(ids, short, constant_values=-1)
-
-
-def check_against_slow(memory: SupportMemory, queries: np.ndarray, k: int, allowed: np.ndarray, **filters):
-    hits = memory.search(queries, k, **filters)
-    scores, ids = slow_search(memory, queries, k, allowed)
-    assert hits.scores.shape == hits.rows.shape == (len(queries), k)
-    assert hits.scores.dtype == np.float32 and hits.rows.dtype == np.int64
-    np.testing.assert_allclose(hits.scores, scores, atol=1e-5)
-    assert np.array_equal(hits.rows == -1, ids == -1)
-    differ = hits.rows != ids  # allowed for ties only: the row that was returned scores the same
-    for n, j in zip(*np.nonzero(differ), strict=True):
-        row = memory.lookup(hits.rows[n, j]).vectors[0]
-        assert abs(queries[n] @ row - scores[n, j]) < 1e-5
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.data())
-def test_search_agrees_with_sorting_everything(data):
-    seed, count, k = (data.draw(st.integers(low, high)) for low, high in ((0, 99), (1, 30), (1, 40)))
-    rng = np.random.default_rng(seed)
-    names = rng.choice(["sky", "bus", "tram"], count)
-    images = [f"i{n}" for n in range(count)]
-    memory = SupportMemory.from_prototypes(unit(rng.standard_normal((count, DIM))), names, images)
-    queries = rng.standard_normal((data.draw(st.sampled_from([1, 7, 33])), DIM)).astype(np.float32)
-    classes = data.draw(st.none() | st.lists(st.sampled_from(["sky", "bus", "unknown"])))
-    excluded = data.draw(st.lists(st.sampled_from([*images, "elsewhere"])))
-    allowed = np.array([classes is None or n in classes for n in names]) & ~np.isin(images, excluded)
-    check_against_slow(memory, queries, k, allowed, classes=classes, exclude_images=excluded)
-
-
-@pytest.mark.parametrize("n", [1, 8])
-@pytest.mark.parametrize(
-    "where", [{"domain": "fog"}, lambda facts: facts["domain"] == "fog", {"domain": "snow"}, {"era": None}]
-)
-def test_search_filters_by_metadata(n, where):
-    memory = filled()
-    wanted = where if callable(where) else lambda facts: where.items() <= facts.items()
-    allowed = np.array([wanted(facts) for facts in memory.rows.metadata])
-    queries = unit(np.random.default_rng(1).standard_normal((n, DIM)))
-    check_against_slow(memory, queries, 12, allowed, where=where)
-
-
-def test_every_row_finds_itself():
-    memory = filled()
-    assert np.array_equal(memory.search(memory.vectors, 1).rows[:, 0], memory.ids)
-
-
-def test_class_prototypes_are_normalised_sums():
-    memory = filled()
-    found = memory.class_prototypes(["tram", "nothing", "sky"])
-    for row, name in ((0, "tram"), (2, "sky")):
-        total = memory.vectors[memory.class_names == name].astype(np.float64).sum(0)
-        np.testing.assert_allclose(found[row], total / np.linalg.norm(total), atol=1e-6)
-    assert np.isnan(found[1]).all() and found.dtype == np.float32
-    before = found[2].copy()
-    memory.remove("img0", "sky")
-    assert not np.allclose(memory.class_prototypes(["sky"])[0], before)  # never a stale sum
-    assert memory.class_prototypes([]).shape == (0, DIM)
-    assert np.isnan(SupportMemory(DIM).class_prototypes(["sky"])).all()
-
-
-def test_lookup_keeps_the_order_asked():
-    memory = filled()
-    memory.remove("img1")
-    ids = memory.ids[[4, 0, 4]]
-    rows = memory.lookup(ids)
-    assert np.array_equal(rows.ids, ids) and np.array_equal(rows.vectors, memory.vectors[[4, 0, 4]])
-    rows.vectors[:] = 0  # a copy
-    assert np.linalg.norm(memory.vectors, axis=1).min() > 0.99
-
-
-# --- any history equals a fresh start
-
-CHANGES = st.lists(
-    st.tuples(st.sampled_from("aaarcb"), st.integers(0, 4), st.sampled_from([0, 1, 7])), max_size=15
-)
-
-
-@settings(max_examples=60, deadline=None)
-@given(CHANGES)
-def test_any_history_equals_a_fresh_memory(changes):
-    memory, given_ids = SupportMemory(DIM), []
-    kept: list[tuple[int, int]] = []  # (image, class id), in the order of adding
-    for kind, image, value in changes:
-        fmap = features(image)
-        mask = mask_of(fmap, image)
-        image_id, name = f"img{image}", NAMES[value]
-        if kind == "a" and (image, value) not in kept:
-            given_ids += memory.add(image_id, fmap, mask, {value: name}).tolist()
-            kept.append((image, value))
-        elif kind != "a":
-            by_image, by_class = kind in "rb", kind in "cb"
-            gone = [x for x in kept if (x[0] == image or not by_image) and (x[1] == value or not by_class)]
-            target = {"image_id": image_id} if by_image else {}
-            target |= {"class_name": name} if by_class else {}
-            if gone:
-                assert memory.remove(**target) == len(gone)
-                kept = [x for x in kept if x not in gone]
-            else:
-                with pytest.raises(ValueError, match="there is no"):
-                    memory.remove(**target)
-    fresh = SupportMemory(DIM)
-    for image, value in kept:
-        fmap = features(image)
-        fresh.add(f"img{image}", fmap, mask_of(fmap, image), {value: NAMES[value]})
-    same_content(memory, fresh, ids=False)
-    assert given_ids == list(range(len(given_ids))) and (np.diff(memory.ids) > 0).all()
-    names = list(NAMES.values())
-    np.testing.assert_array_equal(memory.class_prototypes(names), fresh.class_prototypes(names))
-    if kept:
-        queries = unit(np.random.default_rng(0).standard_normal((3, DIM)))
-        a, b = memory.search(queries, 4), fresh.search(queries, 4)
-        assert np.array_equal(a.scores, b.scores)
-        assert np.array_equal(
-            np.searchsorted(memory.ids, a.rows[a.rows >= 0]), np.searchsorted(fresh.ids, b.rows[b.rows >= 0])
-        )
-
-
-# --- thumbnails
 
 
 def test_thumbnails_show_the_region():
@@ -232,10 +303,128 @@ def test_thumbnails_show_the_region():
     tiny = memory.thumbnail(int(ids[1]))[1]
     assert tiny[0, 0] and tiny.sum() == 1
     assert memory.thumbnail(later[0]) is None
+    assert memory.rows.thumbnails[0][0] is memory.rows.thumbnails[1][0]  # one image for all its rows
     memory.remove("a", "bus")
     assert memory.thumbnail(ids[1])[1][0, 0]
     with pytest.raises(ValueError, match="no prototype with id 0"):
         memory.thumbnail(ids[0])
+
+
+def test_adding_and_searching_in_turn_is_amortised(monkeypatch):
+    made = []
+
+    class Counted(prototypes._Room):
+        def __init__(self, columns, size):
+            made.append(len(columns[0]))
+            super().__init__(columns, size)
+
+    monkeypatch.setattr(prototypes, "_Room", Counted)
+    memory, rows = SupportMemory(DIM), ready([(f"i{n}", "bus") for n in range(2000)])
+    for n in range(2000):
+        memory.extend(rows.take(slice(n, n + 1)))
+        if n % 20 == 0:
+            assert memory.search(rows.vectors[[n]], 1).ids[0, 0] == n  # and it is found at once
+    assert len(made) <= 12 and sum(made) < 3 * 2000 and memory.rows._room.size < 2 * 2000
+    lean = pickle.dumps(memory.rows), pickle.dumps(memory.rows.take(slice(None)))
+    assert len(lean[0]) == len(lean[1])  # the room does not travel
+
+
+# --- others who read or write meanwhile
+
+
+def test_two_copies_grow_from_common_rows_at_once():
+    memory = filled(3)
+    memory.extend(ready([("more", "bus")]))  # room is made, which only one can use
+    twins, start = [memory, memory.copy(), memory.copy()], threading.Barrier(3)
+    grown = [ready([(f"{n}-{i}", f"c{i % 40}") for i in range(300)], n) for n in range(3)]
+
+    def grow(n):
+        start.wait()
+        for i in range(300):
+            twins[n].extend(grown[n].take(slice(i, i + 1)))
+
+    in_threads(*(lambda n=n: grow(n) for n in range(3)))
+    for twin, rows in zip(twins, grown, strict=True):
+        alone = filled(3)
+        alone.extend(ready([("more", "bus")]))
+        alone.extend(rows)
+        same_content(twin, alone)
+        hits = [m.search(QUERIES, 9, classes=["c7", "c39", "bus"]) for m in (twin, alone)]
+        assert np.array_equal(hits[0].ids, hits[1].ids)
+
+
+def test_threads_read_whole_states_while_one_writes(tmp_path):
+    memory, done, seen = SupportMemory(DIM), threading.Event(), []
+    memory.extend(ready([("early", "sky"), ("early", "bus"), ("keep", "sky"), ("keep", "bus")]))
+
+    def read():
+        while not done.is_set():
+            held = memory.snapshot()
+            ids, hits = held.ids.tolist(), held.search(QUERIES, 400)
+            assert len(ids) % 2 == 0 and {*hits.ids[0].tolist()} - {-1} == set(ids)  # both classes or none
+            assert held.copy()._next_id > max(ids)
+            live = memory.search(
+                QUERIES, 1, classes=[f"new{n}" for n in range(0, 90, 7)], exclude_images=["x"]
+            )
+            assert live.ids.shape == (len(QUERIES), 1)
+            assert memory.lookup([3, 2]).image_ids.tolist() == ["keep", "keep"]
+            seen.append(len(ids))
+
+    def save():
+        while not done.is_set():
+            memory.save(tmp_path)
+            loaded = SupportMemory.load(tmp_path)
+            assert loaded._next_id > loaded.ids.max() and len(loaded) % 2 == 0
+
+    def write():
+        try:
+            for n in range(90):
+                memory.extend(ready([(f"i{n}", f"new{n}"), (f"i{n}", "bus")], n))
+                memory.remove("early" if n == 2 else f"i{n - 3}") if n % 3 == 2 else None
+        finally:
+            done.set()
+
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        in_threads(read, read, save, write)
+    finally:
+        sys.setswitchinterval(usual)
+    assert seen and len(memory) == 4 - 2 + 180 - 2 * 29
+
+
+def in_threads(*tasks):
+    """Run tasks at once; what one of them raises is raised here."""
+    raised = []
+
+    def guarded(task):
+        try:
+            task()
+        except BaseException as error:
+            raised.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(task,)) for task in tasks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if raised:
+        raise raised[0]
+
+
+@pytest.mark.parametrize("read", [SupportMemory.lookup, SupportMemory.subset])
+def test_a_call_reads_one_table_even_if_rows_go_meanwhile(monkeypatch, read):
+    memory, real = filled(3), Prototypes.positions
+
+    def meanwhile(table, ids):
+        found = real(table, ids)
+        if "img0" in memory.images:
+            memory.remove("img0")
+        return found
+
+    monkeypatch.setattr(Prototypes, "positions", meanwhile)
+    assert read(memory, [0, 4]).image_ids.tolist() == ["img0", "img1"]
+    assert memory.images == ("img1", "img2")
 
 
 # --- every guard fires
@@ -244,96 +433,90 @@ GOOD = features()
 MASK = mask_of(GOOD)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"feature_map": features(dim=5)}, "features have 5 dimensions; this memory has 8"),
-        ({"feature_map": FeatureMap(GOOD.values * 2, 4, (12, 16), (12, 16))}, "patch 0 has norm 2"),
-        ({"feature_map": FeatureMap(GOOD.values * np.nan, 4, (12, 16), (12, 16))}, "patch 0 has norm nan"),
-        ({"mask": MASK[1:]}, r"mask is \(11, 16\), but its image is \(12, 16\)"),
-        ({"mask": MASK.astype(float)}, "mask must hold whole numbers, got float64"),
-        ({"classes": {255: "void", 1: "bus"}}, "classes calls 255 'void'"),
-        ({"classes": {0: "bus", 1: "bus"}}, "several mask values are called 'bus'"),
-        ({"classes": {0: ""}}, "'' cannot name"),
-        ({"classes": {0: None}}, "None cannot name"),
-        ({"image_id": 3}, "3 cannot name"),
-        ({"image_id": "a\0"}, "cannot name"),
-        ({"source": "\ud800"}, "cannot name"),
-        ({"metadata": {"tags": ["x"]}}, "metadata 'tags'.*cannot be kept"),
-        ({"metadata": {1: "x"}}, "metadata 1"),
-        ({"metadata": {"score": float("nan")}}, "metadata 'score'"),
-        ({"thumbnail": np.zeros((12, 16), np.uint8)}, r"thumbnail must be uint8 \(12, 16, 3\), got uint8"),
-        ({"thumbnail": np.zeros((12, 16, 3))}, "thumbnail must be uint8.*float64"),
-        ({"thumbnail": "a.jpg"}, "thumbnail must be uint8.*str"),
-        ({"image_id": "img0"}, r"already a prototype of class 'bus' for image 'img0'.*remove\("),
-    ],
-)
-def test_a_bad_picture_is_refused_and_changes_nothing(change, message):
-    memory = filled(2)
-    arguments = {"image_id": "new", "feature_map": GOOD, "mask": MASK, "classes": NAMES}
-    with pytest.raises(ValueError, match=message):
-        memory.add(**arguments | change)
-    same_content(memory, filled(2))
-    assert memory.add("after", GOOD, MASK, NAMES).tolist() == [6, 7, 8]
+def adding(**change):
+    good = {"image_id": "new", "feature_map": GOOD, "mask": MASK, "classes": NAMES}
+    return lambda memory: memory.add(**good | change)
+
+
+def searching(**change):
+    good = {"queries": np.ones((1, DIM)), "k": 1}
+    return lambda memory: memory.search(**good | change)
+
+
+def making(vectors, names, images):
+    return lambda memory: SupportMemory.from_prototypes(vectors, names, images)
+
+
+class Encoder:
+    def __init__(self, fingerprint, dim=DIM):
+        self.fingerprint, self.dim = fingerprint, dim
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m: SupportMemory(0), "dim must be a positive whole number, got 0"),
-        (lambda m: SupportMemory(2.5), "dim must be"),
+        (adding(feature_map=features(dim=5)), "features have 5 dimensions; this memory has 8"),
+        (adding(feature_map=FeatureMap(GOOD.values * 2, 4, (12, 16), (12, 16))), "patch 0 has norm 2"),
+        (adding(feature_map=FeatureMap(GOOD.values * np.nan, 4, (12, 16), (12, 16))), "patch 0 has norm nan"),
+        (adding(mask=MASK[1:]), r"mask is \(11, 16\), but its image is \(12, 16\)"),
+        (adding(mask=MASK.astype(float)), "mask must hold whole numbers, got float64"),
+        (adding(classes={255: "void", 1: "bus"}), "classes calls 255 'void'"),
+        (adding(classes={0: "bus", 1: "bus"}), "several mask values are called 'bus'"),
+        (adding(classes={0: ""}), "'' cannot name"),
+        (adding(classes={0: None}), "None cannot name"),
+        (adding(image_id=3), "3 cannot name"),
+        (adding(image_id="a\0"), r"'a\\x00' cannot name"),
+        (adding(source="\ud800"), r"'\\ud800' cannot name"),
+        (adding(metadata={"tags": ["x"]}), r"metadata 'tags': \['x'\] cannot be kept"),
+        (adding(metadata={1: "x"}), "metadata 1"),
+        (adding(metadata={"score": float("nan")}), "metadata 'score': nan"),
+        (adding(thumbnail=np.zeros((12, 16), np.uint8)), r"thumbnail must be uint8 \(12, 16, 3\), got uint8"),
+        (adding(thumbnail=np.zeros((12, 16, 3))), "thumbnail must be uint8.*float64"),
+        (adding(thumbnail="a.jpg"), "thumbnail must be uint8.*str"),
+        (adding(image_id="img0"), r"already a prototype of class 'bus' for image 'img0'.*remove\("),
         (
-            lambda m: SupportMemory(DIM, index="tree"),
-            "unknown index 'tree'. Known: auto, flat, hnsw",
+            lambda m: m.extend(ready([("i", "a"), ("i", "a")])),
+            "already a prototype of class 'a' for image 'i'",
         ),
+        (lambda m: m.extend(Prototypes.make([0], np.eye(1, 5), ["a"], ["i"])), "features have 5 dimensions"),
+        (lambda m: m.extend(Prototypes.make([0], np.eye(1, DIM) * 3, ["a"], ["i"])), "vector 0 has norm 3"),
+        (lambda m: SupportMemory(0), "dim must be a positive whole number, got 0"),
+        (lambda m: SupportMemory(2.5), "dim must be .*2.5"),
+        (lambda m: SupportMemory(DIM, index="hnws"), "index 'hnws', did you mean 'hnsw'.*auto, flat, hnsw"),
+        (lambda m: SupportMemory(DIM, index=make_index("flat", 9)), "for 9 dimensions, the memory has 8"),
         (lambda m: SupportMemory(DIM, fingerprint=3), "fingerprint must be text or None, got 3"),
         (lambda m: SupportMemory(DIM).search(np.ones((1, DIM)), 1), "memory is empty"),
-        (lambda m: m.search(np.ones((2, 5)), 1), r"queries must be \(N, 8\), got shape \(2, 5\)"),
-        (lambda m: m.search(np.ones(DIM), 1), "queries must be"),
-        (lambda m: m.search(np.full((2, DIM), np.nan), 1), r"query 0 is not finite \(2 of 2"),
-        (lambda m: m.search(np.ones((1, DIM)), 0), "k must be a positive whole number, got 0"),
-        (lambda m: m.search(np.ones((1, DIM)), True), "k must be"),
-        (lambda m: m.search(np.ones((1, DIM)), 1, classes="bus"), "classes must be a list of names.*'bus'"),
-        (lambda m: m.search(np.ones((1, DIM)), 1, exclude_images="img0"), "exclude_images must be a list"),
-        (lambda m: m.search(np.ones((1, DIM)), 1, where="day"), "where must be a mapping or a function"),
-        (lambda m: m.class_prototypes("bus"), "names must be a list"),
+        (searching(queries=np.ones((2, 5))), r"queries must be \(N, 8\), got shape \(2, 5\)"),
+        (searching(queries=np.ones(DIM)), r"queries must be .*\(8,\)"),
+        (searching(queries=np.full((2, DIM), np.nan)), r"query 0 is not finite \(2 of 2"),
+        (searching(k=0), "k must be a positive whole number, got 0"),
+        (searching(k=True), "k must be .*True"),
+        (searching(classes="bus"), "classes must be a list of names.*'bus'"),
+        (searching(exclude_images="img0"), "exclude_images must be a list.*'img0'"),
+        (searching(where="day"), "where must be a mapping or a function, got 'day'"),
+        (lambda m: m.class_prototypes("bus"), "names must be a list.*'bus'"),
         (lambda m: m.lookup([0, 99]), "no prototype with id 99; the memory holds 6 ids from 0 to 5"),
         (lambda m: m.lookup([-1]), "no prototype with id -1"),
+        (lambda m: m.subset([2, 6]), "no prototype with id 6"),
+        (lambda m: m.remove(ids=[0, 99]), "no prototype with id 99"),
+        (lambda m: m.remove(ids=[]), "which rows"),
         (lambda m: SupportMemory(DIM).lookup([0]), "holds none"),
         (lambda m: m.remove(), "which rows"),
         (lambda m: m.remove("imh0"), "no image 'imh0'; did you mean 'img0'.*There are: img0, img1"),
         (lambda m: m.remove(class_name="buss"), "no class 'buss'; did you mean 'bus'"),
         (lambda m: m.remove("img0", "boat"), "no class 'boat' in image 'img0'; There are: sky, bus, tram"),
         (lambda m: SupportMemory(DIM).remove(class_name="bus"), "no class 'bus'"),
+        (lambda m: m.snapshot().remove("img0"), "this is a snapshot"),
+        (making(np.ones(3), ["a"], ["i"]), r"vectors must be \(P, D\), got shape \(3,\)"),
+        (making(np.eye(3) * 1.01, list("abc"), list("ijk")), "vector 0 has norm 1.01"),
+        (making(np.eye(3), list("ab"), list("ijk")), r"columns differ in length: \[3, 3, 2, 3"),
+        (lambda m: SupportMemory(DIM, fingerprint="A").check_encoder(Encoder("B")), "with 'A'; you gave 'B'"),
+        (lambda m: m.check_encoder(Encoder("A", 9)), "the memory has 8 dimensions, the encoder 9"),
     ],
 )
-def test_bad_calls_repeat_the_value(call, message):
+def test_bad_calls_repeat_the_value_and_change_nothing(call, message):
+    memory = filled(2)
     with pytest.raises(ValueError, match=message):
-        call(filled(2))
-
-
-@pytest.mark.parametrize(
-    ("vectors", "names", "images", "message"),
-    [
-        (np.ones(3), ["a"], ["i"], r"vectors must be \(P, D\), got shape \(3,\)"),
-        (np.eye(3) * 1.01, list("abc"), list("ijk"), "vector 0 has norm 1.01"),
-        (np.eye(3), list("ab"), list("ijk"), r"columns differ in length: \[3, 3, 2, 3"),
-        (np.eye(3), list("aab"), list("iij"), "already a prototype of class 'a' for image 'i'"),
-    ],
-)
-def test_bad_prototypes_are_refused(vectors, names, images, message):
-    with pytest.raises(ValueError, match=message):
-        SupportMemory.from_prototypes(vectors, names, images)
-
-
-def test_another_encoder_is_refused():
-    class Encoder:
-        def __init__(self, fingerprint, dim=DIM):
-            self.fingerprint, self.dim = fingerprint, dim
-
-    SupportMemory(DIM).check_encoder(Encoder("any"))
-    SupportMemory(DIM, fingerprint="A").check_encoder(Encoder("A"))
-    with pytest.raises(ValueError, match="made with 'A'; you gave 'B'"):
-        SupportMemory(DIM, fingerprint="A").check_encoder(Encoder("B"))
-    with pytest.raises(ValueError, match="the memory has 8 dimensions, the encoder 9"):
-        SupportMemory(DIM).check_encoder(Encoder("A", dim=9))
+        call(memory)
+    same_content(memory, filled(2))
+    assert memory.add("after", GOOD, MASK, NAMES).tolist() == [6, 7, 8]

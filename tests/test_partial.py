@@ -1,162 +1,43 @@
-"""Partial support: which classes lose what, that every method copes, and whom to believe."""
-
-import json
+"""Partial support in the course: that every method copes, pseudo-labels, whom to believe, and curves."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
-from test_bench import Blocks, ColourEncoder, run
+from test_evaluation import Blocks, ColourEncoder, run
 from test_fusion import NAMES, ROWS, world
 
 from course.partial_curves import part_miou, partial_curves
 from course.pseudo_labels import pseudo_labels
 from course.reliability import auroc, detect
-from rose_kit import (
-    RNS,
-    FeatureMap,
-    KnnClip,
-    Query,
-    Segmenter,
-    SupportMemory,
-    Vocabulary,
-    ZeroShot,
-    methods,
-    unit,
-)
+from rose_kit import RNS, KnnClip, Segmenter, SupportMemory, Vocabulary, ZeroShot, unit
 from rose_kit.adapter import OfflineLinear
-from rose_kit.evaluation import CachedDataset, CachedEncoder, Gaps, evaluate
-from rose_kit.evaluation.partial import without_classes
-from rose_kit.evaluation.runs import SupportExamples, SupportFeatures
+from rose_kit.contract import World
+from rose_kit.evaluation import MissingSupport, without_classes
+from rose_kit.model import methods
 
-pytestmark = pytest.mark.filterwarnings("ignore:no image to draw holds. kite")
-LABELS = [f"class {c}" for c in range(12)]
-shares = st.floats(0, 1)
+pytestmark = pytest.mark.filterwarnings("ignore:no image to draw holds")
 
-
-# --- who loses what ---------------------------------------------------------------------------------
+MISSING = [MissingSupport(v, t, b) for v in (0, 0.5) for t in (0, 0.5) for b in (0, 0.25)]
+MISSING += [MissingSupport(v, t) for v, t in ((1, 0), (0, 1), (0.5, 1), (1, 0.75))]
 
 
-@given(visual=shares, text=shares, both=shares, seed=st.integers(0, 99))
-def test_gaps_take_the_share_they_are_asked_for(visual, text, both, seed):
-    both = min(both, 1 - max(visual, text))
-    no_visual, no_text = Gaps(visual, text, both).draw(LABELS, seed)
-    assert len(set(no_visual)) == len(no_visual) and set(no_visual) | set(no_text) <= set(LABELS)
-    assert abs(len(no_visual) - 12 * (visual + both)) <= 0.5 + 1e-6
-    assert abs(len(no_text) - 12 * (text + both)) <= 0.5 + 1e-6
-    if visual + text + both <= 1:
-        lacking = set(no_visual) & set(no_text)
-        assert abs(len(lacking) - 12 * both) <= 1.5  # rounding moves one class at most
-    assert set(no_text) == set(Gaps(text=min(text + both, 1)).draw(LABELS, seed)[1])
-
-
-@given(small=shares, large=shares, seed=st.integers(0, 99), kind=st.sampled_from(["visual", "text", "both"]))
-def test_a_smaller_gap_is_part_of_a_larger_one(small, large, seed, kind):
-    small, large = sorted((small, large))
-    less, more = (Gaps(**{kind: share}).draw(LABELS, seed) for share in (small, large))
-    assert set(less[0]) <= set(more[0]) and set(less[1]) <= set(more[1])
-
-
-def test_gaps_depend_on_the_seed_and_on_nothing_else():
-    draws = {Gaps(0.5, 0.25).draw(LABELS, seed) for seed in range(8)}
-    assert len(draws) == 8 and Gaps(0.5, 0.25).draw(LABELS, 3) in draws
-
-
-@pytest.mark.parametrize(
-    ("shares", "said"),
-    [
-        ({"visual": -0.1}, r"without visual must be in \[0, 1\], got -0.1"),
-        ({"text": 1.5}, r"without text must be in \[0, 1\], got 1.5"),
-        ({"both": float("nan")}, r"without both must be in \[0, 1\], got nan"),
-        ({"visual": 0.75, "both": 0.5}, "0.75 of the classes without visual and 0.5 more"),
-    ],
-)
-def test_impossible_shares_are_refused(shares, said):
-    with pytest.raises(ValueError, match=said):
-        Gaps(**shares)
-
-
-def test_a_memory_without_classes_answers_as_one_that_never_had_them():
-    features, memory, _ = world()
-    part = without_classes(memory, ["bus", "zebra"])
-    keep = [i for i, name in enumerate(ROWS) if name != "bus"]
-    never = SupportMemory.from_prototypes(
-        memory.vectors[keep], [ROWS[i] for i in keep], memory.image_ids[keep]
-    )
-    assert part.classes == never.classes == ("sky", "background", "car") and len(memory) == len(ROWS)
-    np.testing.assert_array_equal(part.search(features, 2).rows, never.search(features, 2).rows)
-    assert len(without_classes(memory, ROWS)) == 0
-
-
-# --- every method copes -----------------------------------------------------------------------------
-
-GAPS = [Gaps(v, t, b) for v in (0, 0.5) for t in (0, 0.5) for b in (0, 0.25)]
-GAPS += [Gaps(visual=1), Gaps(text=1), Gaps(visual=0.5, text=1), Gaps(visual=1, text=0.75)]
-
-
-@pytest.mark.parametrize("gaps", GAPS, ids=repr)
-def test_every_method_gives_probabilities_whatever_is_missing(gaps):
-    features, memory, vocabulary = world()
-    no_visual, no_text = gaps.draw(NAMES, seed=1)
-    memory, vocabulary = without_classes(memory, no_visual), vocabulary.without_text(no_text)
-    support = [
-        (features, np.arange(len(features)) % 4, "a"),
-        (features[::-1], np.arange(len(features)) % 4, "b"),
-    ]
+@pytest.mark.parametrize("missing", MISSING, ids=repr)
+def test_every_method_gives_probabilities_whatever_is_missing(missing):
     for name in sorted(methods):
-        method = methods.make(name, **({"solver": "lbfgs"} if name == "rns" else {}))
+        method = methods.make(name)
+        world = World(dim=getattr(method, "dim", 32), noise=0.3)
+        no_visual, no_text = missing.draw(world.classes, seed=1)
+        memory = without_classes(world.memory, no_visual)
+        vocabulary = world.vocabulary.without_text(no_text)
         if getattr(method, "needs_text", False) and not vocabulary.has_text.any():
             continue
         if hasattr(method, "fit"):
-            method = method.fit(memory, vocabulary, support)
-        answer = np.asarray(method.predict(features, memory, vocabulary))
-        assert answer.shape == (len(features), 4), name
+            method = method.fit(memory, vocabulary, world.support())
+        answer = np.asarray(method.predict(world.grid(), memory, vocabulary))
+        assert answer.shape == (12, 4), name
         np.testing.assert_allclose(answer.sum(1), 1, atol=1e-4, err_msg=name)
-
-
-def test_no_gaps_change_nothing_and_rows_say_what_is_missing():
-    chosen = {"knn": KnnClip(), "zero-shot": ZeroShot()}
-    plain = run(chosen)
-    assert run(chosen, gaps=Gaps()) == plain
-    assert all(row["without_visual"] == ["kite"] and row["without_text"] == [] for row in plain)
-    row = run(chosen, gaps=Gaps(0.25, 0.5), seeds=[3])[0]
-    no_visual, no_text = Gaps(0.25, 0.5).draw(list(row["per_class_iou"]), 3)
-    assert set(row["without_visual"]) == {*no_visual, "kite"} and set(row["without_text"]) == set(no_text)
-
-
-def test_without_any_visual_support_the_text_answers_alone():
-    zero_shot, knn, linear = run(
-        {"zero-shot": ZeroShot(), "knn": KnnClip(), "linear": OfflineLinear()}, gaps=Gaps(visual=1)
-    )
-    assert knn["per_class_iou"] == linear["per_class_iou"] == zero_shot["per_class_iou"]
-    assert zero_shot["miou"] == 100
-
-
-def test_without_any_text_zero_shot_is_left_out_and_with_nothing_at_all_there_is_an_error():
-    with pytest.warns(UserWarning, match="left out: no class has text, which zero-shot cannot do without"):
-        rows = run({"zero-shot": ZeroShot(), "knn": KnnClip()}, gaps=Gaps(text=1))
-    assert [row["method"] for row in rows] == ["knn"] and rows[0]["miou"] > 90
-    encoder = ColourEncoder()
-    with pytest.raises(ValueError, match=r"both=1.*leaves no class with visual support or text"):
-        run(encoder=encoder, gaps=Gaps(both=1))
-    assert not encoder.encoded
-
-
-def test_a_class_without_visual_support_or_text_lowers_whoever_needs_it():
-    """Offline heads cannot answer an unseen class; RNS, which has its name, can."""
-    rows = run({"rns": RNS(), "linear": OfflineLinear()}, gaps=Gaps(visual=0.25), seeds=[1])
-    (gone,) = [n for n in rows[0]["without_visual"] if n != "kite"]
-    iou = {row["method"]: row["per_class_iou"][gone] for row in rows}
-    assert iou["linear"] == 0 and iou["rns"] > 90
-
-
-def test_hidden_classes_have_no_labels_to_tune_or_train_on():
-    vocabulary = Vocabulary(["bus", "sky", "grass"])
-    features = SupportFeatures(Blocks(3), ColourEncoder(), None)
-    plain, hiding = (SupportExamples([0, 1], features, vocabulary, hidden) for hidden in ((), ("sky",)))
-    for (_, all_labels, _), (_, labels, _) in zip(plain, hiding, strict=True):
-        np.testing.assert_array_equal(labels, np.where(all_labels == 1, -1, all_labels))
 
 
 def test_a_name_given_only_at_test_time():
@@ -170,26 +51,6 @@ def test_a_name_given_only_at_test_time():
     for method, wanted in ((RNS(), {"sky", "grass", "bus"}), (OfflineLinear(), {"sky", "grass"})):
         answer = Segmenter(encoder, memory, method).segment(sample.image, [*memory.classes, "bus"])
         assert {answer.names[c] for c in np.unique(answer.labels)} == wanted
-
-
-def test_the_command_line_takes_shares(run, refused, folder, tmp_path):
-    args = (
-        "evaluate",
-        folder,
-        "--encoder",
-        "handcrafted",
-        "--methods",
-        "knn-clip",
-        "--shots",
-        1,
-        "--seeds",
-        1,
-    )
-    run(*args, "--without-visual", 0.34, "--json", tmp_path / "out.json")
-    (row,) = json.loads((tmp_path / "out.json").read_text())["rows"]
-    assert len(row["without_visual"]) == 1 and len(row["without_text"]) == 3
-    refused(*args, "--without-text", 1.5, said=["text", "1.5", "[0, 1]"])
-    refused(*args, "--without-visual", "half", said=["half"])
 
 
 # --- pseudo-labels, and whom to believe --------------------------------------------------------------
@@ -251,7 +112,7 @@ class Colourblind(ColourEncoder):
 def test_detection_counts_and_separates():
     """Kite's text is grass's colour: its pseudo-label is always wrong. Sky's is always right."""
     rows = detect(
-        Blocks(8), Blocks(6, first=100), Colourblind(), shots=1, seeds=[1], gaps=Gaps(visual=1),
+        Blocks(8), Blocks(6, first=100), Colourblind(), shots=1, seeds=[1], missing=MissingSupport(visual=1),
         method=RNS(solver="lbfgs"), progress=False,
     )  # fmt: skip
     assert {row["sign"] for row in rows} == {
@@ -266,29 +127,6 @@ def test_detection_counts_and_separates():
     assert max(row["auroc"] for row in rows) > 0.6
 
 
-# --- what a sweep keeps --------------------------------------------------------------------------------
-
-
-def test_kept_samples_and_features_change_nothing_but_the_work():
-    encoder, data = ColourEncoder(), Blocks(12)
-    kept_encoder, kept = CachedEncoder(encoder), CachedDataset(data)
-    expected = run({"knn": KnnClip()}, data, encoder=ColourEncoder())
-    for _ in range(2):
-        got = evaluate(
-            kept, Blocks(6, first=100), kept_encoder, {"knn": KnnClip()}, shots=2, seeds=[1], progress=False
-        )
-        assert got == expected
-    assert len(encoder.encoded) == len(set(encoder.encoded))
-    assert kept[3] is kept[3] and kept.classes_of(3) == data.classes_of(3)
-    a, b = (kept_encoder.encode_image(kept[0].image, windows) for windows in (None, "fine"))
-    assert isinstance(a, FeatureMap) and a is not b
-    assert Query.of(a).features.shape == (20, 3)
-    latest = CachedEncoder(slow := ColourEncoder(), most=1)
-    for i in (0, 0, 1, 1, 0):
-        latest.encode_image(kept[i].image)
-    assert len(slow.encoded) == 3
-
-
 def test_curves_hold_one_evaluation_per_point():
     methods = {"zero-shot": ZeroShot(), "knn": KnnClip()}
     points = {"shares": (0, 0.5, 1), "kinds": ("text", "both"), "shots": 2, "seeds": [1], "progress": False}
@@ -296,7 +134,7 @@ def test_curves_hold_one_evaluation_per_point():
     got = [(row["kind"], row["share"], row["method"]) for row in rows]
     expected = [(kind, share, name) for kind in ("text", "both") for share in (0, 0.5) for name in methods]
     assert sorted(got) == sorted([*expected, ("text", 1, "knn")])
-    alone = run(methods, gaps=Gaps(both=0.5))
+    alone = run(methods, missing=MissingSupport(both=0.5))
     assert [{**row, "kind": "both", "share": 0.5} for row in alone] == rows[-2:]
     assert np.isnan(part_miou(alone[0], [])) and 0 <= part_miou(alone[0], alone[0]["without_text"]) <= 100
     with pytest.raises(ValueError, match="unknown kind 'names' of gap. Known: visual, text, both"):

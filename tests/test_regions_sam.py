@@ -18,8 +18,8 @@ from test_segmenter import ColourEncoder, memory_of, scene
 from course.tiny_sam import tiny_sam
 from data_scripts.scenes import draw_scene
 from rose_kit import CachedRegions, Sam, Segmenter, Slic, load_sam, make_regions
+from rose_kit.cli import read_preset
 from rose_kit.encoder import WeightsUnavailable
-from rose_kit.evaluation import read_preset
 from rose_kit.regions.checkpoint import CHECKPOINTS, Checkpoint
 from rose_kit.regions.sam import fill, flatten
 
@@ -152,7 +152,7 @@ def test_wrong_settings_are_refused(wrong, said):
 
 
 def test_presets_of_the_paper_put_large_masks_on_top(saved):
-    options = read_preset("rns-openclip").regions["sam"] | {"checkpoint": saved, "points_per_side": 2}
+    options = read_preset("rns-openclip")["regions"]["sam"] | {"checkpoint": saved, "points_per_side": 2}
     maker = make_regions("sam", **options)
     assert isinstance(maker, CachedRegions) and maker.regions.order == "largest"
     assert maker.regions.generator.pred_iou_thresh == maker.regions.generator.stability_score_thresh == 0.4

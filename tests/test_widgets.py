@@ -209,7 +209,7 @@ def test_teaching_adds_one_prototype_of_the_regions_picked(segmenter, scene, voc
     found = model.segmentation.labels == model.segmentation.names.index("puppy")
     assert (found & mask).sum() > 0.5 * mask.sum()
     assert model.undo() == "add image 'photo/1'"
-    assert len(memory) == count and np.array_equal(model.mask, mask)
+    assert len(segmenter.memory) == count and np.array_equal(model.mask, mask)
     assert np.array_equal(model.segmentation.labels, before.labels) and model.vocabulary is vocabulary
 
 
@@ -237,8 +237,22 @@ def test_lessons_never_take_the_name_of_another(segmenter, scene, vocabulary):
         model.toggle(*DOG[0])
         model.teach("dog")
     assert [i for i in segmenter.memory.images if i.startswith("photo")] == ["photo/1", "photo/2"]
-    segmenter.memory.remove("photo/1")
-    with pytest.raises(ValueError, match="cannot undo 'photo/2': the memory was changed since .remove image"):
+    segmenter.memory.remove("photo/1")  # by others: the lesson that is left can still be taken back
+    assert model.undo() == "add image 'photo/2'" and "photo/2" not in segmenter.memory.images
+    with pytest.raises(ValueError, match="nothing to undo"):
+        model.undo()
+
+
+def test_lessons_are_taken_back_one_by_one(segmenter, scene, vocabulary):
+    model, states = Teacher(segmenter, scene.image, vocabulary), []
+    for at in DOG[:3]:
+        states.append(segmenter.memory.ids.tolist())
+        model.toggle(*at)
+        model.teach("dog")
+    for state in reversed(states):
+        model.undo()
+        assert segmenter.memory.ids.tolist() == state
+    with pytest.raises(ValueError, match="nothing to undo"):
         model.undo()
 
 

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from rose_kit import cli
-from rose_kit.cli.inputs import writable_folder
+from rose_kit.cli import writable_folder
 
 EXAMPLE = (
     "Example: python -m data_scripts.bundled --out my_encoder && "

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from rose_kit import cli
-from rose_kit.cli.inputs import parse_day
+from rose_kit.cli import parse_day, writable_folder
 
 EXAMPLE = (
     "Example: python -m data_scripts.news --out nest --seed 1 --start 2026-01-01 --end 2026-06-30 --plus"
@@ -35,7 +35,6 @@ def build(
     window = parse_day(start, "--start"), parse_day(end, "--end")
     from data_scripts.news import NewsWorld
     from data_scripts.news.nest import build_nest, save_nest
-    from rose_kit.cli.inputs import writable_folder
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):  # before the work, not after it
         raise ValueError(f"{str(out)!r} holds something already; name a new or an empty folder")

@@ -14,10 +14,10 @@ from course.memory_noise import part
 from data_scripts.scenes import SceneDataset
 from experiments.claims.lab import APART, Asked, Case, Lab, prototypes
 from rose_kit.adapter import RNS
-from rose_kit.evaluation.runs import ABSENT, relabel
+from rose_kit.evaluation import ABSENT, relabel
 from rose_kit.fusion import Method, ZeroShot
 from rose_kit.fusion.text import softmax
-from rose_kit.memory import Rows, SupportMemory
+from rose_kit.memory import Prototypes, SupportMemory
 from rose_kit.metrics import confusion_matrix, iou
 from rose_kit.pooling import patch_counts
 from rose_kit.segmenter import paint
@@ -91,7 +91,7 @@ class GradientHead:
 
         self._model = SGDClassifier(loss="log_loss", alpha=1e-4, random_state=self.seed)
 
-    def learn(self, rows: Rows) -> None:
+    def learn(self, rows: Prototypes) -> None:
         """Train on one lesson, from where the last one ended."""
         order = np.random.default_rng(self.seed).permutation(len(rows))
         x, y = np.asarray(rows.vectors)[order], rows.class_names[order]
@@ -145,9 +145,9 @@ def continual(lab: Lab, seed: int, lessons: int, method: Method, shots: int = 2)
 
 def as_it_comes(lab: Lab, count: int, seed: int) -> SupportMemory:
     """The memory of so many support scenes drawn without regard to what they show: a long tail."""
-    features = lab.examples(Case(ZeroShot()), seed).features
+    shown = lab.examples(Case(ZeroShot()), seed)
     chosen = np.random.default_rng(seed).choice(lab.pool, min(count, lab.pool), replace=False)
-    rows = [row for i in chosen for row in prototypes(features, int(i))]
+    rows = [row for i in chosen for row in prototypes(shown, int(i))]
     vectors, names, ids = zip(*rows, strict=True)
     fingerprint = lab.encoder().fingerprint
     return SupportMemory.from_prototypes(np.array(vectors), names, ids, fingerprint=fingerprint)
@@ -213,7 +213,7 @@ def learn_from_itself(
     vectors = unit([features.flat()[labels == c].sum(0) for c in found])  # (R, D)
     names = [vocabulary.names[c] for c in found]
     marks = [{"self": True}] * len(found)
-    memory.extend(Rows.make(range(len(found)), vectors, names, [image_id] * len(found), metadata=marks))
+    memory.extend(Prototypes.make(range(len(found)), vectors, names, [image_id] * len(found), metadata=marks))
     return [bool(pixels[labels == c, c].sum() * 2 >= pixels[labels == c].sum()) for c in found]
 
 

@@ -6,16 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rose_kit.fusion import ZeroShot
-from rose_kit.memory import Rows, SupportMemory
+from rose_kit.memory import Prototypes, SupportMemory
 from rose_kit.types import Vocabulary, unit
 
 
 def part(memory: SupportMemory, keep: NDArray[np.bool_]) -> SupportMemory:
-    """A new memory of some rows, (P,) bool, with their metadata."""
-    return _memory(memory, memory.rows.take(np.asarray(keep)))
+    """A memory of its own with some of the rows, (P,) bool."""
+    return memory.subset(memory.ids[np.asarray(keep)])
 
 
-def _memory(like: SupportMemory, rows: Rows) -> SupportMemory:
+def _memory(like: SupportMemory, rows: Prototypes) -> SupportMemory:
     made = SupportMemory(like.dim, fingerprint=like.fingerprint, encoder=like.encoder)
     made.extend(rows)
     return made
@@ -83,10 +83,12 @@ def _some(count: int, share: float, seed: int) -> NDArray[np.bool_]:
     return np.random.default_rng(seed).permutation(count) < round(share * count)
 
 
-def _renamed(rows: Rows, names=None, vectors=None) -> Rows:
+def _renamed(rows: Prototypes, names=None, vectors=None) -> Prototypes:
     names = rows.class_names if names is None else names
     vectors = rows.vectors if vectors is None else vectors
-    return Rows.make(rows.ids, vectors, list(names), rows.image_ids.tolist(), metadata=list(rows.metadata))
+    return Prototypes.make(
+        rows.ids, vectors, list(names), rows.image_ids.tolist(), metadata=list(rows.metadata)
+    )
 
 
 # --- the cure -----------------------------------------------------------------------------------------------
@@ -172,5 +174,5 @@ def weighted(memory: SupportMemory, weights: NDArray) -> SupportMemory:
         some = weights[own] / most if most else np.ones(own.sum())  # tiny ones would vanish in float32
         vectors.append(unit(some @ memory.vectors[own]))  # (n,) @ (n, D) -> (D,)
     names = list(memory.classes)
-    rows = Rows.make(range(len(names)), np.array(vectors), names, [f"all of {n}" for n in names])
+    rows = Prototypes.make(range(len(names)), np.array(vectors), names, [f"all of {n}" for n in names])
     return _memory(memory, rows)

@@ -36,14 +36,14 @@ def _(answer):
 
 def _small_memory():
     """Pictures a and c by day, b and d by night, of 2, 2, 1 and 3 rows."""
-    from rose_kit.memory.rows import Rows
+    from rose_kit.memory import Prototypes
 
     images = ["a", "a", "b", "b", "c", "d", "d", "d"]
     names = ["sky", "bus", "sky", "bus", "sky", "sky", "bus", "dog"]
     facts = [{"domain": "day" if i in "ac" else "night"} for i in images]
     memory = SupportMemory(4)
     vectors = unit(np.random.default_rng(0).normal(size=(8, 4)))
-    memory.extend(Rows.make(np.arange(8), vectors, names, images, metadata=facts))
+    memory.extend(Prototypes.make(np.arange(8), vectors, names, images, metadata=facts))
     return memory
 
 

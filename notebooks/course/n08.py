@@ -20,7 +20,7 @@ def vetted(memory, rows, k=4):
 
 @checks(vetted)
 def _(answer):
-    from rose_kit.memory.rows import Rows
+    from rose_kit.memory import Prototypes
 
     rng = np.random.default_rng(0)
     centres = np.eye(4)[[0] * 6 + [1] * 6 + [2] * 2]
@@ -30,7 +30,7 @@ def _(answer):
     )
     vectors = unit(np.array([[1.0, 0, 0, 0], [1, 0, 0, 0.1], [0, 1, 0.1, 0], [0.6, 0, 1, 0]]))
     told = ["cat", "dog", "dog", "fox"]  # fox: two of four neighbours are foxes
-    rows = Rows.make(np.arange(4), vectors, told, [f"new{i}" for i in range(4)])
+    rows = Prototypes.make(np.arange(4), vectors, told, [f"new{i}" for i in range(4)])
     before = len(memory)
     found = shaped(answer(memory, rows), (4,), "(R,)")
     expect(len(memory) == before, "adds rows to the memory: only say which ones it should let in")

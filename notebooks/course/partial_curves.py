@@ -10,10 +10,7 @@ from tqdm.auto import tqdm
 
 from rose_kit.data import Dataset
 from rose_kit.encoder import Encoder
-from rose_kit.evaluation.cache import CachedDataset, CachedEncoder
-from rose_kit.evaluation.evaluate import evaluate
-from rose_kit.evaluation.partial import Gaps
-from rose_kit.evaluation.report import Row
+from rose_kit.evaluation import CachedDataset, CachedEncoder, MissingSupport, Row, evaluate
 from rose_kit.fusion import Method
 
 KINDS = ("visual", "text", "both")
@@ -51,14 +48,14 @@ def partial_curves(
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise ValueError(f"unknown kind {unknown[0]!r} of gap. Known: {', '.join(KINDS)}")
-    points = [(kind, share, Gaps(**{kind: share})) for kind in kinds for share in shares]
+    points = [(kind, share, MissingSupport(**{kind: share})) for kind in kinds for share in shares]
     support, query, encoder = CachedDataset(support), CachedDataset(query), CachedEncoder(encoder)
     rows: list[Row] = []
     for kind, share, gaps in tqdm(points, "gaps", disable=not progress):
         blank = gaps.text == 1
         able = {n: m for n, m in methods.items() if not (blank and getattr(m, "needs_text", False))}
         if able and gaps.both < 1:
-            got = evaluate(support, query, encoder, able, gaps=gaps, progress=False, **options)
+            got = evaluate(support, query, encoder, able, missing=gaps, progress=False, **options)
             rows += [{**row, "kind": kind, "share": share} for row in got]
     return rows
 

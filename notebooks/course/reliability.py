@@ -11,9 +11,14 @@ from tqdm.auto import tqdm
 from course.pseudo_labels import pseudo_labels
 from rose_kit.data import Dataset, sample_support
 from rose_kit.encoder import Encoder, Windows
-from rose_kit.evaluation.partial import Gaps, without_classes
-from rose_kit.evaluation.report import Row
-from rose_kit.evaluation.runs import SupportFeatures, build_memories, relabel
+from rose_kit.evaluation import (
+    MissingSupport,
+    Row,
+    SupportExamples,
+    build_memories,
+    relabel,
+    without_classes,
+)
 from rose_kit.fusion import Method
 from rose_kit.pooling import patch_counts
 from rose_kit.segmenter import name_vocabulary
@@ -26,7 +31,7 @@ def detect(
     *,
     shots: int,
     seeds: Sequence[int],
-    gaps: Gaps,
+    missing: MissingSupport,
     method: Method | None = None,
     windows: Windows | None = None,
     progress: bool = True,
@@ -37,7 +42,7 @@ def detect(
     right if at least half of these patches' pixels are of that class.
 
     Args:
-        support, query, encoder, shots, seeds, gaps: as for `evaluate`; the encoder needs text.
+        support, query, encoder, shots, seeds, missing: as for `evaluate`; the encoder needs text.
         method: asked for "agreement"; None leaves that sign out.
         windows: how all images are encoded; None: whole.
         progress: show a progress bar.
@@ -47,12 +52,12 @@ def detect(
         or all wrong), "labels" (how many), "right" (share of them)}.
     """
     vocabulary = name_vocabulary(query.class_names, encoder)
-    features = SupportFeatures(support, encoder, windows)
+    shown = SupportExamples(range(len(support)), support, encoder, windows, vocabulary)
     held = [name for name in vocabulary.names if name in support.class_names]
-    draws = {seed: sample_support(support, shots, seed, classes=held) for seed in seeds}
-    gone = {seed: gaps.draw(vocabulary.names, seed) for seed in seeds}
-    memories = build_memories(draws, features, vocabulary, progress)
-    memories = {seed: without_classes(memory, gone[seed][0]) for seed, memory in memories.items()}
+    draws = {(shots, seed): sample_support(support, shots, seed, classes=held) for seed in seeds}
+    gone = {seed: missing.draw(vocabulary.names, seed) for seed in seeds}
+    built = build_memories(draws, shown, progress)
+    memories = {seed: without_classes(memory, gone[seed][0]) for (_, seed), memory in built.items()}
     right: dict[int, list] = {seed: [] for seed in seeds}
     scores: dict[int, list] = {seed: [] for seed in seeds}
     for i in tqdm(range(len(query)), desc="query", disable=not progress):

@@ -25,7 +25,7 @@ from rose_kit.data import Dataset
 from rose_kit.encoder import OpenClipEncoder
 from rose_kit.encoder.base import image_tensor
 from rose_kit.encoder.bundled import WEIGHTS, load_bundled
-from rose_kit.evaluation.runs import relabel
+from rose_kit.evaluation import relabel
 from rose_kit.model.schedule import check_positive, set_rate, warm_cosine
 from rose_kit.pooling import patch_counts
 from rose_kit.types import FeatureMap, Vocabulary

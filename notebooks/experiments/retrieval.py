@@ -29,8 +29,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from rose_kit.memory import Rows, SupportMemory
-from rose_kit.memory.indexes import make_index
+from rose_kit.memory import Prototypes, SupportMemory
+from rose_kit.memory.index import make_index
 from rose_kit.types import unit
 
 PER_CLUSTER = 100
@@ -118,7 +118,7 @@ def write_memory(folder: Path, size: int, dim: int) -> None:
         piece = slice(start, min(start + CHUNK, size))
         vectors[piece], owner[piece] = clusters.draw(piece.stop - start, 1 + start)
     images = [f"i{n}" for n in range(size)]
-    memory.extend(Rows.make(np.arange(size), vectors, [f"c{c}" for c in owner.tolist()], images))
+    memory.extend(Prototypes.make(np.arange(size), vectors, [f"c{c}" for c in owner.tolist()], images))
     memory.save(folder)
 
 

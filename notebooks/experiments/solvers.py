@@ -18,7 +18,7 @@ from rose_kit.adapter import RNS, SOLVERS, Head
 from rose_kit.adapter.samples import Samples
 from rose_kit.data import Dataset
 from rose_kit.encoder import Encoder, Windows
-from rose_kit.evaluation.evaluate import evaluate
+from rose_kit.evaluation import evaluate
 from rose_kit.memory import SupportMemory
 from rose_kit.types import Prediction, Query, Vocabulary, unit
 

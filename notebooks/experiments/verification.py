@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from data_scripts.scenes import CLASSES, NOVEL, SEEN_THINGS, draw_scene
 from rose_kit.encoder import Encoder
-from rose_kit.evaluation.cache import CachedEncoder
+from rose_kit.evaluation import CachedEncoder
 from rose_kit.metrics import giou, mean_interval
 from rose_kit.regions.foreground import discriminant, foreground, similarity
 from rose_kit.types import FeatureMap, unit

@@ -39,9 +39,7 @@ def best_mu(
     likelihood, asked = np.zeros(len(GRID)), 0
     for example, target, image_id in islice(support, IMAGES):
         rest = memory.image_ids != image_id
-        others = SupportMemory.from_prototypes(
-            memory.vectors[rest], memory.class_names[rest], memory.image_ids[rest]
-        )
+        others = memory.subset(memory.ids[rest])
         query, target = Query.of(example), np.asarray(target)
         if not (rest.any() or vocabulary.has_text.any()):
             continue

@@ -1,6 +1,8 @@
-"""The support memory: class prototypes of annotated pictures, searched, stored and shown."""
+"""What is remembered: class prototypes of annotated images, how they are searched, kept and shared."""
 
-from rose_kit.memory.memory import Hits, Rows, SupportMemory
-from rose_kit.memory.store import MemoryFormatError
+from rose_kit.memory.index import Index
+from rose_kit.memory.memory import SupportMemory
+from rose_kit.memory.prototypes import Hits, Prototypes
+from rose_kit.memory.storage import MemoryFormatError
 
-__all__ = ["Hits", "MemoryFormatError", "Rows", "SupportMemory"]
+__all__ = ["Hits", "Index", "MemoryFormatError", "Prototypes", "SupportMemory"]

@@ -1,39 +1,41 @@
-"""SupportMemory: what the kit knows, one row per class and annotated picture."""
+"""SupportMemory: what the kit knows, one row per class and annotated image."""
 
 from __future__ import annotations
 
 import copy
 import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rose_kit.memory.cache import search_key
-from rose_kit.memory.checks import check_count, check_queries, name_list
-from rose_kit.memory.files import writing
-from rose_kit.memory.filters import Filter, Where
-from rose_kit.memory.indexes import Index, make_index
-from rose_kit.memory.pictures import unpack_thumbnail
-from rose_kit.memory.rows import Hits, Rows, positions_of
-from rose_kit.memory.state import State
-from rose_kit.memory.store import Stored, load_state, save_state
-from rose_kit.memory.writer import Writer
-from rose_kit.types import unit
+from rose_kit.memory.index import Filter, Index, Where, make_index, name_list
+from rose_kit.memory.prototypes import (
+    Hits,
+    Prototypes,
+    Scalar,
+    check_unit,
+    near_names,
+    pool_prototypes,
+    unpack_thumbnail,
+)
+from rose_kit.memory.storage import read_folder, write_folder, writing
+from rose_kit.types import FeatureMap, unit
+
+NONE = np.zeros(0, np.int64)
 
 
-class SupportMemory(Writer):
-    """Class prototypes of annotated pictures, keyed by class name and image id.
+class SupportMemory:
+    """Class prototypes of annotated images, keyed by class name and image id.
 
-    Each row is the mean feature of one class in one picture (RNS, equation 2). Rows come and go without
-    training; a row's id is never given to another.
+    Each row is the mean feature of one class in one image (RNS, equation 2). Rows come and go without
+    training, each change whole or not at all; a row's id is never given to another.
 
-    Threads may search while one writes: each call reads one state, `snapshot()` holds on to one for
-    several calls. Processes share a memory through its folder.
+    Threads may search while one writes: each call reads one table of rows, `snapshot()` holds on to one
+    for several calls. Processes share a memory through its folder.
 
     Args:
         dim: D, the width of the features.
@@ -46,7 +48,7 @@ class SupportMemory(Writer):
         ValueError: `dim` is not a positive whole number, or the index is unknown.
 
     >>> memory = SupportMemory.from_prototypes(np.eye(3), ["sky", "bus", "bus"], ["a", "a", "b"])
-    >>> memory.search(np.eye(3)[[1]], k=2, classes=["bus"]).rows.tolist()
+    >>> memory.search(np.eye(3)[[1]], k=2, classes=["bus"]).ids.tolist()
     [[1, 2]]
     >>> memory.remove(class_name="bus"), memory.classes
     (2, ('sky',))
@@ -62,14 +64,13 @@ class SupportMemory(Writer):
     ) -> None:
         if not isinstance(fingerprint, str | None):
             raise ValueError(f"fingerprint must be text or None, got {fingerprint!r}")
-        self.dim = check_count("dim", dim)
+        self.dim = _count("dim", dim)
         self.fingerprint, self.encoder = fingerprint, encoder
         self._index = make_index(index, self.dim)
-        self._lock, self._frozen, self._held = threading.RLock(), False, None
-        self._stored: Stored | None = None
-        self._state = State.empty(self.dim)
-        if (rows := self._index.rows()) is not None:
-            self._state = State((rows,), self._state.gone, (), int(rows.ids[-1]) + 1)
+        self._lock, self._frozen, self._keys = threading.RLock(), False, None
+        stored = self._index.stored()
+        self._rows = Prototypes.make([], np.zeros((0, self.dim)), [], []) if stored is None else stored
+        self._next_id = int(self._rows.ids[-1]) + 1 if len(self._rows) else 0
 
     @classmethod
     def from_prototypes(
@@ -95,8 +96,107 @@ class SupportMemory(Writer):
         if vectors.ndim != 2:
             raise ValueError(f"vectors must be (P, D), got shape {vectors.shape}")
         memory = cls(vectors.shape[1], fingerprint=fingerprint, index=index)
-        memory.extend(Rows.make(np.arange(len(vectors)), vectors, class_names, image_ids))
+        memory.extend(Prototypes.make(np.arange(len(vectors)), vectors, class_names, image_ids))
         return memory
+
+    # --- changing -------------------------------------------------------------------------------------------
+
+    def add(
+        self,
+        image_id: str,
+        feature_map: FeatureMap,
+        mask: NDArray,
+        classes: Mapping[int, str],
+        *,
+        source: str | Path | None = None,
+        thumbnail: NDArray[np.uint8] | None = None,
+        metadata: Mapping[str, Scalar] | None = None,
+    ) -> NDArray[np.int64]:
+        """Add one prototype per class that an annotated image shows.
+
+        Args:
+            image_id: the image's name in this memory.
+            feature_map: its (h, w, D) features.
+            mask: (H, W) integers at the image's own size.
+            classes: value of `mask` -> class name; values not listed are ignored.
+            source: where the image can be found.
+            thumbnail: the (H, W, 3) uint8 image itself; a copy of at most 96 px is kept.
+            metadata: flat mapping of text, numbers, truth values; `search` can filter by it.
+
+        Returns:
+            (R,) int64 ids of the new rows, in the order of `classes`; absent classes make no row.
+
+        Raises:
+            ValueError: something has the wrong shape or type, features are not of unit norm, or the
+                memory already has one of these classes for this image. Nothing is added then.
+        """
+        self._check_width(feature_map.dim)
+        return self.extend(pool_prototypes(image_id, feature_map, mask, classes, source, thumbnail, metadata))
+
+    def extend(self, rows: Prototypes) -> NDArray[np.int64]:
+        """Add ready-made rows, in one step; their ids are given anew.
+
+        Args:
+            rows: from another memory, or of `Prototypes.make`.
+
+        Returns:
+            (R,) int64 ids of the new rows.
+
+        Raises:
+            ValueError: a vector is not of unit norm or of another width, or an image has one of the
+                classes already.
+        """
+        self._check_width(rows.vectors.shape[1])
+        check_unit(rows.vectors, "vector")
+        if not len(rows):
+            return NONE.copy()
+        with self._lock:
+            self._check_writable()
+            keys = rows.keys()
+            self._check_keys(keys)
+            rows = rows.with_ids(self._next_id + np.arange(len(rows)))
+            extended = self._rows.extended(rows)
+            self._index.added(rows)
+            self._next_id += len(rows)  # first: whoever copies meanwhile must not give these ids again
+            self._rows = extended
+            self._keys.update(keys)
+        return rows.ids.copy()
+
+    def remove(self, image_id: str | None = None, class_name: str | None = None, ids: ArrayLike = ()) -> int:
+        """Remove the rows of an image, of a class, of a class in an image, or by prototype id.
+
+        Returns:
+            how many rows were removed.
+
+        Raises:
+            ValueError: nothing is given, or no row matches (lists near names).
+        """
+        with self._lock:
+            self._check_writable()
+            rows = self._rows
+            if len(ids := np.asarray(ids, dtype=np.int64).reshape(-1)):
+                gone = np.zeros(len(rows), dtype=bool)
+                gone[_positions(rows, ids)] = True
+            else:
+                gone = _belonging(rows, image_id, class_name)
+            self._index.removed(rows.ids[gone])
+            self._rows, self._keys = rows.take(~gone), None
+        return int(gone.sum())
+
+    def subset(self, ids: ArrayLike) -> SupportMemory:
+        """A memory of its own with some of the rows, which keep their ids.
+
+        Args:
+            ids: (R,) prototype ids, in any order.
+
+        Raises:
+            ValueError: there is no such id.
+        """
+        rows = self._rows
+        chosen = np.unique(_positions(rows, ids))
+        return self._twin(rows.take(chosen), make_index("flat", self.dim))
+
+    # --- asking ---------------------------------------------------------------------------------------------
 
     def search(
         self,
@@ -123,17 +223,20 @@ class SupportMemory(Writer):
         Raises:
             ValueError: the memory is empty, the queries have the wrong shape or are not finite, or k < 1.
         """
-        queries = check_queries(queries, self.dim)
-        k = check_count("k", k)
-        rows, cache = self._state.rows, self._state.cache
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        if queries.ndim != 2 or queries.shape[1] != self.dim:
+            raise ValueError(f"queries must be (N, {self.dim}), got shape {queries.shape}")
+        bad = np.flatnonzero(~np.isfinite(queries).all(1))
+        if len(bad):
+            raise ValueError(f"query {bad[0]} is not finite ({len(bad)} of {len(queries)} are not)")
+        rows = self._rows
         if not len(rows):
-            raise ValueError("the memory is empty: add pictures before searching it")
+            raise ValueError("the memory is empty: add images before searching it")
         chosen = Filter.of(classes, exclude_images, where)
-        key = None if self._index.shared else search_key(queries, k, chosen, self._index.version)
-        scores, positions = cache.get(key, lambda: self._index.search(rows, queries, k, chosen))
+        scores, positions = self._index.search(rows, queries, _count("k", k), chosen)
         return Hits(scores, np.append(rows.ids, -1)[positions])
 
-    def lookup(self, ids: ArrayLike) -> Rows:
+    def lookup(self, ids: ArrayLike) -> Prototypes:
         """Rows by prototype id, in the order asked.
 
         Args:
@@ -142,20 +245,14 @@ class SupportMemory(Writer):
         Raises:
             ValueError: there is no such id (removed, or never given).
         """
-        rows, ids = self.rows, np.asarray(ids, dtype=np.int64).reshape(-1)
-        positions = positions_of(rows, ids)
-        unknown = ids[positions < 0]
-        if len(unknown):
-            held = f"{len(rows)} ids from {rows.ids[0]} to {rows.ids[-1]}" if len(rows) else "none"
-            raise ValueError(f"there is no prototype with id {unknown[0]}; the memory holds {held}")
-        found = rows.take(positions)
-        return replace(found, vectors=np.asarray(found.vectors))  # read, where they are on disk
+        rows = self._rows
+        return rows.take(_positions(rows, ids))
 
     def thumbnail(self, prototype_id: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]] | None:
-        """The picture behind a prototype, and where in it the prototype was pooled.
+        """The image behind a prototype, and where in it the prototype was pooled.
 
         Returns:
-            (h, w, 3) uint8 and (h, w) bool, at most 96 px, or None where no picture was given.
+            (h, w, 3) uint8 and (h, w) bool, at most 96 px, or None where no image was given.
         """
         return unpack_thumbnail(self.lookup(prototype_id).thumbnails[0])
 
@@ -168,96 +265,90 @@ class SupportMemory(Writer):
 
     def class_sums(self, names: Iterable[str]) -> NDArray[np.float32]:
         """(C, D) the sum of each class's rows; NaN where a class has no row."""
-        sums = self._state.class_sums
+        sums = self._rows.class_sums
         found = [sums.get(name, np.full(self.dim, np.nan)) for name in name_list("names", names)]
         return np.array(found, dtype=np.float32).reshape(-1, self.dim)
 
     @property
-    def rows(self) -> Rows:
+    def rows(self) -> Prototypes:
         """Everything, in the order of adding. The arrays are the memory's own: copy before writing."""
-        return self._state.rows
+        return self._rows
 
-    ids = property(lambda self: self.rows.ids, doc="(P,) int64 prototype ids, increasing.")
-    vectors = property(lambda self: self.rows.vectors, doc="(P, D) float32 prototypes, unit norm.")
-    class_names = property(lambda self: self.rows.class_names, doc="(P,) str, the class of each row.")
-    image_ids = property(lambda self: self.rows.image_ids, doc="(P,) str, the image of each row.")
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The different class names, first seen first."""
-        return self._state.classes
+    ids = property(lambda self: self._rows.ids, doc="(P,) int64 prototype ids, increasing.")
+    vectors = property(lambda self: self._rows.vectors, doc="(P, D) float32 prototypes, unit norm.")
+    class_names = property(lambda self: self._rows.class_names, doc="(P,) str, the class of each row.")
+    image_ids = property(lambda self: self._rows.image_ids, doc="(P,) str, the image of each row.")
+    classes = property(lambda self: self._rows.classes, doc="The different class names, first seen first.")
 
     @property
     def images(self) -> tuple[str, ...]:
         """The different image ids, first seen first."""
         return tuple(dict.fromkeys(self.image_ids.tolist()))
 
+    def summary(self) -> dict[str, int]:
+        """Rows per class, most first."""
+        return dict(Counter(self.class_names.tolist()).most_common())
+
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self._rows)
 
     def __repr__(self) -> str:
         size = f"{len(self)} prototypes of {len(self.classes)} classes in {len(self.images)} images"
         return f"SupportMemory({size}, dim={self.dim}, fingerprint={self.fingerprint!r})"
 
-    def summary(self) -> dict[str, int]:
-        """Rows per class, most first."""
-        return dict(Counter(self.class_names.tolist()).most_common())
+    def describe_index(self) -> str:
+        """One line on how the memory is searched; an index is trained when it is first needed."""
+        return self._index.describe()
 
-    def check_encoder(self, encoder: Any) -> None:
-        """Refuse an encoder other than the one this memory was made with, by its `fingerprint` and `dim`.
-
-        Raises:
-            ValueError: one of them differs.
-        """
-        self._check_fingerprint(encoder.fingerprint)
-        if getattr(encoder, "dim", self.dim) != self.dim:
-            raise ValueError(f"the memory has {self.dim} dimensions, the encoder {encoder.dim}")
-
-    def _check_fingerprint(self, given: str | None) -> None:
-        if None not in (self.fingerprint, given) and self.fingerprint != given:
-            raise ValueError(f"the memory was made with {self.fingerprint!r}; you gave {given!r}")
+    # --- copies, folders ------------------------------------------------------------------------------------
 
     def snapshot(self) -> SupportMemory:
         """The memory as it is now, whatever is written to it later; cannot be changed itself."""
-        return self._twin(_frozen=True)
+        twin = self._twin(self._rows, self._index)
+        twin._frozen = True
+        return twin
 
     def copy(self) -> SupportMemory:
-        """A memory of its own with the same rows, ids and history; also what `copy.deepcopy` makes.
+        """A memory of its own with the same rows and ids; also what `copy.deepcopy` makes.
 
-        Rows are shared, as they never change. The copy of a memory on Milvus is in this process, and flat.
+        Rows are shared, as they never change: a copy before a change is how the change is taken back. The
+        copy of a memory on Milvus is in this process, and flat.
         """
         index = make_index("flat", self.dim) if self._index.shared else copy.copy(self._index)
-        return self._twin(_frozen=False, _held=None, _lock=threading.RLock(), _index=index)
-
-    def _twin(self, **different: Any) -> SupportMemory:
-        twin = object.__new__(type(self))
-        twin.__dict__ = self.__dict__ | different
-        return twin
+        return self._twin(self._rows, index)
 
     __copy__, __deepcopy__ = copy, lambda self, memo: self.copy()
 
-    def describe_index(self) -> str:
-        """One line on how the memory is searched; an index is made when it is first needed."""
-        return self._index.describe()
+    def _twin(self, rows: Prototypes, index: Index) -> SupportMemory:
+        twin = object.__new__(type(self))
+        own = {"_rows": rows, "_index": index, "_lock": threading.RLock(), "_keys": None, "_frozen": False}
+        twin.__dict__ = self.__dict__ | own
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        twin = self.copy()  # what travels to another process has an index that can
+        return {name: value for name, value in vars(twin).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ = state | {"_lock": threading.RLock()}
 
     def save(self, path: str | Path) -> None:
         """Write the memory to a folder, replacing in one step the memory that was there.
 
-        A crash at any moment leaves either the old memory or the new one, whole. To the folder that it
-        was loaded from or saved to last, only what is new is written. Other writers wait meanwhile.
+        A crash at any moment leaves either the old memory or the new one, whole.
 
         Raises:
             ValueError: the path is a file.
+            OSError: the disk refuses.
         """
         folder = Path(path)
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"cannot save a memory at {str(folder)!r}: it is a file, not a folder")
         folder.mkdir(parents=True, exist_ok=True)
-        header = {name: getattr(self, name) for name in ("fingerprint", "encoder", "dim")}
-        header["index"] = self._index.name
-        with self._lock, writing(folder):
-            learned = self._index.dump(), self._index.version
-            self._stored = save_state(folder, self._state, header, self._stored, *learned)
+        held = self.snapshot()  # another thread may write meanwhile
+        header = {name: getattr(held, name) for name in ("fingerprint", "encoder", "dim")}
+        header |= {"index": held._index.name, "next_id": held._next_id}
+        write_folder(folder, held._rows, header, held._index.dump())
 
     @classmethod
     def load(
@@ -281,19 +372,93 @@ class SupportMemory(Writer):
             MemoryFormatError: a file is missing or damaged (a ValueError).
             ValueError: the memory was made with another encoder, or the index has rows of its own.
         """
-        state, manifest, stored, learned = load_state(Path(path), mapped)
+        rows, manifest, learned = read_folder(Path(path), mapped)
         memory = cls(
             manifest["dim"],
             fingerprint=manifest["fingerprint"],
             encoder=manifest["encoder"],
-            index=index or manifest.get("index", "flat"),
+            index=index or manifest["index"],
         )
         memory._check_fingerprint(fingerprint)
         if len(memory):
             raise ValueError(f"the index has {len(memory)} rows of its own; {str(path)!r} needs an empty one")
-        memory._state, memory._stored = state, stored
-        if learned is not None and memory._index.name == manifest["index"]:
+        if memory._index.name == manifest["index"]:
             memory._index.restore(learned)
-        if len(state.rows):
-            memory._index.added(state.rows)
+        if len(rows):
+            memory._index.added(rows)
+        memory._rows, memory._next_id = rows, manifest["next_id"]
         return memory
+
+    # --- refusing -------------------------------------------------------------------------------------------
+
+    def check_encoder(self, encoder: Any) -> None:
+        """Refuse an encoder other than the one this memory was made with, by its `fingerprint` and `dim`.
+
+        Raises:
+            ValueError: one of them differs.
+        """
+        self._check_fingerprint(encoder.fingerprint)
+        if getattr(encoder, "dim", self.dim) != self.dim:
+            raise ValueError(f"the memory has {self.dim} dimensions, the encoder {encoder.dim}")
+
+    def _check_fingerprint(self, given: str | None) -> None:
+        if None not in (self.fingerprint, given) and self.fingerprint != given:
+            raise ValueError(f"the memory was made with {self.fingerprint!r}; you gave {given!r}")
+
+    def _check_writable(self) -> None:
+        if self._frozen:
+            raise ValueError("this is a snapshot, which cannot be changed; change the memory it is of")
+
+    def _check_width(self, dim: int) -> None:
+        if dim != self.dim:
+            raise ValueError(f"features have {dim} dimensions; this memory has {self.dim}")
+
+    def _check_keys(self, keys: Sequence[tuple[str, str]]) -> None:
+        """Refuse an (image id, class name) that is there already, or twice in one go."""
+        if self._keys is None:
+            self._keys = set(self._rows.keys())
+        again = self._keys.intersection(keys) or {key for key, n in Counter(keys).items() if n > 1}
+        if again:
+            image_id, name = min(again)
+            raise ValueError(
+                f"there is already a prototype of class {name!r} for image {image_id!r}; to replace it, "
+                f"first remove(image_id={image_id!r}, class_name={name!r})"
+            )
+
+
+def _positions(rows: Prototypes, ids: ArrayLike) -> NDArray[np.int64]:
+    """(R,) where rows are, by prototype id; raises ValueError if there is no such id."""
+    ids = np.asarray(ids, dtype=np.int64).reshape(-1)
+    positions = rows.positions(ids)
+    unknown = ids[positions < 0]
+    if len(unknown):
+        held = f"{len(rows)} ids from {rows.ids[0]} to {rows.ids[-1]}" if len(rows) else "none"
+        raise ValueError(f"there is no prototype with id {unknown[0]}; the memory holds {held}")
+    return positions
+
+
+def _belonging(rows: Prototypes, image_id: str | None, class_name: str | None) -> NDArray[np.bool_]:
+    """(P,) the rows of an image, of a class, or of both; raises ValueError if there are none."""
+    if image_id is None and class_name is None:
+        raise ValueError("which rows? Give image_id, class_name or both, or ids")
+    found = np.ones(len(rows), dtype=bool)
+    for what, name, column in (("image", image_id, rows.image_ids), ("class", class_name, rows.class_names)):
+        if name is None:
+            continue
+        match = found & (column == name)
+        if not match.any():
+            inside = f" in image {image_id!r}" if what == "class" and image_id is not None else ""
+            known = list(dict.fromkeys(column[found].tolist()))
+            raise ValueError(f"there is no {what} {name!r}{inside}; {near_names(str(name), known)}")
+        found = match
+    return found
+
+
+def _count(what: str, value: Any) -> int:
+    """Refuse all but whole numbers from 1 up."""
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{what} must be a positive whole number, got {value!r}")
+    return int(value)
+
+
+__all__ = ["SupportMemory", "writing"]

@@ -1,6 +1,7 @@
 """The trainable ROSE: encoder, retriever, fusion, decoder as one `nn.Module`."""
 
 # The first imports register their fusions.
+from rose_kit.adapter import methods
 from rose_kit.model.cross_attention import CrossAttention
 from rose_kit.model.decoder import Decoder
 from rose_kit.model.fusion import FUSIONS
@@ -24,4 +25,5 @@ __all__ = [
     "RoseMethod",
     "SimilarityAggregation",
     "TransformerConditioning",
+    "methods",
 ]

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from rose_kit.model.retriever import Retrieved
-from rose_kit.registry import Registry
+from rose_kit.registry import fusions
 
-FUSIONS = Registry("fusion")  # name -> class of (dim: int); a new one in one file appears everywhere
+FUSIONS = fusions  # name -> class of (dim: int); a new one in one file appears everywhere
 
 
 class Fusion(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from rose_kit.model.decoder import Decoder
 from rose_kit.model.fusion import FUSIONS
 from rose_kit.model.pyramid import FrozenEncoder
 from rose_kit.model.retriever import MemoryRetriever
+from rose_kit.registry import register_method
 from rose_kit.types import FeatureMap, Prediction, Query, Vocabulary
 
 WEIGHTS = Path(__file__).parent / "weights"  # trained heads that come with the kit, one folder a fusion
@@ -122,12 +124,14 @@ class ROSE(nn.Module):
         os.replace(folder / ".part", folder / "rose.json")
 
     @classmethod
-    def load(cls, folder: str | Path, encoder: Encoder, memory: SupportMemory | None = None) -> ROSE:
+    def load(
+        cls, folder: str | Path, encoder: Encoder | None = None, memory: SupportMemory | None = None
+    ) -> ROSE:
         """Rebuild a trained model around an encoder and a memory.
 
         Args:
             folder: what `save` wrote; or a name in `FUSIONS` for the trained head that comes with the kit.
-            encoder: the one it was trained on.
+            encoder: the one it was trained on; None: the model answers about feature maps only.
             memory: where it looks up; any of that encoder's.
 
         Raises:
@@ -138,7 +142,7 @@ class ROSE(nn.Module):
             about = json.loads((folder / "rose.json").read_text(encoding="utf-8"))
             state = load_file(folder / "rose.safetensors")
             trained_on, k = about["fingerprint"], about["k"]
-            fusion, scales = about["fusion"], about["scales"]
+            fusion, scales, dim = about["fusion"], about["scales"], about["dim"]
         except (
             OSError,
             SafetensorError,
@@ -150,6 +154,7 @@ class ROSE(nn.Module):
             raise ValueError(
                 f"cannot read the model in {str(folder)!r}: {type(error).__name__} {error}"
             ) from error
+        encoder = _Features(dim, trained_on) if encoder is None else encoder
         if trained_on != encoder.fingerprint:
             raise ValueError(
                 f"the model was trained on {trained_on!r}, the encoder is {encoder.fingerprint!r}"
@@ -164,6 +169,14 @@ class ROSE(nn.Module):
         return model.eval()
 
 
+@dataclass(frozen=True)
+class _Features:
+    """What stands for an encoder whose features are given: its width and its fingerprint."""
+
+    dim: int
+    fingerprint: str
+
+
 class RoseMethod(Untrained):
     """A trained ROSE where the kit takes a method: `Segmenter(encoder, memory, RoseMethod(model))`.
 
@@ -174,6 +187,9 @@ class RoseMethod(Untrained):
 
     def __init__(self, model: ROSE, use_memory: bool = True) -> None:
         self.model, self.use_memory = model, use_memory
+        self.dim, self.fingerprint = model.encoder.encoder.dim, model.encoder.encoder.fingerprint
+
+    needs_grid = True  # patches in their grid: regions and loose features are refused
 
     def __deepcopy__(self, memo: dict) -> RoseMethod:
         return RoseMethod(self.model, self.use_memory)  # what is trained stays as it is: copies share it
@@ -199,6 +215,10 @@ class RoseMethod(Untrained):
             raise ValueError(
                 "ROSE needs the patches of a picture in their grid, not regions or loose features"
             )
+        if query.features.shape[1] != self.dim:
+            raise ValueError(f"ROSE was trained on features {self.dim} wide, not {query.features.shape[1]}")
+        if memory is not None:
+            memory.check_encoder(self.model.encoder.encoder)
         size = query.layout
         patches = FeatureMap(query.features.reshape(*size, -1), 1, size, size)
         kept, self.model.retriever.memory = self.model.retriever.memory, memory if self.use_memory else None
@@ -207,3 +227,19 @@ class RoseMethod(Untrained):
         finally:
             self.model.retriever.memory = kept
         return Prediction(probabilities.reshape(-1, len(vocabulary)))
+
+
+@register_method("rose")
+def trained_rose(fusion: str = "similarity", use_memory: bool = True) -> RoseMethod:
+    """A trained head that comes with the kit, as a method by name.
+
+    Args:
+        fusion: a key of `FUSIONS`.
+        use_memory: see `RoseMethod`.
+
+    Raises:
+        ValueError: there is no head of that name.
+    """
+    if fusion not in FUSIONS:
+        raise ValueError(f"unknown fusion {fusion!r}. Known: {', '.join(FUSIONS)}")
+    return RoseMethod(ROSE.load(fusion), use_memory)

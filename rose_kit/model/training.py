@@ -104,13 +104,7 @@ def at_most(memory: SupportMemory, rows_per_class: int, seed: int = 0) -> Suppor
     order = np.random.default_rng(seed).permutation(len(memory))
     names = memory.class_names
     kept = [order[names[order] == name][:rows_per_class] for name in memory.classes]
-    return _among(memory, np.sort(np.concatenate(kept)))
-
-
-def _among(memory: SupportMemory, rows: NDArray) -> SupportMemory:
-    """Only the rows at these positions."""
-    columns = (column[rows] for column in (memory.vectors, memory.class_names, memory.image_ids))
-    return SupportMemory.from_prototypes(*columns, fingerprint=memory.fingerprint)
+    return memory.subset(memory.ids[np.concatenate(kept)])
 
 
 def episode(
@@ -135,7 +129,7 @@ def episode(
     if not kept:
         return None, text
     text[[vocabulary.index(name) for name in spare]] = np.nan
-    return _among(memory, np.sort(np.concatenate(kept))), text
+    return memory.subset(memory.ids[np.concatenate(kept)]), text
 
 
 def loss(model: ROSE, lessons: Lessons, rows: Sequence[int], text: NDArray[np.float32]) -> Tensor:

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import FigureBase
 
-from rose_kit.evaluation.leaderboard import GROUP, Board
+from rose_kit.evaluation import GROUP, Leaderboard
 from rose_kit.viz.plots import BLUE, GREY, ORANGE
 
 # Told apart by marker as well as by colour.
@@ -19,11 +19,11 @@ VERDICTS = {
 }
 
 
-def leaderboard_figure(board: Board, fig: FigureBase | None = None) -> FigureBase:
+def leaderboard_figure(board: Leaderboard, fig: FigureBase | None = None) -> FigureBase:
     """Left mIoU with its interval over seeds, right the paired difference with its bootstrap interval.
 
     Args:
-        board: from `rose_kit.evaluation.leaderboard.leaderboard`; one pair of panels per group.
+        board: from `rose_kit.evaluation.leaderboard`; one pair of panels per group.
         fig: draw into this figure.
 
     Raises:
@@ -41,7 +41,7 @@ def leaderboard_figure(board: Board, fig: FigureBase | None = None) -> FigureBas
         left.set_xlabel("mIoU (%), interval over seeds")
         left.set_title(f"{group[0]}, {group[1]}, shots {group[2]}", loc="left", fontsize=10)
         gain = lines["difference"].mask(lines["verdict"] == "baseline", 0)
-        around = np.nan_to_num([gain - lines["low"], lines["high"] - gain])
+        around = np.nan_to_num([gain - lines["low"], lines["high"] - gain], posinf=0)  # of one image
         _panel(right, lines, gain, around)
         right.axvline(0, color="black", linewidth=0.8)
         right.set_yticks(range(len(lines)), lines["verdict"])

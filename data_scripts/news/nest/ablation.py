@@ -19,7 +19,7 @@ from data_scripts.news.nest.systems import Result, System
 from data_scripts.news.nest.table import MEASURES, summarise_nest, write_tables
 from data_scripts.news.world import NewsWorld
 from rose_kit.encoder import load_encoder
-from rose_kit.evaluation.cache import CachedEncoder
+from rose_kit.evaluation import CachedEncoder
 from rose_kit.metrics import mean_interval
 from rose_kit.web.framework import RoseFramework, words_of
 from rose_kit.web.net import Client

@@ -12,18 +12,18 @@ from experiments.claims.personal import THINGS, trial
 from experiments.claims.row import Row, gain
 from experiments.claims.verdict import MORE, NO_WORSE, Expected
 from rose_kit.adapter import RNS
-from rose_kit.evaluation.partial import Gaps
+from rose_kit.evaluation import MissingSupport
 from rose_kit.fusion import ZeroShot
 from rose_kit.types import Vocabulary
 
 SHOTS = 5
-HALF = Gaps(visual=0.5)
+HALF = MissingSupport(visual=0.5)
 NOTHING = Expected(-0.01, 0.01)
 
 
 def _halves(lab: Lab, seed: int) -> tuple[Case, Case, list[str]]:
     """RNS before and after the memory learned half the classes, and the other half, which it knew."""
-    before, after = (Case(RNS(), SHOTS, gaps=gaps) for gaps in (HALF, Gaps()))
+    before, after = (Case(RNS(), SHOTS, gaps=gaps) for gaps in (HALF, MissingSupport()))
     learned = HALF.draw(lab.names, seed)[0]
     return before, after, [name for name in lab.names if name not in learned]
 

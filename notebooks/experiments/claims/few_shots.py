@@ -6,7 +6,7 @@ from experiments.claims.lab import Case
 from experiments.claims.row import Row, gain
 from experiments.claims.verdict import EQUAL, LESS, MORE
 from rose_kit.adapter import RNS
-from rose_kit.evaluation.partial import Gaps
+from rose_kit.evaluation import MissingSupport
 from rose_kit.fusion import Freeda, KnnClip, ZeroShot
 
 SHOTS = (1, 2, 5, 10, 20)
@@ -16,7 +16,7 @@ README, ABLATION, WORDS = "README of the release", "Table 1", "in words"
 
 def rns(shots: int, no_text: float = 0.0, **settings) -> Case:
     """RNS at so many shots, perhaps without text, perhaps with other settings."""
-    return Case(RNS(**settings), shots, gaps=Gaps(text=no_text))
+    return Case(RNS(**settings), shots, gaps=MissingSupport(text=no_text))
 
 
 def _growth(fewer: int, more: int, paper: str = "", source: str = "") -> Row:

@@ -18,9 +18,7 @@ from data_scripts.scenes import CLASSES, THINGS, SceneDataset
 from experiments.claims.weak import WEAK, spoil
 from rose_kit.data import sample_support
 from rose_kit.encoder import Encoder, load_encoder
-from rose_kit.evaluation.cache import CachedDataset
-from rose_kit.evaluation.partial import Gaps
-from rose_kit.evaluation.runs import ABSENT, SupportExamples, SupportFeatures, relabel
+from rose_kit.evaluation import ABSENT, CachedDataset, CachedEncoder, MissingSupport, SupportExamples, relabel
 from rose_kit.fusion import Method, ZeroShot
 from rose_kit.memory import SupportMemory
 from rose_kit.metrics import confusion_matrix, iou
@@ -30,7 +28,7 @@ from rose_kit.segmenter import paint, region_query
 from rose_kit.types import FeatureMap, Query, Vocabulary
 
 SUPPORT, QUERY = 1_000_000, 2_000_000  # scene seeds: no training has seen them, and they never meet
-WHOLE = Gaps()
+WHOLE = MissingSupport()
 APART = 1000  # query scenes of seed s: QUERY + APART * s and following
 MOST = 1000  # seeds, so that no two share a scene
 
@@ -56,7 +54,7 @@ class Case:
     shots: int = 1
     support: str = "day"
     query: str = "day"
-    gaps: Gaps = WHOLE
+    gaps: MissingSupport = WHOLE
     regions: bool = False
     encoder: str = "own"
     tuned: bool = False
@@ -64,7 +62,7 @@ class Case:
 
     def __post_init__(self) -> None:
         if isinstance(self.method, ZeroShot):  # one answer, whatever the memory holds
-            gaps = Gaps(text=self.gaps.text + self.gaps.both)
+            gaps = MissingSupport(text=self.gaps.text + self.gaps.both)
             for name, value in (("shots", 1), ("support", self.query), ("gaps", gaps)):
                 object.__setattr__(self, name, value)
 
@@ -125,20 +123,17 @@ class Lab:
 
     def examples(self, case: Case, seed: int) -> SupportExamples:
         """The support images that a seed draws, as `Method.fit` takes them."""
-        key = (case.encoder, case.support)
-        features = self.once(("pool", *key), lambda: self._pool(*key))
-        chosen = self.once(
+        scenes = self.once(("scenes", case.support), lambda: self._pool(case.support))
+        encoder = self.once(("cached", case.encoder), lambda: CachedEncoder(self.encoder(case.encoder)))
+        drawn = self.once(
             ("draw", case.support, case.shots, seed),
-            lambda: sample_support(features.dataset, case.shots, seed, classes=self.names),
+            lambda: sample_support(scenes, case.shots, seed, classes=self.names),
         )
         hidden = case.gaps.draw(self.names, seed)[0]
-        return SupportExamples(chosen, features, self.text(case.encoder), hidden)
+        return SupportExamples(drawn, scenes, encoder, self.windows, self.text(case.encoder), hidden)
 
-    def _pool(self, encoder: str, domain: str) -> SupportFeatures:
-        scenes = self.once(
-            ("scenes", domain), lambda: CachedDataset(self._scenes(self.pool, SUPPORT, domain))
-        )
-        return SupportFeatures(scenes, self.encoder(encoder), self.windows)
+    def _pool(self, domain: str) -> CachedDataset:
+        return CachedDataset(self._scenes(self.pool, SUPPORT, domain))
 
     def _scenes(self, count: int, first: int, domain: str) -> SceneDataset:
         things = [thing.name for thing in THINGS]
@@ -154,9 +149,9 @@ class Lab:
         rows = []
         for domain in case.support.split("+"):
             examples = self.examples(replace(case, support=domain), seed)
-            for i in examples.chosen:
+            for i in examples.positions:
                 key = ("prototypes", case.encoder, domain, i)
-                rows += self.once(key, lambda e=examples, i=i: prototypes(e.features, i))
+                rows += self.once(key, lambda e=examples, i=i: prototypes(e, i))
         rows = [row for row in rows if row[1] not in gone]
         if not rows:
             return SupportMemory(encoder.dim, fingerprint=encoder.fingerprint)
@@ -207,9 +202,10 @@ class Lab:
         return 100 * float(known.mean()) if len(known) else float("nan")
 
 
-def prototypes(features: SupportFeatures, i: int) -> list[tuple[NDArray, str, str]]:
+def prototypes(shown: SupportExamples, i: int) -> list[tuple[NDArray, str, str]]:
     """(vector, class name, image id) of each class in one support image."""
-    sample, feature_map = features.sample(i)
+    sample = shown.dataset[i]
+    feature_map = shown.encoder.encode_image(sample.image, shown.windows)
     vectors, pixels = pool_masks(feature_map, sample.mask, list(sample.classes))  # (C, D), (C,)
     names = list(sample.classes.values())
     return [(vectors[c], names[c], sample.image_id) for c in np.flatnonzero(pixels)]

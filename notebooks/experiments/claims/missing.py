@@ -13,7 +13,7 @@ from experiments.claims.lab import Case, Lab
 from experiments.claims.row import Measure, Row, gain
 from experiments.claims.verdict import LESS, MORE, NO_WORSE, SMALL
 from rose_kit.adapter import RNS
-from rose_kit.evaluation.partial import Gaps
+from rose_kit.evaluation import MissingSupport
 from rose_kit.fusion import KnnClip, Method, ZeroShot
 from rose_kit.pooling import patch_counts
 
@@ -25,12 +25,12 @@ SIGNS = {
     "unknown": "being nearer to its text than to known prototypes",
     "agreement": "RNS keeping the label",
 }
-HALF = Gaps(visual=0.5)
+HALF = MissingSupport(visual=0.5)
 
 
 def without(what: str, share: float, method: Method | None = None) -> Case:
     """RNS (or another method) at five shots, a share of the classes without `what`: "visual" or "text"."""
-    return Case(method or RNS(), SHOTS, gaps=Gaps(**{what: share}))
+    return Case(method or RNS(), SHOTS, gaps=MissingSupport(**{what: share}))
 
 
 def least_over_zero_shot(what: str, method: Method | None = None) -> Measure:

@@ -16,7 +16,7 @@ from experiments.claims.lab import APART, Asked, Case, Lab
 from rose_kit.adapter import RNS
 from rose_kit.data import Sample
 from rose_kit.encoder import Encoder
-from rose_kit.evaluation.runs import ABSENT, relabel
+from rose_kit.evaluation import ABSENT, relabel
 from rose_kit.fusion import Method, ZeroShot
 from rose_kit.memory import SupportMemory
 from rose_kit.metrics import confusion_matrix, iou

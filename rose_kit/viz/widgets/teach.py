@@ -50,7 +50,7 @@ class Teacher:
             names = name_vocabulary(names, segmenter.encoder) if len(names) else Vocabulary(())
         self.vocabulary = names
         self.picked: set[int] = set()
-        self._lessons: list[tuple[str, Vocabulary, set[int]]] = []  # what each undo goes back to
+        self._lessons: list[tuple] = []  # image id of each, and the vocabulary and choice before it
         self.segmentation = self.answer()
 
     def answer(self) -> Segmentation | None:
@@ -105,7 +105,7 @@ class Teacher:
             self.segmentation = self.answer()
         except BaseException:  # an interrupt, too: no lesson would be there to undo the row
             self.vocabulary = before
-            self.segmenter.memory.undo()
+            self.segmenter.memory.remove(lesson)
             raise
         self._lessons.append((lesson, before, self.picked))
         self.picked = set()
@@ -115,21 +115,16 @@ class Teacher:
         """Take back the latest lesson; its regions are picked again. Returns what was taken back.
 
         Raises:
-            ValueError: there is none, or the memory was changed by others since.
+            ValueError: there is none, or others have taken it out of the memory already.
         """
         if not self._lessons:
             raise ValueError("there is nothing to undo: nothing was added here")
         lesson, vocabulary, picked = self._lessons[-1]
-        history = self.segmenter.memory.history
-        if not history or history[-1] != f"add image {lesson!r}":
-            raise ValueError(
-                f"cannot undo {lesson!r}: the memory was changed since ({', '.join(history[-1:])})"
-            )
-        (undone,) = self.segmenter.memory.undo()
+        self.segmenter.memory.remove(lesson)  # an image of its own: nothing else goes with it
         self._lessons.pop()
         self.vocabulary, self.picked = vocabulary, picked
         self.segmentation = self.answer()
-        return undone
+        return f"add image {lesson!r}"
 
     def _with(self, name: str) -> Vocabulary:
         """The vocabulary with one more class; only the new name is encoded."""
