@@ -14,6 +14,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ FORMAT = 3
 MANIFEST = "manifest.json"
 MAPPED_FROM = 2**28  # bytes of vectors from which they are left on disk
 INDEX = "index/"  # what the tensors of the index begin with
+# Of an earlier save, or of one that was killed: safetensors writes to .tmpXXXXXX first.
+STALE = rf"prototypes-\w+\.(safetensors|parquet)|\.{MANIFEST}\.\w+|\.tmp\w{{6}}"
 
 
 class MemoryFormatError(ValueError):
@@ -94,6 +97,7 @@ def write_folder(
             "mask": pa.array([mask for _, mask in shown], pa.binary()),
         }
         pq.write_table(pa.table(rows), columns)
+        shutil.copymode(columns, arrays)  # as readable as the user's other files, which safetensors' are not
         files = {path.name: _digest(path, sync=True) for path in (arrays, columns)}
         manifest = {"format": FORMAT, **header, "rows": len(table), "files": files}
         manifest["sha256"] = _seal(manifest)
@@ -109,7 +113,7 @@ def write_folder(
         raise
     _sync_folder(folder)
     for path in folder.iterdir():  # what an earlier save, or one that was killed, has left
-        stale = re.fullmatch(rf"prototypes-\w+\.(safetensors|parquet)|\.{MANIFEST}\.\w+", path.name)
+        stale = re.fullmatch(STALE, path.name)
         if stale and path.name not in files:
             path.unlink(missing_ok=True)
 
