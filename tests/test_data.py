@@ -2,7 +2,6 @@
 
 import shutil
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,8 +20,6 @@ from rose_kit.data import (
     sample_support,
 )
 from rose_kit.registry import datasets
-
-SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
 @pytest.fixture
@@ -203,9 +200,9 @@ def test_datasets_open_by_name_or_path(folder, monkeypatch):
     ):
         with pytest.raises(ValueError, match=value):
             open_dataset(*arguments)
-    for data, name in (("pair", "train"), (str(folder), "train")):
+    for data in ("pair", str(folder)):
         with pytest.raises(ValueError, match="train"):
-            open_dataset(data, support=name)
+            open_dataset(data, support="train")
 
 
 class Presence:
@@ -257,18 +254,3 @@ def test_wrong_draws_are_refused():
         sample_support(data, 0, 0)
     with pytest.raises(ValueError, match="'zebra'.* a, b"):
         sample_support(data, 1, 0, classes=["zebra"])
-
-
-@pytest.mark.parametrize(
-    ("name", "images", "classes"), [("camvid", (367, 101), 11), ("coco_panoptic200", (100, 100), 129)]
-)
-def test_real_photographs(name, images, classes):
-    if not (SHARED / name).is_dir():
-        pytest.skip(f"the photographs of {name} are not beside the project")
-    support, query = default_splits(SHARED / name)
-    assert (len(support), len(query)) == images
-    assert not set(support.ids) & set(query.ids)
-    assert len(query.class_names) == classes
-    sample = query[0]
-    assert sample.mask.shape == sample.image.shape[:2]
-    assert query.classes_of(0) <= set(query.class_names)
