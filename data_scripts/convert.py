@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from data_scripts.archives import members
 from data_scripts.benchmark import Benchmark, labels, prompts
 from data_scripts.table import find
-from rose_kit.data import DataError, FolderDataset
+from rose_kit.data import DataError, FolderDataset, atomic_write
 from rose_kit.types import IGNORE
 
 
@@ -258,6 +258,5 @@ def _write_lists(benchmark: Benchmark, splits: Mapping[str, list[str]], folder: 
 
 def write(path: Path, data: bytes) -> None:
     """Write a file in one step: it is there whole, or not at all."""
-    beside = path.with_name(f".{path.name}.tmp")
-    beside.write_bytes(data)
-    os.replace(beside, path)
+    with atomic_write(path) as beside:
+        beside.write_bytes(data)

@@ -8,7 +8,7 @@ _HOME = {
     "registry": "register_dataset register_encoder register_fusion register_method register_provider "
     "register_regions encoders load_plugin",
     "metrics": "confusion_matrix iou mean_iou giou ciou",
-    "data": "Sample FolderDataset sample_support",
+    "data": "Sample FolderDataset DataError read_image sample_support",
     "encoder": "load_encoder OpenClipEncoder HandcraftedEncoder Windows",
     "memory": "SupportMemory Hits",
     "regions": "Slic Sam load_sam CachedRegions make_regions",
@@ -27,3 +27,7 @@ def __getattr__(name: str):
     if name not in _WHERE:
         raise AttributeError(f"rose_kit has no {name!r}; it has: {', '.join(__all__)}")
     return getattr(importlib.import_module(f"rose_kit.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -680,7 +680,8 @@ def sweep(
     """
     from papermill.iorw import read_yaml_file
 
-    from rose_kit.evaluation import expand_grid, leaderboard, run_grid, written_whole
+    from rose_kit.data import atomic_write
+    from rose_kit.evaluation import expand_grid, leaderboard, run_grid
 
     own = check_plugin_methods(plugin) if plugin is not None else []
     folder = writable_folder(out or Path("runs") / grid.stem)
@@ -702,11 +703,11 @@ def sweep(
     from rose_kit.viz.leaderboard import leaderboard_figure
     from rose_kit.viz.plots import save
 
-    with written_whole(folder / "leaderboard.md") as path:
+    with atomic_write(folder / "leaderboard.md") as path:
         path.write_text(f"{board}\n", encoding="utf-8")
-    with written_whole(folder / "leaderboard.csv") as path:
+    with atomic_write(folder / "leaderboard.csv") as path:
         board.table.to_csv(path, index=False, float_format="%.4f")
-    with written_whole(folder / "leaderboard.png") as path:
+    with atomic_write(folder / "leaderboard.png") as path:
         save(leaderboard_figure(board), path)
     typer.echo(f"\nwritten to {folder}: leaderboard.md, leaderboard.csv, leaderboard.png")
 

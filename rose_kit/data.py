@@ -1,4 +1,4 @@
-"""Pixel-annotated images: one sample, the folder format, and the draw of a support set.
+"""Pixel-annotated images: one sample, the folder format, the draw of a support set, and safe writing.
 
 The folder format: `images/*`, `masks/*.png` (one channel of class ids, 255 = ignore), `classes.txt`
 (`id,name` per line; ids may have gaps), and optional `splits/<name>.txt` (an image id per line).
@@ -7,8 +7,12 @@ The folder format: `images/*`, `masks/*.png` (one channel of class ids, 255 = ig
 from __future__ import annotations
 
 import inspect
+import os
+import secrets
+import shutil
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,13 +20,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from tqdm.auto import tqdm
 
 from rose_kit.registry import datasets
 from rose_kit.types import IGNORE
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 SPLIT_PAIRS = (("support", "query"), ("train", "val"), ("train", "test"))
+MAX_POOL = 5000  # images that a support draw looks at, as in the RNS release
 
 
 class DataError(ValueError):
@@ -105,37 +109,12 @@ class FolderDataset:
             )
         return Sample(image_id, image, mask, self.classes, str(self._images[image_id]))
 
-    def __iter__(self) -> Iterator[Sample]:
-        return (self[i] for i in range(len(self)))
-
     def classes_of(self, i: int) -> frozenset[str]:
         """Names of the classes in mask `i`; the mask is read once and the answer kept."""
         image_id = self.ids[i]
         if image_id not in self._present:
             self._mask(image_id)
         return self._present[image_id]
-
-    def subset(self, ids: Sequence[str]) -> FolderDataset:
-        """The same folder with only the images `ids`, in that order.
-
-        Raises:
-            DataError: an id is not among this dataset's.
-        """
-        missing = sorted(set(ids) - set(self.ids))
-        if missing:
-            raise DataError(f"no image {missing[0]!r} among the {len(self)} of {self.path}")
-        part = FolderDataset.__new__(FolderDataset)
-        part.__dict__.update(self.__dict__, ids=list(ids))
-        return part
-
-    def validate(self) -> None:
-        """Read every sample once, with a progress bar.
-
-        Raises:
-            DataError: at the first sample that cannot be used.
-        """
-        for i in tqdm(range(len(self)), desc=f"checking {self.path.name}"):
-            self[i]
 
     def _mask(self, image_id: str) -> NDArray[np.integer]:
         path = self._masks[image_id]
@@ -179,8 +158,9 @@ def default_splits(path: str | Path, seed: int = 0) -> tuple[FolderDataset, Fold
     if len(whole) < 2:
         raise DataError(f"{path} holds {len(whole)} image; support and query need one each")
     order = [whole.ids[i] for i in np.random.default_rng(seed).permutation(len(whole))]
-    half = len(whole) // 2
-    return whole.subset(sorted(order[:half])), whole.subset(sorted(order[half:]))
+    support, query = FolderDataset(path), FolderDataset(path)
+    support.ids, query.ids = sorted(order[: len(order) // 2]), sorted(order[len(order) // 2 :])
+    return support, query
 
 
 def open_dataset(
@@ -194,7 +174,7 @@ def open_dataset(
 
     Args:
         data: a registered dataset by its name, or a folder in the folder format.
-        options: of a registered dataset; a folder has none.
+        options: of a registered dataset, each of the type of its default; a folder has none.
         support, query: splits of a folder, both or neither; see `default_splits`.
 
     Raises:
@@ -210,10 +190,10 @@ def open_dataset(
             f"folder {data!r} has no option {next(iter(options))!r}; datasets that have some: "
             f"{', '.join(datasets.names()) or 'none'}"
         )
-    if (support is None) != (query is None):
-        raise ValueError(f"name both splits or neither: got support {support!r} and query {query!r}")
-    if support is None:
+    if support is None and query is None:
         return default_splits(data)
+    if support is None or query is None:
+        raise ValueError(f"name both splits or neither: got support {support!r} and query {query!r}")
     return FolderDataset(data, support), FolderDataset(data, query)
 
 
@@ -237,13 +217,10 @@ def open_support(data: str, options: Mapping[str, Any] | None = None, split: str
 
 def _check_options(data: str, options: Mapping[str, Any]) -> None:
     known = {name: p.default for name, p in inspect.signature(datasets.find(data)).parameters.items()}
-    has = ", ".join(f"{key}={default!r}" for key, default in known.items()) or "none"
     for key, value in options.items():
-        if key not in known:
-            raise ValueError(f"dataset {data!r} has no option {key!r}; options: {has}")
-        if type(value) is not type(known[key]):
-            what = "a whole number" if type(known[key]) is int else "a name"
-            raise ValueError(f"dataset {data!r}: {key} must be {what}, got {value!r}; options: {has}")
+        if key not in known or type(value) is not type(known[key]):
+            names = ", ".join(f"{name}={default!r}" for name, default in known.items()) or "none"
+            raise ValueError(f"dataset {data!r} has no option {key}={value!r}; options: {names}")
 
 
 def sample_support(
@@ -252,8 +229,6 @@ def sample_support(
     seed: int,
     *,
     classes: Sequence[str] | None = None,
-    pool: Sequence[int] | None = None,
-    max_pool: int = 5000,
 ) -> list[int]:
     """Draw support images so that every class occurs in at least `shots` of them (RNS, "B images per class").
 
@@ -262,21 +237,19 @@ def sample_support(
     frequent classes end above `shots`: the long tail is kept.
 
     Args:
-        dataset: where to draw from.
+        dataset: where to draw from; of more than `MAX_POOL` images so many take part, chosen at random.
         shots: B, images per class; a class with fewer gives all it has.
         seed: of the draw; the same seed gives the same images.
         classes: the classes to serve; default all of the dataset.
-        pool: positions to draw from; default all.
-        max_pool: at most this many of them take part, chosen at random.
 
     Returns:
         Positions in `dataset`, ascending, all different.
 
     Warns:
-        UserWarning: names the classes that no image of the pool holds.
+        UserWarning: names the classes that none of these images holds.
 
     Raises:
-        ValueError: `shots` is below 1, a class is not the dataset's, a position is outside it.
+        ValueError: `shots` is below 1, or a class is not the dataset's.
     """
     if shots < 1:
         raise ValueError(f"shots must be at least 1, got {shots}")
@@ -284,19 +257,17 @@ def sample_support(
     unknown = sorted(set(names) - set(dataset.class_names))
     if unknown:
         raise ValueError(f"class {unknown[0]!r} is not in the data: {', '.join(dataset.class_names)}")
-    outside = sorted(set(pool or ()) - set(range(len(dataset))))
-    if outside:
-        raise ValueError(f"pool holds {outside[0]}, but positions run from 0 to {len(dataset) - 1}")
     rng = np.random.default_rng(seed)
-    drawn = rng.permutation(sorted(set(range(len(dataset)) if pool is None else pool)))[:max_pool]
-    present = {i: dataset.classes_of(i) for i in drawn.tolist()}
+    present = {i: dataset.classes_of(i) for i in rng.permutation(len(dataset))[:MAX_POOL].tolist()}
     chosen: set[int] = set()
     for c in rng.permutation(len(names)):
         holders = [i for i in present if names[c] in present[i]]
         held = len(chosen.intersection(holders))
         fresh = rng.permutation([i for i in holders if i not in chosen])
         chosen.update(fresh[: max(shots - held, 0)].tolist())
-    _warn_of_absent(names, present.values())
+    absent = [name for name in names if not any(name in held for held in present.values())]
+    if absent:
+        warnings.warn(f"no image to draw holds: {', '.join(absent)}", stacklevel=2)
     return sorted(chosen)
 
 
@@ -324,12 +295,6 @@ def read_classes(path: str | Path) -> dict[int, str]:
     if not classes:
         raise DataError(f"{path} names no class")
     return classes
-
-
-def _warn_of_absent(names: Sequence[str], present: Collection[frozenset[str]]) -> None:
-    absent = [name for name in names if not any(name in held for held in present)]
-    if absent:
-        warnings.warn(f"no image to draw holds: {', '.join(absent)}", stacklevel=3)
 
 
 def _by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
@@ -362,3 +327,27 @@ def _read(path: Path, decode: Callable[[Image.Image], NDArray]) -> NDArray:
             return decode(image)
     except Exception as error:  # a broken file raises OSError, SyntaxError, struct.error, zlib.error, ...
         raise DataError(f"cannot read image {path}: {error}") from error
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Where to write the file or folder that becomes `path` in one step, when the block ends.
+
+    A reader sees the old one or the new one, whole. If the block raises, `path` stays as it was and what
+    was written is removed; a process that is killed leaves it under a hidden name beside `path`.
+
+    Args:
+        path: a file, replaced if it is there, or a folder, which must not hold anything yet.
+
+    Yields:
+        A path in the same folder, with the suffix of `path`, where nothing is yet.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        if beside.is_dir():
+            shutil.rmtree(beside, ignore_errors=True)
+        beside.unlink(missing_ok=True)

@@ -13,12 +13,10 @@ import copy
 import hashlib
 import inspect
 import json
-import os
 import re
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from math import floor
@@ -33,7 +31,7 @@ from scipy.stats import bootstrap
 from sklearn.model_selection import ParameterGrid
 from tqdm.auto import tqdm
 
-from rose_kit.data import Dataset, Sample, open_dataset, sample_support
+from rose_kit.data import Dataset, Sample, atomic_write, open_dataset, sample_support
 from rose_kit.encoder import Encoder, Windows, load_encoder
 from rose_kit.fusion import Method, SupportExample
 from rose_kit.memory import Prototypes, SupportMemory
@@ -596,20 +594,8 @@ def write_json(path: str | Path, rows: Sequence[Mapping[str, Any]], **provenance
         OSError: the place cannot be written to.
     """
     text = json.dumps({**provenance, "rows": list(rows)}, indent=1, allow_nan=False, ensure_ascii=False)
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_text(text + "\n", encoding="utf-8")
-
-
-@contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
-    """Where to write what becomes `path` in one step: a reader sees the old file or the new one."""
-    path = Path(path)
-    beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        yield beside
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 # --- rows per image, and what they say of two methods -----------------------------------------------------
@@ -906,7 +892,7 @@ def _run(one: Mapping[str, Any], path: Path, plugin: str | Path | None) -> None:
     views = {"support_windows": windows, "query_windows": windows}
     rows = image_rows(*pair, encoder, chosen, **options, **views, progress=False)
     dataset = _label(one["data"], one["data_options"])
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         rows.assign(dataset=dataset, encoder=one["encoder"]).to_parquet(beside, index=False)
 
 

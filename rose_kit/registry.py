@@ -12,6 +12,7 @@ import importlib.util
 import sys
 import traceback
 import warnings
+from collections import defaultdict
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -40,13 +41,14 @@ class Registry(dict[str, Callable[..., Any]]):
     def register(self, name: str) -> Callable:
         """Decorator: store a class or function under `name`; warns when it replaces another."""
 
-        def keep(factory: Callable) -> Callable:
+        def store(factory: Callable) -> Callable:
             if name in self and self[name] is not factory:
                 warnings.warn(f"{self.kind} {name!r} is registered again; the new one wins", stacklevel=2)
             self[name] = factory
+            _REGISTERED.append((self, name))
             return factory
 
-        return keep
+        return store
 
     def names(self) -> list[str]:
         """All names, sorted: those registered here, and those that installed packages announce."""
@@ -91,20 +93,20 @@ register_dataset = datasets.register
 register_provider = providers.register
 
 
-_ALL = (encoders, methods, region_makers, fusions, datasets, providers)
-_BROUGHT: dict[Path, list[tuple[Registry, str, Callable]]] = {}  # file -> what it registered, and where
+_REGISTERED: list[tuple[Registry, str]] = []  # every registration, in their order
+_PLUGINS: dict[Path, list[tuple[Registry, str]]] = {}  # file -> what it registered
 
 
 def load_plugin(path: str | Path) -> dict[str, list[str]]:
     """Run a Python file so that its `@register_...` lines take effect.
 
-    What the file brought when it was loaded before is forgotten first.
+    What the file registered when it was loaded before is removed first.
 
     Args:
         path: of the file.
 
     Returns:
-        kind ("method", "encoder" ...) -> the names that it registers.
+        kind ("method", "encoder" ...) -> the names that it registers; an empty list for other kinds.
 
     Raises:
         ValueError: the file does not exist or is not a Python file, or its code raises; says where.
@@ -112,25 +114,15 @@ def load_plugin(path: str | Path) -> dict[str, list[str]]:
     path = Path(path)
     if path.suffix != ".py" or not path.is_file():
         raise ValueError(f"plugin {str(path)!r} is not a Python file")
-    for registry, name, factory in _BROUGHT.pop(path.resolve(), []):
-        if registry.get(name) is factory:
-            del registry[name]
-    before = [(registry, dict(registry)) for registry in _ALL]
+    for registry, name in _PLUGINS.pop(path.resolve(), []):
+        registry.pop(name, None)
+    before = len(_REGISTERED)
     _run(path)
-    brought = [(r, name, made) for r, old in before for name, made in r.items() if old.get(name) is not made]
-    _BROUGHT[path.resolve()] = brought
-    names: dict[str, list[str]] = {registry.kind: [] for registry in _ALL}
-    for registry, name, _ in brought:
+    _PLUGINS[path.resolve()] = _REGISTERED[before:]
+    names: dict[str, list[str]] = defaultdict(list)
+    for registry, name in _REGISTERED[before:]:
         names[registry.kind].append(name)
     return names
-
-
-def from_plugin(registry: Registry, name: str) -> bool:
-    """Whether a file that `load_plugin` loaded registered this name."""
-    made = registry.get(name)
-    return any(
-        r is registry and made is one for each in _BROUGHT.values() for r, key, one in each if key == name
-    )
 
 
 def _run(path: Path) -> None:

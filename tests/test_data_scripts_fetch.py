@@ -3,14 +3,10 @@
 import gzip
 import hashlib
 import http.server
-import importlib
-import importlib.metadata
 import io
 import re
-import socket
 import threading
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,38 +91,23 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_fetched_once_and_checked_ever_after(server, archive, tmp_path):
-    folder = tmp_path / "new"
-    assert fetch(archive, folder, progress=False) == f"a.zip: md5 {archive.md5} as published"
-    assert (folder / "a.zip").read_bytes() == server.body and names(folder) == ["a.zip"]
-    assert "as published" in fetch(archive, folder) and len(server.asked) == 1
-
-
 def test_a_transfer_that_breaks_off_is_resumed(server, archive, tmp_path):
     server.cuts = [100_000, 50_000]
     fetch(archive, tmp_path, progress=False)
     assert (tmp_path / "a.zip").read_bytes() == server.body
-    assert server.asked == [None, "bytes=100000-", "bytes=150000-"]
+    assert server.asked == [None, "bytes=100000-", "bytes=150000-"] and names(tmp_path) == ["a.zip"]
+    assert fetch(archive, tmp_path) and len(server.asked) == 3  # what is there is only checked
 
 
 def test_a_download_continues_where_an_earlier_one_stopped(server, archive, tmp_path):
     """The server breaks off, then answers nothing more: what came is kept for the next call."""
     server.cuts = [100_000, 0]
-    said = rf"could not fetch {server.url} \(\w+\); .*resumes.* put it at .*a\.zip"
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=server.url):
         fetch(archive, tmp_path, progress=False)
-    assert names(tmp_path) == ["a.zip.part", "a.zip.part.tag"]
     assert (tmp_path / "a.zip.part").read_bytes() == server.body[:100_000]
     fetch(archive, tmp_path, progress=False)
     assert server.asked[-1] == "bytes=100000-" and names(tmp_path) == ["a.zip"]
     assert (tmp_path / "a.zip").read_bytes() == server.body
-
-
-def test_attempts_end(server, archive, tmp_path):
-    server.cuts = [10_000] * 50
-    with pytest.raises(ValueError, match="could not fetch"):
-        fetch(archive, tmp_path, progress=False)
-    assert len(server.asked) == fetching.ATTEMPTS
 
 
 @pytest.mark.parametrize(("tag", "date"), [('"one"', None), ('W/"one"', "Sat, 01 Jan 2022 00:00:00 GMT")])
@@ -139,24 +120,6 @@ def test_a_file_that_changed_in_between_is_fetched_anew(server, archive, tmp_pat
     assert server.asked[-1] == "bytes=100000-" and (tmp_path / "a.zip").read_bytes() == server.body
 
 
-@pytest.mark.parametrize("lacking", ["ranges", "tags"])
-def test_without_ranges_or_tags_it_starts_again(server, archive, tmp_path, lacking):
-    server.ranges, server.tag = lacking != "ranges", '"one"' if lacking == "ranges" else None
-    server.cuts = [100_000]
-    fetch(archive, tmp_path, progress=False)
-    assert (tmp_path / "a.zip").read_bytes() == server.body and len(server.asked) == 2
-
-
-def test_a_part_that_is_whole_or_too_long(server, archive, tmp_path):
-    for part in (server.body, server.body + b"more"):
-        (tmp_path / "a.zip.part").write_bytes(part)
-        (tmp_path / "a.zip.part.tag").write_text('"one"')
-        fetch(archive, tmp_path, progress=False)
-        assert (tmp_path / "a.zip").read_bytes() == server.body and names(tmp_path) == ["a.zip"]
-        (tmp_path / "a.zip").unlink()
-    assert server.asked == [f"bytes={len(server.body)}-", f"bytes={len(server.body) + 4}-", None]
-
-
 def test_a_gzipped_archive_stays_gzipped(server, tmp_path):
     """Apache's AddEncoding calls a .tgz the encoding of a tar, which clients would take off."""
     server.body, server.encoding = gzip.compress(archive_bytes()), "x-gzip"
@@ -167,118 +130,69 @@ def test_a_gzipped_archive_stays_gzipped(server, tmp_path):
 
 def test_a_wrong_checksum_is_refused(server, archive, tmp_path):
     server.body = archive_bytes(seed=1)
-    with pytest.raises(ValueError, match=f"{server.url} did not give the published file: .*{archive.md5}"):
+    with pytest.raises(ValueError, match=f"{server.url} .*{archive.md5}"):
         fetch(archive, tmp_path, progress=False)
     assert names(tmp_path) == []
     (tmp_path / "a.zip").write_bytes(server.body)  # by hand: refused too, but the user's own file stays
-    with pytest.raises(ValueError, match=rf"a\.zip has md5 .*, but should have {archive.md5}"):
+    with pytest.raises(ValueError, match=archive.md5):
         fetch(archive, tmp_path, progress=False)
     assert names(tmp_path) == ["a.zip"] and len(server.asked) == 1
 
 
 def test_trust_on_first_use(server, archive, tmp_path):
     found = hashlib.sha256(server.body).hexdigest()
-    said = fetch(unsigned(archive), tmp_path, progress=False)
-    assert said == f"a.zip: no checksum is known; recorded its SHA-256 {found}"
+    assert found in fetch(unsigned(archive), tmp_path, progress=False)
     assert (tmp_path / "a.zip.sha256").read_text() == f"{found}  a.zip\n"  # as sha256sum -c reads it
-    assert verify(unsigned(archive), tmp_path) == f"a.zip: sha256 {found} as recorded"
+    assert found in verify(unsigned(archive), tmp_path)
     (tmp_path / "a.zip").write_bytes(archive_bytes(seed=1))
-    with pytest.raises(ValueError, match=f"but should have {found}"):
+    with pytest.raises(ValueError, match=found):
         verify(unsigned(archive), tmp_path)
-
-
-def test_a_web_page_is_no_archive_and_not_recorded(server, archive, tmp_path):
-    server.body = b"<html>please sign in</html>"
-    with pytest.raises(ValueError, match=r"a\.zip is no archive: remove it"):
-        fetch(unsigned(archive), tmp_path, progress=False)
-    assert not (tmp_path / "a.zip.sha256").exists()
-
-
-def test_what_the_server_says_is_passed_on(server, tmp_path):
-    url = server.url.replace("a.zip", "b.zip")
-    with pytest.raises(ValueError, match=rf"could not fetch {url} \(HTTP 404 Not Found\)"):
-        fetch(Archive("b.zip", "", url), tmp_path, progress=False)
+    (tmp_path / "a.zip.sha256").unlink()
+    (tmp_path / "a.zip").write_bytes(b"<html>please sign in</html>")
+    with pytest.raises(ValueError, match="is no archive"):
+        verify(unsigned(archive), tmp_path)
+    assert names(tmp_path) == ["a.zip"]
 
 
 def test_the_commands_tell_all_failures_in_one_line(server, archive, tmp_path, monkeypatch, capsys):
-    """One archive comes, one has an address that nobody answers, one needs registration."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        nowhere = f"http://127.0.0.1:{free.getsockname()[1]}/b.zip"
+    """One archive comes, one is not on the server, one needs registration."""
+    lost = Archive("b.zip", "", server.url.replace("a.zip", "b.zip"))
     by_hand = Archive("c.zip", "", page="https://example.org/register")
-    mine = Benchmark("Mine", (Archive("b.zip", "", nowhere), by_hand, archive), "", "", "voc2012")
-    monkeypatch.setitem(BENCHMARKS, "mine", mine)
-    where = tmp_path / "archives"
-    assert commands.status(["download", "mine", "--archives", str(where)]) == 2
+    monkeypatch.setitem(BENCHMARKS, "mine", Benchmark("Mine", (lost, by_hand, archive), "", "", "voc2012"))
+    assert commands.status(["download", "mine", "--archives", str(tmp_path)]) == 2
     out, err = capsys.readouterr()
-    assert out == f"a.zip: md5 {archive.md5} as published\n"
+    assert archive.md5 in out
     [line] = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert f"could not fetch {nowhere} (ConnectionError)" in line and f"put it at {where / 'b.zip'}" in line
-    assert f"c.zip needs registration: fetch it from https://example.org/register into {where}" in line
-    assert commands.status(["verify", "mine", "--archives", str(where)]) == 2
-    assert f"b.zip is not in {where}; c.zip is not in {where}" in capsys.readouterr().err
-
-
-CARRIED = [("requests", "pooch"), ("urllib3", "requests"), ("scipy", "scikit-image")]
-
-
-@pytest.mark.parametrize(("module", "carrier"), CARRIED)
-def test_what_is_imported_comes_with_a_dependency(module, carrier):
-    required = {re.match(r"[\w-]+", line)[0] for line in importlib.metadata.requires(carrier)}
-    assert module in required
-
-
-@pytest.mark.parametrize("path", sorted(Path(commands.__file__).parent.glob("*.py")), ids=lambda p: p.name)
-def test_files_stay_readable(path):
-    assert len(path.read_text().splitlines()) <= 300
-    module = importlib.import_module(
-        f"data_scripts.{path.stem}" if path.stem != "__init__" else "data_scripts"
-    )
-    own = [v for v in vars(module).values() if getattr(v, "__module__", None) == module.__name__]
-    assert module.__doc__ and all(v.__doc__ for v in own if not getattr(v, "__name__", "_").startswith("_"))
+    assert f"{lost.url} (HTTP 404 Not Found)" in line and by_hand.page in line
+    assert commands.status(["verify", "mine", "--archives", str(tmp_path)]) == 2
+    err = capsys.readouterr().err
+    assert "b.zip" in err and "c.zip" in err
 
 
 # --- the table ------------------------------------------------------------------------------------
 
-COUNTS = {"voc2012": 21, "context60": 60, "context59": 59, "coco_object": 81, "coco_stuff": 171}
-COUNTS |= {"coco_stuff27": 27, "cityscapes": 19, "ade20k": 150, "foodseg103": 104, "cub200": 201, "acdc": 19}
-
 
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_every_row_holds_together(name):
-    benchmark = find(name)
-    found = labels(benchmark)
-    assert [label.id for label in found] == list(range(COUNTS[name]))
-    texts = [text for label in found for text in label.texts]
+    classes = labels(find(name))
+    assert [label.id for label in classes] == list(range(len(classes)))
+    texts = [text for label in classes for text in label.texts]
     assert len(set(texts)) == len(texts) and not any("," in text or text != text.strip() for text in texts)
-    values = [value for label in found for value in label.values]
+    values = [value for label in classes for value in label.values]
     assert len(set(values)) == len(values)
-    for archive in benchmark.archives:
-        assert archive.url or archive.page
-        assert archive.md5 is None or re.fullmatch("[0-9a-f]{32}", archive.md5)
-        assert "/" not in archive.file and re.search(r"\.(zip|tar|tgz|tar\.gz)$", archive.file)
-    assert set(benchmark.splits) >= {"train"}
-    table = lookup(benchmark)
-    assert set(table[values].tolist()) == set(range(COUNTS[name]))
-    assert table[255] == (0 if name == "coco_object" else 255)
+    assert set(lookup(find(name))[values].tolist()) == set(range(len(classes)))
+    assert all(archive.url or archive.page for archive in find(name).archives)
 
 
-@pytest.mark.parametrize(("name", "year"), [("voc2012", "2012"), ("context60", "2010")])
-def test_voc_is_where_torchvision_says(name, year):
-    archive, theirs = find(name).archives[0], DATASET_YEAR_DICT[year]
-    assert (archive.url, archive.file, archive.md5) == (theirs["url"], theirs["filename"], theirs["md5"])
-
-
-def test_cityscapes_ids_are_those_of_torchvision():
-    theirs = {c.train_id: (c.name, c.id) for c in Cityscapes.classes if 0 <= c.train_id < 255}
-    ours = {label.id: (label.name, *label.values) for label in labels(find("cityscapes"))}
-    assert ours == theirs
-
-
-def test_voc_classes_are_those_of_torchvision():
-    theirs = FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1.meta["categories"]
+def test_the_table_agrees_with_torchvision():
+    for name, year in (("voc2012", "2012"), ("context60", "2010")):
+        archive, theirs = find(name).archives[0], DATASET_YEAR_DICT[year]
+        assert (archive.url, archive.file, archive.md5) == (theirs["url"], theirs["filename"], theirs["md5"])
+    city = {c.train_id: (c.name, c.id) for c in Cityscapes.classes if 0 <= c.train_id < 255}
+    assert {label.id: (label.name, *label.values) for label in labels(find("cityscapes"))} == city
+    voc = FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1.meta["categories"]
     same = {"__background__": "background", "diningtable": "dining table", "pottedplant": "potted plant"}
-    assert [label.name for label in labels(find("voc2012"))] == [same.get(name, name) for name in theirs]
+    assert [label.name for label in labels(find("voc2012"))] == [same.get(name, name) for name in voc]
 
 
 @pytest.mark.parametrize("name", ["coco_stuff", "coco_object"])
@@ -294,10 +208,3 @@ def test_coco_values_are_category_ids_less_one(name):
 def test_coarse_stuff_covers_every_fine_class_once():
     coarse = sorted(value for label in labels(find("coco_stuff27")) for value in label.values)
     assert coarse == [label.values[0] for label in labels(find("coco_stuff"))]
-
-
-def test_context_without_background_is_context_with_it():
-    with_it = labels(find("context60"))[1:]
-    assert [(x.name, x.values) for x in with_it] == [(x.name, x.values) for x in labels(find("context59"))]
-    assert [x.name for x in with_it] == sorted(x.name for x in with_it)  # so are their values
-    assert [x.values for x in with_it] == sorted(x.values for x in with_it)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rose_kit.encoder import OpenClipEncoder, Windows
+from rose_kit.encoder import NoTextTower, OpenClipEncoder, Windows
 from rose_kit.encoder.base import content_hash, image_tensor
 from rose_kit.encoder.windows import window_mean
 from rose_kit.pooling import pool_masks
@@ -63,26 +63,18 @@ def padded(z):
     return torch.nn.functional.pad(image, (0, -image.shape[2] % 16, 0, -image.shape[1] % 16))[None]
 
 
-@pytest.mark.parametrize(("crop", "stride"), [(64, 32), (48, 16)])
-def test_golden_sliding(golden, crop, stride):
+def test_golden_sliding_and_prototypes(golden):
     z, encoder = golden
-    expected = z[f"features_slide{crop}"].transpose(1, 2, 0)  # (h, w, D), not normalised
-    with torch.inference_mode():
-        mean = window_mean(encoder.dense, padded(z), crop, stride, 16, batch_size=7)[0].numpy()
-    np.testing.assert_allclose(mean, expected, atol=1e-4)
-    got = encoder.encode_image(z["image"].transpose(1, 2, 0), Windows(None, (crop,), stride))
-    np.testing.assert_allclose(got.values, unit(expected), atol=1e-4)
-
-
-def test_golden_prototypes(golden):
-    z, encoder = golden
-    with torch.inference_mode():
-        means = [
-            window_mean(encoder.dense, padded(z), *window, 16, batch_size=16)
-            for window in ((64, 32), (48, 16))
-        ]
+    means = {}
+    for crop, stride in ((64, 32), (48, 16)):
+        expected = z[f"features_slide{crop}"].transpose(1, 2, 0)  # (h, w, D), not normalised
+        with torch.inference_mode():
+            means[crop] = window_mean(encoder.dense, padded(z), crop, stride, 16, batch_size=7)[0].numpy()
+        np.testing.assert_allclose(means[crop], expected, atol=1e-4)
+        got = encoder.encode_image(z["image"].transpose(1, 2, 0), Windows(None, (crop,), stride))
+        np.testing.assert_allclose(got.values, unit(expected), atol=1e-4)
     size = z["annotation"].shape
-    both = FeatureMap(unit((means[0] + means[1])[0].numpy()), 16, size, size)
+    both = FeatureMap(unit(means[64] + means[48]), 16, size, size)
     got, pixels = pool_masks(both, z["annotation"], range(6))
     assert (pixels > 0).all()
     np.testing.assert_allclose(got, z["prototypes"], atol=1e-4)
@@ -95,41 +87,35 @@ def test_image_forms_agree():
     whole = encoder.encode_image(pixels)
     assert whole.values.dtype == np.float32 and whole.grid == (3, 4) and whole.dim == 24
     np.testing.assert_allclose(np.linalg.norm(whole.values, axis=-1), 1, atol=1e-5)
-    for same in (pixels / 255, (pixels / 255).astype(np.float32), Image.fromarray(pixels)):
+    for same in (pixels / 255, Image.fromarray(pixels), Image.fromarray(pixels).convert("RGBA")):
         np.testing.assert_allclose(encoder.encode_image(same).values, whole.values, atol=1e-5)
-    rgba = Image.fromarray(pixels).convert("RGBA")
-    np.testing.assert_allclose(encoder.encode_image(rgba).values, whole.values, atol=1e-5)
-
-
-def test_float_images_are_not_quantised():
-    fine = np.full((2, 2, 3), 0.5 + 1 / 1024)
-    np.testing.assert_allclose(image_tensor(fine).numpy(), 0.5 + 1 / 1024, atol=1e-7)
+    fine = np.full((2, 2, 3), 0.5 + 1 / 1024)  # floats are not quantised
+    np.testing.assert_allclose(image_tensor(fine).numpy(), fine.transpose(2, 0, 1), atol=1e-7)
 
 
 @pytest.mark.parametrize(
-    ("image", "message"),
+    "image",
     [
-        (np.zeros((4, 4), np.uint8), r"shape \(4, 4\)"),
-        (np.zeros((4, 4, 4), np.uint8), r"shape \(4, 4, 4\)"),
-        (np.zeros((3, 4, 4), np.uint8), r"shape \(3, 4, 4\)"),
-        (np.zeros((0, 4, 3), np.uint8), r"shape \(0, 4, 3\)"),
-        (np.zeros((4, 4, 3), np.int64), "dtype int64"),
-        (np.full((4, 4, 3), 255.0), "from 255 to 255"),
-        (np.full((4, 4, 3), -0.1), "from -0.1"),
-        (np.full((4, 4, 3), np.nan), "nan"),
-        ("photo.jpg", "got str"),
-        (torch.zeros(4, 4, 3), "got Tensor"),
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((4, 4, 3), np.int64),
+        np.full((4, 4, 3), 255.0),
+        np.full((4, 4, 3), -0.1),
+        np.full((4, 4, 3), np.nan),
+        "photo.jpg",
     ],
 )
-def test_other_images_are_refused(image, message):
-    with pytest.raises(ValueError, match=message):
+def test_other_images_are_refused(image):
+    with pytest.raises(ValueError, match="image must"):
         image_tensor(image)
 
 
 def test_encode_images_equals_one_by_one():
     rng = np.random.default_rng(1)
     images = [rng.random((h, w, 3)) for h, w in ((40, 56), (64, 64), (33, 50), (40, 56))]
-    encoder = OpenClipEncoder(tiny_model())
+    model = tiny_model(patch_dropout=0.5).train()  # the encoder puts it into evaluation mode
+    encoder = OpenClipEncoder(model)
     for windows in (None, Windows(48, (32,), 16)):
         for image, together in zip(images, encoder.encode_images(images, windows), strict=True):
             alone = encoder.encode_image(image, windows)
@@ -153,20 +139,10 @@ def test_mean_and_deviation_come_from_the_model():
     assert own.fingerprint != default.fingerprint
 
 
-def test_average_pooling_ties_patches_to_the_image_embedding():
-    """With pool_type="avg", the mean of the plain patches is what the model itself returns."""
-    model = tiny_model(pool_type="avg").eval()
-    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    encoder = OpenClipEncoder(model, dense="plain")
-    with torch.inference_mode():
-        patches = encoder.dense(image)
-        pooled = model.encode_image((image - encoder._mean) / encoder._std)
-    torch.testing.assert_close(patches.mean((1, 2)), pooled, atol=1e-4, rtol=1e-4)
-
-
-def test_norm_after_pooling_and_no_norm_before_blocks():
-    """A uniform image without positions has equal patches: the pooled vector is any one of them."""
-    model = tiny_model(pool_type="avg", final_ln_after_pool=True, no_ln_pre=True).eval()
+@pytest.mark.parametrize("norm", [{}, {"final_ln_after_pool": True, "no_ln_pre": True}])
+def test_an_image_of_equal_patches_is_any_one_of_them(norm):
+    """With average pooling and no positions, the model's own image embedding is that of each patch."""
+    model = tiny_model(pool_type="avg", **norm).eval()
     model.visual.positional_embedding.data.zero_()
     encoder = OpenClipEncoder(model, dense="plain")
     image = torch.full((1, 3, 64, 64), 0.3)
@@ -192,14 +168,13 @@ def test_text_features_by_hand():
     assert len(OpenClipEncoder(model).templates) == 80
 
 
-def test_text_needs_a_tower_a_tokenizer_and_a_list():
+def test_text_needs_a_tower_a_tokenizer_and_a_list_of_names():
     model = tiny_model()
-    with pytest.raises(ValueError, match=r"has no tokenizer.*'bus'"):
-        OpenClipEncoder(model).encode_text(["bus"])
     visual_only = torch.nn.Module()
     visual_only.visual = model.visual
-    with pytest.raises(ValueError, match="has no text tower"):
-        OpenClipEncoder(visual_only, byte_tokenizer).encode_text(["bus"])
+    for encoder in (OpenClipEncoder(model), OpenClipEncoder(visual_only, byte_tokenizer)):
+        with pytest.raises(NoTextTower, match="'bus'"):
+            encoder.encode_text(["bus"])
     for names in ("bus", []):
         with pytest.raises(ValueError, match="need a list of names"):
             OpenClipEncoder(model, byte_tokenizer).encode_text(names)
@@ -217,34 +192,25 @@ def test_fingerprint_names_weights_and_variant():
     assert content_hash(weight) != content_hash({**weight, "a": weight["a"].reshape(2, 2)})
 
 
-def test_model_is_in_evaluation_mode_without_gradients():
-    model = tiny_model(patch_dropout=0.5).train()
-    encoder = OpenClipEncoder(model)
-    assert not model.training
-    image = np.random.default_rng(3).random((32, 48, 3))
-    np.testing.assert_array_equal(encoder.encode_image(image).values, encoder.encode_image(image).values)
-
-
 @pytest.mark.parametrize(
-    ("change", "message"),
+    "change",
     [
-        ({"attentional_pool": True}, "attentional pooling"),
-        ({"qk_norm": True}, "CustomResidualAttentionBlock"),
-        ({"image_size": (64, 64), "patch_size": (16, 8)}, r"with patches of \(16, 8\)"),
-        ({"layers": (1, 1, 1, 1), "patch_size": None}, "is ModifiedResNet; supported"),
+        {"attentional_pool": True},
+        {"qk_norm": True},
+        {"image_size": (64, 64), "patch_size": (16, 8)},
+        {"layers": (1, 1, 1, 1), "patch_size": None},  # a ResNet
     ],
 )
-def test_unsupported_towers_are_refused(change, message):
-    with pytest.raises(ValueError, match=message):
+def test_unsupported_towers_are_refused(change):
+    with pytest.raises(ValueError, match="supported is open_clip's VisionTransformer"):
         OpenClipEncoder(tiny_model(**change))
 
 
 def test_other_objects_and_variants_are_refused():
     headless = tiny_model()
     headless.visual.proj = None
-    with pytest.raises(ValueError, match="proj NoneType"):
-        OpenClipEncoder(headless)
-    with pytest.raises(ValueError, match=r"Linear.visual is NoneType; supported"):
-        OpenClipEncoder(torch.nn.Linear(2, 2))
-    with pytest.raises(ValueError, match="unknown dense variant 'maskclp'; known: maskclip"):
+    for model in (headless, torch.nn.Linear(2, 2)):
+        with pytest.raises(ValueError, match=type(model).__name__):
+            OpenClipEncoder(model)
+    with pytest.raises(ValueError, match="maskclp"):
         OpenClipEncoder(tiny_model(), dense="maskclp")

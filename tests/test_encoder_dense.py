@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 import torch
 from open_clip.transformer import ResidualAttentionBlock
-from test_encoder_clip import tiny_model
 
-from rose_kit.encoder import OpenClipEncoder
 from rose_kit.encoder.dense import DENSE
 
 GRID = (3, 4)
@@ -84,23 +82,3 @@ def test_variant_against_loops(variant, block):
         got = DENSE[variant](block, x, GRID).numpy()
     for image, expected_input in zip(got, x.numpy(), strict=True):
         np.testing.assert_allclose(image, slow(variant, block, expected_input), atol=1e-6)
-
-
-def test_plain_is_what_open_clip_computes():
-    model = tiny_model().eval()
-    encoder = OpenClipEncoder(model, dense="plain")
-    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
-    with torch.inference_mode():
-        inner = model.visual.forward_intermediates(
-            (image - encoder._mean) / encoder._std, indices=1, normalize_intermediates=True, output_fmt="NLC"
-        )
-        expected = inner["image_intermediates"][-1] @ model.visual.proj  # (1, h * w, D)
-        got = encoder.dense(image).flatten(1, 2)
-    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
-
-
-def test_variants_differ_and_run_through_the_encoder():
-    model, image = tiny_model(), np.random.default_rng(0).random((48, 80, 3))
-    maps = [OpenClipEncoder(model, dense=name).encode_image(image).values for name in DENSE]
-    for i, a in enumerate(maps):
-        assert all(np.abs(a - b).max() > 1e-3 for b in maps[:i])

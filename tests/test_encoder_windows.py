@@ -1,7 +1,5 @@
 """Windows: batched sliding against loops, sizes, padding, and refusals."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 import torch
@@ -9,8 +7,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rose_kit.encoder import OpenClipEncoder, WindowedEncoder, Windows
-from rose_kit.encoder.windows import pad, positions, resize, slide
+from rose_kit.encoder import WindowedEncoder, Windows
+from rose_kit.encoder.windows import pad, resize, slide
 
 PATCH = 4
 
@@ -70,15 +68,6 @@ def test_batched_windows_equal_loops(h, w, crops, stride, batch_size):
         torch.testing.assert_close(values, slow_slide(context_dense, image, crops, stride), atol=1e-5, rtol=0)
 
 
-@given(side=st.integers(1, 40), crop=st.integers(1, 40), stride=st.integers(1, 40))
-def test_windows_cover_the_side_and_fit(side, crop, stride):
-    crop, stride = min(crop, side), min(stride, crop)
-    starts = positions(side, crop, stride)
-    assert starts[0] == 0 and starts[-1] + crop == side
-    assert starts == sorted(set(starts))
-    assert all(b - a <= stride for a, b in pairwise(starts))
-
-
 @pytest.mark.parametrize(
     ("windows", "size", "expected"),
     [
@@ -94,41 +83,35 @@ def test_scaled_size(windows, size, expected):
     assert windows.scaled_size(size) == expected
 
 
-def test_resize_samples_pixel_centres_bilinearly():
+def test_resizing_samples_pixel_centres_and_padding_adds_zeros():
     ramp = torch.arange(4.0).repeat(3, 2, 1)  # (3, 2, 4): 0 1 2 3 along each row
     torch.testing.assert_close(
         resize(ramp, (2, 8))[0, 0], torch.tensor([0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3])
     )
-    assert resize(ramp, (2, 4)) is ramp
-
-
-def test_pad_adds_zeros_below_and_right():
-    out = pad(torch.ones(3, 5, 8), 4)
-    assert out.shape == (3, 8, 8) and out[:, 5:].sum() == 0 and out[:, :5].min() == 1
+    padded = pad(torch.ones(3, 5, 8), 4)  # with zeros, below and right
+    assert padded.shape == (3, 8, 8) and padded[:, 5:].sum() == 0 and padded[:, :5].min() == 1
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "value"),
     [
-        ({"short_side": 0}, "short_side must be a positive integer, got 0"),
-        ({"short_side": 448.0}, "got 448.0"),
-        ({"crops": (32, -1), "stride": 16}, "crop must be a positive integer, got -1"),
-        ({"crops": (32,)}, "stride must be at most the smallest crop 32, got None"),
-        ({"crops": (64, 32), "stride": 48}, "smallest crop 32, got 48"),
-        ({"max_long_side": "big"}, "max_long_side must be a positive integer, got 'big'"),
+        ({"short_side": 0}, "0"),
+        ({"short_side": 448.0}, "448.0"),
+        ({"crops": (32, -1), "stride": 16}, "-1"),
+        ({"crops": (32,)}, "None"),
+        ({"crops": (64, 32), "stride": 48}, "48"),
+        ({"max_long_side": "big"}, "'big'"),
     ],
 )
-def test_bad_windows_are_refused(arguments, message):
-    with pytest.raises(ValueError, match=message):
+def test_bad_windows_are_refused(arguments, value):
+    with pytest.raises(ValueError, match=f"got {value}"):
         Windows(**arguments)
 
 
-def test_windows_must_fit_the_patches():
-    images = torch.rand(1, 3, 16, 16)
-    with pytest.raises(ValueError, match="crop 10 is not a multiple of the encoder's patch size 4"):
-        slide(context_dense, images, Windows(None, (10,), 4), PATCH, 1)
-    with pytest.raises(ValueError, match="stride 6 is not"):
-        slide(context_dense, images, Windows(None, (8,), 6), PATCH, 1)
+@pytest.mark.parametrize(("crop", "stride", "value"), [(10, 4, 10), (8, 6, 6)])
+def test_windows_must_fit_the_patches(crop, stride, value):
+    with pytest.raises(ValueError, match=f"{value} is not a multiple of .* {PATCH}"):
+        slide(context_dense, torch.rand(1, 3, 16, 16), Windows(None, (crop,), stride), PATCH, 1)
 
 
 def test_sizes_travel_with_the_map():
@@ -140,4 +123,3 @@ def test_sizes_travel_with_the_map():
     got = Tiny().encode_image(image, Windows(22, (12,), 8))
     assert got.image_size == (30, 41) and got.encoded_size == (22, 30) and got.grid == (6, 8)
     np.testing.assert_allclose(np.linalg.norm(got.values, axis=-1), 1, atol=1e-6)
-    assert issubclass(OpenClipEncoder, WindowedEncoder)

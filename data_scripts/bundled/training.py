@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -28,6 +29,7 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
+from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -35,14 +37,16 @@ from tqdm.auto import tqdm
 
 from data_scripts.bundled.corpus import build_corpus, phrases
 from data_scripts.bundled.losses import clip_loss, cut, inside_loss, presence_loss
+from data_scripts.bundled.merges import learn_merges, write_merges
 from data_scripts.scenes.classes import STUFF, THINGS
+from rose_kit.data import atomic_write
 from rose_kit.encoder.clip import OpenClipEncoder
 from rose_kit.encoder.dense import DENSE
-from rose_kit.encoder.tokenizer import BPETokenizer
 from rose_kit.encoder.windows import Windows
 from rose_kit.model.schedule import half_cosine, set_rate
 
 TEMPLATES = ("{}", "a {}", "the {}", "a photo of a {}", "a photo of the {}", "two {}s")
+MERGES = "merges.txt.gz"  # as `load_bundled` expects it
 
 
 @dataclass(frozen=True)
@@ -170,7 +174,7 @@ def train_encoder(
     """Train from scratch, or go on from the last checkpoint in `work`.
 
     Args:
-        out: folder for `config.json`, `tokenizer.json`, `model.safetensors` (float16), `recipe.json`
+        out: folder for `config.json`, `merges.txt.gz`, `model.safetensors` (float16), `recipe.json`
             and `curve.csv`.
         work: folder for the corpus and the checkpoint; a killed run resumes from here.
         recipe: see `Recipe`.
@@ -182,7 +186,8 @@ def train_encoder(
     """
     torch.manual_seed(recipe.seed)
     images, captions = build_corpus(work, recipe.pictures, recipe.size)
-    tokenizer = BPETokenizer.train((c for own in captions[:4000] for c in own), recipe.merges)
+    write_merges(learn_merges((c for own in captions[:4000] for c in own), recipe.merges), work / MERGES)
+    tokenizer = SimpleTokenizer(str(work / MERGES), context_length=24)
     model, config = build_model(recipe, tokenizer.vocab_size, tokenizer.context_length)
     encoder = OpenClipEncoder.from_model(model, tokenizer, templates=TEMPLATES[:5], name="bundled",
                                          preferred_windows=Windows(**config["windows"]))  # fmt: skip
@@ -211,7 +216,7 @@ def train_encoder(
             losses.clear()
             tqdm.write(json.dumps(curve[-1]))
             _checkpoint(work, model, optimizer, step + 1, curve)
-            _export(out, encoder, config, recipe, curve)
+            _export(out, work, encoder, config, recipe, curve)
     return encoder
 
 
@@ -242,12 +247,12 @@ def _step(encoder: OpenClipEncoder, optimizer, batch, recipe: Recipe, step: int)
 
 
 def _checkpoint(work: Path, model, optimizer, step: int, curve: list[dict]) -> None:
-    """Write the whole state as safetensors, beside and then over the last one."""
+    """Write the whole state as safetensors over the last one."""
     state = {f"model.{k}": v for k, v in model.state_dict().items()}
     for i, slot in optimizer.state_dict()["state"].items():
         state |= {f"optimizer.{i}.{k}": v for k, v in slot.items()}
-    save_file(state, work / "checkpoint.tmp", {"step": str(step), "curve": json.dumps(curve)})
-    (work / "checkpoint.tmp").replace(work / "checkpoint.safetensors")
+    with atomic_write(work / "checkpoint.safetensors") as beside:
+        save_file(state, beside, {"step": str(step), "curve": json.dumps(curve)})
 
 
 def _resume(work: Path, model, optimizer) -> tuple[int, list[dict]]:
@@ -270,15 +275,16 @@ def _resume(work: Path, model, optimizer) -> tuple[int, list[dict]]:
     return int(notes["step"]), json.loads(notes["curve"])
 
 
-def _export(out: Path, encoder: OpenClipEncoder, config: dict, recipe: Recipe, curve: list[dict]) -> None:
+def _export(
+    out: Path, work: Path, encoder: OpenClipEncoder, config: dict, recipe: Recipe, curve: list[dict]
+) -> None:
     """Write what `load_bundled` reads, with the recipe and the loss curve beside it."""
     out.mkdir(parents=True, exist_ok=True)
     weights = {k: v.half().contiguous() for k, v in encoder.model.state_dict().items() if k != "patch_scale"}
     save_file(weights, out / "model.safetensors")
-    encoder.tokenizer.save(out / "tokenizer.json")
-    (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    shutil.copyfile(work / MERGES, out / MERGES)
     words = [*STUFF, *("|".join((t.name, *t.words)) for t in THINGS if not t.novel)]
-    (out / "words.txt").write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
+    (out / "config.json").write_text(json.dumps(config | {"words": words}, indent=2) + "\n")
     (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
     with (out / "curve.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(curve[-1]))

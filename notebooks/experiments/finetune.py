@@ -8,9 +8,9 @@ can be the start, and the result is one again.
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
 from data_scripts.scenes import SceneDataset
-from rose_kit.data import Dataset
+from rose_kit.data import Dataset, atomic_write
 from rose_kit.encoder import OpenClipEncoder
 from rose_kit.encoder.base import image_tensor
 from rose_kit.encoder.bundled import WEIGHTS, load_bundled
@@ -155,15 +155,12 @@ def _train(
 def _export(out: Path, base: Path, encoder: OpenClipEncoder, recipe: dict) -> None:
     """Write beside, then rename: the folder appears whole or not at all."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", ignore_cleanup_errors=True) as beside:
-        part = Path(beside) / out.name
-        part.mkdir()
-        for name in ("config.json", "tokenizer.json", "words.txt"):
-            if (base / name).is_file():
-                (part / name).write_bytes((base / name).read_bytes())
-        weights = {k: v.detach().half().contiguous() for k, v in encoder.model.state_dict().items()}
-        save_file(weights, part / "model.safetensors")
-        (part / "finetuning.json").write_text(json.dumps(recipe, indent=1) + "\n", encoding="utf-8")
-        if out.exists():
-            out.rmdir()  # empty, else it had been refused
-        part.replace(out)
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    config.pop("thresholds", None)  # they were chosen on the features of the base
+    weights = {k: v.detach().half().contiguous() for k, v in encoder.model.state_dict().items()}
+    with atomic_write(out) as folder:
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        shutil.copyfile(base / "merges.txt.gz", folder / "merges.txt.gz")
+        save_file(weights, folder / "model.safetensors")
+        (folder / "finetuning.json").write_text(json.dumps(recipe, indent=1) + "\n", encoding="utf-8")

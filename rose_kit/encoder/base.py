@@ -26,12 +26,14 @@ class Encoder(Protocol):
         patch_size: pixels to a patch.
         fingerprint: names encoder, weights and dense variant; features of two encoders may be
             compared only if their fingerprints are equal.
+        preferred_windows: the windows its makers recommend; callers pass them on to `encode_image`.
     """
 
     name: str
     dim: int
     patch_size: int
     fingerprint: str
+    preferred_windows: Windows | None = None
 
     def encode_image(self, image: Any, windows: Windows | None = None) -> FeatureMap: ...
 
@@ -79,6 +81,7 @@ class WindowedEncoder:
     dim: int
     patch_size: int
     fingerprint: str
+    preferred_windows: Windows | None = None
     device: torch.device = torch.device("cpu")
     batch_size: int = 16  # windows that go through `dense` at once
     pad_mode: str = "constant"  # zeros, as RNS; or another mode of torch.nn.functional.pad
@@ -86,6 +89,10 @@ class WindowedEncoder:
     def dense(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1], H and W whole patches -> (B, h, w, D), not yet normalised."""
         raise NotImplementedError
+
+    def encode_text(self, names: Sequence[str]) -> NDArray[np.float32]:
+        """Raises NoTextTower: an encoder knows images only, unless its class says otherwise."""
+        raise NoTextTower(f"encoder {self.name!r} has no text tower, so it cannot encode {list(names)!r}")
 
     def encode_image(self, image: Any, windows: Windows | None = None) -> FeatureMap:
         """Encode one image.
@@ -117,6 +124,11 @@ class WindowedEncoder:
             FeatureMap(values[i], self.patch_size, tuple(resized[i].shape[1:]), tuple(originals[i].shape[1:]))
             for i in range(len(originals))
         ]
+
+
+def one_line(error: Exception) -> str:
+    """The type of an error and the first line of what it says."""
+    return " ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
 
 
 def content_hash(state: dict[str, Tensor]) -> str:

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
+from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import load_file
 
-from rose_kit.encoder.base import WeightsUnavailable
+from rose_kit.encoder.base import WeightsUnavailable, one_line
 from rose_kit.encoder.clip import OpenClipEncoder
 from rose_kit.encoder.windows import Windows
 from rose_kit.registry import register_encoder
 
 WEIGHTS = Path(__file__).parent / "weights"
-FILES = ("config.json", "model.safetensors", "tokenizer.json")
+FILES = ("config.json", "model.safetensors", "merges.txt.gz")
+OPTIONS = ("dense", "templates", "words", "thresholds")  # of `OpenClipEncoder`, from `config.json`
 
 
 @register_encoder("bundled")
@@ -23,10 +25,9 @@ def load_bundled(folder: str | Path = WEIGHTS, **options: Any) -> OpenClipEncode
     """Load a CLIP from a folder as `python -m data_scripts.bundled` writes it.
 
     `config.json` holds what `open_clip.model.CLIP` takes (`embed_dim`, `vision_cfg`, `text_cfg`,
-    `quick_gelu`) and, optionally, `image_mean`, `image_std`, `dense`, `templates` and `windows` (the
-    fields of `Windows`); `model.safetensors` the weights, in any precision; `tokenizer.json` the merges.
-    Optional are `words.txt`, the classes it can name, one in a line with its synonyms ("dog|puppy"), and
-    `thresholds.json`, by which the web framework compares its features.
+    `quick_gelu`) and, optionally, `image_mean`, `image_std`, `windows` (the fields of `Windows`) and the
+    `OPTIONS` of the encoder; `model.safetensors` holds the weights, in any precision; `merges.txt.gz` the
+    merges of the byte-pair tokenizer, as open_clip's `SimpleTokenizer` reads them.
 
     Args:
         folder: where the three files are; by default the weights that come with the kit.
@@ -36,8 +37,6 @@ def load_bundled(folder: str | Path = WEIGHTS, **options: Any) -> OpenClipEncode
         WeightsUnavailable: a file is missing; names it and how to make it.
         ValueError: a file is corrupt, or the files do not belong together.
     """
-    from rose_kit.encoder.tokenizer import BPETokenizer
-
     folder = Path(folder)
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
@@ -48,19 +47,12 @@ def load_bundled(folder: str | Path = WEIGHTS, **options: Any) -> OpenClipEncode
     try:
         config = json.loads((folder / "config.json").read_text())
         model = _build(config, folder / "model.safetensors")
-        tokenizer = BPETokenizer.load(folder / "tokenizer.json")
-        settings = {key: config[key] for key in ("dense", "templates") if key in config}
+        tokenizer = SimpleTokenizer(str(folder / "merges.txt.gz"), context_length=model.context_length)
+        settings = {key: config[key] for key in OPTIONS if key in config}
         if "windows" in config:
             settings["preferred_windows"] = Windows(**config["windows"])
-        if (words := folder / "words.txt").is_file():
-            settings["words"] = words.read_text(encoding="utf-8").split("\n")[:-1]
-        if (thresholds := folder / "thresholds.json").is_file():
-            settings["thresholds"] = json.loads(thresholds.read_text())
     except Exception as error:  # whatever a corrupt file makes the readers raise
-        reason = next(iter(str(error).strip().splitlines()), "")
-        raise ValueError(
-            f"cannot read the encoder in {str(folder)!r}: {type(error).__name__} {reason}"
-        ) from error
+        raise ValueError(f"cannot read the encoder in {str(folder)!r}: {one_line(error)}") from error
     return OpenClipEncoder(model, tokenizer, **{"name": "bundled", **settings, **options})
 
 

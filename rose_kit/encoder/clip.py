@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
-from rose_kit.encoder.base import NoTextTower, WindowedEncoder, content_hash
+from rose_kit.encoder.base import WindowedEncoder, content_hash
 from rose_kit.encoder.dense import DENSE
 from rose_kit.encoder.prompts import Template, encode_names
 from rose_kit.encoder.windows import Windows
@@ -33,7 +33,7 @@ class OpenClipEncoder(WindowedEncoder):
             80 for ImageNet.
         name: how the encoder is called in messages.
         device: where it runs.
-        preferred_windows: the windows its makers recommend; the commands take them, `encode_image` is told.
+        preferred_windows: the windows its makers recommend; callers pass them on to `encode_image`.
         words: classes it was trained to name, "dog|puppy" being one with two words; the web framework takes
             a look-up of anything else to be needed.
         thresholds: by which the web framework's visual prompt enhancer compares its features.
@@ -121,11 +121,11 @@ class OpenClipEncoder(WindowedEncoder):
         """Class names -> (C, D) float32 unit-norm features, averaged over the prompt templates.
 
         Raises:
-            ValueError: the encoder has no text tower or no tokenizer, or there is no name.
+            NoTextTower: (a ValueError) the model has no text tower, or came without a tokenizer.
+            ValueError: there is no name.
         """
         if self.tokenizer is None or not hasattr(self.model, "encode_text"):
-            lacks = "tokenizer" if hasattr(self.model, "encode_text") else "text tower"
-            raise NoTextTower(f"encoder {self.name!r} has no {lacks}, so it cannot encode {list(names)!r}")
+            return super().encode_text(names)
         return encode_names(names, self.templates, self._embed_text)
 
     def _embed_text(self, prompts: list[str]) -> Tensor:
@@ -136,18 +136,16 @@ class OpenClipEncoder(WindowedEncoder):
 def _check_tower(model: nn.Module) -> None:
     """Refuse what `dense` would get wrong."""
     visual = getattr(model, "visual", None)
-    found = f"{type(model).__name__}.visual is {type(visual).__name__}"
-    if isinstance(visual, VisionTransformer):
-        block = visual.transformer.resblocks[-1]
-        if visual.attn_pool is not None:
-            found += " with attentional pooling"
-        elif not isinstance(block, ResidualAttentionBlock):
-            found += f" with {type(block).__name__}"
-        elif visual.proj is None or visual.patch_size[0] != visual.patch_size[1]:
-            found += f" with patches of {visual.patch_size} and proj {type(visual.proj).__name__}"
-        else:
-            return
-    raise ValueError(
-        f"{found}; supported is open_clip's VisionTransformer with standard blocks, square patches, "
-        "a projection and no attentional pooling"
+    supported = (
+        isinstance(visual, VisionTransformer)
+        and visual.attn_pool is None
+        and isinstance(visual.transformer.resblocks[-1], ResidualAttentionBlock)
+        and visual.proj is not None
+        and visual.patch_size[0] == visual.patch_size[1]
     )
+    if not supported:
+        raise ValueError(
+            f"{type(model).__name__}.visual, a {type(visual).__name__}, has no patches for texts to match; "
+            "supported is open_clip's VisionTransformer with standard blocks, square patches, a projection "
+            "and no attentional pooling"
+        )

@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.color import rgb2lab
 from torch import Tensor
 
-from rose_kit.encoder.base import NoTextTower, WindowedEncoder
+from rose_kit.encoder.base import WindowedEncoder
 from rose_kit.encoder.windows import Windows
 from rose_kit.registry import register_encoder
 from rose_kit.types import FeatureMap
@@ -60,13 +60,6 @@ class HandcraftedEncoder(WindowedEncoder):
     def encode_images(self, images: Sequence[Any], windows: Windows | None = None) -> list[FeatureMap]:
         """Encode several images; features are local, so of `windows` only the resizing matters."""
         return super().encode_images(images, windows and replace(windows, crops=()))
-
-    def encode_text(self, names: Sequence[str]) -> NDArray[np.float32]:
-        """Raises NoTextTower: this encoder has no text."""
-        raise NoTextTower(
-            f"encoder 'handcrafted' has no text, so it cannot encode {list(names)!r}; "
-            "'bundled' and the open_clip models have"
-        )
 
     def dense(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, h, w, 512)."""

@@ -17,7 +17,7 @@ import huggingface_hub.constants as hub
 import open_clip
 import torch
 
-from rose_kit.encoder.base import Encoder, WeightsUnavailable
+from rose_kit.encoder.base import Encoder, WeightsUnavailable, one_line
 from rose_kit.encoder.bundled import load_bundled
 from rose_kit.encoder.clip import OpenClipEncoder
 from rose_kit.registry import encoders
@@ -56,81 +56,77 @@ def load_encoder(name: str, **options: Any) -> Encoder:
             return _pretrained(architecture, tag, **options)
         if Path(tag).is_file() and Path(tag).suffix in CHECKPOINTS:
             return _checkpoint(architecture, Path(tag), **options)
-    raise ValueError(_unknown(name, architecture, tag))
+    raise ValueError(_unknown(name, architecture))
 
 
 def _random(architecture: str, seed: int = 0, **options: Any) -> OpenClipEncoder:
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _quietly():  # it would warn that the weights are random
         torch.manual_seed(seed)
-        with _quiet():  # of the warning that the weights are random
-            model = open_clip.create_model(architecture, pretrained=None, pretrained_text=False)
-    return _wrap(model, architecture, f"{architecture}/random", options)
+        model = open_clip.create_model(architecture, pretrained=None, pretrained_text=False)
+    return _with_tokenizer(model, architecture, "random", options)
 
 
 def _pretrained(architecture: str, tag: str, **options: Any) -> OpenClipEncoder:
     quick_gelu = open_clip.get_pretrained_cfg(architecture, tag).get("quick_gelu", False)
     try:
-        with _quick_when_offline():
+        with _quietly(offline=_offline()):
             model = open_clip.create_model(architecture, pretrained=tag, force_quick_gelu=quick_gelu)
     except (RuntimeError, OSError) as error:
         raise WeightsUnavailable(
             f"could not fetch the weights of {architecture + '/' + tag!r}: this needs the network once "
             "(the encoders 'bundled' and 'handcrafted' work offline)"
         ) from error
-    return _wrap(model, architecture, f"{architecture}/{tag}", options)
+    return _with_tokenizer(model, architecture, tag, options)
 
 
 def _checkpoint(architecture: str, path: Path, **options: Any) -> OpenClipEncoder:
     try:  # open_clip reads .pt with weights_only: tensors, never other objects
         model = open_clip.create_model(architecture, pretrained=str(path), weights_only=True)
     except Exception as error:  # whatever a corrupt file makes the readers raise
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ValueError(f"{str(path)!r} is no checkpoint of {architecture}: {reason}") from error
-    return _wrap(model, architecture, f"{architecture}/{path.name}", options)
+        raise ValueError(f"{str(path)!r} is no checkpoint of {architecture}: {one_line(error)}") from error
+    return _with_tokenizer(model, architecture, path.name, options)
 
 
-def _wrap(model: torch.nn.Module, architecture: str, name: str, options: dict[str, Any]) -> OpenClipEncoder:
-    encoder = OpenClipEncoder(model, **{"name": name, **options})  # first, as it may refuse the model
+def _with_tokenizer(
+    model: torch.nn.Module, architecture: str, tag: str, options: dict[str, Any]
+) -> OpenClipEncoder:
+    encoder = OpenClipEncoder(model, **{"name": f"{architecture}/{tag}", **options})  # may refuse the model
     try:
         encoder.tokenizer = open_clip.get_tokenizer(architecture)
     except (ImportError, RuntimeError, OSError) as error:  # some are fetched or need a further package
-        raise WeightsUnavailable(f"no tokenizer for {name!r}: {error}") from error
+        raise WeightsUnavailable(f"no tokenizer for {encoder.name!r}: {error}") from error
     return encoder
 
 
-def _unknown(name: str, architecture: str, tag: str) -> str:
-    known = ", ".join(encoders.names())
-    message = f"unknown encoder {name!r}. Known: {known}, or ARCHITECTURE/TAG of open_clip"
+def _unknown(name: str, architecture: str) -> str:
+    message = (
+        f"unknown encoder {name!r}. Known: {', '.join(encoders.names())}, or ARCHITECTURE/TAG of open_clip"
+    )
     if architecture in open_clip.list_models():
         tags = ", ".join(["random", *open_clip.list_pretrained_tags_by_model(architecture)])
         return f"{message}; {architecture} has {tags}, or the path of a {'/'.join(CHECKPOINTS)} file"
-    if Path(name).suffix in CHECKPOINTS:
-        return f"{message}; a checkpoint needs its architecture before it, such as 'ViT-B-16/{name}'"
-    close = difflib.get_close_matches(architecture, open_clip.list_models(), n=3)
-    return f"{message}; open_clip has {', '.join(close)}" if close else message
+    close = difflib.get_close_matches(architecture, [*encoders.names(), *open_clip.list_models()], n=3)
+    return f"{message}; did you mean {' or '.join(close)}?" if close else message
 
 
 @contextmanager
-def _quick_when_offline() -> Iterator[None]:
-    """Without a network the hub's client retries for a minute, loudly: let it look in its cache only."""
-    offline = hub.HF_HUB_OFFLINE or not (getproxies() or _reachable(urlsplit(hub.ENDPOINT).hostname))
-    with _quiet(), mock.patch.object(hub, "HF_HUB_OFFLINE", offline):
-        yield
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
+def _quietly(offline: bool = False) -> Iterator[None]:
+    """Without warnings; offline, the hub's client looks in its cache only (it would retry for a minute)."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
-        yield
+        with mock.patch.object(hub, "HF_HUB_OFFLINE", offline or hub.HF_HUB_OFFLINE):
+            yield
     finally:
         logging.disable(before)
 
 
-def _reachable(host: str, timeout: float = 3.0) -> bool:
-    try:
-        socket.create_connection((host, 443), timeout=timeout).close()
-    except OSError:
+def _offline() -> bool:
+    """Whether the hub cannot be reached; a proxy is taken to reach it."""
+    if getproxies():
         return False
-    return True
+    try:
+        socket.create_connection((urlsplit(hub.ENDPOINT).hostname, 443), timeout=3).close()
+    except OSError:
+        return True
+    return False

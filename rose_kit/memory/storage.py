@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from rose_kit.data import atomic_write
 from rose_kit.memory.prototypes import Prototypes
 
 try:
@@ -38,7 +39,7 @@ MANIFEST = "manifest.json"
 MAPPED_FROM = 2**28  # bytes of vectors from which they are left on disk
 INDEX = "index/"  # what the tensors of the index begin with
 # Of an earlier save, or of one that was killed: safetensors writes to .tmpXXXXXX first.
-STALE = rf"prototypes-\w+\.(safetensors|parquet)|\.{MANIFEST}\.\w+|\.tmp\w{{6}}"
+STALE = r"prototypes-\w+\.(safetensors|parquet)|\.manifest\.\w+\.json|\.tmp\w{6}"
 
 
 class MemoryFormatError(ValueError):
@@ -101,11 +102,10 @@ def write_folder(
         files = {path.name: _digest(path, sync=True) for path in (arrays, columns)}
         manifest = {"format": FORMAT, **header, "rows": len(table), "files": files}
         manifest["sha256"] = _seal(manifest)
-        beside = folder / f".{MANIFEST}.{mark}"
-        beside.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        _digest(beside, sync=True)
-        _sync_folder(folder)  # the data files' names reach the disk before the manifest that lists them
-        os.replace(beside, folder / MANIFEST)
+        with atomic_write(folder / MANIFEST) as beside:
+            beside.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            _digest(beside, sync=True)
+            _sync_folder(folder)  # the data files' names reach the disk before the manifest that lists them
     except BaseException:
         if not _lists(folder / MANIFEST, mark):  # what interrupted may have come after the rename
             for path in folder.glob(f"*{mark}*"):

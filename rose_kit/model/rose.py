@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from rose_kit.data import atomic_write
 from rose_kit.encoder import Encoder
 from rose_kit.fusion.method import AnyQuery, Untrained
 from rose_kit.memory import SupportMemory
@@ -118,10 +118,10 @@ class ROSE(nn.Module):
         about = {"fusion": names[0], "dim": encoder.dim, "fingerprint": encoder.fingerprint,
                  "scales": self.encoder.scales, "k": self.retriever.k, "record": record}  # fmt: skip
         state = {key: value.detach().contiguous() for key, value in self.state_dict().items()}
-        save_file(state, folder / ".part")
-        os.replace(folder / ".part", folder / "rose.safetensors")
-        (folder / ".part").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-        os.replace(folder / ".part", folder / "rose.json")
+        with atomic_write(folder / "rose.safetensors") as beside:
+            save_file(state, beside)
+        with atomic_write(folder / "rose.json") as beside:
+            beside.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def load(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pooch
 from numpy.typing import NDArray
 
+from rose_kit.data import atomic_write
 from rose_kit.encoder.base import image_tensor
 from rose_kit.regions.base import Regions
 
@@ -81,11 +81,5 @@ def _read(path: Path, size: tuple[int, int]) -> NDArray[np.int64] | None:
 
 def _write(path: Path, ids: NDArray[np.int64]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, ids=ids.astype(np.int32))
-        os.replace(beside, path)
-    except BaseException:
-        os.unlink(beside)
-        raise
+    with atomic_write(path) as beside:
+        np.savez_compressed(beside, ids=ids.astype(np.int32))

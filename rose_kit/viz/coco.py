@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from skimage.draw import polygon2mask
 
-from rose_kit.data import DataError
+from rose_kit.data import DataError, atomic_write
 from rose_kit.types import IGNORE
 from rose_kit.viz.export import ids_of
 
@@ -88,9 +88,9 @@ def write_coco(path: str | Path, masks: Iterable[tuple[str, NDArray]], classes: 
     categories = [{"id": int(c) + 1, "name": name, "supercategory": ""} for c, name in classes.items()]
     parts = {"images": list(images.values()), "annotations": annotations, "categories": categories}
     path = Path(path)
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_text(json.dumps({"info": {"description": "rose_kit"}} | parts), encoding="utf-8")
-    return beside.replace(path)
+    with atomic_write(path) as beside:
+        beside.write_text(json.dumps({"info": {"description": "rose_kit"}} | parts), encoding="utf-8")
+    return path
 
 
 def _outline(region: NDArray[np.bool_]) -> dict[str, Any]:

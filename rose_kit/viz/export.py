@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from rose_kit.data import DataError, Sample, read_classes
+from rose_kit.data import DataError, Sample, atomic_write, read_classes
 from rose_kit.types import IGNORE
 from rose_kit.viz.overlay import palette
 
@@ -57,20 +56,18 @@ def write_folder(path: str | Path, samples: Iterable[Sample]) -> Path:
     if path.exists():
         raise DataError(f"{str(path)!r} is there already; name a new folder")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as beside:
-        new = Path(beside) / path.name
+    with atomic_write(path) as beside:
         for name in ("images", "masks"):
-            (new / name).mkdir(parents=True)
+            (beside / name).mkdir(parents=True)
         for sample in samples:
-            _write_sample(new, sample, classes)
+            _write_sample(beside, sample, classes)
             count += 1
         if not count:
             raise DataError(f"no samples to write to {str(path)!r}")
         lines = "".join(f"{c},{name}\n" for c, name in sorted(classes.items()))
-        (new / "classes.txt").write_text(lines, encoding="utf-8")
-        if read_classes(new / "classes.txt") != classes:
+        (beside / "classes.txt").write_text(lines, encoding="utf-8")
+        if read_classes(beside / "classes.txt") != classes:
             raise DataError(f"ids and names that classes.txt cannot hold (255 is ignore): {classes}")
-        new.rename(path)
     return path
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from data_scripts.news.nest.run import Row
+from rose_kit.data import atomic_write
 from rose_kit.metrics import mean_interval
 
 # Each part of the table, and the kinds it takes together.
@@ -105,9 +106,8 @@ def write_tables(rows: Sequence[Row], folder: str | Path) -> pd.DataFrame:
     texts = {"nest_samples.csv": pd.DataFrame(rows).to_csv(index=False)}
     texts |= {"nest.csv": summary.to_csv(index=False), "nest.md": markdown(summary)}
     for name, text in texts.items():
-        beside = folder / f".{name}.tmp"
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(folder / name)
+        with atomic_write(folder / name) as beside:
+            beside.write_text(text, encoding="utf-8")
     return summary
 
 

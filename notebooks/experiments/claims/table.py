@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pandas as pd
 
 from experiments.claims.verdict import FAILS, HOLDS, MARGIN, UNCLEAR
+from rose_kit.data import atomic_write
 
 RULE = (
     "Each effect is a difference within one seed: same support images, same query scenes. The table gives "
@@ -71,10 +71,6 @@ def write(table: pd.DataFrame, folder: Path) -> tuple[Path, Path]:
 
 
 def _write(path: Path, text: str) -> Path:
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with atomic_write(path) as beside:
         beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
     return path
