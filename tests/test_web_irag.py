@@ -78,13 +78,6 @@ def test_the_newest_of_a_maker_and_a_product_by_its_name():
     assert len(right) > 8 and np.mean(right) >= 0.9
 
 
-def test_an_event_in_the_question_is_no_answer_though_it_has_a_page():
-    question = f"I read about the {ROLE.event}; segment the winner."
-    assert [c.text for c in IRAG(Pages()).named(question, split(page("It is held here.", title=ROLE.event)))]
-    answer = IRAG(Pages())(IMAGE, question, DAY).answer.text
-    assert answer != ROLE.event and answer in {who.name for who in WORLD.entities}
-
-
 OLD, NEW = date(2026, 3, 1), date(2026, 4, 20)
 CROWNED = page(f"Tamsin is the new {ROLE.title}. The cheers for Tamsin were loud.", OLD, url="http://a")
 

@@ -24,15 +24,9 @@ def scene():
 @pytest.mark.parametrize(
     ("prompt", "phrases"),
     [
-        ("Segment the boat on the water, please", ["boat"]),
-        ("Please segment the drone", ["drone"]),
         ("Can you show me all boats?", ["boats"]),
-        (
-            "Segment the old boat on the water, please. Marigold is a boat with an orange sail.",
-            ["old boat", "Marigold", "boat"],
-        ),
+        ("Segment the old boat on the water, please. It is a drone.", ["old boat", "drone"]),
         ("Where is the hot-air balloon?", ["hot-air balloon"]),
-        ("boat", ["boat"]),
         ("Marigold is a boat with an orange sail. Marigold is fast", ["Marigold", "boat", "fast"]),
         ("", [""]),
     ],
@@ -41,15 +35,7 @@ def test_a_prompt_is_reduced_to_what_it_names(prompt, phrases):
     assert noun_phrases(prompt) == phrases
 
 
-@pytest.mark.parametrize(
-    "prompt",
-    [
-        "Segment the boat on the water, please",
-        "boats",
-        "Find the sailing boat.",
-        "The champion. It is a boat.",
-    ],
-)
+@pytest.mark.parametrize("prompt", ["Segment the boat, please", "boats", "The champion. It is a boat."])
 def test_however_it_is_put_the_same_class_gives_the_same_mask(model, scene, prompt):
     assert isinstance(model, Promptable)
     plain, other = model.segment(scene.image, "boat"), model.segment(scene.image, prompt)

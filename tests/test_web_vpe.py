@@ -20,7 +20,7 @@ from experiments.verification import (
 )
 from rose_kit.encoder import load_encoder
 from rose_kit.metrics import giou
-from rose_kit.regions.foreground import discriminant, foreground, largest_cluster, similarity
+from rose_kit.regions.foreground import discriminant, foreground, largest_cluster
 from rose_kit.types import FeatureMap, unit
 from rose_kit.web.types import Mask, ReferenceImage, Source
 from rose_kit.web.vpe import VisualPromptEnhancer
@@ -137,17 +137,6 @@ def test_the_foreground_is_what_the_border_is_not():
     found = foreground(FeatureMap(values, 4, (32, 32), (32, 32))).reshape(8, 8)
     assert found.sum() == 8 and found[3:5, 2:6].all()
     assert not foreground(FeatureMap(np.tile(values[:1, :1], (8, 8, 1)), 4, (32, 32), (32, 32))).any()
-
-
-def test_a_part_is_rated_by_its_pooled_feature():
-    values = np.zeros((2, 2, 2), np.float32)
-    values[0], values[1] = (1, 0), (0, 1)
-    fm = FeatureMap(values, 4, (8, 8), (8, 8))
-    parts = np.zeros((8, 8), int)
-    parts[:4], parts[4:] = 1, 2
-    rule = np.zeros(2), np.array([1.0, 0.0])
-    np.testing.assert_allclose(similarity(fm, parts, rule), [1, 0], atol=1e-6)
-    assert similarity(fm, np.zeros((8, 8), bool), rule).size == 0
 
 
 def test_the_largest_cluster_wins_and_of_equals_the_first():
