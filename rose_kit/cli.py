@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from rose_kit.evaluation import Leaderboard
     from rose_kit.memory import SupportMemory
     from rose_kit.regions import Regions
-    from rose_kit.web.framework import Trail
+    from rose_kit.web.framework import FrameworkResult
     from rose_kit.web.types import Provider
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"  # of a clone
@@ -459,9 +459,9 @@ def ask(
 ) -> None:
     """Segment what a question means on a day, looking it up if need be.
 
-    Prints the trail: why it was looked up or not, where with date and licence, the answer, what the
+    Prints how it came about: why it was looked up or not, where with date and licence, the answer, what the
     segmenter was asked, and whether the mask looks like images of the answer. The provider "mini" is a
-    miniature web of the first half of 2026, served on this machine while the command runs. Without the
+    miniature web of the first half of 2026. Without the
     network it, folders, and questions that need no look-up still work.
     """
     asked = parse_day(day, "--date") if day else None
@@ -478,16 +478,16 @@ def ask(
     picture = where.example(question, when) if image == "example" else read_image(Path(image))
     from rose_kit.encoder import load_encoder
     from rose_kit.web.framework import RoseFramework
-    from rose_kit.web.promptable import OpenVocabulary
+    from rose_kit.web.promptable import SegmenterAsPromptable
 
     encoder = load_encoder("bundled")
-    with where if hasattr(where, "__enter__") else nullcontext(where):
-        trail = RoseFramework.of(OpenVocabulary(encoder), where, encoder, llm).ask(picture, question, when)
-    typer.echo("\n".join(map(printable, story(trail, question, when))))
+    framework = RoseFramework.of(SegmenterAsPromptable(encoder), where, encoder, llm)
+    result = framework.ask(picture, question, when)
+    typer.echo("\n".join(map(printable, story(result, question, when))))
     typer.echo(f"model     {model or NO_MODEL}")
-    for path in write_mask(out, picture, trail, drawn=image == "example"):
+    for path in write_mask(out, picture, result, drawn=image == "example"):
         typer.echo(f"written   {path}")
-    if trail.failure:
+    if result.failure:
         raise typer.Exit(1)
 
 
@@ -508,26 +508,26 @@ def make_provider(name: str, image: str) -> Provider:
     return where
 
 
-def story(trail: Trail, question: str, day: date) -> Iterator[str]:
-    """The trail as lines of text."""
+def story(result: FrameworkResult, question: str, day: date) -> Iterator[str]:
+    """A result as lines of text."""
     yield f"question  {question!r}, asked on {day}"
-    gate = trail.decision
+    gate = result.decision
     yield f"gate      {'look up' if gate.retrieve else 'no look-up'} (by {gate.by}): {gate.reason}"
-    if found := trail.findings:
+    if found := result.retrieval:
         yield f"searched  {found.query!r}: {len(found.passages)} passages"
         for one in found.candidates[:4]:
             alike = f", in the image {found.visible[one.text]:.2f}" if one.text in found.visible else ""
             yield f"candidate {one.text}: confidence {one.confidence:.2f}{alike}"
         how = "text and image agree" if found.agreed else "the image shows nothing like it; the text alone"
         yield f"answer    {found.answer.text} ({how})" if found.answer else "answer    none found"
-    for source in trail.sources[:12]:
+    for source in result.sources[:12]:
         yield f"source    {source.date or 'no date'}, {source.licence}: {source.title} <{source.url}>"
-    yield f"prompt    {trail.prompt!r}"
-    if check := trail.verified:
-        pictures = f"{len(check.used)} pictures used, {len(check.rejected)} rejected"
-        yield f"verified  {check.action}: {check.reason}; {pictures}"
-    share = trail.mask.mask.mean()
-    yield f"mask      {share:.1%} of the picture, confidence {trail.mask.confidence:.2f}"
+    yield f"prompt    {result.prompt!r}"
+    if check := result.verification:
+        images = f"{len(check.used)} images used, {len(check.rejected)} rejected"
+        yield f"verified  {check.action}: {check.reason}; {images}"
+    share = result.mask.mask.mean()
+    yield f"mask      {share:.1%} of the image, confidence {result.mask.confidence:.2f}"
 
 
 def printable(line: str) -> str:
@@ -543,14 +543,16 @@ def check_answer_file(out: Path, image: str) -> None:
             raise ValueError(f"--out {str(out)!r} would overwrite the picture {image!r}; name another file")
 
 
-def write_mask(out: Path, picture: NDArray[np.uint8], trail: Trail, drawn: bool = False) -> list[Path]:
+def write_mask(
+    out: Path, picture: NDArray[np.uint8], result: FrameworkResult, drawn: bool = False
+) -> list[Path]:
     """The mask (0 and 255), an overlay to look at, and the image if it was drawn; their paths."""
     from PIL import Image
 
     from rose_kit.viz.overlay import overlay
 
-    name = trail.answer.text if trail.answer else "mask"
-    labels = trail.mask.mask.astype(int)
+    name = result.answer.text if result.answer else "mask"
+    labels = result.mask.mask.astype(int)
     Image.fromarray((255 * labels).astype("uint8")).save(out, "PNG")
     Image.fromarray(overlay(picture, labels - 1 + 256 * (labels == 0), [name])).save(
         _beside(out, "overlay"), "PNG"

@@ -1,38 +1,25 @@
-"""The miniature web: frozen phrases, a truth for every day, pages, pictures, MediaWiki's API over HTTP."""
+"""The miniature web: frozen phrases, a truth for every day, pages, images, and the archive of them."""
 
-import io
-import re
-from collections import Counter
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from hashlib import sha256
 from itertools import pairwise
 
-import httpx
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
-from data_scripts import news
-from data_scripts.news import NewsWorld, serve
-from data_scripts.news.archive import snippet
-from data_scripts.news.bank import SPLITS, bank, fill
+from data_scripts.news import NewsArchive, NewsWorld
+from data_scripts.news.bank import bank
 from data_scripts.news.photos import LICENCES
 from data_scripts.news.truth import difference
 from data_scripts.scenes.classes import NOVEL
+from rose_kit.web.types import Provider
 
 START, END = date(2026, 1, 1), date(2026, 4, 30)
 WORLD = NewsWorld(3, START, END, "dev")
-QUESTIONS = ("role_questions", "product_questions", "newest_questions", "static_questions")
+ARCHIVE = NewsArchive(WORLD)
 DAYS = st.dates(START, END)
-
-
-def strings(value):
-    """All texts in nested tuples."""
-    if isinstance(value, str):
-        return [value]
-    return [s for part in value for s in strings(part)] if isinstance(value, tuple) else []
 
 
 # --- phrases ------------------------------------------------------------------------------------------------
@@ -50,53 +37,17 @@ def test_the_phrase_bank_is_as_it_was_frozen(split, digest):
     assert sha256(told.encode()).hexdigest() == digest, "no phrase may change once rules have been written"
 
 
-def test_no_phrasing_is_in_both_splits():
-    dev, judged = vars(bank("dev")), vars(bank("eval"))
-    assert dev.keys() == judged.keys()
-    classes = set(strings(tuple(role[2] for role in dev["roles"])))
-    for key in dev:
-        both = set(strings(dev[key])) & set(strings(judged[key])) - classes
-        assert both <= {"thing", "stuff", "left", "right"}, key
-
-    def bare(split):  # without slots and punctuation
-        texts = strings(tuple(split[key] for key in QUESTIONS))
-        return {" ".join(re.findall(r"\w+", re.sub(r"{\w+}", " ", t).casefold())) for t in texts}
-
-    assert bare(dev) & bare(judged) <= {"thing", "stuff", "left", "right"}
-
-
-@pytest.mark.parametrize("split", SPLITS)
-def test_there_are_phrasings_enough_of_every_kind(split):
-    words = bank(split)
-    lookups = {"emerging": words.role_questions, "novel": words.product_questions + words.newest_questions}
-    for questions in lookups.values():
-        timed = Counter(hint for _, hint in questions)
-        assert len(questions) >= 12 and min(timed[True], timed[False]) >= 6, (
-            "half of them hold no word of time"
-        )
-    hints = Counter(hint for _, _, hint in words.static_questions)
-    assert min(hints[True], hints[False]) >= 8
-    assert all("{title}" in t or "{event}" in t for t, _ in words.role_questions)
-
-
-@pytest.mark.parametrize("split", SPLITS)
-def test_every_slot_of_every_phrase_is_known(split):
-    names = "event title holder former rival kind colour lastyear place name"
-    names += " product older maker thing other stuff"
-    slots = {name: f"<{name}>" for name in names.split()} | {"day": START}
-    filled = [fill(text, **slots) for value in vars(bank(split)).values() for text in strings(value)]
-    assert not [text for text in filled if "{" in text or "}" in text]
-    with pytest.raises(KeyError, match="title"):
-        fill("the {title}", day=START)
-
-
-def test_an_unknown_split_window_or_seed_is_refused():
+def test_an_unknown_split_window_seed_day_or_maker_is_refused():
     with pytest.raises(ValueError, match="'test'; known: dev, eval"):
         NewsWorld(1, START, END, "test")
     with pytest.raises(ValueError, match="2026-01-01 to 2026-01-11"):
         NewsWorld(1, START, START + timedelta(10))
     with pytest.raises(ValueError, match="-1"):
         NewsWorld(-1, START, END)
+    with pytest.raises(ValueError, match="2020-01-01"):
+        WORLD.roles[0].holder(date(2020, 1, 1))
+    with pytest.raises(ValueError, match="'Nobody'"):
+        WORLD.newest("Nobody", END)
 
 
 # --- truth --------------------------------------------------------------------------------------------------
@@ -123,13 +74,6 @@ def test_one_individual_holds_a_role_and_holds_it_until_the_next_change(day):
         newest = WORLD.newest(maker, day)
         assert newest.since <= day
         assert not [p for p in WORLD.products if p.maker == maker and newest.since < p.since <= day]
-
-
-def test_before_the_first_day_nothing_is_known():
-    with pytest.raises(ValueError, match="nothing is known"):
-        WORLD.roles[0].holder(date(2020, 1, 1))
-    with pytest.raises(ValueError, match="'Nobody' had unveiled nothing"):
-        WORLD.newest("Nobody", END)
 
 
 def test_roles_change_within_the_window_and_are_held_by_classes_the_encoder_knows():
@@ -188,17 +132,6 @@ def test_a_rumour_is_on_the_events_page_until_it_is_withdrawn():
         assert not role.settled(rumour.day) and not role.settled(rumour.withdrawn)
 
 
-def test_there_are_decoys_about_those_who_do_not_hold_the_role():
-    titles = " ".join(p.title for p in WORLD.pages)
-    for decoy in ("(song)", "Opinion:", "From the archive:", "A year ago:"):
-        assert decoy in titles
-    opinions = [p for p in WORLD.pages if p.title.startswith("Opinion:")]
-    for page in opinions:
-        text, day = page.revisions[0].text, page.revisions[0].saved.date()
-        role = next(r for r in WORLD.roles if r.event in text)
-        assert role.holder(day).name not in text
-
-
 def test_what_something_is_stands_on_a_page_of_its_own():
     for who in WORLD.entities:
         text = titled(who.name).on(who.since).text
@@ -215,163 +148,28 @@ def test_most_pictures_of_something_show_it_and_some_do_not():
         assert all(who.name in p.title and p.licence in LICENCES for p in photos)
 
 
-# --- the server ---------------------------------------------------------------------------------------------
+# --- the archive ------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def client():
-    with serve(WORLD) as base, httpx.Client(base_url=base, timeout=20) as client:
-        yield client
+@pytest.mark.parametrize("day", [START, START + timedelta(45), END])
+def test_the_archive_reads_pages_as_they_were_and_nothing_from_the_future(day):
+    role, who = WORLD.roles[1], WORLD.products[-1]
+    assert isinstance(ARCHIVE, Provider)
+    found = ARCHIVE.search(role.event, 8, day)
+    assert role.event in {page.source.title for page in found} and len(found) == 8
+    for page in found:
+        revision = titled(page.source.title).on(day)
+        assert page.text == revision.text and page.source.date == revision.saved.date() <= day
+    assert (who.name in {p.source.title for p in ARCHIVE.search(who.name, 3, day)}) == (who.since <= day)
+    assert ARCHIVE.search("zzzz qqqq") == [] == ARCHIVE.images("zzzz qqqq")
 
 
-@pytest.fixture
-def ask(client):
-    def call(**given):
-        answer = client.get("/w/api.php", params={"format": "json", "formatversion": "2", **given})
-        assert answer.status_code == 200 and answer.headers["content-type"].startswith("application/json")
-        return answer.json()
-
-    return call
-
-
-def test_search_ranks_pages_and_goes_on_where_it_stopped(ask):
-    role, found, more = WORLD.roles[0], [], {"sroffset": 0}
-    while more:
-        answer = ask(
-            action="query", list="search", srsearch=role.event, srlimit=7, srprop="timestamp|snippet", **more
-        )
-        found += answer["query"]["search"]
-        assert len(answer["query"]["search"]) <= 7 and answer["batchcomplete"] is True
-        more = answer.get("continue")
-    assert len({hit["pageid"] for hit in found}) == len(found) == answer["query"]["searchinfo"]["totalhits"]
-    assert {"ns", "title", "pageid", "timestamp", "snippet"} == found[0].keys()
-    assert '<span class="searchmatch">' in found[0]["snippet"] and role.event in {
-        h["title"] for h in found[:3]
-    }
-    assert datetime.fromisoformat(found[0]["timestamp"]).utcoffset() == timedelta(0)
-    assert ask(action="query", list="search", srsearch="zzzz qqqq")["query"]["search"] == []
-
-
-@pytest.mark.parametrize("offset", [0, 20, 45, 70, 119])
-def test_a_page_is_read_as_it_was_on_a_day(ask, offset):
-    role, day = WORLD.roles[1], START + timedelta(offset)
-    seen = {
-        "prop": "revisions|info",
-        "rvlimit": 1,
-        "rvdir": "older",
-        "rvprop": "ids|timestamp",
-        "inprop": "url",
-    }
-    answer = ask(action="query", titles=role.event, rvstart=f"{day}T23:59:59Z", **seen)
-    (page,) = answer["query"]["pages"]
-    (revision,) = page["revisions"]
-    wanted = titled(role.event).on(day)
-    assert revision["revid"] == wanted.id and page["fullurl"].endswith(
-        "/wiki/" + role.event.replace(" ", "_")
-    )
-    parsed = ask(action="parse", oldid=wanted.id, prop="text")["parse"]
-    assert parsed["revid"] == wanted.id and parsed["title"] == role.event
-    assert re.sub(r"<[^>]+>", "", parsed["text"]).strip() == wanted.text
-    if "continue" in answer:  # the revision before it
-        older = ask(action="query", titles=role.event, **seen, **answer["continue"])
-        assert older["query"]["pages"][0]["revisions"][0]["revid"] == revision["parentid"]
-
-
-def test_a_page_that_did_not_exist_yet_has_no_revision_and_an_unknown_one_is_missing(ask):
-    given = {"action": "query", "prop": "revisions|info", "rvlimit": 1, "inprop": "url"}
-    answer = ask(**given, titles=WORLD.roles[0].event, rvstart="2020-01-01T00:00:00Z")
-    assert "revisions" not in answer["query"]["pages"][0] and answer["batchcomplete"] is True
-    answer = ask(**given, titles="nowhere_at all")
-    assert answer["query"]["pages"][0]["missing"] is True
-    assert answer["query"]["normalized"] == [
-        {"fromencoded": False, "from": "nowhere_at all", "to": "Nowhere at all"}
-    ]
-
-
-def test_the_licence_of_the_text_is_told(ask):
-    rights = ask(action="query", meta="siteinfo", siprop="rightsinfo")["query"]["rightsinfo"]
-    assert rights["url"].startswith("https://creativecommons.org/") and "Attribution" in rights["text"]
-
-
-def test_pictures_are_found_with_their_licence_and_can_be_fetched(ask, client):
+def test_the_archives_images_bear_the_name_with_date_and_licence():
     who = WORLD.products[0]
-    given = {
-        "action": "query",
-        "generator": "search",
-        "gsrnamespace": 6,
-        "gsrsearch": who.name,
-        "prop": "imageinfo",
-    }
-    given |= {"iiprop": "url|timestamp|mime|size|extmetadata", "iiurlwidth": 512}
-    answer = ask(**given, gsrlimit=3)
-    pages = answer["query"]["pages"]
-    assert len(pages) == 3 and [p["pageid"] for p in pages] == sorted(p["pageid"] for p in pages)
-    assert {p["index"] for p in pages} == {1, 2, 3} and answer["continue"]["gsroffset"] == 3
-    best = next(p for p in pages if p["index"] == 1)
-    photo, info = next(p for p in WORLD.photos if p.title == best["title"]), best["imageinfo"][0]
-    assert (
-        photo.about is who and info["mime"] == "image/png" and info["timestamp"].startswith(f"{photo.taken}T")
-    )
-    assert info["extmetadata"]["LicenseShortName"]["value"] == photo.licence
-    assert info["extmetadata"]["ImageDescription"]["value"] == photo.caption
-    got = client.get(info["thumburl"])
-    assert got.headers["content-type"] == "image/png" and len(got.content) == info["size"]
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(got.content))), photo.draw())
-    assert ask(**{**given, "gsrnamespace": 0}) == {"batchcomplete": True}
-    small = ask(**{**given, "iiurlwidth": 64}, gsrlimit=1)["query"]["pages"][0]["imageinfo"][0]
-    assert Image.open(io.BytesIO(client.get(small["thumburl"]).content)).size == (64, 64)
-    assert (small["thumbwidth"], small["width"]) == (64, 128)
-
-
-@pytest.mark.parametrize(
-    ("given", "code", "said"),
-    [
-        ({"action": "parse", "oldid": "7"}, "nosuchrevid", "no revision with ID 7"),
-        ({"action": "parse", "oldid": "x1"}, "badinteger", '"x1"'),
-        ({"action": "parse"}, "missingparam", "oldid"),
-        ({"action": "delete"}, "badvalue", "delete"),
-        ({"action": "query", "list": "search"}, "missingparam", "srsearch"),
-        ({"action": "query", "list": "search", "srsearch": "a", "srlimit": "-1"}, "badinteger", "-1"),
-        ({"action": "query", "list": "users"}, "badvalue", "users"),
-        ({"action": "query", "prop": "links", "titles": "A"}, "badvalue", "links"),
-        (
-            {"action": "query", "prop": "revisions", "titles": "A|B", "rvlimit": "1"},
-            "invalidparammix",
-            "single",
-        ),
-        (
-            {"action": "query", "list": "search", "srsearch": "a", "formatversion": "1"},
-            "badvalue",
-            "formatversion",
-        ),
-    ],
-)
-def test_bad_requests_get_mediawikis_error_object(ask, given, code, said):
-    error = ask(**given)["error"]
-    assert error["code"] == code and said in error["info"] and "api.php" in error["docref"]
-
-
-def test_a_time_that_is_none_is_refused(ask):
-    title = WORLD.roles[0].event
-    answer = ask(action="query", prop="revisions", titles=title, rvstart="yesterday")
-    assert answer["error"]["code"] == "badtimestamp" and "yesterday" in answer["error"]["info"]
-
-
-def test_addresses_in_answers_lead_to_pages_and_others_are_not_found(client):
-    assert WORLD.roles[0].event in client.get(f"/wiki/{WORLD.roles[0].event.replace(' ', '_')}").text
-    assert WORLD.photos[0].caption in client.get(f"/wiki/{WORLD.photos[0].title}").text
-    for path in ("/", "/wiki/Nowhere", "/images/nothing.png", "/images/thumb/a/9999px-a", "/w/other.php"):
-        assert client.get(path).status_code == 404
-
-
-def test_the_server_is_gone_afterwards():
-    with serve(WORLD) as base:
-        assert httpx.get(f"{base}/wiki/{WORLD.roles[0].event}").status_code == 200
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(base)
-
-
-def test_what_a_text_quotes_is_no_markup():
-    assert snippet("a <b> & c", "b") == 'a &lt;<span class="searchmatch">b</span>&gt; &amp; c'
-    page = news.Revision(1, datetime(2026, 1, 1), "<script>x</script>\nTea & cake")
-    assert "<script>" not in page.html and "Tea &amp; cake" in page.html and page.html.count("<p>") == 2
+    found = ARCHIVE.images(who.name, 3, who.since)
+    photos = {photo.title: photo for photo in WORLD.photos}
+    for image in found:
+        photo = photos[image.source.title]
+        assert photo.about is who and image.caption == photo.caption and image.source.date <= who.since
+        assert image.source.licence == photo.licence and np.array_equal(image.image, photo.draw())
+    assert len(found) == 3

@@ -2,20 +2,19 @@
 
 import json
 import re
-from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
 import pytest
 
-from data_scripts.news import NewsWorld
+from data_scripts.news import NewsArchive, NewsWorld
 from rose_kit.encoder import load_encoder
 from rose_kit.web.framework import words_of
-from rose_kit.web.irag import FENCE, IRAG, extract
-from rose_kit.web.language import topics
+from rose_kit.web.irag import FENCE, IRAG
+from rose_kit.web.language import target, topics
 from rose_kit.web.reading import read, split
 from rose_kit.web.tpe import TPE
-from rose_kit.web.types import Page, Picture, Source
+from rose_kit.web.types import Page, ReferenceImage, Source
 from tests import hostile
 
 KNOWN = words_of(load_encoder("bundled"))
@@ -25,34 +24,23 @@ ROLE, DAY = WORLD.roles[0], date(2026, 5, 1)
 QUESTION = f"Segment the {ROLE.title}."
 HOLDER, LURE = ROLE.holder(DAY).name, "Rubber Duck"
 IMAGE = np.zeros((8, 8, 3), np.uint8)
+ARCHIVE = NewsArchive(WORLD)
 DAYS = [WORLD.start + timedelta(days) for days in range(10, 175, 15)]
 
 
 class Pages:
-    """A provider that holds pages in memory: those of a world, and others before them."""
+    """The archive of a world, and other pages before its own in every search."""
 
-    def __init__(self, others=(), world=WORLD):
-        self.others, self.world, self.asked = list(others), world, []
+    def __init__(self, others=()):
+        self.others, self.searches, self.image_searches = list(others), [], []
 
     def search(self, query, limit=5, until=None):
-        self.asked.append((query, until))
-        words, found = query.lower().split(), []
-        for page in self.world.pages:
-            revision = page.on(until)
-            if revision and sum(w in f"{page.title} {revision.text}".lower() for w in words) * 2 >= len(
-                words
-            ):
-                day = revision.saved.date()
-                found.append(Page(Source(f"http://wiki/{page.title}", page.title, day, "CC"), revision.text))
-        return self.others + sorted(found, key=lambda p: p.source.date, reverse=True)[: 2 * limit]
+        self.searches.append((query, until))
+        return self.others + ARCHIVE.search(query, limit, until)
 
     def images(self, query, limit=5, until=None):
-        names = [e.name for e in self.world.entities]
-        return (
-            [Picture(Source(f"http://files/{query}", f"File:{query}"), IMAGE, query)]
-            if query in names
-            else []
-        )
+        self.image_searches.append(query)
+        return ARCHIVE.images(query, limit, until)
 
 
 def page(text, day=DAY, title="News", url="http://page"):
@@ -60,7 +48,8 @@ def page(text, day=DAY, title="News", url="http://page"):
 
 
 def read_out(pages, question=QUESTION, day=DAY):
-    return [c.text for c in extract([p for one in pages for p in split(one)], question, day)]
+    passages = [passage for one in pages for passage in split(one)]
+    return [c.text for c in IRAG(Pages()).read_candidates(passages, question, day)]
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -89,13 +78,6 @@ def test_the_newest_of_a_maker_and_a_product_by_its_name():
     assert len(right) > 8 and np.mean(right) >= 0.9
 
 
-def test_an_event_in_the_question_is_no_answer_though_it_has_a_page():
-    question = f"I read about the {ROLE.event}; segment the winner."
-    assert [c.text for c in IRAG(Pages()).named(question, split(page("It is held here.", title=ROLE.event)))]
-    answer = IRAG(Pages())(IMAGE, question, DAY).answer.text
-    assert answer != ROLE.event and answer in {who.name for who in WORLD.entities}
-
-
 OLD, NEW = date(2026, 3, 1), date(2026, 4, 20)
 CROWNED = page(f"Tamsin is the new {ROLE.title}. The cheers for Tamsin were loud.", OLD, url="http://a")
 
@@ -122,19 +104,19 @@ def test_the_newest_valid_statement_counts(text, day, expected):
 
 
 def test_names_in_the_question_places_and_months_are_no_answers():
-    found = read_out(
-        [page(f"Since 12 April 2026 the {ROLE.title} of the {ROLE.event} in Dunmere is Tamsin.")]
-    )
-    assert found == ["Tamsin"]
-    assert topics("Find the current regatta champion at the Harbour Regatta.") == [
-        "regatta champion",
-        "harbour regatta",
-    ]
+    text = f"Since 12 April 2026 the {ROLE.title} of the {ROLE.event} in Dunmere is Tamsin."
+    assert read_out([page(text)]) == ["Tamsin"]
+    found = topics("Find the current regatta champion at the Harbour Regatta.")
+    assert found == ["regatta champion", "harbour regatta"]
+    assert target("Please mask the red boat that won the race.") == ("red boat", " that won the race")
+    assert target("Mark the pixels of the sheep behind the bus.")[0] == "sheep"
+    assert target("In the evening news photograph, outline the dog.")[0] == "dog"
 
 
 def test_nothing_read_is_no_answer_and_no_error():
-    found = IRAG(Pages())(IMAGE, "Segment the zyxwv qponm.", DAY)
-    assert found.answer is None and found.candidates == () and found.pictures == ()
+    result = IRAG(Pages())(IMAGE, "Segment the zyxwv qponm.", DAY)
+    assert result.answer is None and result.candidates == () == result.references
+    assert IRAG(Pages()).read_candidates([Page(Source("http://x", ""), "")], "", DAY) == ()
 
 
 # --- text and image -------------------------------------------------------------------------------
@@ -150,22 +132,21 @@ class Two(Pages):
         return TWO
 
     def images(self, query, limit=5, until=None):
-        wrong = Picture(Source("http://files/x", "File:Something else"), IMAGE, "a cake")
-        return [wrong, Picture(Source(f"http://files/{query}", f"File:{query}"), IMAGE, query)]
+        self.image_searches.append(query)
+        wrong = ReferenceImage(Source("http://files/x", "File:Something else"), IMAGE, "a cake")
+        return [wrong, ReferenceImage(Source(f"http://files/{query}", f"File:{query}"), IMAGE, query)]
 
 
-@pytest.mark.parametrize("seen", ["Tamsin", "Nutmeg"])
+@pytest.mark.parametrize("seen", ["Tamsin", "Nutmeg", "neither"])
 def test_of_equal_candidates_the_one_in_the_image_is_the_answer(seen):
-    found = IRAG(Two(), matcher=lambda image, pictures: float(seen in pictures[0].caption))(
-        IMAGE, "Segment the champion.", DAY
-    )
-    assert found.answer.text == seen and found.agreed and found.visible[seen] == 1
-    assert [p.caption for p in found.pictures] == [seen]  # what does not bear the name is left out
-
-
-def test_where_nothing_is_visible_the_most_confident_is_the_answer():
-    found = IRAG(Two(), matcher=lambda image, pictures: 0.0)(IMAGE, "Segment the champion.", DAY)
-    assert found.answer == found.candidates[0] and not found.agreed
+    provider = Two()
+    irag = IRAG(provider, matcher=lambda image, references: float(seen in references[0].caption))
+    result = irag(IMAGE, "Segment the champion.", DAY)
+    assert result.agreed == (seen != "neither") and set(result.visible) == {"Tamsin", "Nutmeg"}
+    assert result.answer.text == seen if result.agreed else result.answer == result.candidates[0]
+    names = [reference.caption for reference in result.references]
+    assert names == [result.answer.text]  # what does not bear the name is left out
+    assert len(provider.image_searches) == len(set(provider.image_searches))  # nothing is asked twice
 
 
 # --- hostile pages --------------------------------------------------------------------------------
@@ -196,17 +177,17 @@ def test_none_of_the_hostile_pages_is_obeyed_alone_or_together(llm, day):
     pages = list(hostile_pages(day))
     assert len(pages) == 20
     for others in [[one] for one in pages] + [pages]:
-        found = IRAG(Pages(others), llm=llm)(IMAGE, QUESTION, DAY)
-        assert found.answer.text == HOLDER, others[0].source.url
+        result = IRAG(Pages(others), llm=llm)(IMAGE, QUESTION, DAY)
+        assert result.answer.text == HOLDER, others[0].source.url
         if llm is None:
-            assert LURE not in {c.text for c in found.candidates}, others[0].source.url
+            assert LURE not in {c.text for c in result.candidates}, others[0].source.url
 
 
 def test_hostile_pages_do_not_reach_the_prompt_of_the_segmenter():
     tpe = TPE(Pages(list(hostile_pages(DAY))), KNOWN)
     prompt, sources = tpe(QUESTION, HOLDER, DAY)
     assert prompt.startswith(QUESTION) and HOLDER in prompt and LURE not in prompt
-    assert all(s.url.startswith("http://wiki/") for s in sources)
+    assert all("evil" not in s.url for s in sources)
 
 
 def test_a_passage_cannot_leave_its_fence_and_is_called_data():
@@ -232,10 +213,9 @@ def test_a_passage_cannot_leave_its_fence_and_is_called_data():
 )
 def test_a_model_is_believed_only_if_it_names_what_the_passage_says(answer):
     passages = split(page("Tamsin is the champion."))
-    assert IRAG(Pages(), llm=lambda prompt: answer).ask(passages, QUESTION, DAY) == []
-    found = IRAG(Pages(), llm=lambda prompt: 'Sure! {"answer": "Tamsin", "confidence": 0.9}').ask(
-        passages, QUESTION, DAY
-    )
+    assert IRAG(Pages(), llm=lambda prompt: answer).read_candidates(passages, QUESTION, DAY) == ()
+    believed = IRAG(Pages(), llm=lambda prompt: 'Sure! {"answer": "Tamsin", "confidence": 0.9}')
+    found = believed.read_candidates(passages, QUESTION, DAY)
     assert [c.text for c in found] == ["Tamsin"] and found[0].sources == (passages[0].source,)
 
 
@@ -252,33 +232,16 @@ def test_the_query_has_no_orders_and_no_words_of_time():
 
 
 def test_the_background_is_of_the_namesake_that_can_be_seen():
-    class Library(Pages):
-        def search(self, query, limit=5, until=None):
-            self.asked.append((query, until))
-            return [
-                page("Tamsin is a song about a boat.", title="Tamsin (song)", url="http://song"),
-                page(
-                    "It rains. Tamsin is the name of a red boat from Dunmere.",
-                    title="Tamsin",
-                    url="http://own",
-                ),
-            ]
-
-    library = Library()
+    song = page("Tamsin is a song about a boat.", title="Tamsin (song)", url="http://song")
+    own = page("It rains. Tamsin is the name of a red boat.", title="Tamsin", url="http://own")
+    library = Pages([song, own])
     prompt, sources = TPE(library, KNOWN)("Segment the champion.", "Tamsin", DAY)
-    assert prompt == "Segment the champion. Tamsin is the name of a red boat from Dunmere."
-    assert [s.url for s in sources] == ["http://own"] and library.asked == [("Tamsin", DAY)]
-
-
-def test_without_background_the_prompt_still_names_the_answer():
+    assert prompt == "Segment the champion. Tamsin is the name of a red boat."
+    assert [s.url for s in sources] == ["http://own"] and library.searches == [("Tamsin", DAY)]
     assert TPE(Pages(), KNOWN)("Segment the champion.", "Nobody", DAY) == ("Segment the champion. Nobody", ())
 
 
 def test_a_page_of_the_future_is_not_read():
     tomorrow = page(f"Tamsin is the new {ROLE.title}.", DAY + timedelta(1))
-    found = IRAG(Pages([tomorrow, replace(tomorrow, source=Source("http://c", "x", date(9999, 1, 1)))]))
-    assert found(IMAGE, QUESTION, DAY).answer.text == HOLDER
-
-
-def test_a_passage_is_what_extract_takes():
-    assert extract([Page(Source("http://x", ""), "")], "", DAY) == []
+    far = page(f"Tamsin is the new {ROLE.title}.", date(9999, 1, 1))
+    assert IRAG(Pages([tomorrow, far]))(IMAGE, QUESTION, DAY).answer.text == HOLDER

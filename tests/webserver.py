@@ -1,4 +1,4 @@
-"""A server on the loopback address that misbehaves as each test likes, and pictures to serve."""
+"""A server on the loopback address that misbehaves as each test likes, and images to serve."""
 
 import io
 from collections import Counter
@@ -13,7 +13,7 @@ COLOURS = {"RGB": (200, 60, 40), "CMYK": (0, 255, 255, 0), "L": 90, "RGBA": (255
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers a GET by the route of its path: (status, headers, body), or a function of the handler.
+    """Answers a request by the route of its path: (status, headers, body), or a function of the handler.
 
     A function may answer by itself and return None. A header that is None is not sent.
     """
@@ -25,6 +25,7 @@ class Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         self.query = dict(parse_qsl(parts.query))
         self.server.asked.append(self.path)
+        self.server.bodies.append(self.rfile.read(int(self.headers.get("Content-Length", 0))))
         self.server.headers.append({name.lower(): value for name, value in self.headers.items()})
         route = self.server.routes.get(parts.path, (404, {}, b"nothing here"))
         with suppress(OSError):  # the client has had enough, which is what many tests are about
@@ -34,8 +35,10 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 self.answer(*answer)
 
+    do_POST = do_GET
+
     def answer(self, status, headers, body):
-        headers = {"Content-Length": str(len(body))} | headers
+        headers = {"Content-Length": str(len(body)), "Date": self.date_time_string()} | headers
         self.send_response_only(status)
         for name, value in headers.items():
             if value is not None:
@@ -49,13 +52,13 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """Its `routes`, and what it was `asked` for, with which `headers`."""
+    """Its `routes`, and what it was `asked` for, with which `headers` and `bodies`."""
 
     daemon_threads = True
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.routes, self.asked, self.headers, self.over = {}, [], [], Event()
+        self.routes, self.asked, self.headers, self.bodies, self.over = {}, [], [], [], Event()
         self.host = f"127.0.0.1:{self.server_port}"
         self.url = f"http://{self.host}"
 
@@ -93,8 +96,8 @@ def serving():
         thread.join()
 
 
-def picture_bytes(form="PNG", mode="RGB", size=(40, 30), **options):
-    """An encoded picture of one colour."""
+def image_bytes(form="PNG", mode="RGB", size=(40, 30), **options):
+    """An encoded image of one colour."""
     file = io.BytesIO()
     Image.new(mode, size, COLOURS[mode]).save(file, form, **options)
     return file.getvalue()

@@ -1,20 +1,21 @@
-"""What the wiki holds, found by title, by revision, by words and by day."""
+"""The miniature web as a place to search: its pages as they were on a day, and its images."""
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Sequence
-from datetime import datetime, time
-from functools import cached_property, lru_cache
+from datetime import date
+from functools import lru_cache
+from itertools import islice
+from urllib.parse import quote
 
 import bm25s
 import numpy as np
-from PIL import Image
 
-from data_scripts.news.pages import Page, Revision
-from data_scripts.news.photos import SIZE, Photo
-from data_scripts.news.world import NewsWorld
+from data_scripts.news.photos import Photo
+from data_scripts.news.world import LICENCE, NewsWorld
+from rose_kit.web.types import Page, ReferenceImage, Source
+
+MOST_HITS = 50  # that a search with a date looks at
 
 
 class Index:
@@ -42,75 +43,44 @@ def _tokens(texts: Sequence[str]) -> list[list[str]]:
     return bm25s.tokenize(list(texts), token_pattern=r"\b\w+\b", return_ids=False, show_progress=False)
 
 
-class Archive:
-    """The pages and pictures of a world as a wiki holds them.
+class NewsArchive:
+    """A `Provider` of a world's pages and photos.
+
+    Like Wikipedia, it searches the pages as they are at the end of the window, and then reads each as it was
+    on the day that is asked about.
 
     Args:
-        world: whose pages and pictures.
+        world: whose pages and photos.
     """
 
     def __init__(self, world: NewsWorld) -> None:
         self.world = world
-        self.pages = {page.title: page for page in world.pages}
-        self.files = {photo.title: photo for photo in world.photos}
-        self.file_ids = {title: len(self.pages) + i for i, title in enumerate(self.files, 1)}
-        self.revisions = {r.id: (page, r) for page in world.pages for r in page.revisions}
-        self.picture = lru_cache(maxsize=512)(self._picture)
+        self._pages = Index([(page.title, page.revisions[-1].text) for page in world.pages])
+        self._photos = Index([(photo.title, photo.caption) for photo in world.photos])
+        self._pixels = lru_cache(maxsize=512)(Photo.draw)
 
-    @cached_property
-    def _page_index(self) -> Index:
-        return Index([(p.title, p.revisions[-1].text) for p in self.world.pages])
+    def search(self, query: str, limit: int = 5, until: date | None = None) -> list[Page]:
+        """Pages that share a word with the query, as they were at the end of the day `until`, best first."""
+        hits = self._pages.search(query)[: MOST_HITS if until else limit]
+        revisions = ((self.world.pages[i].title, self.world.pages[i].on(until or date.max)) for i in hits)
+        written = (
+            Page(_source(title, revision.saved.date(), LICENCE), revision.text)
+            for title, revision in revisions
+            if revision is not None
+        )
+        return list(islice(written, limit))
 
-    @cached_property
-    def _file_index(self) -> Index:
-        return Index([(p.title, p.caption) for p in self.world.photos])
-
-    def search_pages(self, query: str) -> list[Page]:
-        """Pages whose present text shares words with a query, best first."""
-        return [self.world.pages[i] for i in self._page_index.search(query)]
-
-    def search_files(self, query: str) -> list[Photo]:
-        """Pictures whose title or caption shares words with a query, best first."""
-        return [self.world.photos[i] for i in self._file_index.search(query)]
-
-    def _picture(self, title: str, width: int) -> bytes:
-        """A picture as PNG, so many pixels wide; drawn when it is first asked for."""
-        image = Image.fromarray(self.files[title].draw())
-        return png(image.resize((width, width), Image.Resampling.LANCZOS) if width != SIZE else image)
+    def images(self, query: str, limit: int = 5, until: date | None = None) -> list[ReferenceImage]:
+        """Images whose title or caption shares a word with the query, taken by the day `until`."""
+        hits = self._photos.search(query)[: MOST_HITS if until else limit]
+        taken = (photo for i in hits if (photo := self.world.photos[i]).taken <= (until or date.max))
+        return [
+            ReferenceImage(_source(p.title, p.taken, p.licence), self._pixels(p), p.caption)
+            for p in islice(taken, limit)
+        ]
 
 
-def png(image: Image.Image) -> bytes:
-    """A picture as PNG without compression: its length is known before it is drawn."""
-    kept = io.BytesIO()
-    image.save(kept, "PNG", compress_level=0)
-    return kept.getvalue()
-
-
-def older(page: Page, start: datetime) -> list[Revision]:
-    """Revisions saved at `start` or before, newest first."""
-    return [r for r in reversed(page.revisions) if r.saved <= start]
-
-
-def uploaded(photo: Photo) -> datetime:
-    """When a picture came into the archive."""
-    return datetime.combine(photo.taken, time(12))
-
-
-def canonical(title: str) -> str:
-    """A title as MediaWiki writes it: blanks for underscores, no blanks around it, a capital first.
-
-    >>> canonical(" marigold_(song) ")
-    'Marigold (song)'
-    """
-    title = re.sub(r"[_\s]+", " ", title).strip()
-    return title[:1].upper() + title[1:]
-
-
-def snippet(text: str, query: str, width: int = 150) -> str:
-    """The part of a text around the first word of a query, its words marked as MediaWiki marks them."""
-    words = "|".join(re.escape(w) for w in re.findall(r"\w+", query))
-    hit = re.search(rf"\b({words})\b", text, re.IGNORECASE) if words else None
-    first = max(0, hit.start() - width // 3) if hit else 0
-    part = text[first : first + width].replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    mark = r'<span class="searchmatch">\1</span>'
-    return re.sub(rf"\b({words})\b", mark, part, flags=re.IGNORECASE) if words else part
+def _source(title: str, day: date, licence: str) -> Source:
+    return Source(
+        f"http://miniature.example/wiki/{quote(title.replace(' ', '_'), safe=':')}", title, day, licence
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,12 +23,6 @@ class Revision:
     id: int
     saved: datetime
     text: str
-
-    @property
-    def html(self) -> str:
-        """The text as MediaWiki's parser would give it."""
-        body = "\n".join(f"<p>{escape(line, quote=False)}</p>" for line in self.text.split("\n"))
-        return f'<div class="mw-content-ltr mw-parser-output" lang="en" dir="ltr">{body}\n</div>'
 
 
 @dataclass(frozen=True)

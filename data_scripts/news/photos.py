@@ -20,11 +20,7 @@ if TYPE_CHECKING:
 
 SIZE = 128  # pixels a side
 FIRST_SEED = 2**40  # apart from the scenes that anything was trained or tested on
-LICENCES = {
-    "CC BY 4.0": "https://creativecommons.org/licenses/by/4.0",
-    "CC BY-SA 4.0": "https://creativecommons.org/licenses/by-sa/4.0",
-    "CC0": "https://creativecommons.org/publicdomain/zero/1.0/",
-}
+LICENCES = ("CC BY 4.0", "CC BY-SA 4.0", "CC0")
 _LEAST = 0.05  # share of the picture that its subject fills
 
 
@@ -38,7 +34,7 @@ class Photo:
         about: the entity that title and caption name.
         shows: the entity it truly shows; None for mere scenery.
         taken: the day it was taken and uploaded.
-        licence: a key of `LICENCES`.
+        licence: one of `LICENCES`.
         seed: of the scene.
     """
 
@@ -83,5 +79,5 @@ def _of(world: NewsWorld, who: Entity, rng: np.random.Generator) -> Iterator[Pho
     for number, i in enumerate(rng.permutation(len(shown)), 1):
         taken = who.since + timedelta(0 if i in early else int(rng.integers(1, 20)))
         caption = fill(pick(world.phrases.captions, rng), name=who.name, place=who.place)
-        title, licence = f"File:{who.name} {number}.png", pick(list(LICENCES), rng)
+        title, licence = f"File:{who.name} {number}.png", pick(LICENCES, rng)
         yield Photo(title, caption, who, shown[i], taken, licence, FIRST_SEED + int(rng.integers(2**40)))

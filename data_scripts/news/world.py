@@ -14,7 +14,7 @@ from data_scripts.news.pages import Page, write_pages
 from data_scripts.news.photos import Photo, take_photos
 from data_scripts.news.truth import Entity, Role, draw_products, draw_roles
 
-LICENCE = ("https://creativecommons.org/licenses/by/4.0/", "Creative Commons Attribution 4.0")
+LICENCE = "Creative Commons Attribution 4.0"  # of the pages; photos have their own
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from data_scripts.scenes import CLASSES, NOVEL, SEEN_THINGS, draw_scene
 from rose_kit.encoder import Encoder
 from rose_kit.evaluation import CachedEncoder
 from rose_kit.metrics import giou, mean_interval
-from rose_kit.regions.foreground import discriminant, foreground, similarity
+from rose_kit.regions.foreground import foreground, similarity
 from rose_kit.types import FeatureMap, unit
-from rose_kit.web.promptable import OpenVocabulary
-from rose_kit.web.types import Mask, Picture, Source
+from rose_kit.web.promptable import SegmenterAsPromptable
+from rose_kit.web.types import Mask, ReferenceImage, Source
 from rose_kit.web.vpe import Thresholds, VisualPromptEnhancer
 
 # Scene seeds, apart from each other. The calibration's begin where those of `RoseLab`'s support scenes do
@@ -47,7 +47,7 @@ class Episode:
     image: NDArray[np.uint8]
     target: NDArray[np.bool_]
     others: Sequence[NDArray[np.bool_]]
-    pictures: Sequence[Picture]
+    pictures: Sequence[ReferenceImage]
     wrong: Sequence[int] = ()
 
 
@@ -67,7 +67,7 @@ def draw_episode(name: str, seed: int, rng: np.random.Generator, shown: bool = T
         shows = str(rng.choice(_without(name))) if i == wrong else name
         look = {"things": (1, 1), "scale": (0.6, 0.9), "cast": [(shows, int(rng.integers(1_000_000)))]}
         image = draw_scene(seed + 20 + i, 128, **look).image
-        pictures.append(Picture(Source(f"scene:{seed + 20 + i}", shows), image, shows))
+        pictures.append(ReferenceImage(Source(f"scene:{seed + 20 + i}", shows), image, shows))
     things = {i + 1: p for i, p in enumerate(scene.things) if p.visible > 60 and p.name != name}
     others = [scene.instances == i for i in things]
     return Episode(name, scene.image, scene.mask == CLASSES.index(name), others, pictures, (wrong,))
@@ -157,10 +157,7 @@ def _pairs(vpe: VisualPromptEnhancer, episodes: Sequence[Episode]) -> tuple[list
 
 def _rule(vpe: VisualPromptEnhancer, episode: Episode) -> tuple | None:
     used, _, front, back = vpe.references(episode.pictures)
-    if not used:
-        return None
-    fm = vpe.encoder.encode_image(episode.image, windows=vpe.far)
-    return fm, discriminant(np.concatenate(front), np.concatenate([fm.flat(), *back]))
+    return vpe.discriminant(episode.image, front, back) if used else None
 
 
 def _best(right: Sequence[float], wrong: Sequence[float], what: str) -> tuple[float, list[dict[str, Any]]]:
@@ -214,7 +211,7 @@ def measure(
     rows = []
     for seed in seeds:
         known = CachedEncoder(encoder)
-        vpe, base = VisualPromptEnhancer(known, thresholds), OpenVocabulary(known)
+        vpe, base = VisualPromptEnhancer(known, thresholds), SegmenterAsPromptable(known)
         for split, names in (("novel", NOVEL), ("seen", SEEN_THINGS[seed % 3 :: 3])):
             first = EVALUATION + APART * seed + (APART // 2 if split == "seen" else 0)
             answers = [_answer(vpe, base, e) for e in episodes(names, count, first, progress=progress)]
@@ -224,7 +221,7 @@ def measure(
     return rows + _means(rows)
 
 
-def _answer(vpe: VisualPromptEnhancer, base: OpenVocabulary, episode: Episode) -> dict[str, Any]:
+def _answer(vpe: VisualPromptEnhancer, base: SegmenterAsPromptable, episode: Episode) -> dict[str, Any]:
     text = base.segment(episode.image, f"Segment the {episode.name}")
     after = vpe(episode.image, text, episode.pictures)
     right = vpe(episode.image, Mask(episode.target, 1.0), episode.pictures)

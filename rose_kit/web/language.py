@@ -9,22 +9,26 @@ from datetime import date
 from itertools import groupby
 from typing import Any
 
-ORDER = (  # to segment: "please mask", not "the mask" or "the flower show"
+SEGMENT_VERB = (  # to segment: "please mask", not "the mask" or "the flower show"
     r"(?i)(?:^|(?<=[.,;:!?] )|\b(?:to|please|and|now|you|then|just) )(?:segment|mask|mark|outline|highlight|"
     r"find|show|select|cut|trace|label|paint|circle|isolate|locate|spot|pick|extract|point|delineate|draw|"
     r"identify|crop|shade|colou?r|box|lift|separate|put|get|give|grab|take|fill|trim)\b"
 )
-_STARTS = "the a an every each all any both some this that these those what which whichever"
-_PREPOSITIONS = (
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+STARTS = _words("the a an every each all any both some this that these those what which whichever")
+PREPOSITIONS = _words(
     "of in on at by with behind beside under next to from for near over above below between among against as "
     "before after during since inside along across through about"
 )
-_ENDS = (
+ENDS = PREPOSITIONS | _words(
     "who whose where when while is are was were has have had be been will can could do does did you i it me "
     "them us and or but please made now today . , : ; ? !"
 )
-STARTS, PREPOSITIONS = frozenset(_STARTS.split()), frozenset(_PREPOSITIONS.split())
-ENDS = PREPOSITIONS | frozenset(_ENDS.split())
 GENERIC = (
     r"(?i)\b(picture|image|photo(graph)?|pixels?|ones?|region|area|scene|part|shot|frame|mask|outline|shape|"
     r"two|three|title)$|^(thing|object|item|product|model)s?$"
@@ -37,12 +41,10 @@ HALF_LIFE = 10.0  # days after which a statement counts half
 _WORDS = "|".join(word for word in ENDS | STARTS if word.isalpha())
 FILLER = rf"(?i)\b({_WORDS}|me|out|right|most)\b|['’]s\b|[^\w\s’'-]"
 NAME = r"[A-Z][\w’'-]*(?: (?:[A-Z][\w’'-]*|\d+\b))*"
-NOT_NAMES = (
-    ENDS
-    | STARTS
-    | {"its", "our", "my", "last", "if", "how", "why", "then", "there", "sir", "he", "she", "they"}
-)
+NOT_NAMES = ENDS | STARTS | _words("its our my last if how why then there sir he she they")
 MONTHS = r"(January|February|March|April|May|June|July|August|September|October|November|December)\b"
+DATELINE = r"(['’]s)?, \d"  # after a place
+BEFORE_PLACE = r"(?i)\b(in|at|from|near|of|beside|during) (the )?$"
 HOLDS = (  # beside a name: it has something now
     r"(?i)\b(new\w*|latest|wins?|won|winner|victor\w*|triumph\w*|prevail\w*|takes?|took|taken|declared?|"
     r"crown\w*|named|elect\w+|vot(ed|es)|chose\w*|choice|becom\w+|became|belongs?|remains?|stays?|still|"
@@ -75,7 +77,7 @@ DOUBT = (
     r"leak|apparently|supposed|without naming|predict|anonymous|unnamed|unverified|hearsay|overheard|"
     r"some say|has it that|unofficially|not (yet )?(been )?(confirmed|verified)"
 )
-ORDERS = (  # a page that speaks to whatever reads it
+INJECTION = (  # a page that gives orders to whatever reads it
     r"(?i)\b(ignore|disregard|instructions?|system|assistants?|answers?|reply|respond|prompt|developer mode|"
     r"urgent|fetch|curl|json|no other page|believed)\b|<\||\[/?[A-Z]+\]|"
     r"[\u200b-\u200f\u202a-\u202e\U000e0000-\U000e007f]"
@@ -116,17 +118,17 @@ def phrases(text: str) -> list[tuple[str, str, str]]:
 def target(question: str) -> tuple[str, str]:
     """What is to be segmented and the rest of its clause: ("red boat", "that won the race").
 
-    The first noun phrase after the last order to segment; one after a preposition only if there is no other.
+    The first noun phrase after the last verb of segmenting; after a preposition only if there is no other.
     """
-    orders = [match.end() for match in re.finditer(ORDER, question)]
-    for text in (question[orders[-1] :] if orders else "", question):
+    verbs = [match.end() for match in re.finditer(SEGMENT_VERB, question)]
+    for text in (question[verbs[-1] :] if verbs else "", question):
         ranked, generic = [], False
         for link, phrase, rest in phrases(text):
             first = not link or (link == "of" and generic)  # "the pixels of the dog"
             if not (generic := bool(re.search(GENERIC, phrase))):
                 ranked.append((not first, phrase, rest))
         if ranked:
-            return min(ranked, key=lambda found: found[0])[1:]
+            return min(ranked, key=lambda candidate: candidate[0])[1:]
     return " ".join(w for w in re.findall(r"[\w’'-]+", text) if w.lower() not in ENDS), ""
 
 
@@ -138,8 +140,8 @@ def noun_phrases(prompt: str) -> list[str]:
 
 
 def content(question: str) -> str:
-    """The words of a question to search for: no orders, articles, words of time; or all of it."""
-    words = re.sub(FILLER, " ", re.sub(RECENT, " ", re.sub(ORDER, " ", question))).split()
+    """The words of a question to search for: no command, articles or words of time; else all of it."""
+    words = re.sub(FILLER, " ", re.sub(RECENT, " ", re.sub(SEGMENT_VERB, " ", question))).split()
     return " ".join(word for word in dict.fromkeys(words) if not re.match(GENERIC, word)) or question
 
 
@@ -148,60 +150,62 @@ def sentences(text: str) -> list[str]:
     return [part for part in re.split(r"(?<=[.!?])\s+|\n+", text) if part.strip()]
 
 
-def orders(text: str) -> bool:
-    """Whether a text speaks to whatever reads it, as news does not."""
-    return bool(re.search(ORDERS, text))
+def is_injection(text: str) -> bool:
+    """Whether a text gives orders to whatever reads it, as news does not."""
+    return bool(re.search(INJECTION, text))
+
+
+def mentions(text: str) -> Iterator[tuple[str, str, str]]:
+    """(what may be a name, its sentence before it, its sentence after it), one by one."""
+    for sentence in sentences(text):
+        for match in re.finditer(rf"(?<![\w’'-]){NAME}", sentence):
+            words = match.group().split()
+            while words and (words[0].lower() in NOT_NAMES or words[0].isdigit()):
+                words.pop(0)
+            name = re.sub(r"['’]s?$", "", " ".join(words))
+            if name and not re.match(MONTHS, name):
+                start = match.end() - len(" ".join(words))
+                yield name, sentence[:start], sentence[match.end() :]
 
 
 def names(texts: Sequence[str], about: Sequence[str] = ()) -> set[str]:
     """Names that occur inside of sentences too, but for places and what nearly every text is about."""
     total, inside, places, articles, spread = (Counter() for _ in range(5))
     for text in texts:
-        seen = set()
-        for match in (m for part in sentences(text) for m in re.finditer(rf"(?<![\w’'-]){NAME}", part)):
-            words = match.group().split()
-            while words and (words[0].lower() in NOT_NAMES or words[0].isdigit()):
-                words.pop(0)
-            name = re.sub(r"['’]s?$", "", " ".join(words))
-            if not name or re.match(MONTHS, name):
-                continue
-            before = match.string[: match.end() - len(" ".join(words))]
+        mentioned = list(mentions(text))
+        spread.update({name for name, _, _ in mentioned})
+        for name, before, after in mentioned:
             total[name] += 1
             inside[name] += bool(before.strip()) and not before.endswith(": ")
-            dateline = re.match(r"(['’]s)?, \d", match.string[match.end() :])
-            places[name] += bool(
-                dateline or re.search(r"(?i)\b(in|at|from|near|of|beside|during) (the )?$", before)
-            )
+            places[name] += bool(re.match(DATELINE, after) or re.search(BEFORE_PLACE, before))
             articles[name] += bool(re.search(r"(?i)\bthe $", before))
-            seen.add(name)
-        spread.update(seen)
-    subject = {
-        n
-        for n in total
-        if not any(a in n.lower() for a in about)
-        and spread[n] > 0.5 * len(texts) > 2
-        and articles[n] > 0.5 * total[n]
-    }
-    lower = set(
-        re.findall(r"\b[a-z][\w’'-]*", " ".join(texts))
-    )  # "Thousands watched": no name, but at the start
-    return {
-        n for n in total if (inside[n] or n.lower() not in lower) and places[n] < 0.5 * total[n]
-    } - subject
+    lower = set(re.findall(r"\b[a-z][\w’'-]*", " ".join(texts)))
+
+    def is_subject(name: str) -> bool:
+        asked = any(topic in name.lower() for topic in about)
+        return not asked and spread[name] > 0.5 * len(texts) > 2 and articles[name] > 0.5 * total[name]
+
+    def is_name(name: str) -> bool:
+        word = not inside[name] and name.lower() in lower  # "Thousands watched", with a capital at the start
+        return not word and places[name] < 0.5 * total[name] and not is_subject(name)
+
+    return set(filter(is_name, total))
 
 
 def statements(text: str, known: Collection[str], topic: str) -> Iterator[tuple[str, int]]:
     """(name, +1: it has the title; -1: it has not, or no longer; 0: nothing is said) for every mention."""
     pattern = "|".join(re.escape(name) for name in sorted(known, key=len, reverse=True))
     holds = rf"{HOLDS}|{re.escape(topic)})\b" if topic else rf"{HOLDS})\b"
-    for part in sentences(text) if known else ():
-        found = list(re.finditer(rf"\b(?:{pattern})(?!\w)", part))
+    for sentence in sentences(text) if known else ():
+        found = list(re.finditer(rf"\b(?:{pattern})(?!\w)", sentence))
         ends = [0, *(m.end() for m in found)]
-        starts = [*(m.start() for m in found[1:]), len(part)]
+        starts = [*(m.start() for m in found[1:]), len(sentence)]
         for match, end, start in zip(found, ends, starts, strict=False):
-            left = part[end : match.start()].split(";")[-1]
-            right = re.split("[;:]", part[match.end() : start])[0]
-            denied = re.search(DENIAL, part) and not left.endswith(" to ") and not re.search(STANDS, right)
+            left = sentence[end : match.start()].split(";")[-1]
+            right = re.split("[;:]", sentence[match.end() : start])[0]
+            denied = (
+                re.search(DENIAL, sentence) and not left.endswith(" to ") and not re.search(STANDS, right)
+            )
             if denied or re.search(FROM, left) or re.search(LOST, right):
                 yield match.group(), -1
             else:
@@ -221,26 +225,35 @@ def assess(texts: Sequence[str], question: str) -> list[list[tuple[str, float]]]
 
     What is in doubt counts little; opinions, memories and other events do not count.
     """
-    about, found = topics(question), []
+    about = topics(question)
     known = [n for n in names(texts, about) if not any(n.lower() in topic for topic in about)]
-    for text in texts:
+    subject = about[0].split()[-1] if about else ""
+
+    def reliability(text: str) -> float:
+        if re.search(ASIDE, text):
+            return 0
         settled = re.search(DENIAL, text) and re.search(STANDS, text)
-        weight = 0 if re.search(ASIDE, text) else 0.02 if re.search(DOUBT, text) and not settled else 1
-        weight *= 1 if any(all(w in text.lower() for w in topic.split()) for topic in about) else 0.02
-        said = statements(text, known, about[0].split()[-1] if about else "")
-        found.append([(name, weight * vote) for name, vote in said])
-    return found
+        sure = 0.02 if re.search(DOUBT, text) and not settled else 1
+        on_topic = any(all(word in text.lower() for word in topic.split()) for topic in about)
+        return sure * (1 if on_topic else 0.02)
+
+    votes = []
+    for text in texts:
+        weight = reliability(text)
+        votes.append([(name, weight * vote) for name, vote in statements(text, known, subject)])
+    return votes
 
 
-def tally(said: Mapping[tuple[str, Any], Sequence[float]], day: date) -> list[tuple[str, float, tuple]]:
+def aggregate_votes(
+    votes: Mapping[tuple[str, Any], Sequence[float]], day: date
+) -> list[tuple[str, float, tuple]]:
     """(name, source) -> weights as (name, confidence, sources): one vote a page, an old one counts less."""
-    newest = max(
-        (source.date for (_, source), w in said.items() if source.date and max(w) > 0.5), default=day
-    )
-    votes, sources = Counter(), defaultdict(list)
-    for (name, source), weights in said.items():
+    dates = [source.date for (_, source), weights in votes.items() if source.date and max(weights) > 0.5]
+    newest = max(dates, default=day)
+    total, sources = Counter(), defaultdict(list)
+    for (name, source), weights in votes.items():
         age = max(0, (newest - source.date).days) if source.date else 2 * HALF_LIFE
-        votes[name] += max(-1, min(1, sum(weights))) * 0.5 ** (age / HALF_LIFE)
+        total[name] += max(-1, min(1, sum(weights))) * 0.5 ** (age / HALF_LIFE)
         sources[name] += [source] * (sum(weights) > 0)
-    total = sum(v for v in votes.values() if v > 0) + 0.3
-    return [(n, v / total, tuple(sources[n])) for n, v in votes.most_common() if v > 0]
+    certain = sum(votes for votes in total.values() if votes > 0) + 0.3
+    return [(name, n / certain, tuple(sources[name])) for name, n in total.most_common() if n > 0]

@@ -1,6 +1,6 @@
-"""A safe HTTP client: bounded time, size and hops, public addresses only, a cache; and pictures from bytes.
+"""A safe HTTP client: bounded time, size and hops, public addresses only, a cache; and images from bytes.
 
-It knows nothing of what is fetched or why, so it stands left of everything that fetches.
+It knows nothing of what is fetched or why.
 """
 
 import gzip
@@ -14,7 +14,6 @@ from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from email.utils import formatdate, mktime_tz, parsedate_tz
 from typing import Any
 
 import hishel
@@ -27,6 +26,7 @@ from PIL import Image, ImageOps
 from rose_kit import __version__
 
 FORMATS, MAX_PIXELS = ("JPEG", "PNG", "GIF", "WEBP", "BMP"), 40_000_000
+BUSY = (429, 500, 502, 503, 504)
 _deadline: ContextVar[float] = ContextVar("deadline")  # of what this thread is fetching
 
 
@@ -35,8 +35,8 @@ class WebError(OSError):
 
 
 @contextmanager
-def naming(name: str, advice: str = "") -> Iterator[None]:
-    """Whatever goes wrong inside is a WebError naming `name`: hostile input fails in all sorts of ways."""
+def as_web_error(name: str, advice: str = "") -> Iterator[None]:
+    """Whatever goes wrong inside is a WebError that says `name`: hostile input fails in many ways."""
     try:
         yield
     except Exception as error:
@@ -47,29 +47,28 @@ def naming(name: str, advice: str = "") -> Iterator[None]:
 
 @dataclass
 class Client:
-    """Fetches over HTTP, without proxies: what they connect to could not be checked."""
+    """Fetches over HTTP, and keeps answers in memory for as long as they say (RFC 9111).
 
-    cache: str | None = None  # file that keeps answers as RFC 9111 says, for one allow_private; None: memory
-    ttl: int = 3600  # seconds for which answers that name no time are fresh
+    It uses no proxies: what they connect to could not be checked.
+    """
+
     seconds: float = 20.0  # for all of a request: hops, waits and body
     max_bytes: int = 8 * 2**20  # of a body, as sent and once unpacked
-    hops: int = 6  # redirects, and repetitions after 429 and 5xx, together
+    hops: int = 6  # redirects, and repetitions where a server is busy, together
     allow_private: bool | Collection[str] = False  # True: all; else these, as "host" or "host:port"
     contact: str = "no contact given"  # an address or a page of yours; Wikimedia asks for one
 
     def __post_init__(self) -> None:
-        with naming(f"the cache {self.cache}"):
-            kept = sqlite3.connect(self.cache or ":memory:", check_same_thread=False, isolation_level=None)
-            kept.execute("PRAGMA schema_version")  # fails if it is no database
-        storage = hishel.SqliteStorage(connection=kept, default_ttl=30 * 86400)
-        network = CacheTransport(_Network(self), storage, hishel.CacheOptions(shared=False))
+        database = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+        storage = hishel.SqliteStorage(connection=database)
+        transport = CacheTransport(_Network(self.allow_private), storage, hishel.CacheOptions(shared=False))
         agent = f"rose_kit/{__version__} (retrieval-augmented segmentation; {self.contact})"
         headers = {"User-Agent": agent, "Accept-Encoding": "gzip"}
-        self._http = httpx.Client(transport=network, headers=headers, timeout=10)
+        self._http = httpx.Client(transport=transport, headers=headers, timeout=10)
 
     def get(self, url: str, **params: Any) -> bytes:
         """Fetch what is at an address; raises WebError."""
-        with naming(url):
+        with as_web_error(url):
             _deadline.set(time.monotonic() + self.seconds)
             target = httpx.URL(url).copy_merge_params(params) if params else url  # merging rewrites
             request = self._http.build_request("GET", target)
@@ -80,17 +79,19 @@ class Client:
                     body = self._body(answer)
                 if answer.is_success:
                     return body
-                if not answer.next_request and not _wait(answer, hop):
+                if answer.next_request:
+                    request = answer.next_request
+                elif not _wait(answer, hop):
                     break
-                request = answer.next_request or request
             raise ValueError(f"HTTP {answer.status_code} {answer.reason_phrase} at request {hop}")
 
     def json(self, url: str, **params: Any) -> Any:
         """Fetch JSON; raises WebError."""
-        with naming(url):
+        with as_web_error(url):
             return json.loads(self.get(url, **params))
 
     def _body(self, answer: httpx.Response) -> bytes:
+        """The body, which is given up as soon as it is too large."""
         body, declared = bytearray(), int(answer.headers.get("content-length", 0))
         for piece in answer.iter_raw():
             body += piece
@@ -103,9 +104,9 @@ class Client:
         return bytes(body)
 
 
-def picture(data: bytes, name: str) -> NDArray[np.uint8]:
-    """Decode a picture into (H, W, 3) uint8: its first frame, upright, on white; raises WebError."""
-    with naming(name), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
+    """Decode an image into (H, W, 3) uint8: its first frame, upright, on white; raises WebError."""
+    with as_web_error(name), Image.open(io.BytesIO(data), formats=FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width} x {image.height} pixels are too many")
         rgba = ImageOps.exif_transpose(image).convert("RGBA")
@@ -115,15 +116,15 @@ def picture(data: bytes, name: str) -> NDArray[np.uint8]:
 def _wait(answer: httpx.Response, attempt: int) -> bool:
     """Wait for as long as a busy server asks; False if it is not busy, or there is no time left for that."""
     after = answer.headers.get("retry-after", "")
-    stamp = parsedate_tz(after)
-    dated = mktime_tz(stamp) - time.time() if stamp else 0.2 * attempt
-    pause = max(0.0, float(after) if after.isdigit() else dated)
-    again = answer.status_code in (429, 500, 502, 503, 504) and time.monotonic() + pause < _deadline.get()
-    time.sleep(pause if again else 0.0)
-    return again
+    pause = float(after) if after.isdigit() else 0.2 * attempt
+    if answer.status_code not in BUSY or time.monotonic() + pause > _deadline.get():
+        return False
+    time.sleep(pause)
+    return True
 
 
 def _left(timeout: float | None = None) -> float:
+    """Seconds to the deadline, or the time-out if that is sooner."""
     if (left := _deadline.get() - time.monotonic()) > 0:
         return min(left, timeout or left)
     raise TimeoutError("no complete answer in the time allowed")
@@ -140,27 +141,22 @@ def _in_time(stream: Any) -> Any:
 class _Network(httpx.HTTPTransport):
     """Beneath the cache: connects to the very address it has checked, whatever the name says next."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, allow_private: bool | Collection[str]) -> None:
         super().__init__()
-        self.client, self.inner, self._pool._network_backend = client, self._pool._network_backend, self
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Ask, and give a lifetime to an answer that names none."""
-        headers = (answer := super().handle_request(request)).headers
-        headers.setdefault("date", formatdate(usegmt=True))  # without it the cache counts no age
-        told = "expires" if "expires" in headers else headers.get("cache-control", "")
-        if answer.status_code == 200 and not any(x in told for x in ("max-age", "no-", "expires")):
-            headers["cache-control"] = f"{told}, max-age={self.client.ttl}".lstrip(", ")
-        return answer
+        self.allow_private = allow_private
+        self.inner, self._pool._network_backend = self._pool._network_backend, self
 
     def connect_tcp(self, host: str, port: int, timeout: float | None = None, **options: Any) -> Any:
         """Called by httpcore; a name with one bad address is refused."""
-        found = [info[4][0] for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-        allowed = self.client.allow_private
-        if allowed is not True and {host, f"{host}:{port}"}.isdisjoint(allowed or ()):
-            for address in found:
-                ip = ipaddress.ip_address(address)
-                odd = getattr(ip, "sixtofour", None) or getattr(ip, "is_site_local", False)
-                if not ip.is_global or ip.is_multicast or ip.is_reserved or odd:  # reserved: ::ffff:127.0.0.1
-                    raise PermissionError(f"{host} is at {address}, which is not a public address")
-        return _in_time(self.inner.connect_tcp(found[0], port, _left(timeout), **options))
+        addresses = [info[4][0] for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        allowed = self.allow_private is True or {host, f"{host}:{port}"} & set(self.allow_private or ())
+        for address in addresses:
+            if not (allowed or _is_public(address)):
+                raise PermissionError(f"{host} is at {address}, which is not a public address")
+        return _in_time(self.inner.connect_tcp(addresses[0], port, _left(timeout), **options))
+
+
+def _is_public(address: str) -> bool:
+    ip = ipaddress.ip_address(address)
+    embedded = getattr(ip, "sixtofour", None) or getattr(ip, "is_site_local", False)
+    return ip.is_global and not (ip.is_multicast or ip.is_reserved or embedded)  # reserved: ::ffff:127.0.0.1

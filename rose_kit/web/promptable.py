@@ -13,7 +13,7 @@ from rose_kit.web.language import noun_phrases
 from rose_kit.web.types import Mask
 
 
-class OpenVocabulary:
+class SegmenterAsPromptable:
     """A `Segmenter`, or an encoder by text alone, asked in words.
 
     `others`: classes an image may hold, "dog|pup"; None: those that the encoder was trained to name. The

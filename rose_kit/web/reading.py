@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 
 from rose_kit.types import TextEncoder
 from rose_kit.web import language
-from rose_kit.web.net import naming
+from rose_kit.web.net import as_web_error
 from rose_kit.web.types import Page, Source
 
 MAX_HTML, MAX_PASSAGES = 500_000, 1000  # what comes after is left out: reading it would take too long
@@ -26,7 +26,7 @@ def read(html: bytes | str, source: Source) -> Page:
     """
     dates = {"extensive_search": False, "original_date": True}  # that it states, none guessed
     wanted = {"with_metadata": True, "include_comments": False, "date_extraction_params": dates}
-    with naming(source.url):
+    with as_web_error(source.url):
         found = trafilatura.bare_extraction(html[:MAX_HTML], **wanted)
         if not (found and found.text):
             raise ValueError("no readable text")
@@ -47,12 +47,12 @@ def split(page: Page, sentences: int = 4, overlap: int = 1, longest: int = 800) 
 
 def bm25(query: str, texts: Sequence[str]) -> NDArray[np.float32]:
     """BM25 scores of texts, (N,); 0 where no word is shared."""
-    asked, *words = bm25s.tokenize([query, *texts], stopwords="en", show_progress=False, return_ids=False)
-    if not asked or not any(words):
+    terms, *words = bm25s.tokenize([query, *texts], stopwords="en", show_progress=False, return_ids=False)
+    if not terms or not any(words):
         return np.zeros(len(texts), np.float32)
     index = bm25s.BM25()
     index.index(words, show_progress=False)
-    return index.get_scores(asked)
+    return index.get_scores(terms)
 
 
 def retrieve(

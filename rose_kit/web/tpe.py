@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date
 
-from rose_kit.web.language import orders, sentences
+from rose_kit.web.language import is_injection, sentences
 from rose_kit.web.types import Provider, Source
 
 
@@ -22,9 +22,11 @@ class TPE:
         words = rf"(?i)\b({'|'.join(map(re.escape, self.known))})(e?s)?\b"
         best: tuple[int, str, tuple[Source, ...]] = (0, answer, ())
         for page in self.provider.search(answer, self.pages, day):
-            for text in sentences(page.text) if not orders(f"{page.source.title} {page.text}") else ():
+            if is_injection(f"{page.source.title} {page.text}"):
+                continue
+            titled = page.source.title.casefold() == answer.casefold()  # not the song of that name
+            for text in sentences(page.text):
                 if defined := re.search(rf"{re.escape(answer)}\b(.* )?(is|are|was)\b.*", text):
-                    titled = page.source.title.casefold() == answer.casefold()  # not the song of that name
                     worth = 4 * titled + 2 * bool(re.search(words, defined[0])) + 1
                     best = max(best, (worth, defined[0][:300], (page.source,)), key=lambda found: found[0])
         return f"{question} {best[1]}", best[2]

@@ -28,8 +28,8 @@ class Page:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A reference picture, (H, W, 3) uint8, and the words found beside it."""
+class ReferenceImage:
+    """An image of what was searched for, (H, W, 3) uint8, and the words found beside it."""
 
     source: Source
     image: NDArray[np.uint8]
@@ -58,7 +58,9 @@ class Provider(Protocol):
     """A place to search. `until` leaves out what was published after that day, where the day is known."""
 
     def search(self, query: str, limit: int = 5, until: datetime.date | None = None) -> list[Page]: ...
-    def images(self, query: str, limit: int = 5, until: datetime.date | None = None) -> list[Picture]: ...
+    def images(
+        self, query: str, limit: int = 5, until: datetime.date | None = None
+    ) -> list[ReferenceImage]: ...
 
 
 @runtime_checkable

@@ -22,44 +22,28 @@ from rose_kit.encoder import load_encoder
 from rose_kit.evaluation import CachedEncoder
 from rose_kit.metrics import mean_interval
 from rose_kit.web.framework import RoseFramework, words_of
-from rose_kit.web.net import Client
-from rose_kit.web.promptable import OpenVocabulary
-from rose_kit.web.providers import Wikimedia
-from rose_kit.web.types import Mask
+from rose_kit.web.irag import RetrievalResult
+from rose_kit.web.promptable import SegmenterAsPromptable
+from rose_kit.web.types import Mask, Promptable, Provider
 from rose_kit.web.websense import WebSense
 
 BASE, TEXT, IRAG, TPE = "base", "text-only search", "+ IRAG", "+ IRAG + TPE"
 VPE, ALL, GATED = "+ IRAG + VPE", "all", "all, with WebSense"
 
 
-def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that answers the same question about the same picture once."""
-    kept: dict[Hashable, Any] = {}
-
-    def ask(image: NDArray[np.uint8], *rest: Hashable) -> Any:
-        key = hashlib.sha256(image.tobytes()).digest(), image.shape, rest
-        if key not in kept:
-            kept[key] = function(image, *rest)
-        return kept[key]
-
-    return ask
-
-
-def make_systems(base: str, encoder: Any) -> dict[str, System]:
+def make_systems(provider: Provider, encoder: Any) -> dict[str, System]:
     """Every line of the table, on one miniature web; look-ups and masks are shared where they are the same.
 
     Args:
-        base: address of the web, "http://127.0.0.1:PORT".
+        provider: the web that is searched.
         encoder: an image and text encoder, such as `CachedEncoder(load_encoder("bundled"))`.
     """
-    api = f"{base}/w/api.php"
-    provider = Wikimedia(api, api, Client(allow_private=[base.partition("//")[2]]))
-    full = RoseFramework.of(OpenVocabulary(encoder), provider, encoder)
-    irag, segmenter = remembered(full.irag), _Segmenter(full.segmenter)
+    full = RoseFramework.of(SegmenterAsPromptable(encoder), provider, encoder)
+    irag, segmenter = cached_by_image(full.irag), CachedSegmenter(full.segmenter)
 
-    def text_only(image: NDArray[np.uint8], question: str, day: date):
+    def text_only(image: NDArray[np.uint8], question: str, day: date) -> RetrievalResult:
         found = irag(image, question, day)
-        return replace(found, answer=next(iter(found.candidates), None), pictures=())
+        return replace(found, answer=next(iter(found.candidates), None), references=())
 
     without_gate = replace(full, segmenter=segmenter, websense=None, irag=irag)
     chosen = {
@@ -74,22 +58,35 @@ def make_systems(base: str, encoder: Any) -> dict[str, System]:
     return {name: system(framework) for name, framework in chosen.items()}
 
 
-class _Segmenter:
-    """A promptable segmenter that answers the same prompt about the same picture once."""
+def cached_by_image(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of an image and more that answers the same question about the same image once."""
+    answers: dict[Hashable, Any] = {}
 
-    def __init__(self, segmenter: Any) -> None:
-        self.segment: Callable[[NDArray[np.uint8], str], Mask] = remembered(segmenter.segment)
+    def cached(image: NDArray[np.uint8], *rest: Hashable) -> Any:
+        key = hashlib.sha256(image.tobytes()).digest(), image.shape, rest
+        if key not in answers:
+            answers[key] = function(image, *rest)
+        return answers[key]
+
+    return cached
+
+
+class CachedSegmenter:
+    """A promptable segmenter that answers the same prompt about the same image once."""
+
+    def __init__(self, segmenter: Promptable) -> None:
+        self.segment: Callable[[NDArray[np.uint8], str], Mask] = cached_by_image(segmenter.segment)
 
 
 def system(framework: RoseFramework) -> System:
     """A framework as `run_nest` asks it; a failure of the web is an error here, not a warning."""
 
     def ask(image: NDArray[np.uint8], question: str, day: date) -> Result:
-        trail = framework.ask(image, question, day)
-        if trail.failure:
-            raise OSError(trail.failure)
-        answer = trail.answer.text if trail.answer else ""
-        return Result(trail.mask.mask, answer, trail.findings is not None, trail.decision.reason)
+        found = framework.ask(image, question, day)
+        if found.failure:
+            raise OSError(found.failure)
+        answer = found.answer.text if found.answer else ""
+        return Result(found.mask.mask, answer, found.retrieval is not None, found.decision.reason)
 
     return ask
 
@@ -175,10 +172,10 @@ def ablate(
     Returns:
         The summary, and what came of the goals.
     """
-    encoder = CachedEncoder(load_encoder("bundled"), most=600)
+    encoder = CachedEncoder(load_encoder("bundled"))
     gate = gate_rows(worlds, gate_count, words_of(encoder), progress)
     nests = [build_nest(world, count, nest_share=NEST_SHARE, progress=progress) for world in worlds]
-    rows = measure(nests, lambda base: make_systems(base, encoder), progress)
+    rows = measure(nests, lambda archive: make_systems(archive, encoder), progress)
     summary, reached = write_tables(rows, out), goals(rows, gate)
     kept = ["part", "seeds", "samples", "gate_accuracy", "false_skips", "skipped_of_needless", "calls_saved"]
     table = summarise_nest(gate)[[name for k in kept for name in (k, f"{k}_pm") if name in summary]]

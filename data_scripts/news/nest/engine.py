@@ -24,7 +24,7 @@ class Nest:
     """A benchmark.
 
     Args:
-        world: the miniature web it is about, which answers its questions when served.
+        world: the miniature web it is about, in which its answers can be found.
         samples: in random order.
         discards: kind -> check -> how many proposals failed it first.
         nest_share: share of samples that need a look-up; 1 for NEST.

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from data_scripts.news.archive import NewsArchive
 from data_scripts.news.nest.engine import Nest
 from data_scripts.news.nest.sample import NestSample, same_answer
 from data_scripts.news.nest.systems import Result, System
-from data_scripts.news.server import serve
 from rose_kit.metrics import confusion_matrix
 
 Row = dict[str, Any]
@@ -20,7 +20,7 @@ Row = dict[str, Any]
 def run_nest(
     samples: Iterable[NestSample], systems: Mapping[str, System], progress: bool = True
 ) -> list[Row]:
-    """Every system's result on every sample, which are all it is given: picture, question and day.
+    """Every system's result on every sample, which are all it is given: image, question and day.
 
     Args:
         samples: of one or more benchmarks.
@@ -45,13 +45,13 @@ def run_nest(
 
 
 def measure(
-    nests: Iterable[Nest], make_systems: Callable[[str], Mapping[str, System]], progress: bool = True
+    nests: Iterable[Nest], make_systems: Callable[[NewsArchive], Mapping[str, System]], progress: bool = True
 ) -> list[Row]:
-    """`run_nest` for each benchmark, with its miniature web served on the loopback address meanwhile.
+    """`run_nest` for each benchmark, with systems that search its own miniature web.
 
     Args:
         nests: one per seed, to get intervals.
-        make_systems: address of the web, "http://127.0.0.1:PORT" -> name -> system.
+        make_systems: the web of a benchmark -> name -> system.
         progress: show a progress bar for each benchmark.
 
     Raises:
@@ -62,8 +62,7 @@ def measure(
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"intervals are over seeds; these benchmarks have the seeds {seeds}")
     for nest in nests:
-        with serve(nest.world) as base:
-            rows += run_nest(nest, make_systems(base), progress)
+        rows += run_nest(nest, make_systems(NewsArchive(nest.world)), progress)
     return rows
 
 
