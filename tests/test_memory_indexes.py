@@ -17,7 +17,7 @@ from course.scaling_figures import index_costs, recall_against_cost
 from experiments.retrieval import Clusters, retrieval_rows
 from rose_kit.memory import Prototypes, SupportMemory
 from rose_kit.memory import index as indexing
-from rose_kit.memory.index import Filter, HNSWIndex, Index, IVFPQIndex, exact_search
+from rose_kit.memory.index import AutoIndex, FaissIndex, Filter, HNSWIndex, Index, IVFPQIndex, exact_search
 
 DIM, COUNT = 32, 3000
 KINDS = ["hnsw", "ivfpq", "auto"]
@@ -36,7 +36,7 @@ QUERIES = Clusters(COUNT, DIM).draw(200, 2)[0]  # never stored
 
 @pytest.fixture(autouse=True)
 def auto_trains_early(monkeypatch):
-    monkeypatch.setattr(indexing, "AUTO", 2500)
+    monkeypatch.setattr(AutoIndex, "least", 2500)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def trained():
     """For each kind, a memory of 3000 rows that has been asked; tests change copies of it."""
     found = {kind: SupportMemory(DIM, index=kind) for kind in KINDS}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(indexing, "AUTO", 2500)
+        patch.setattr(AutoIndex, "least", 2500)
         for memory in found.values():
             memory.extend(rows_of(COUNT))
             memory.search(QUERIES[:1], 1)
@@ -148,7 +148,7 @@ def test_filters_run_out_only_where_rows_do(memory):
 @pytest.mark.parametrize("kind", ["hnsw", "ivfpq"])
 def test_rows_that_came_later_are_found_once_where_lists_are_short(kind, monkeypatch):
     """Small lists, of which few are visited, hold fewer rows than are asked for."""
-    monkeypatch.setattr(indexing, "LEAST", 300)
+    monkeypatch.setattr(FaissIndex, "least", 300)
     memory = SupportMemory(DIM, index=kind)
     memory.extend(rows_of(400))
     memory.search(QUERIES[:1], 1)
