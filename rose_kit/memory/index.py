@@ -63,9 +63,9 @@ class Filter:
         """(P,) the rows that may be returned; None: all."""
         allowed = np.ones(len(table), dtype=bool)
         if self.exclude_images:
-            allowed &= ~table.image_texts.among(table.image_codes, self.exclude_images)
+            allowed &= ~table.of_images(self.exclude_images)
         if self.classes is not None:
-            allowed &= table.class_texts.among(table.class_codes, self.classes)
+            allowed &= table.of_classes(self.classes)
         if self.where is not None:
             fits = self.where if callable(self.where) else self._meets
             allowed &= np.fromiter((bool(fits(facts)) for facts in table.metadata), bool, len(table))
@@ -95,7 +95,6 @@ class Index:
     """
 
     name = "flat"  # what a saved memory records
-    shared = False  # whether the rows live elsewhere, where others may change them
 
     def __init__(self, dim: int) -> None:
         self.dim = dim

@@ -6,6 +6,7 @@ import copy
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from rose_kit.memory.prototypes import (
     pool_prototypes,
     unpack_thumbnail,
 )
-from rose_kit.memory.storage import read_folder, write_folder, writing
+from rose_kit.memory.storage import read_folder, write_folder
 from rose_kit.types import FeatureMap, unit
 
 NONE = np.zeros(0, np.int64)
@@ -154,7 +155,7 @@ class SupportMemory:
             self._check_writable()
             keys = rows.keys()
             self._check_keys(keys)
-            rows = rows.with_ids(self._next_id + np.arange(len(rows)))
+            rows = replace(rows, ids=self._next_id + np.arange(len(rows)))
             extended = self._rows.extended(rows)
             self._index.added(rows)
             self._next_id += len(rows)  # first: whoever copies meanwhile must not give these ids again
@@ -280,10 +281,7 @@ class SupportMemory:
     image_ids = property(lambda self: self._rows.image_ids, doc="(P,) str, the image of each row.")
     classes = property(lambda self: self._rows.classes, doc="The different class names, first seen first.")
 
-    @property
-    def images(self) -> tuple[str, ...]:
-        """The different image ids, first seen first."""
-        return tuple(dict.fromkeys(self.image_ids.tolist()))
+    images = property(lambda self: self._rows.images, doc="The different image ids, first seen first.")
 
     def summary(self) -> dict[str, int]:
         """Rows per class, most first."""
@@ -314,8 +312,7 @@ class SupportMemory:
         Rows are shared, as they never change: a copy before a change is how the change is taken back. The
         copy of a memory on Milvus is in this process, and flat.
         """
-        index = make_index("flat", self.dim) if self._index.shared else copy.copy(self._index)
-        return self._twin(self._rows, index)
+        return self._twin(self._rows, copy.copy(self._index))
 
     __copy__, __deepcopy__ = copy, lambda self, memo: self.copy()
 
@@ -459,6 +456,3 @@ def _count(what: str, value: Any) -> int:
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{what} must be a positive whole number, got {value!r}")
     return int(value)
-
-
-__all__ = ["SupportMemory", "writing"]

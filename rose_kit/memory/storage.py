@@ -84,15 +84,13 @@ def write_folder(
     tensors |= {f"image/{numbers[key]}": image for key, image in images.items()}
     tensors |= {INDEX + name: array for name, array in learned.items()}
     shown = [(None, None) if pair is None else (numbers[id(pair[0])], pair[1]) for pair in table.thumbnails]
-    facts = {id(one): one for one in table.metadata}
-    texts = {key: json.dumps(one) for key, one in facts.items()}
     try:
         save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, arrays)
         rows = {
-            "class_name": pa.array(table.class_names.tolist(), pa.string()),
-            "image_id": pa.array(table.image_ids.tolist(), pa.string()),
+            "class_name": pa.array(table.class_texts.tolist(), pa.string()),
+            "image_id": pa.array(table.image_texts.tolist(), pa.string()),
             "source": pa.array(list(table.sources), pa.string()),
-            "metadata": pa.array([texts[id(one)] for one in table.metadata], pa.string()),
+            "metadata": pa.array(list(map(json.dumps, table.metadata)), pa.string()),
             "image": pa.array([n for n, _ in shown], pa.int64()),
             "mask": pa.array([mask for _, mask in shown], pa.binary()),
         }
@@ -136,9 +134,6 @@ def read_folder(
         manifest = _manifest(folder)
         try:
             return _read(folder, manifest, mapped)
-        except MemoryFormatError:
-            if _manifest(folder) == manifest:
-                raise
         except (KeyError, OSError, ValueError, pa.ArrowException) as error:
             if _manifest(folder) == manifest:
                 raise MemoryFormatError(f"the memory in {str(folder)!r} cannot be read: {error}") from error
@@ -149,8 +144,6 @@ def _read(
 ) -> tuple[Prototypes, dict[str, Any], dict[str, NDArray]]:
     paths = {Path(name).suffix: folder / name for name in manifest["files"]}
     for path in paths.values():
-        if not path.is_file():
-            raise MemoryFormatError(f"{path} is missing, but {MANIFEST} lists it")
         if _digest(path) != manifest["files"][path.name]:
             raise MemoryFormatError(f"{path} is damaged: its checksum differs")
     with safe_open(paths[".safetensors"], "np") as file:
