@@ -265,14 +265,17 @@ class FaissIndex(Index):
             )
         return Trained(table.ids, index, len(table), visit, recall, float(scores[:, -1].min()))
 
+    def _candidates(self, index: faiss.Index, queries: NDArray, visit: int, k: int) -> NDArray[np.int64]:
+        """(N, depth) places in the index that look nearest, -1 where there are no more."""
+        depth, parameters = self._effort(visit, k)
+        return index.search(queries, min(depth, index.ntotal), params=parameters)[1]
+
     def _empty(self, count: int) -> faiss.Index:
         """An untrained index for so many rows."""
         raise NotImplementedError
 
-    def _candidates(
-        self, index: faiss.Index, queries: NDArray[np.float32], visit: int, k: int
-    ) -> NDArray[np.int64]:
-        """(N, depth) places in the index that look nearest, 4k or more; -1 where there are no more."""
+    def _effort(self, visit: int, k: int) -> tuple[int, faiss.SearchParameters]:
+        """How many candidates to ask for, 4k or more, and what faiss is told."""
         raise NotImplementedError
 
 
@@ -294,11 +297,8 @@ class IVFPQIndex(FaissIndex):
         index.cp.niter, index.cp.max_points_per_centroid, index.cp.seed = 8, 48, 0
         return index
 
-    def _candidates(
-        self, index: faiss.Index, queries: NDArray[np.float32], visit: int, k: int
-    ) -> NDArray[np.int64]:
-        depth = min(max(64, 4 * visit, 4 * k), index.ntotal)
-        return index.search(queries, depth, params=faiss.SearchParametersIVF(nprobe=visit))[1]
+    def _effort(self, visit: int, k: int) -> tuple[int, faiss.SearchParameters]:
+        return max(64, 4 * visit, 4 * k), faiss.SearchParametersIVF(nprobe=visit)
 
 
 @indexes.register("hnsw")
@@ -314,11 +314,9 @@ class HNSWIndex(FaissIndex):
     def _empty(self, count: int) -> faiss.Index:
         return faiss.index_factory(self.dim, "HNSW32_SQ8", faiss.METRIC_INNER_PRODUCT)
 
-    def _candidates(
-        self, index: faiss.Index, queries: NDArray[np.float32], visit: int, k: int
-    ) -> NDArray[np.int64]:
-        depth = min(max(32, visit // 4, 4 * k), index.ntotal)
-        return index.search(queries, depth, params=faiss.SearchParametersHNSW(efSearch=max(visit, depth)))[1]
+    def _effort(self, visit: int, k: int) -> tuple[int, faiss.SearchParameters]:
+        depth = max(32, visit // 4, 4 * k)
+        return depth, faiss.SearchParametersHNSW(efSearch=max(visit, depth))
 
 
 @indexes.register("auto")

@@ -131,7 +131,6 @@ class SupportMemory:
             ValueError: something has the wrong shape or type, features are not of unit norm, or the
                 memory already has one of these classes for this image. Nothing is added then.
         """
-        self._check_width(feature_map.dim)
         return self.extend(pool_prototypes(image_id, feature_map, mask, classes, source, thumbnail, metadata))
 
     def extend(self, rows: Prototypes) -> NDArray[np.int64]:
@@ -147,7 +146,8 @@ class SupportMemory:
             ValueError: a vector is not of unit norm or of another width, or an image has one of the
                 classes already.
         """
-        self._check_width(rows.vectors.shape[1])
+        if rows.vectors.shape[1] != self.dim:
+            raise ValueError(f"features have {rows.vectors.shape[1]} dimensions; this memory has {self.dim}")
         check_unit(rows.vectors, "vector")
         if not len(rows):
             return NONE.copy()
@@ -405,10 +405,6 @@ class SupportMemory:
     def _check_writable(self) -> None:
         if self._frozen:
             raise ValueError("this is a snapshot, which cannot be changed; change the memory it is of")
-
-    def _check_width(self, dim: int) -> None:
-        if dim != self.dim:
-            raise ValueError(f"features have {dim} dimensions; this memory has {self.dim}")
 
     def _check_keys(self, keys: Sequence[tuple[str, str]]) -> None:
         """Refuse an (image id, class name) that is there already, or twice in one go."""

@@ -105,7 +105,8 @@ def write_folder(
         _sync_folder(folder)  # the data files' names reach the disk before the manifest that lists them
         os.replace(beside, folder / MANIFEST)
     except BaseException:
-        if not _lists(folder / MANIFEST, mark):  # what interrupted may have come after the rename
+        manifest = folder / MANIFEST  # what interrupted may have come after the rename
+        if not (manifest.is_file() and mark in manifest.read_text(encoding="utf-8", errors="replace")):
             for path in folder.glob(f"*{mark}*"):
                 path.unlink(missing_ok=True)
         raise
@@ -183,10 +184,6 @@ def _manifest(folder: Path) -> dict[str, Any]:
 def _seal(manifest: Mapping[str, Any]) -> str:
     """SHA-256 of what a manifest says, however it is laid out."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-
-
-def _lists(manifest: Path, mark: str) -> bool:
-    return manifest.is_file() and mark.encode() in manifest.read_bytes()
 
 
 def _sync_folder(folder: Path) -> None:
