@@ -56,6 +56,10 @@ def ready(pairs: list[tuple[str, str]], seed: int = 0, facts: dict | None = None
     )
 
 
+GOOD = features()
+MASK = mask_of(GOOD)
+
+
 def same_content(a: SupportMemory, b: SupportMemory, ids: bool = True) -> None:
     if ids:
         assert np.array_equal(a.ids, b.ids)
@@ -277,14 +281,13 @@ class TestChanges(Changes.TestCase):
 # --- adding
 
 
-def test_rows_are_pooled_prototypes_of_the_memorys_own():
-    fmap, memory, facts = features(), SupportMemory(DIM), {"year": 2020}
-    mask = mask_of(fmap)
-    ids = memory.add("a", fmap, mask, NAMES, source="photos/a.jpg", metadata=facts)
+def test_rows_are_the_memorys_own():
+    memory, facts = SupportMemory(DIM), {"year": 2020}
+    ids = memory.add("a", GOOD, MASK, NAMES, source="photos/a.jpg", metadata=facts)
     facts["year"] = 1
     memory.lookup(ids).vectors[:] = 0  # a copy, too
-    assert memory.rows.metadata.tolist() == [{"year": 2020}] * 3 and ids.dtype == np.int64
-    assert np.array_equal(memory.vectors, pool_masks(fmap, mask, list(NAMES))[0])
+    assert memory.rows.metadata.tolist() == [{"year": 2020}] * 3
+    assert np.array_equal(memory.vectors, pool_masks(GOOD, MASK, list(NAMES))[0])
 
 
 def test_thumbnails_show_the_region():
@@ -406,8 +409,6 @@ def test_a_call_reads_one_table_even_if_rows_go_meanwhile(monkeypatch, read):
 
 # --- every guard fires
 
-GOOD = features()
-MASK = mask_of(GOOD)
 ENCODER = SimpleNamespace(fingerprint="B", dim=9)
 
 
@@ -426,21 +427,17 @@ def searching(**change):
     [
         (adding(feature_map=features(dim=5)), "5 dimensions"),
         (adding(feature_map=FeatureMap(GOOD.values * 2, 4, (12, 16), (12, 16))), "patch 0 has norm 2"),
-        (adding(feature_map=FeatureMap(GOOD.values * np.nan, 4, (12, 16), (12, 16))), "norm nan"),
         (adding(mask=MASK[1:]), r"\(11, 16\)"),
         (adding(mask=MASK.astype(float)), "float64"),
         (adding(classes={255: "void", 1: "bus"}), "255 'void'"),
         (adding(classes={0: "bus", 1: "bus"}), "'bus'"),
         (adding(classes={0: ""}), "''"),
         (adding(classes={0: None}), "None"),
-        (adding(image_id=3), "3"),
         (adding(image_id="a\0"), r"'a\\x00'"),
         (adding(source="\ud800"), r"'\\ud800'"),
         (adding(metadata={"tags": ["x"]}), r"'tags': \['x'\]"),
-        (adding(metadata={1: "x"}), "1: 'x'"),
         (adding(metadata={"score": float("nan")}), "'score': nan"),
         (adding(thumbnail=np.zeros((12, 16), np.uint8)), r"uint8 \(12, 16\)"),
-        (adding(thumbnail="a.jpg"), "str"),
         (adding(image_id="img0"), r"'bus' for image 'img0'.*remove\("),
         (lambda m: m.extend(ready([("i", "a"), ("i", "a")])), "'a' for image 'i'"),
         (lambda m: m.extend(Prototypes.make([0], np.eye(1, DIM) * 3, ["a"], ["i"])), "vector 0 has norm 3"),
@@ -452,14 +449,11 @@ def searching(**change):
         (searching(queries=np.ones((2, 5))), r"\(2, 5\)"),
         (searching(queries=np.full((2, DIM), np.nan)), "query 0"),
         (searching(k=0), "0"),
-        (searching(k=True), "True"),
         (searching(classes="bus"), "'bus'"),
         (searching(exclude_images="img0"), "'img0'"),
         (searching(where="day"), "'day'"),
         (lambda m: m.class_prototypes("bus"), "'bus'"),
         (lambda m: m.lookup([0, 99]), "99.*6 ids from 0 to 5"),
-        (lambda m: SupportMemory(DIM).lookup([0]), "id 0"),
-        (lambda m: m.subset([-1]), "-1"),
         (lambda m: m.remove("imh0"), "'imh0'.*'img0'"),
         (lambda m: m.remove("img0", "boat"), "'boat' in image 'img0'.*sky, bus, tram"),
         (lambda m: SupportMemory.from_prototypes(np.ones(3), ["a"], ["i"]), r"\(3,\)"),

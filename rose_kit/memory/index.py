@@ -28,7 +28,7 @@ FEW_GONE = 0.9  # share of the rows that a filter leaves: from here on, a traine
 AUTO = 20_000  # rows; from here on "auto" trains an index
 NONE = np.zeros(0, np.int64)
 _training = threading.Lock()  # one thread makes an index, others wait for it
-Found = tuple[NDArray[np.float32], NDArray[np.int64]]
+Ranking = tuple[NDArray[np.float32], NDArray[np.int64]]  # scores and positions, (N, k) each, best first
 Where = Mapping[str, Scalar | Collection[Scalar]] | Callable[[Mapping[str, Scalar]], bool]
 indexes = Registry("index")
 
@@ -99,7 +99,7 @@ class Index:
     def __init__(self, dim: int) -> None:
         self.dim = dim
 
-    def search(self, table: Prototypes, queries: NDArray[np.float32], k: int, chosen: Filter) -> Found:
+    def search(self, table: Prototypes, queries: NDArray[np.float32], k: int, chosen: Filter) -> Ranking:
         """The k best rows of each query, best first.
 
         Args:
@@ -174,7 +174,7 @@ class FaissIndex(Index):
         self.recall_target = recall_target
         self._trained: Trained | None = None
 
-    def search(self, table: Prototypes, queries: NDArray[np.float32], k: int, chosen: Filter) -> Found:
+    def search(self, table: Prototypes, queries: NDArray[np.float32], k: int, chosen: Filter) -> Ranking:
         """See `Index.search`. A filter that takes many rows away is answered exactly."""
         mask = chosen.mask(table)
         allowed = None if mask is None else np.flatnonzero(mask)
@@ -187,16 +187,16 @@ class FaissIndex(Index):
         if mask is not None:
             near[~mask[near]] = -1
             later = later[mask[later]]
-        found = rerank(table.vectors, queries, near, k)
+        ranking = rerank(table.vectors, queries, near, k)
         if len(later):
-            found = best(found, exact_search(table.vectors, queries, k, later), k)
-        far = found[0][:, min(k, RECALL_AT) - 1] < trained.min_heldout_score
-        doubtful = np.flatnonzero(far | (found[1] < 0).any(1))  # nearer rows may lie elsewhere
+            ranking = best(ranking, exact_search(table.vectors, queries, k, later), k)
+        far = ranking[0][:, min(k, RECALL_AT) - 1] < trained.min_heldout_score
+        doubtful = np.flatnonzero(far | (ranking[1] < 0).any(1))  # nearer rows may lie elsewhere
         if len(doubtful):
-            found[0][doubtful], found[1][doubtful] = exact_search(
+            ranking[0][doubtful], ranking[1][doubtful] = exact_search(
                 table.vectors, queries[doubtful], k, allowed
             )
-        return found
+        return ranking
 
     def dump(self) -> dict[str, NDArray]:
         """See `Index.dump`."""
@@ -234,8 +234,8 @@ class FaissIndex(Index):
             trained, later = self._trained, NONE
             if trained is not None:
                 later = trained.later(table)
-                kept = len(table) - len(later)
-            if trained is None or len(table) > 1.5 * trained.learned or 2 * kept < len(trained.ids):
+                remaining = len(table) - len(later)
+            if trained is None or len(table) > 1.5 * trained.learned or 2 * remaining < len(trained.ids):
                 trained, later = self._train(table), NONE
             elif len(later) > AT_ONCE:
                 index = faiss.clone_index(trained.faiss)
@@ -252,11 +252,12 @@ class FaissIndex(Index):
         index.train(np.ascontiguousarray(table.vectors[learned_from]))
         index.add(np.ascontiguousarray(table.vectors))
         queries, goal = np.ascontiguousarray(table.vectors[held_out]), (1 + self.recall_target) / 2
-        scores, truth = exact_search(table.vectors, queries, RECALL_AT + 1)  # each finds itself, and 4 more
+        # Each query finds itself and 4 more.
+        scores, truth = exact_search(table.vectors, queries, RECALL_AT + 1)
         for visit in self.visits:
             near = self._candidates(index, queries, visit, RECALL_AT + 1)
-            found = rerank(table.vectors, queries, near, RECALL_AT + 1)[1]
-            shared = [len({*a} & {*b}) - 1 for a, b in zip(found.tolist(), truth.tolist(), strict=True)]
+            answers = rerank(table.vectors, queries, near, RECALL_AT + 1)[1]
+            shared = [len({*a} & {*b}) - 1 for a, b in zip(answers.tolist(), truth.tolist(), strict=True)]
             if (recall := float(np.mean(shared)) / RECALL_AT) >= goal:
                 break
         else:
@@ -275,7 +276,7 @@ class FaissIndex(Index):
         raise NotImplementedError
 
     def _effort(self, visit: int, k: int) -> tuple[int, faiss.SearchParameters]:
-        """How many candidates to ask for, 4k or more, and what faiss is told."""
+        """How many candidates to ask for, 4k or more, and the parameters of the search."""
         raise NotImplementedError
 
 
@@ -351,7 +352,7 @@ def make_index(index: str | Index, dim: int) -> Index:
 
 def exact_search(
     vectors: NDArray[np.float32], queries: NDArray[np.float32], k: int, among: NDArray[np.int64] | None = None
-) -> Found:
+) -> Ranking:
     """Compare every row.
 
     Copying the allowed rows out and comparing them as one matrix product is, for the patches of an
@@ -368,27 +369,27 @@ def exact_search(
     """
     count = len(vectors) if among is None else len(among)
     step = CHUNK if isinstance(vectors, np.memmap) or among is not None else max(count, 1)
-    found = (np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1))
+    ranking = (np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1))
     for start in range(0, count, step):
         at = slice(start, start + step) if among is None else among[start : start + step]
         piece = np.ascontiguousarray(vectors[at])  # (n, D)
         scores, near = faiss.knn(queries, piece, k, metric=faiss.METRIC_INNER_PRODUCT)  # (N, k)
         scores[near < 0] = -np.inf
         near = np.where(near < 0, -1, near + start) if among is None else np.append(at, -1)[near]
-        found = (scores, near) if count <= step else best(found, (scores, near), k)
-    return found
+        ranking = (scores, near) if count <= step else best(ranking, (scores, near), k)
+    return ranking
 
 
 def rerank(
     vectors: NDArray[np.float32], queries: NDArray[np.float32], near: NDArray[np.int64], k: int
-) -> Found:
+) -> Ranking:
     """The k best of each query's own candidates, by the full rows.
 
     Args:
         vectors: (P, D), perhaps on disk.
         queries: (N, D).
         near: (N, R) positions, -1 for none.
-        k: at most R are found; the rest is -1.
+        k: how many; where a query has fewer candidates, the rest is -1.
     """
     scores, near = np.empty(near.shape, np.float32), np.ascontiguousarray(near)
     given = map(faiss.swig_ptr, (scores, np.ascontiguousarray(queries), np.asarray(vectors), near))
@@ -398,8 +399,8 @@ def rerank(
     return best((scores, near), empty, k)
 
 
-def best(one: Found, other: Found, k: int) -> Found:
-    """The k best of two findings for the same queries, ties in the order given."""
+def best(one: Ranking, other: Ranking, k: int) -> Ranking:
+    """The k best of two rankings for the same queries, ties in the order given."""
     scores, near = (np.concatenate(pair, axis=1) for pair in zip(one, other, strict=True))
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(scores, order, 1), np.take_along_axis(near, order, 1)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rose_kit.memory.index import Filter, Found, Index
+from rose_kit.memory.index import Filter, Index, Ranking
 from rose_kit.memory.prototypes import Prototypes
 
 BATCH = 500  # rows to a message: with a thumbnail each they stay below the 64 MB that a server takes
@@ -91,21 +91,21 @@ class MilvusIndex(Index):
         schema.add_field("about", types.JSON)
         index = self._client.prepare_index_params()
         index.add_index("vector", index_type=index_type, metric_type="IP")
-        kept = {} if fingerprint is None else {FINGERPRINT: fingerprint}
-        self._client.create_collection(self.collection, schema=schema, index_params=index, properties=kept)
+        about = {} if fingerprint is None else {FINGERPRINT: fingerprint}
+        self._client.create_collection(self.collection, schema=schema, index_params=index, properties=about)
 
     def _check(self, fingerprint: str | None) -> str | None:
-        found = self._client.describe_collection(self.collection)
-        fields = {f["name"]: f["params"] for f in found["fields"]}
-        kept = (found.get("properties") or {}).get(FINGERPRINT)
+        description = self._client.describe_collection(self.collection)
+        fields = {f["name"]: f["params"] for f in description["fields"]}
+        recorded = (description.get("properties") or {}).get(FINGERPRINT)
         where = f"collection {self.collection!r} at {self.uri!r}"
         if list(fields) != COLUMNS:
             raise ValueError(f"{where} is not a memory: its fields are {', '.join(fields)}")
         if int(fields["vector"]["dim"]) != self.dim:
             raise ValueError(f"{where} has {fields['vector']['dim']} dimensions, not {self.dim}")
-        if None not in (fingerprint, kept) and fingerprint != kept:
-            raise ValueError(f"{where} was made with {kept!r}; you gave {fingerprint!r}")
-        return kept
+        if None not in (fingerprint, recorded) and fingerprint != recorded:
+            raise ValueError(f"{where} was made with {recorded!r}; you gave {fingerprint!r}")
+        return recorded
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -114,7 +114,7 @@ class MilvusIndex(Index):
         except self._milvus.MilvusException as error:
             raise OSError(f"Milvus at {self.uri!r}: {' '.join(error.message.split())}") from error
 
-    def search(self, table: Prototypes, queries: NDArray[np.float32], k: int, chosen: Filter) -> Found:
+    def search(self, table: Prototypes, queries: NDArray[np.float32], k: int, chosen: Filter) -> Ranking:
         """See `Index.search`. What the server cannot answer for this very table is compared here.
 
         That is: filters by metadata, more neighbours than there are rows or than a server gives, an older
@@ -122,8 +122,8 @@ class MilvusIndex(Index):
         """
         mask, expression = chosen.mask(table), _expression(table, chosen)
         count = len(table) if mask is None else int(mask.sum())
-        gone = table.positions(np.fromiter(self._removed, dtype=np.int64))
-        if chosen.where is None and k <= min(count, MOST) and "\\" not in expression and (gone < 0).all():
+        removed = table.positions(np.fromiter(self._removed, dtype=np.int64))
+        if chosen.where is None and k <= min(count, MOST) and "\\" not in expression and (removed < 0).all():
             with self._errors():
                 hits = self._client.search(
                     self.collection, list(queries), expression, limit=k, consistency_level="Strong"

@@ -171,11 +171,11 @@ def _manifest(folder: Path) -> dict[str, Any]:
         raise MemoryFormatError(f"{str(folder)!r} {what}: there is no {MANIFEST}")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        found = manifest["format"]
+        version = manifest["format"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise MemoryFormatError(f"{path} is damaged: {error!r}") from None
-    if found != FORMAT:
-        raise MemoryFormatError(f"{str(folder)!r} is of format {found!r}; this kit reads format {FORMAT}")
+    if version != FORMAT:
+        raise MemoryFormatError(f"{str(folder)!r} is of format {version!r}; this kit reads format {FORMAT}")
     if manifest.pop("sha256", None) != _seal(manifest):
         raise MemoryFormatError(f"{path} is damaged: its checksum differs")
     return manifest
