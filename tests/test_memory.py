@@ -8,6 +8,9 @@ import shutil
 import sys
 import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -51,6 +54,10 @@ def ready(pairs: list[tuple[str, str]], seed: int = 0, facts: dict | None = None
     return Prototypes.make(
         range(len(pairs)), vectors, names, images, ["x.jpg"] * len(pairs), [facts or {}] * len(pairs)
     )
+
+
+GOOD = features()
+MASK = mask_of(GOOD)
 
 
 def same_content(a: SupportMemory, b: SupportMemory, ids: bool = True) -> None:
@@ -274,15 +281,13 @@ class TestChanges(Changes.TestCase):
 # --- adding
 
 
-def test_rows_are_pooled_prototypes_of_the_memorys_own():
-    fmap, memory, facts = features(), SupportMemory(DIM), {"year": 2020}
-    mask = mask_of(fmap)
-    ids = memory.add("a", fmap, mask, NAMES, source="photos/a.jpg", metadata=facts)
+def test_rows_are_the_memorys_own():
+    memory, facts = SupportMemory(DIM), {"year": 2020}
+    ids = memory.add("a", GOOD, MASK, NAMES, source="photos/a.jpg", metadata=facts)
     facts["year"] = 1
     memory.lookup(ids).vectors[:] = 0  # a copy, too
-    assert memory.rows.metadata.tolist() == [{"year": 2020}] * 3 and ids.dtype == np.int64
-    assert np.array_equal(memory.vectors, pool_masks(fmap, mask, list(NAMES))[0])
-    assert "3 prototypes of 3 classes in 1 images" in repr(memory)
+    assert memory.rows.metadata.tolist() == [{"year": 2020}] * 3
+    assert np.array_equal(memory.vectors, pool_masks(GOOD, MASK, list(NAMES))[0])
 
 
 def test_thumbnails_show_the_region():
@@ -290,32 +295,26 @@ def test_thumbnails_show_the_region():
     mask = np.zeros(fmap.image_size, np.uint8)
     mask[:, 200:] = 1
     mask[0, 0] = 7  # one pixel: it would vanish if the mask were resized by nearest neighbour
-    picture = np.full((*mask.shape, 3), 30, np.uint8)
-    picture[:, 200:] = (200, 10, 10)
+    image = np.full((*mask.shape, 3), 30, np.uint8)
+    image[:, 200:] = (200, 10, 10)
     memory = SupportMemory(DIM)
-    ids = memory.add("a", fmap, mask, {1: "bus", 7: "tram"}, thumbnail=picture)
-    later = memory.add("a", fmap, mask, {0: "sky"})
-    image, region = memory.thumbnail(ids[0])
-    assert image.shape == (46, 96, 3) and image.dtype == np.uint8
-    assert region.shape == (46, 96) and region.dtype == bool
-    assert region[:, 48:].all() and not region[:, :48].any()
-    assert (image[:, 48:] == (200, 10, 10)).all() and (image[:, :48] == 30).all()
-    tiny = memory.thumbnail(int(ids[1]))[1]
+    bus, tram = memory.add("a", fmap, mask, {1: "bus", 7: "tram"}, thumbnail=image)
+    small, region = memory.thumbnail(bus)
+    assert small.shape == (46, 96, 3) and small.dtype == np.uint8
+    assert np.array_equal(region, np.arange(96) >= np.full((46, 1), 48)) and region.dtype == bool
+    assert (small[region] == (200, 10, 10)).all() and (small[~region] == 30).all()
+    tiny = memory.thumbnail(tram)[1]
     assert tiny[0, 0] and tiny.sum() == 1
-    assert memory.thumbnail(later[0]) is None
     assert memory.rows.thumbnails[0][0] is memory.rows.thumbnails[1][0]  # one image for all its rows
-    memory.remove("a", "bus")
-    assert memory.thumbnail(ids[1])[1][0, 0]
-    with pytest.raises(ValueError, match="no prototype with id 0"):
-        memory.thumbnail(ids[0])
+    assert memory.thumbnail(memory.add("a", fmap, mask, {0: "sky"})[0]) is None
 
 
-def test_adding_and_searching_in_turn_is_amortised(monkeypatch):
-    made = []
+def test_adding_row_by_row_copies_few_rows(monkeypatch):
+    copied = []
 
     class Counted(prototypes._Room):
         def __init__(self, columns, size):
-            made.append(len(columns[0]))
+            copied.append(len(columns[0]))
             super().__init__(columns, size)
 
     monkeypatch.setattr(prototypes, "_Room", Counted)
@@ -324,7 +323,7 @@ def test_adding_and_searching_in_turn_is_amortised(monkeypatch):
         memory.extend(rows.take(slice(n, n + 1)))
         if n % 20 == 0:
             assert memory.search(rows.vectors[[n]], 1).ids[0, 0] == n  # and it is found at once
-    assert len(made) <= 12 and sum(made) < 3 * 2000 and memory.rows._room.size < 2 * 2000
+    assert sum(copied) < 3 * 2000 and memory.rows._room.size < 2 * 2000
     lean = pickle.dumps(memory.rows), pickle.dumps(memory.rows.take(slice(None)))
     assert len(lean[0]) == len(lean[1])  # the room does not travel
 
@@ -335,22 +334,17 @@ def test_adding_and_searching_in_turn_is_amortised(monkeypatch):
 def test_two_copies_grow_from_common_rows_at_once():
     memory = filled(3)
     memory.extend(ready([("more", "bus")]))  # room is made, which only one can use
-    twins, start = [memory, memory.copy(), memory.copy()], threading.Barrier(3)
+    alone, twins = [memory.subset(memory.ids) for _ in range(3)], [memory, memory.copy(), memory.copy()]
     grown = [ready([(f"{n}-{i}", f"c{i % 40}") for i in range(300)], n) for n in range(3)]
 
-    def grow(n):
-        start.wait()
+    def grow(twin, rows):
         for i in range(300):
-            twins[n].extend(grown[n].take(slice(i, i + 1)))
+            twin.extend(rows.take(slice(i, i + 1)))
 
-    in_threads(*(lambda n=n: grow(n) for n in range(3)))
-    for twin, rows in zip(twins, grown, strict=True):
-        alone = filled(3)
-        alone.extend(ready([("more", "bus")]))
-        alone.extend(rows)
-        same_content(twin, alone)
-        hits = [m.search(QUERIES, 9, classes=["c7", "c39", "bus"]) for m in (twin, alone)]
-        assert np.array_equal(hits[0].ids, hits[1].ids)
+    in_threads(*(partial(grow, *pair) for pair in zip(twins, grown, strict=True)))
+    for twin, other, rows in zip(twins, alone, grown, strict=True):
+        other.extend(rows)
+        same_content(twin, other)
 
 
 def test_threads_read_whole_states_while_one_writes(tmp_path):
@@ -363,10 +357,7 @@ def test_threads_read_whole_states_while_one_writes(tmp_path):
             ids, hits = held.ids.tolist(), held.search(QUERIES, 400)
             assert len(ids) % 2 == 0 and {*hits.ids[0].tolist()} - {-1} == set(ids)  # both classes or none
             assert held.copy()._next_id > max(ids)
-            live = memory.search(
-                QUERIES, 1, classes=[f"new{n}" for n in range(0, 90, 7)], exclude_images=["x"]
-            )
-            assert live.ids.shape == (len(QUERIES), 1)
+            assert memory.search(QUERIES, 1, classes=["new7", "sky"], exclude_images=["x"]).ids.min() >= 0
             assert memory.lookup([3, 2]).image_ids.tolist() == ["keep", "keep"]
             seen.append(len(ids))
 
@@ -380,7 +371,8 @@ def test_threads_read_whole_states_while_one_writes(tmp_path):
         try:
             for n in range(90):
                 memory.extend(ready([(f"i{n}", f"new{n}"), (f"i{n}", "bus")], n))
-                memory.remove("early" if n == 2 else f"i{n - 3}") if n % 3 == 2 else None
+                if n % 3 == 2:
+                    memory.remove("early" if n == 2 else f"i{n - 3}")
         finally:
             done.set()
 
@@ -395,21 +387,9 @@ def test_threads_read_whole_states_while_one_writes(tmp_path):
 
 def in_threads(*tasks):
     """Run tasks at once; what one of them raises is raised here."""
-    raised = []
-
-    def guarded(task):
-        try:
-            task()
-        except BaseException as error:
-            raised.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(task,)) for task in tasks]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if raised:
-        raise raised[0]
+    with ThreadPoolExecutor(len(tasks)) as pool:
+        for running in [pool.submit(task) for task in tasks]:
+            running.result()
 
 
 @pytest.mark.parametrize("read", [SupportMemory.lookup, SupportMemory.subset])
@@ -417,10 +397,10 @@ def test_a_call_reads_one_table_even_if_rows_go_meanwhile(monkeypatch, read):
     memory, real = filled(3), Prototypes.positions
 
     def meanwhile(table, ids):
-        found = real(table, ids)
+        positions = real(table, ids)
         if "img0" in memory.images:
             memory.remove("img0")
-        return found
+        return positions
 
     monkeypatch.setattr(Prototypes, "positions", meanwhile)
     assert read(memory, [0, 4]).image_ids.tolist() == ["img0", "img1"]
@@ -429,8 +409,7 @@ def test_a_call_reads_one_table_even_if_rows_go_meanwhile(monkeypatch, read):
 
 # --- every guard fires
 
-GOOD = features()
-MASK = mask_of(GOOD)
+ENCODER = SimpleNamespace(fingerprint="B", dim=9)
 
 
 def adding(**change):
@@ -443,80 +422,49 @@ def searching(**change):
     return lambda memory: memory.search(**good | change)
 
 
-def making(vectors, names, images):
-    return lambda memory: SupportMemory.from_prototypes(vectors, names, images)
-
-
-class Encoder:
-    def __init__(self, fingerprint, dim=DIM):
-        self.fingerprint, self.dim = fingerprint, dim
-
-
 @pytest.mark.parametrize(
-    ("call", "message"),
+    ("call", "value"),
     [
-        (adding(feature_map=features(dim=5)), "features have 5 dimensions; this memory has 8"),
+        (adding(feature_map=features(dim=5)), "5 dimensions"),
         (adding(feature_map=FeatureMap(GOOD.values * 2, 4, (12, 16), (12, 16))), "patch 0 has norm 2"),
-        (adding(feature_map=FeatureMap(GOOD.values * np.nan, 4, (12, 16), (12, 16))), "patch 0 has norm nan"),
-        (adding(mask=MASK[1:]), r"mask is \(11, 16\), but its image is \(12, 16\)"),
-        (adding(mask=MASK.astype(float)), "mask must hold whole numbers, got float64"),
-        (adding(classes={255: "void", 1: "bus"}), "classes calls 255 'void'"),
-        (adding(classes={0: "bus", 1: "bus"}), "several mask values are called 'bus'"),
-        (adding(classes={0: ""}), "'' cannot name"),
-        (adding(classes={0: None}), "None cannot name"),
-        (adding(image_id=3), "3 cannot name"),
-        (adding(image_id="a\0"), r"'a\\x00' cannot name"),
-        (adding(source="\ud800"), r"'\\ud800' cannot name"),
-        (adding(metadata={"tags": ["x"]}), r"metadata 'tags': \['x'\] cannot be kept"),
-        (adding(metadata={1: "x"}), "metadata 1"),
-        (adding(metadata={"score": float("nan")}), "metadata 'score': nan"),
-        (adding(thumbnail=np.zeros((12, 16), np.uint8)), r"thumbnail must be uint8 \(12, 16, 3\), got uint8"),
-        (adding(thumbnail=np.zeros((12, 16, 3))), "thumbnail must be uint8.*float64"),
-        (adding(thumbnail="a.jpg"), "thumbnail must be uint8.*str"),
-        (adding(image_id="img0"), r"already a prototype of class 'bus' for image 'img0'.*remove\("),
-        (
-            lambda m: m.extend(ready([("i", "a"), ("i", "a")])),
-            "already a prototype of class 'a' for image 'i'",
-        ),
-        (lambda m: m.extend(Prototypes.make([0], np.eye(1, 5), ["a"], ["i"])), "features have 5 dimensions"),
+        (adding(mask=MASK[1:]), r"\(11, 16\)"),
+        (adding(mask=MASK.astype(float)), "float64"),
+        (adding(classes={255: "void", 1: "bus"}), "255 'void'"),
+        (adding(classes={0: "bus", 1: "bus"}), "'bus'"),
+        (adding(classes={0: ""}), "''"),
+        (adding(classes={0: None}), "None"),
+        (adding(image_id="a\0"), r"'a\\x00'"),
+        (adding(source="\ud800"), r"'\\ud800'"),
+        (adding(metadata={"tags": ["x"]}), r"'tags': \['x'\]"),
+        (adding(metadata={"score": float("nan")}), "'score': nan"),
+        (adding(thumbnail=np.zeros((12, 16), np.uint8)), r"uint8 \(12, 16\)"),
+        (adding(image_id="img0"), r"'bus' for image 'img0'.*remove\("),
+        (lambda m: m.extend(ready([("i", "a"), ("i", "a")])), "'a' for image 'i'"),
         (lambda m: m.extend(Prototypes.make([0], np.eye(1, DIM) * 3, ["a"], ["i"])), "vector 0 has norm 3"),
-        (lambda m: SupportMemory(0), "dim must be a positive whole number, got 0"),
-        (lambda m: SupportMemory(2.5), "dim must be .*2.5"),
-        (lambda m: SupportMemory(DIM, index="hnws"), "index 'hnws', did you mean 'hnsw'.*auto, flat, hnsw"),
-        (lambda m: SupportMemory(DIM, index=make_index("flat", 9)), "for 9 dimensions, the memory has 8"),
-        (lambda m: SupportMemory(DIM, fingerprint=3), "fingerprint must be text or None, got 3"),
-        (lambda m: SupportMemory(DIM).search(np.ones((1, DIM)), 1), "memory is empty"),
-        (searching(queries=np.ones((2, 5))), r"queries must be \(N, 8\), got shape \(2, 5\)"),
-        (searching(queries=np.ones(DIM)), r"queries must be .*\(8,\)"),
-        (searching(queries=np.full((2, DIM), np.nan)), r"query 0 is not finite \(2 of 2"),
-        (searching(k=0), "k must be a positive whole number, got 0"),
-        (searching(k=True), "k must be .*True"),
-        (searching(classes="bus"), "classes must be a list of names.*'bus'"),
-        (searching(exclude_images="img0"), "exclude_images must be a list.*'img0'"),
-        (searching(where="day"), "where must be a mapping or a function, got 'day'"),
-        (lambda m: m.class_prototypes("bus"), "names must be a list.*'bus'"),
-        (lambda m: m.lookup([0, 99]), "no prototype with id 99; the memory holds 6 ids from 0 to 5"),
-        (lambda m: m.lookup([-1]), "no prototype with id -1"),
-        (lambda m: m.subset([2, 6]), "no prototype with id 6"),
-        (lambda m: m.remove(ids=[0, 99]), "no prototype with id 99"),
-        (lambda m: m.remove(ids=[]), "which rows"),
-        (lambda m: SupportMemory(DIM).lookup([0]), "holds none"),
-        (lambda m: m.remove(), "which rows"),
-        (lambda m: m.remove("imh0"), "no image 'imh0'; did you mean 'img0'.*There are: img0, img1"),
-        (lambda m: m.remove(class_name="buss"), "no class 'buss'; did you mean 'bus'"),
-        (lambda m: m.remove("img0", "boat"), "no class 'boat' in image 'img0'; There are: sky, bus, tram"),
-        (lambda m: SupportMemory(DIM).remove(class_name="bus"), "no class 'bus'"),
-        (lambda m: m.snapshot().remove("img0"), "this is a snapshot"),
-        (making(np.ones(3), ["a"], ["i"]), r"vectors must be \(P, D\), got shape \(3,\)"),
-        (making(np.eye(3) * 1.01, list("abc"), list("ijk")), "vector 0 has norm 1.01"),
-        (making(np.eye(3), list("ab"), list("ijk")), r"columns differ in length: \[3, 3, 2, 3"),
-        (lambda m: SupportMemory(DIM, fingerprint="A").check_encoder(Encoder("B")), "with 'A'; you gave 'B'"),
-        (lambda m: m.check_encoder(Encoder("A", 9)), "the memory has 8 dimensions, the encoder 9"),
+        (lambda m: SupportMemory(2.5), "2.5"),
+        (lambda m: SupportMemory(DIM, index="hnws"), "'hnws', did you mean 'hnsw'.*auto, flat, hnsw"),
+        (lambda m: SupportMemory(DIM, index=make_index("flat", 9)), "9 dimensions, the memory has 8"),
+        (lambda m: SupportMemory(DIM, fingerprint=3), "3"),
+        (lambda m: SupportMemory(DIM).search(np.ones((1, DIM)), 1), "empty"),
+        (searching(queries=np.ones((2, 5))), r"\(2, 5\)"),
+        (searching(queries=np.full((2, DIM), np.nan)), "query 0"),
+        (searching(k=0), "0"),
+        (searching(classes="bus"), "'bus'"),
+        (searching(exclude_images="img0"), "'img0'"),
+        (searching(where="day"), "'day'"),
+        (lambda m: m.class_prototypes("bus"), "'bus'"),
+        (lambda m: m.lookup([0, 99]), "99.*6 ids from 0 to 5"),
+        (lambda m: m.remove("imh0"), "'imh0'.*'img0'"),
+        (lambda m: m.remove("img0", "boat"), "'boat' in image 'img0'.*sky, bus, tram"),
+        (lambda m: SupportMemory.from_prototypes(np.ones(3), ["a"], ["i"]), r"\(3,\)"),
+        (lambda m: SupportMemory.from_prototypes(np.eye(3), list("ab"), list("ijk")), r"3, 3, 2, 3"),
+        (lambda m: SupportMemory(DIM, fingerprint="A").check_encoder(ENCODER), "'A'.*'B'"),
+        (lambda m: m.check_encoder(ENCODER), "8.*9"),
     ],
 )
-def test_bad_calls_repeat_the_value_and_change_nothing(call, message):
+def test_bad_calls_repeat_the_value_and_change_nothing(call, value):
     memory = filled(2)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=value):
         call(memory)
     same_content(memory, filled(2))
     assert memory.add("after", GOOD, MASK, NAMES).tolist() == [6, 7, 8]

@@ -28,12 +28,10 @@ numbers = itertools.count()
 
 @pytest.fixture(scope="module", autouse=True)
 def database(tmp_path_factory):
-    """The path of an embedded Milvus, kept open for the whole module."""
+    """The path of an embedded Milvus."""
     global DATABASE
     DATABASE = str(tmp_path_factory.mktemp("milvus") / "memory.db")
-    opened = MilvusIndex(2, DATABASE, "keeps_it_open")
-    yield DATABASE
-    opened.close()
+    return DATABASE
 
 
 def new(**options) -> MilvusIndex:
@@ -51,7 +49,7 @@ class Changes(test_memory.Changes):
 
 
 class TestChanges(Changes.TestCase):
-    settings = settings(max_examples=3, stateful_step_count=25, deadline=None)
+    settings = settings(max_examples=3, stateful_step_count=20, deadline=None)
 
 
 # --- filters
@@ -104,9 +102,10 @@ def test_only_a_snapshots_own_rows_are_found():
 def test_most_searches_are_the_servers(monkeypatch):
     memory = filled(4, index=new())
     memory.remove("img1")
+    expected = memory.copy().search(QUERIES, 2, classes=["sky", "it's"], exclude_images=["img0", "é"])
     monkeypatch.setattr(Index, "search", None)  # whatever is compared here fails
-    hits = memory.search(QUERIES, 3, classes=["sky", "it's"], exclude_images=["img0", "é"])
-    assert (hits.ids[:, :2] >= 0).all()
+    found = memory.search(QUERIES, 2, classes=["sky", "it's"], exclude_images=["img0", "é"])
+    assert np.array_equal(found.ids, expected.ids) and (found.ids >= 0).all()
 
 
 # --- the rows come back
@@ -140,11 +139,10 @@ def server(folder):
             process.terminate()
 
 
-@pytest.mark.parametrize("where", [server, lambda folder: contextlib.nullcontext(f"{folder}/shared.db")])
-def test_rows_written_by_a_killed_process_are_found_by_the_next(tmp_path, where):
+def test_rows_written_by_a_killed_process_are_found_by_the_next(tmp_path):
     expected = filled(3)
     expected.remove("img1")
-    with where(tmp_path) as uri:
+    with server(tmp_path) as uri:
         code = [sys.executable, "-c", ELSEWHERE, str(Path(__file__).parent), uri]
         assert subprocess.run(code, timeout=120).returncode == -9
         index = MilvusIndex(DIM, uri, "shared")
@@ -154,28 +152,24 @@ def test_rows_written_by_a_killed_process_are_found_by_the_next(tmp_path, where)
         assert np.array_equal(*(m.extend(ready([("more", "bus")])) for m in (memory, expected)))
         memory.save(tmp_path / "folder")
         same_content(SupportMemory.load(tmp_path / "folder", index="flat"), expected)
-        with pytest.raises(ValueError, match="the index has 7 rows of its own"):
+        with pytest.raises(ValueError, match="7 rows of its own"):
             SupportMemory.load(tmp_path / "folder", index=index)
-    if uri.startswith("http"):
-        with pytest.raises(OSError, match=f"Milvus at '{uri}'"):
-            memory.search(QUERIES, 1)
-    index.close()
+    with pytest.raises(OSError, match=uri):
+        memory.search(QUERIES, 1)
 
 
 def test_thumbnails_and_sources_come_back(database):
     fmap = features(4)
-    picture = np.random.default_rng(0).integers(0, 255, (*fmap.image_size, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 255, (*fmap.image_size, 3), dtype=np.uint8)
     memory = SupportMemory(DIM, index=new())
     about = {"metadata": {"year": 2020, "ok": True, "x": 0.1, "none": None, "é": "ü"}, "source": "ph ö/b.png"}
-    memory.add("shown", fmap, mask_of(fmap), NAMES, thumbnail=picture, **about)
+    memory.add("shown", fmap, mask_of(fmap), NAMES, thumbnail=image, **about)
     memory.add("plain", fmap, mask_of(fmap), NAMES)
     again = SupportMemory(DIM, index=MilvusIndex(DIM, database, memory._index.collection))
     same_content(again, memory)
-    first = again.rows.thumbnails
-    assert first[0][0] is first[1][0]  # rows of one picture share it
+    assert again.rows.thumbnails[0][0] is again.rows.thumbnails[1][0]  # rows of one image share it
     for back in (memory.copy(), pickle.loads(pickle.dumps(memory))):  # both are in this process
-        same_content(back, memory)
-        assert type(back._index) is Index and back.search(QUERIES, 2).ids.shape == (len(QUERIES), 2)
+        assert type(back._index) is Index
         back.remove("shown")
     assert len(memory) == len(memory._index.stored()) == 6
 
@@ -183,8 +177,7 @@ def test_thumbnails_and_sources_come_back(database):
 def test_a_temporary_database_goes_with_its_index():
     memory = filled(1, index="milvus")
     folder = Path(memory._index.uri).parent
-    assert folder.is_dir() and "collection 'rose_kit'" in memory.describe_index()
-    assert len(memory.search(QUERIES, 2).ids) == len(QUERIES)
+    assert folder.is_dir() and len(memory.search(QUERIES, 2).ids) == len(QUERIES)
     memory._index.close()
     assert not folder.exists()
 
@@ -194,39 +187,37 @@ def test_a_temporary_database_goes_with_its_index():
 
 def test_what_does_not_fit_is_refused(database, tmp_path, monkeypatch):
     held = new(fingerprint="A")
-    again = {"uri": database, "collection": held.collection}
-    with pytest.raises(ValueError, match=f"{held.collection!r} at .*has 8 dimensions, not 9"):
-        MilvusIndex(9, **again)
-    with pytest.raises(ValueError, match="was made with 'A'; you gave 'B'"):
-        MilvusIndex(DIM, fingerprint="B", **again)
     held._client.create_collection("other", dimension=DIM)
-    with pytest.raises(ValueError, match="'other' at .* is not a memory: its fields are id, vector"):
-        MilvusIndex(DIM, database, "other")
-    for wrong in ("memory.sqlite", str(tmp_path / "no" / "folder.db")):
-        with pytest.raises(ValueError, match=f"cannot open Milvus at '{wrong}'"):
-            MilvusIndex(DIM, wrong)
+    for dim, collection, fingerprint, value in [
+        (9, held.collection, None, "8 dimensions, not 9"),
+        (DIM, held.collection, "B", "'A'.*'B'"),
+        (DIM, "other", None, "'other'.*id, vector"),
+    ]:
+        with pytest.raises(ValueError, match=value):
+            MilvusIndex(dim, database, collection, fingerprint=fingerprint)
+    wrong = str(tmp_path / "no" / "folder.db")
+    with pytest.raises(ValueError, match=wrong):
+        MilvusIndex(DIM, wrong)
     monkeypatch.setitem(sys.modules, "pymilvus", None)
-    with pytest.raises(ValueError, match=r'pip install "rose_kit\[milvus\]"'):
+    with pytest.raises(ValueError, match=r"rose_kit\[milvus\]"):
         SupportMemory(DIM, index="milvus")
 
 
 def test_a_write_that_fails_leaves_nothing_behind(monkeypatch):
-    index = new()
+    index, fmap = new(), features(5)
     memory = filled(1, index=index)
     monkeypatch.setattr("rose_kit.memory.milvus.BATCH", 2)
     real, calls = index._client.upsert, []
 
     def fail(*arguments):
         calls.append(arguments)
-        if len(calls) > 1:
+        if len(calls) == 2:
             raise index._milvus.MilvusException(message="disk\nfull")
         return real(*arguments)
 
-    fmap = features(5)
-    with monkeypatch.context() as patch:
-        patch.setattr(index._client, "upsert", fail)
-        with pytest.raises(OSError, match="Milvus at .*: disk full"):
-            memory.add("more", fmap, mask_of(fmap), NAMES)
+    monkeypatch.setattr(index._client, "upsert", fail)
+    with pytest.raises(OSError, match="disk full"):
+        memory.add("more", fmap, mask_of(fmap), NAMES)
     assert len(calls) == 2 and len(memory) == len(index.stored()) == 3
     assert memory.add("more", fmap, mask_of(fmap), NAMES).tolist() == [3, 4, 5]  # the same ids again
     monkeypatch.setattr(Index, "search", None)  # the server has them

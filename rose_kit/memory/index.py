@@ -1,8 +1,8 @@
 """How the nearest prototypes are found: exactly, or by a trained faiss index whose effort is tuned.
 
 An approximate index gives candidates, and their exact scores come from the memory's own rows. Rows that
-came after it was trained are compared one by one until they are worth a new one. Where a filter
-takes many rows away, or a query finds nothing as near as queries do, the rest is compared one by one too.
+came after it was trained are compared one by one until there are enough to be added to it. Where a filter
+takes many rows away, and for a query that finds too few rows or none as near as usual, every row is compared.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ import math
 import threading
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from rose_kit.memory.prototypes import Prototypes, Scalar
 from rose_kit.registry import Registry
@@ -24,10 +23,12 @@ from rose_kit.registry import Registry
 CHUNK = 65_536  # rows compared at a time: 128 MiB at 512 dimensions
 RECALL_AT = 4  # neighbours that a query asks for in RNS
 HELD_OUT = 256  # rows that are not trained on, and that ask for their neighbours but not for themselves
-LEAST = 2_000  # rows; fewer are always compared one by one
+AT_ONCE = 2_000  # rows that came after the training; fewer are compared one by one, more are added
 FEW_GONE = 0.9  # share of the rows that a filter leaves: from here on, a trained index may answer
 AUTO = 20_000  # rows; from here on "auto" trains an index
-Found = tuple[NDArray[np.float32], NDArray[np.int64]]
+NONE = np.zeros(0, np.int64)
+_training = threading.Lock()  # one thread makes an index, others wait for it
+Ranking = tuple[NDArray[np.float32], NDArray[np.int64]]  # scores and positions, (N, k) each, best first
 Where = Mapping[str, Scalar | Collection[Scalar]] | Callable[[Mapping[str, Scalar]], bool]
 indexes = Registry("index")
 
@@ -62,14 +63,12 @@ class Filter:
         """(P,) the rows that may be returned; None: all."""
         allowed = np.ones(len(table), dtype=bool)
         if self.exclude_images:
-            allowed &= ~table.image_texts.among(table.image_codes, self.exclude_images)
+            allowed &= ~table.of_images(self.exclude_images)
         if self.classes is not None:
-            allowed &= table.class_texts.among(table.class_codes, self.classes)
+            allowed &= table.of_classes(self.classes)
         if self.where is not None:
             fits = self.where if callable(self.where) else self._meets
-            seen = {id(facts): facts for facts in table.metadata}  # rows of one image share their facts
-            answers = {key: bool(fits(facts)) for key, facts in seen.items()}
-            allowed &= np.fromiter((answers[id(facts)] for facts in table.metadata), bool, len(table))
+            allowed &= np.fromiter((bool(fits(facts)) for facts in table.metadata), bool, len(table))
         return None if allowed.all() else allowed
 
     def _meets(self, facts: Mapping[str, Scalar]) -> bool:
@@ -96,12 +95,11 @@ class Index:
     """
 
     name = "flat"  # what a saved memory records
-    shared = False  # whether the rows live elsewhere, where others may change them
 
     def __init__(self, dim: int) -> None:
         self.dim = dim
 
-    def search(self, table: Prototypes, queries: NDArray[np.float32], k: int, chosen: Filter) -> Found:
+    def search(self, table: Prototypes, queries: NDArray[np.float32], k: int, chosen: Filter) -> Ranking:
         """The k best rows of each query, best first.
 
         Args:
@@ -142,12 +140,19 @@ class Index:
 class Trained:
     """A trained faiss index of S rows that is never changed again."""
 
-    ids: NDArray[np.int64]  # (S,) increasing
+    ids: NDArray[np.int64]  # (S,) prototype ids, in the order of the faiss index
     faiss: faiss.Index
+    learned: int  # rows there were when it was trained and tuned; those that came later were only added
     visit: int  # lists or nodes that a query looks into
-    depth: int  # candidates that are compared exactly
     recall: float  # at `RECALL_AT`, on the held-out rows
-    usual: float  # the least score of a 4th neighbour among them
+    min_heldout_score: float  # the least score of a 4th neighbour among them
+
+    def later(self, table: Prototypes) -> NDArray[np.int64]:
+        """The positions in a table of the rows that the faiss index lacks."""
+        count = len(self.ids)
+        if np.array_equal(table.ids[:count], self.ids):  # the usual case: rows have only been added
+            return np.arange(count, len(table))
+        return np.flatnonzero(~np.isin(table.ids, self.ids))
 
 
 class FaissIndex(Index):
@@ -159,8 +164,8 @@ class FaissIndex(Index):
             1 is kept as a margin, as queries differ from the rows that the effort is tuned on.
     """
 
-    parameter: str  # what faiss calls the lists or nodes to visit
-    efforts: tuple[tuple[int, int], ...]  # (visit, depth), least first
+    least = 2_000  # rows; fewer are always compared one by one
+    visits: tuple[int, ...]  # how many lists or nodes to look into, least first
 
     def __init__(self, dim: int, recall_target: float = 0.95) -> None:
         super().__init__(dim)
@@ -168,143 +173,110 @@ class FaissIndex(Index):
             raise ValueError(f"recall_target must be between 0 and 1, got {recall_target}")
         self.recall_target = recall_target
         self._trained: Trained | None = None
-        self._placed: tuple = (None, None, None, None)  # table ids, trained, positions, later rows
-        self._lock = threading.RLock()
 
-    def __copy__(self) -> FaissIndex:
-        twin = type(self)(self.dim, self.recall_target)
-        twin._trained = self._trained  # it is never changed
-        return twin
-
-    def __getstate__(self) -> dict:
-        return {"dim": self.dim, "recall_target": self.recall_target, "arrays": self.dump()}
-
-    def __setstate__(self, state: dict) -> None:
-        self.__init__(state["dim"], state["recall_target"])
-        self.restore(state["arrays"])
-
-    def factory(self, count: int) -> str:
-        """What `faiss.index_factory` makes for so many rows."""
-        raise NotImplementedError
-
-    def search(self, table: Prototypes, queries: NDArray[np.float32], k: int, chosen: Filter) -> Found:
+    def search(self, table: Prototypes, queries: NDArray[np.float32], k: int, chosen: Filter) -> Ranking:
         """See `Index.search`. A filter that takes many rows away is answered exactly."""
         mask = chosen.mask(table)
-        few = len(table) if mask is None else int(mask.sum())
-        trained = self._cover(table) if few > max(LEAST, FEW_GONE * len(table)) else None
-        if trained is None:
-            return exact_search(table.vectors, queries, k, None if mask is None else np.flatnonzero(mask))
-        at, later = self._place(table, trained)  # (S,) positions of the trained rows, -1: gone
-        allowed = at >= 0 if mask is None else (at >= 0) & mask[at]
-        selector = None
-        if not allowed.all():
-            selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
-        wider = 4 if allowed.mean() < 0.95 else 1  # queries among rows that are gone must look further
-        depth = min(max(wider * trained.depth, 4 * k), len(at))
-        near = self._candidates(trained.faiss, queries, wider * trained.visit, depth, selector)
-        found = rerank(table.vectors, queries, np.append(at, -1)[near], k)
-        far = found[0][:, min(k, RECALL_AT) - 1] < trained.usual  # nothing as near as queries find
-        short = np.flatnonzero(far | ((found[1] if selector is None else near) < 0).any(1))
-        if len(short):  # what was visited holds few rows that are allowed: nearer ones may lie elsewhere
-            found[0][short], found[1][short] = exact_search(table.vectors, queries[short], k, at[allowed])
-        later = later if mask is None else later[mask[later]]
-        return best(found, exact_search(table.vectors, queries, k, later), k) if len(later) else found
+        allowed = None if mask is None else np.flatnonzero(mask)
+        count = len(table) if allowed is None else len(allowed)
+        if count <= max(self.least, FEW_GONE * len(table)):
+            return exact_search(table.vectors, queries, k, allowed)
+        trained, later = self._ensure_trained(table)
+        near = self._candidates(trained.faiss, queries, trained.visit, k)  # (N, depth), -1: none
+        near = table.positions(np.append(trained.ids, -1)[near])
+        if mask is not None:
+            near[~mask[near]] = -1
+            later = later[mask[later]]
+        ranking = rerank(table.vectors, queries, near, k)
+        if len(later):
+            ranking = best(ranking, exact_search(table.vectors, queries, k, later), k)
+        far = ranking[0][:, min(k, RECALL_AT) - 1] < trained.min_heldout_score
+        doubtful = np.flatnonzero(far | (ranking[1] < 0).any(1))  # nearer rows may lie elsewhere
+        if len(doubtful):
+            ranking[0][doubtful], ranking[1][doubtful] = exact_search(
+                table.vectors, queries[doubtful], k, allowed
+            )
+        return ranking
 
     def dump(self) -> dict[str, NDArray]:
         """See `Index.dump`."""
         if (trained := self._trained) is None:
             return {}
-        facts = np.array([trained.visit, trained.depth, trained.recall, trained.usual])
+        facts = np.array([trained.learned, trained.visit, trained.recall, trained.min_heldout_score])
         return {"ids": trained.ids, "faiss": faiss.serialize_index(trained.faiss), "facts": facts}
 
     def restore(self, arrays: Mapping[str, NDArray]) -> None:
-        """See `Index.restore`; what another version saved is left, and trained anew when asked."""
+        """See `Index.restore`; what another version saved is left, and trained anew when it is needed."""
         try:
-            visit, depth, recall, usual = arrays["facts"].tolist()
+            learned, visit, *scores = arrays["facts"].tolist()
             index = faiss.deserialize_index(arrays["faiss"])
             if (index.d, index.ntotal) == (self.dim, len(arrays["ids"])):
-                self._trained = Trained(arrays["ids"], index, int(visit), int(depth), recall, usual)
+                self._trained = Trained(arrays["ids"], index, int(learned), int(visit), *scores)
         except (KeyError, RuntimeError, TypeError, ValueError):
             return
 
     def describe(self) -> str:
         """See `Index.describe`."""
         if (trained := self._trained) is None:
-            return f"{self.name}, exact up to {LEAST} rows"
+            return f"{self.name}, exact up to {self.least} rows"
         return (
-            f"{self.name} of {len(trained.ids)} rows, visits {trained.visit}, re-ranks {trained.depth}, "
+            f"{self.name} of {len(trained.ids)} rows, visits {trained.visit}, "
             f"recall@{RECALL_AT} {trained.recall:.3f} on held-out rows"
         )
 
-    def _cover(self, table: Prototypes) -> Trained | None:
-        """A trained index that lacks few of the table's rows; None where the table is small."""
-        with self._lock:
-            trained = self._trained
-            if (
-                trained is None
-                or len(self._place(table, trained)[1]) > max(LEAST, len(trained.ids) // 4)
-                or (self._place(table, trained)[0] < 0).sum() > len(trained.ids) // 2
-            ):
-                self._trained = self._train(table)
-            return self._trained
+    def _ensure_trained(self, table: Prototypes) -> tuple[Trained, NDArray[np.int64]]:
+        """A trained index that lacks few of the table's rows, and the positions of those.
 
-    def _place(self, table: Prototypes, trained: Trained) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(S,) where the trained rows are in a table, -1 for those that are gone; the rows it lacks."""
-        ids, of, at, later = self._placed
-        if ids is not table.ids or of is not trained:
-            at = table.positions(trained.ids)
-            unseen = np.ones(len(table), dtype=bool)
-            unseen[at[at >= 0]] = False
-            later = np.flatnonzero(unseen)
-            self._placed = (table.ids, trained, at, later)
-        return at, later
+        It is trained anew where the rows have grown by half or most of them are gone, so that n rows one
+        by one cost O(n) in all; until then, rows are added to a copy, which other threads do not search.
+        """
+        with _training:
+            trained, later = self._trained, NONE
+            if trained is not None:
+                later = trained.later(table)
+                remaining = len(table) - len(later)
+            if trained is None or len(table) > 1.5 * trained.learned or 2 * remaining < len(trained.ids):
+                trained, later = self._train(table), NONE
+            elif len(later) > AT_ONCE:
+                index = faiss.clone_index(trained.faiss)
+                index.add(np.ascontiguousarray(table.vectors[later]))
+                ids = np.append(trained.ids, table.ids[later])
+                trained, later = replace(trained, ids=ids, faiss=index), NONE
+            self._trained = trained
+        return trained, later
 
     def _train(self, table: Prototypes) -> Trained:
         order = np.random.default_rng(0).permutation(len(table))
-        asking, learned_from = np.sort(order[:HELD_OUT]), np.sort(order[HELD_OUT : HELD_OUT + 128 * 1024])
-        index = faiss.index_factory(self.dim, self.factory(len(table)), faiss.METRIC_INNER_PRODUCT)
-        self._prepare(index)
+        held_out, learned_from = np.sort(order[:HELD_OUT]), np.sort(order[HELD_OUT : HELD_OUT + 2**17])
+        index = self._empty(len(table))
         index.train(np.ascontiguousarray(table.vectors[learned_from]))
-        quiet = None if len(table) > CHUNK else True  # None: shown on terminals only
-        with tqdm(total=len(table), desc=f"{self.name}: adding", unit="row", disable=quiet) as bar:
-            for start in range(0, len(table), CHUNK // 4):
-                piece = np.ascontiguousarray(table.vectors[start : start + CHUNK // 4])
-                index.add(piece)
-                bar.update(len(piece))
-        return Trained(table.ids, index, *self._tuned(index, table, asking))
-
-    def _tuned(self, index: faiss.Index, table: Prototypes, asking: NDArray) -> tuple[int, int, float, float]:
-        """The least effort that answers the held-out rows well enough, its recall, and the least score."""
-        queries, goal = np.ascontiguousarray(table.vectors[asking]), (1 + self.recall_target) / 2
+        index.add(np.ascontiguousarray(table.vectors))
+        queries, goal = np.ascontiguousarray(table.vectors[held_out]), (1 + self.recall_target) / 2
+        # Each query finds itself and 4 more.
         scores, truth = exact_search(table.vectors, queries, RECALL_AT + 1)
-        truth = _without_self(truth, asking)
-        for visit, depth in self.efforts:
-            near = self._candidates(index, queries, visit, min(depth, len(table)), None)
-            found = _without_self(rerank(table.vectors, queries, near, RECALL_AT + 1)[1], asking)
-            hits = [len(set(a) & set(b)) for a, b in zip(found, truth, strict=True)]
-            if (recall := float(np.mean(hits)) / RECALL_AT) >= goal:
+        for visit in self.visits:
+            near = self._candidates(index, queries, visit, RECALL_AT + 1)
+            answers = rerank(table.vectors, queries, near, RECALL_AT + 1)[1]
+            shared = [len({*a} & {*b}) - 1 for a, b in zip(answers.tolist(), truth.tolist(), strict=True)]
+            if (recall := float(np.mean(shared)) / RECALL_AT) >= goal:
                 break
         else:
             warnings.warn(
                 f"the {self.name} index reaches recall@{RECALL_AT} {recall:.3f}, not {goal:.3f}", stacklevel=2
             )
-        return visit, depth, recall, float(scores[:, -1].min())
+        return Trained(table.ids, index, len(table), visit, recall, float(scores[:, -1].min()))
 
-    def _prepare(self, index: faiss.Index) -> None:
-        """Set what the factory's text cannot say, before training."""
-
-    def _candidates(
-        self,
-        index: faiss.Index,
-        queries: NDArray[np.float32],
-        visit: int,
-        depth: int,
-        selector: faiss.IDSelector | None,
-    ) -> NDArray[np.int64]:
+    def _candidates(self, index: faiss.Index, queries: NDArray, visit: int, k: int) -> NDArray[np.int64]:
         """(N, depth) places in the index that look nearest, -1 where there are no more."""
-        return index.search(queries, depth, params=self._parameters(visit, depth, selector))[1]
+        depth, parameters = self._effort(visit, k)
+        return index.search(queries, min(depth, index.ntotal), params=parameters)[1]
 
-    def _parameters(self, visit: int, depth: int, selector: faiss.IDSelector | None):
+    def _empty(self, count: int) -> faiss.Index:
+        """An untrained index for so many rows."""
+        raise NotImplementedError
+
+    def _effort(self, visit: int, k: int) -> tuple[int, faiss.SearchParameters]:
+        """How many candidates to ask for, 4k or more, and the parameters of the search."""
         raise NotImplementedError
 
 
@@ -316,22 +288,18 @@ class IVFPQIndex(FaissIndex):
     """
 
     name = "ivfpq"
-    efforts = (
-        *((1, 64), (2, 64), (4, 64), (4, 128), (8, 128), (16, 128), (16, 256), (32, 256)),
-        *((64, 256), (64, 512), (128, 512), (256, 1024), (512, 2048)),
-    )
+    visits = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
-    def factory(self, count: int) -> str:
-        """See `FaissIndex.factory`."""
+    def _empty(self, count: int) -> faiss.Index:
         most = max(self.dim // 8, 16)
         codes = max(m for m in range(1, self.dim + 1) if self.dim % m == 0 and m <= most)
-        return f"IVF{max(4, round(2 * math.sqrt(count)))},PQ{codes}x4fs"
-
-    def _prepare(self, index: faiss.Index) -> None:
+        lists = max(4, round(2 * math.sqrt(count)))
+        index = faiss.index_factory(self.dim, f"IVF{lists},PQ{codes}x4fs", faiss.METRIC_INNER_PRODUCT)
         index.cp.niter, index.cp.max_points_per_centroid, index.cp.seed = 8, 48, 0
+        return index
 
-    def _parameters(self, visit: int, depth: int, selector: faiss.IDSelector | None):
-        return faiss.SearchParametersIVF(sel=selector, nprobe=visit)
+    def _effort(self, visit: int, k: int) -> tuple[int, faiss.SearchParameters]:
+        return max(64, 4 * visit, 4 * k), faiss.SearchParametersIVF(nprobe=visit)
 
 
 @indexes.register("hnsw")
@@ -342,17 +310,14 @@ class HNSWIndex(FaissIndex):
     """
 
     name = "hnsw"
-    efforts = ((16, 16), (32, 16), (64, 32), (128, 32), (256, 64), (512, 64), (1024, 64))
+    visits = (32, 64, 128, 256, 512, 1024)
 
-    def factory(self, count: int) -> str:
-        """See `FaissIndex.factory`."""
-        return "HNSW32_SQ8"
+    def _empty(self, count: int) -> faiss.Index:
+        return faiss.index_factory(self.dim, "HNSW32_SQ8", faiss.METRIC_INNER_PRODUCT)
 
-    def _prepare(self, index: faiss.Index) -> None:
-        index.hnsw.efConstruction = 40
-
-    def _parameters(self, visit: int, depth: int, selector: faiss.IDSelector | None):
-        return faiss.SearchParametersHNSW(sel=selector, efSearch=max(visit, depth))
+    def _effort(self, visit: int, k: int) -> tuple[int, faiss.SearchParameters]:
+        depth = max(32, visit // 4, 4 * k)
+        return depth, faiss.SearchParametersHNSW(efSearch=max(visit, depth))
 
 
 @indexes.register("auto")
@@ -363,14 +328,7 @@ class AutoIndex(IVFPQIndex):
     `notebooks/experiments/retrieval.ipynb` measures them.
     """
 
-    name = "auto"
-
-    def _cover(self, table: Prototypes) -> Trained | None:
-        return super()._cover(table) if len(table) > AUTO else None
-
-    def describe(self) -> str:
-        """See `Index.describe`."""
-        return super().describe() if self._trained else f"auto, exact up to {AUTO} rows"
+    name, least = "auto", AUTO
 
 
 @indexes.register("milvus")
@@ -394,7 +352,7 @@ def make_index(index: str | Index, dim: int) -> Index:
 
 def exact_search(
     vectors: NDArray[np.float32], queries: NDArray[np.float32], k: int, among: NDArray[np.int64] | None = None
-) -> Found:
+) -> Ranking:
     """Compare every row.
 
     Copying the allowed rows out and comparing them as one matrix product is, for the patches of an
@@ -411,27 +369,27 @@ def exact_search(
     """
     count = len(vectors) if among is None else len(among)
     step = CHUNK if isinstance(vectors, np.memmap) or among is not None else max(count, 1)
-    found = (np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1))
+    ranking = (np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1))
     for start in range(0, count, step):
         at = slice(start, start + step) if among is None else among[start : start + step]
         piece = np.ascontiguousarray(vectors[at])  # (n, D)
         scores, near = faiss.knn(queries, piece, k, metric=faiss.METRIC_INNER_PRODUCT)  # (N, k)
         scores[near < 0] = -np.inf
         near = np.where(near < 0, -1, near + start) if among is None else np.append(at, -1)[near]
-        found = (scores, near) if count <= step else best(found, (scores, near), k)
-    return found
+        ranking = (scores, near) if count <= step else best(ranking, (scores, near), k)
+    return ranking
 
 
 def rerank(
     vectors: NDArray[np.float32], queries: NDArray[np.float32], near: NDArray[np.int64], k: int
-) -> Found:
+) -> Ranking:
     """The k best of each query's own candidates, by the full rows.
 
     Args:
         vectors: (P, D), perhaps on disk.
         queries: (N, D).
         near: (N, R) positions, -1 for none.
-        k: at most R are found; the rest is -1.
+        k: how many; where a query has fewer candidates, the rest is -1.
     """
     scores, near = np.empty(near.shape, np.float32), np.ascontiguousarray(near)
     given = map(faiss.swig_ptr, (scores, np.ascontiguousarray(queries), np.asarray(vectors), near))
@@ -441,12 +399,8 @@ def rerank(
     return best((scores, near), empty, k)
 
 
-def best(one: Found, other: Found, k: int) -> Found:
-    """The k best of two findings for the same queries, ties in the order given."""
+def best(one: Ranking, other: Ranking, k: int) -> Ranking:
+    """The k best of two rankings for the same queries, ties in the order given."""
     scores, near = (np.concatenate(pair, axis=1) for pair in zip(one, other, strict=True))
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(scores, order, 1), np.take_along_axis(near, order, 1)
-
-
-def _without_self(near: NDArray[np.int64], asking: NDArray[np.int64]) -> list[list[int]]:
-    return [[p for p in row if p != own][:RECALL_AT] for row, own in zip(near.tolist(), asking, strict=True)]

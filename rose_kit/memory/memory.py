@@ -6,6 +6,7 @@ import copy
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from rose_kit.memory.prototypes import (
     pool_prototypes,
     unpack_thumbnail,
 )
-from rose_kit.memory.storage import read_folder, write_folder, writing
+from rose_kit.memory.storage import read_folder, write_folder
 from rose_kit.types import FeatureMap, unit
 
 NONE = np.zeros(0, np.int64)
@@ -130,7 +131,6 @@ class SupportMemory:
             ValueError: something has the wrong shape or type, features are not of unit norm, or the
                 memory already has one of these classes for this image. Nothing is added then.
         """
-        self._check_width(feature_map.dim)
         return self.extend(pool_prototypes(image_id, feature_map, mask, classes, source, thumbnail, metadata))
 
     def extend(self, rows: Prototypes) -> NDArray[np.int64]:
@@ -146,7 +146,8 @@ class SupportMemory:
             ValueError: a vector is not of unit norm or of another width, or an image has one of the
                 classes already.
         """
-        self._check_width(rows.vectors.shape[1])
+        if rows.vectors.shape[1] != self.dim:
+            raise ValueError(f"features have {rows.vectors.shape[1]} dimensions; this memory has {self.dim}")
         check_unit(rows.vectors, "vector")
         if not len(rows):
             return NONE.copy()
@@ -154,7 +155,7 @@ class SupportMemory:
             self._check_writable()
             keys = rows.keys()
             self._check_keys(keys)
-            rows = rows.with_ids(self._next_id + np.arange(len(rows)))
+            rows = replace(rows, ids=self._next_id + np.arange(len(rows)))
             extended = self._rows.extended(rows)
             self._index.added(rows)
             self._next_id += len(rows)  # first: whoever copies meanwhile must not give these ids again
@@ -175,13 +176,13 @@ class SupportMemory:
             self._check_writable()
             rows = self._rows
             if len(ids := np.asarray(ids, dtype=np.int64).reshape(-1)):
-                gone = np.zeros(len(rows), dtype=bool)
-                gone[_positions(rows, ids)] = True
+                chosen = np.zeros(len(rows), dtype=bool)
+                chosen[_positions(rows, ids)] = True
             else:
-                gone = _belonging(rows, image_id, class_name)
-            self._index.removed(rows.ids[gone])
-            self._rows, self._keys = rows.take(~gone), None
-        return int(gone.sum())
+                chosen = _rows_matching(rows, image_id, class_name)
+            self._index.removed(rows.ids[chosen])
+            self._rows, self._keys = rows.take(~chosen), None
+        return int(chosen.sum())
 
     def subset(self, ids: ArrayLike) -> SupportMemory:
         """A memory of its own with some of the rows, which keep their ids.
@@ -194,7 +195,7 @@ class SupportMemory:
         """
         rows = self._rows
         chosen = np.unique(_positions(rows, ids))
-        return self._twin(rows.take(chosen), make_index("flat", self.dim))
+        return self._shallow_copy(rows.take(chosen), make_index("flat", self.dim))
 
     # --- asking ---------------------------------------------------------------------------------------------
 
@@ -266,8 +267,8 @@ class SupportMemory:
     def class_sums(self, names: Iterable[str]) -> NDArray[np.float32]:
         """(C, D) the sum of each class's rows; NaN where a class has no row."""
         sums = self._rows.class_sums
-        found = [sums.get(name, np.full(self.dim, np.nan)) for name in name_list("names", names)]
-        return np.array(found, dtype=np.float32).reshape(-1, self.dim)
+        chosen = [sums.get(name, np.full(self.dim, np.nan)) for name in name_list("names", names)]
+        return np.array(chosen, dtype=np.float32).reshape(-1, self.dim)
 
     @property
     def rows(self) -> Prototypes:
@@ -280,10 +281,7 @@ class SupportMemory:
     image_ids = property(lambda self: self._rows.image_ids, doc="(P,) str, the image of each row.")
     classes = property(lambda self: self._rows.classes, doc="The different class names, first seen first.")
 
-    @property
-    def images(self) -> tuple[str, ...]:
-        """The different image ids, first seen first."""
-        return tuple(dict.fromkeys(self.image_ids.tolist()))
+    images = property(lambda self: self._rows.images, doc="The different image ids, first seen first.")
 
     def summary(self) -> dict[str, int]:
         """Rows per class, most first."""
@@ -304,7 +302,7 @@ class SupportMemory:
 
     def snapshot(self) -> SupportMemory:
         """The memory as it is now, whatever is written to it later; cannot be changed itself."""
-        twin = self._twin(self._rows, self._index)
+        twin = self._shallow_copy(self._rows, self._index)
         twin._frozen = True
         return twin
 
@@ -314,12 +312,11 @@ class SupportMemory:
         Rows are shared, as they never change: a copy before a change is how the change is taken back. The
         copy of a memory on Milvus is in this process, and flat.
         """
-        index = make_index("flat", self.dim) if self._index.shared else copy.copy(self._index)
-        return self._twin(self._rows, index)
+        return self._shallow_copy(self._rows, copy.copy(self._index))
 
     __copy__, __deepcopy__ = copy, lambda self, memo: self.copy()
 
-    def _twin(self, rows: Prototypes, index: Index) -> SupportMemory:
+    def _shallow_copy(self, rows: Prototypes, index: Index) -> SupportMemory:
         twin = object.__new__(type(self))
         own = {"_rows": rows, "_index": index, "_lock": threading.RLock(), "_keys": None, "_frozen": False}
         twin.__dict__ = self.__dict__ | own
@@ -409,10 +406,6 @@ class SupportMemory:
         if self._frozen:
             raise ValueError("this is a snapshot, which cannot be changed; change the memory it is of")
 
-    def _check_width(self, dim: int) -> None:
-        if dim != self.dim:
-            raise ValueError(f"features have {dim} dimensions; this memory has {self.dim}")
-
     def _check_keys(self, keys: Sequence[tuple[str, str]]) -> None:
         """Refuse an (image id, class name) that is there already, or twice in one go."""
         if self._keys is None:
@@ -437,21 +430,21 @@ def _positions(rows: Prototypes, ids: ArrayLike) -> NDArray[np.int64]:
     return positions
 
 
-def _belonging(rows: Prototypes, image_id: str | None, class_name: str | None) -> NDArray[np.bool_]:
+def _rows_matching(rows: Prototypes, image_id: str | None, class_name: str | None) -> NDArray[np.bool_]:
     """(P,) the rows of an image, of a class, or of both; raises ValueError if there are none."""
     if image_id is None and class_name is None:
         raise ValueError("which rows? Give image_id, class_name or both, or ids")
-    found = np.ones(len(rows), dtype=bool)
+    matching = np.ones(len(rows), dtype=bool)
     for what, name, column in (("image", image_id, rows.image_ids), ("class", class_name, rows.class_names)):
         if name is None:
             continue
-        match = found & (column == name)
+        match = matching & (column == name)
         if not match.any():
             inside = f" in image {image_id!r}" if what == "class" and image_id is not None else ""
-            known = list(dict.fromkeys(column[found].tolist()))
+            known = list(dict.fromkeys(column[matching].tolist()))
             raise ValueError(f"there is no {what} {name!r}{inside}; {near_names(str(name), known)}")
-        found = match
-    return found
+        matching = match
+    return matching
 
 
 def _count(what: str, value: Any) -> int:
@@ -459,6 +452,3 @@ def _count(what: str, value: Any) -> int:
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{what} must be a positive whole number, got {value!r}")
     return int(value)
-
-
-__all__ = ["SupportMemory", "writing"]

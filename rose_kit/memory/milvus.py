@@ -12,7 +12,6 @@ import shutil
 import tempfile
 import weakref
 from base64 import b64decode, b64encode
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -20,14 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rose_kit.memory.index import Filter, Found, Index
+from rose_kit.memory.index import Filter, Index, Ranking
 from rose_kit.memory.prototypes import Prototypes
 
 BATCH = 500  # rows to a message: with a thumbnail each they stay below the 64 MB that a server takes
 MOST = 16_384  # neighbours that a server gives to one query, ids that it deletes at once
 FINGERPRINT = "rose_kit.fingerprint"  # a property of the collection
 COLUMNS = ["id", "vector", "class_name", "image_id", "about"]
-_open: Counter[str] = Counter()  # who is connected to what, in this process
 
 
 class MilvusIndex(Index):
@@ -47,7 +45,7 @@ class MilvusIndex(Index):
             another width, another encoder's features, or is not a memory.
     """
 
-    name, shared = "milvus", True
+    name = "milvus"
 
     def __init__(
         self,
@@ -73,13 +71,16 @@ class MilvusIndex(Index):
             self._client = pymilvus.MilvusClient(self.uri, token=token)
         except pymilvus.MilvusException as error:
             raise ValueError(f"cannot open Milvus at {self.uri!r}: {error.message}") from error
-        _open[self.uri] += 1
-        self.close = weakref.finalize(self, _close, self._client, self.uri, folder)
+        self.close = weakref.finalize(self, _close, self._client, folder)
         with self._errors():
             if not self._client.has_collection(collection):
                 self._create(fingerprint, index_type)
             self.fingerprint = self._check(fingerprint)
             self._client.load_collection(collection)
+
+    def __reduce__(self) -> tuple:
+        """A copy, or what travels to another process, is exact and without a server."""
+        return Index, (self.dim,)
 
     def _create(self, fingerprint: str | None, index_type: str) -> None:
         types, schema = self._milvus.DataType, self._client.create_schema()
@@ -90,21 +91,21 @@ class MilvusIndex(Index):
         schema.add_field("about", types.JSON)
         index = self._client.prepare_index_params()
         index.add_index("vector", index_type=index_type, metric_type="IP")
-        kept = {} if fingerprint is None else {FINGERPRINT: fingerprint}
-        self._client.create_collection(self.collection, schema=schema, index_params=index, properties=kept)
+        about = {} if fingerprint is None else {FINGERPRINT: fingerprint}
+        self._client.create_collection(self.collection, schema=schema, index_params=index, properties=about)
 
     def _check(self, fingerprint: str | None) -> str | None:
-        found = self._client.describe_collection(self.collection)
-        fields = {f["name"]: f["params"] for f in found["fields"]}
-        kept = (found.get("properties") or {}).get(FINGERPRINT)
+        description = self._client.describe_collection(self.collection)
+        fields = {f["name"]: f["params"] for f in description["fields"]}
+        recorded = (description.get("properties") or {}).get(FINGERPRINT)
         where = f"collection {self.collection!r} at {self.uri!r}"
         if list(fields) != COLUMNS:
             raise ValueError(f"{where} is not a memory: its fields are {', '.join(fields)}")
         if int(fields["vector"]["dim"]) != self.dim:
             raise ValueError(f"{where} has {fields['vector']['dim']} dimensions, not {self.dim}")
-        if None not in (fingerprint, kept) and fingerprint != kept:
-            raise ValueError(f"{where} was made with {kept!r}; you gave {fingerprint!r}")
-        return kept
+        if None not in (fingerprint, recorded) and fingerprint != recorded:
+            raise ValueError(f"{where} was made with {recorded!r}; you gave {fingerprint!r}")
+        return recorded
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -113,36 +114,25 @@ class MilvusIndex(Index):
         except self._milvus.MilvusException as error:
             raise OSError(f"Milvus at {self.uri!r}: {' '.join(error.message.split())}") from error
 
-    def search(self, table: Prototypes, queries: NDArray[np.float32], k: int, chosen: Filter) -> Found:
-        """See `Index.search`. Filters by metadata, and rows that the server lacks, are compared here."""
-        expression = f"id <= {table.ids[-1]}"
-        if chosen.classes is not None:
-            expression += f" and class_name in {json.dumps(list(chosen.classes), ensure_ascii=False)}"
-        if chosen.exclude_images:
-            expression += (
-                f" and image_id not in {json.dumps(list(chosen.exclude_images), ensure_ascii=False)}"
-            )
-        gone = table.positions(np.fromiter(self._removed, dtype=np.int64))  # that an older table still has
-        if (
-            (gone >= 0).any()
-            or chosen.where is not None
-            or chosen.classes == ()
-            or "\\" in expression
-            or k > MOST
-        ):
-            return super().search(table, queries, k, chosen)
-        scores, ids = np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1)
-        with self._errors():
-            hits = self._client.search(
-                self.collection, list(queries), expression, limit=k, consistency_level="Strong"
-            )
-        for n, found in enumerate(hits):
-            scores[n, : len(found)] = [hit["distance"] for hit in found]
-            ids[n, : len(found)] = [hit["id"] for hit in found]
-        positions, mask = table.positions(ids), chosen.mask(table)
-        there = min(k, len(table) if mask is None else int(mask.sum()))
-        foreign = ((ids >= 0) & (positions < 0)).any() or (ids[:, :there] < 0).any()
-        return super().search(table, queries, k, chosen) if foreign else (scores, positions)
+    def search(self, table: Prototypes, queries: NDArray[np.float32], k: int, chosen: Filter) -> Ranking:
+        """See `Index.search`. What the server cannot answer for this very table is compared here.
+
+        That is: filters by metadata, more neighbours than there are rows or than a server gives, an older
+        table that has rows which are gone from the server, and rows that others wrote in between.
+        """
+        mask, expression = chosen.mask(table), _expression(table, chosen)
+        count = len(table) if mask is None else int(mask.sum())
+        removed = table.positions(np.fromiter(self._removed, dtype=np.int64))
+        if chosen.where is None and k <= min(count, MOST) and "\\" not in expression and (removed < 0).all():
+            with self._errors():
+                hits = self._client.search(
+                    self.collection, list(queries), expression, limit=k, consistency_level="Strong"
+                )
+            if all(len(row) == k for row in hits):
+                positions = table.positions([[hit["id"] for hit in row] for row in hits])
+                if (positions >= 0).all():
+                    return np.array([[hit["distance"] for hit in row] for row in hits], np.float32), positions
+        return super().search(table, queries, k, chosen)
 
     def added(self, table: Prototypes) -> None:
         """Write rows; on an error none of them stays."""
@@ -181,17 +171,26 @@ class MilvusIndex(Index):
         return f"milvus, collection {self.collection!r} at {self.uri!r}"
 
 
+def _expression(table: Prototypes, chosen: Filter) -> str:
+    """The filter in Milvus' language; rows that came after the table are left out."""
+    parts = [f"id <= {table.ids[-1]}"]
+    if chosen.classes is not None:
+        parts.append(f"class_name in {json.dumps(chosen.classes, ensure_ascii=False)}")
+    if chosen.exclude_images:
+        parts.append(f"image_id not in {json.dumps(chosen.exclude_images, ensure_ascii=False)}")
+    return " and ".join(parts)
+
+
 def _records(table: Prototypes) -> Iterator[dict[str, Any]]:
     """What is sent for each row."""
-    for row in zip(*table.columns[:2], table.class_names, table.image_ids, *table.columns[4:], strict=True):
-        *named, source, metadata, pair = row
-        thumbnail = pair and [
-            pair[0].shape,
-            b64encode(pair[0].tobytes()).decode(),
-            b64encode(pair[1]).decode(),
-        ]
-        about = {"source": source, "metadata": dict(metadata), "thumbnail": thumbnail}
-        yield dict(zip(COLUMNS, (int(named[0]), named[1], *map(str, named[2:]), about), strict=True))
+    about = zip(table.sources, table.metadata, map(_packed, table.thumbnails), strict=True)
+    facts = (dict(zip(("source", "metadata", "thumbnail"), one, strict=True)) for one in about)
+    columns = table.ids.tolist(), table.vectors, table.class_texts, table.image_texts, facts
+    return (dict(zip(COLUMNS, row, strict=True)) for row in zip(*columns, strict=True))
+
+
+def _packed(pair: tuple | None) -> list | None:
+    return pair and [pair[0].shape, *(b64encode(data).decode() for data in pair)]
 
 
 def _unpacked(stored: list | None, images: dict[str, NDArray[np.uint8]]) -> tuple | None:
@@ -202,13 +201,11 @@ def _unpacked(stored: list | None, images: dict[str, NDArray[np.uint8]]) -> tupl
     return image, b64decode(mask)
 
 
-def _close(client: Any, uri: str, folder: str | None) -> None:
-    """Part from the server; the last to leave an embedded one stops it, and a temporary one goes."""
+def _close(client: Any, folder: str | None) -> None:
+    """Part from the server; one that is embedded in a temporary folder stops, and the folder goes."""
     client.close()
-    _open[uri] -= 1
-    if uri.endswith(".db") and not _open[uri]:
+    if folder is not None:
         from milvus_lite.server_manager import server_manager_instance
 
-        server_manager_instance.release_server(uri)
-    if folder is not None:
+        server_manager_instance.release_server(f"{folder}/memory.db")
         shutil.rmtree(folder, ignore_errors=True)

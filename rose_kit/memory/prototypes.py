@@ -8,12 +8,13 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
@@ -43,31 +44,6 @@ class Hits:
         return self.ids
 
 
-class Names:
-    """Texts and the whole numbers that stand for them; it only ever grows, so that tables can share it."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        self._codes: dict[str, int] = {}
-
-    def encode(self, texts: Iterable[str]) -> NDArray[np.int32]:
-        """(P,) a code per text; a text that is new gets the next one."""
-        codes = self._codes
-        for text in texts if isinstance(texts, list) else (texts := list(texts)):
-            if text not in codes:
-                check_name(text)
-                self.texts.append(text)
-                codes[text] = len(codes)
-        return np.fromiter((codes[text] for text in texts), np.int32, len(texts))
-
-    def among(self, codes: NDArray[np.int32], texts: Iterable[str]) -> NDArray[np.bool_]:
-        """(P,) whether each code stands for one of these texts."""
-        known = [self._codes[text] for text in texts if text in self._codes]
-        chosen = np.zeros(len(self.texts), dtype=bool)  # after that: another thread may add texts
-        chosen[known] = True
-        return chosen[codes]
-
-
 @dataclass(frozen=True)
 class Prototypes:
     """Prototypes, column by column. What a row holds never changes, so tables may share memory.
@@ -75,7 +51,7 @@ class Prototypes:
     Args:
         ids: (P,) int64, increasing in a memory.
         vectors: (P, D) float32, unit norm; a memory map where they stay on disk.
-        class_codes, image_codes: (P,) int32, what `class_texts` and `image_texts` call each row.
+        class_texts, image_texts: (P,) object, the class and the image of each row.
         sources: (P,) object, where the image can be found, or None.
         metadata: (P,) object, one flat mapping each.
         thumbnails: (P,) object, None or a pair: (h, w, 3) uint8 image, shared by the rows of one call of
@@ -84,13 +60,11 @@ class Prototypes:
 
     ids: NDArray[np.int64]
     vectors: NDArray[np.float32]
-    class_codes: NDArray[np.int32]
-    image_codes: NDArray[np.int32]
+    class_texts: NDArray[np.object_]
+    image_texts: NDArray[np.object_]
     sources: NDArray[np.object_]
     metadata: NDArray[np.object_]
     thumbnails: NDArray[np.object_]
-    class_texts: Names = field(default_factory=Names, compare=False, repr=False)
-    image_texts: Names = field(default_factory=Names, compare=False, repr=False)
     _room: _Room | None = field(default=None, compare=False, repr=False)
 
     @classmethod
@@ -110,60 +84,72 @@ class Prototypes:
             ValueError: columns differ in length, or a name is not text that can be kept.
         """
         ids, vectors = np.asarray(ids, dtype=np.int64), np.asanyarray(vectors, dtype=np.float32)
-        columns = [list(map(str, class_names)), list(map(str, image_ids))]
         empty = [None] * len(ids)
-        columns += [sources or empty, metadata or [{} for _ in empty], thumbnails or empty]
+        columns = [list(class_names), list(image_ids), sources or empty]
+        columns += [metadata or [{} for _ in empty], thumbnails or empty]
         sizes = [len(column) for column in (ids, vectors, *columns)]
         if len(set(sizes)) != 1:
             raise ValueError(f"columns differ in length: {sizes}")
-        for source in {source for source in columns[2] if source is not None}:
-            check_name(source)
-        classes, images = Names(), Names()
-        codes = classes.encode(columns[0]), images.encode(columns[1])
-        return cls(ids, vectors, *codes, *map(_objects, columns[2:]), classes, images)
+        for name in {*columns[0], *columns[1], *(set(columns[2]) - {None})}:
+            check_name(name)
+        return cls(ids, vectors, *map(_objects, columns))
 
     @property
     def columns(self) -> tuple[NDArray, ...]:
         """The seven columns, in the order of the fields."""
-        return (self.ids, self.vectors, self.class_codes, self.image_codes,
-                self.sources, self.metadata, self.thumbnails)  # fmt: skip
+        return tuple(getattr(self, one.name) for one in fields(self)[:7])
+
+    @cached_property
+    def _classes(self) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
+        """(P,) the number of each row's class, and the class names by number, first seen first."""
+        return pd.factorize(self.class_texts)
+
+    @cached_property
+    def _images(self) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
+        """As `_classes`, for the images."""
+        return pd.factorize(self.image_texts)
 
     @cached_property
     def class_names(self) -> NDArray[np.str_]:
         """(P,) str, the class of each row."""
-        return _decoded(self.class_texts, self.class_codes)
+        return self._classes[1].astype(str)[self._classes[0]]
 
     @cached_property
     def image_ids(self) -> NDArray[np.str_]:
         """(P,) str, the image of each row."""
-        return _decoded(self.image_texts, self.image_codes)
+        return self._images[1].astype(str)[self._images[0]]
 
-    @cached_property
+    @property
     def classes(self) -> tuple[str, ...]:
         """The different class names, first seen first."""
-        codes, first = np.unique(self.class_codes, return_index=True)
-        return tuple(self.class_texts.texts[c] for c in codes[np.argsort(first)])
+        return tuple(self._classes[1])
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The different image ids, first seen first."""
+        return tuple(self._images[1])
+
+    def of_classes(self, names: Iterable[str]) -> NDArray[np.bool_]:
+        """(P,) whether each row is of one of these classes."""
+        return np.isin(self._classes[1], list(names))[self._classes[0]]
+
+    def of_images(self, image_ids: Iterable[str]) -> NDArray[np.bool_]:
+        """(P,) whether each row is of one of these images."""
+        return np.isin(self._images[1], list(image_ids))[self._images[0]]
 
     @cached_property
     def class_sums(self) -> dict[str, NDArray[np.float32]]:
         """Class name -> the sum (D,) of its rows."""
-        codes = self.class_texts.encode(list(self.classes))
-        return {
-            name: np.asarray(self.vectors[self.class_codes == code]).sum(0)
-            for name, code in zip(self.classes, codes, strict=True)
-        }
+        codes, names = self._classes
+        return {name: np.asarray(self.vectors[codes == c]).sum(0) for c, name in enumerate(names)}
 
     def keys(self) -> list[tuple[str, str]]:
         """(image id, class name) of each row."""
-        return list(zip(self.image_ids.tolist(), self.class_names.tolist(), strict=True))
+        return list(zip(self.image_texts, self.class_texts, strict=True))
 
     def take(self, where: NDArray | slice) -> Prototypes:
         """Some rows, by position, mask or slice."""
-        return Prototypes(*(column[where] for column in self.columns), self.class_texts, self.image_texts)
-
-    def with_ids(self, ids: NDArray[np.int64]) -> Prototypes:
-        """The same rows under other ids (P,)."""
-        return replace(self, ids=np.asarray(ids, dtype=np.int64))
+        return Prototypes(*(column[where] for column in self.columns))
 
     def positions(self, ids: ArrayLike) -> NDArray[np.int64]:
         """Where prototype ids (any shape) are in this table, -1 for those that are not; ids increase."""
@@ -175,17 +161,11 @@ class Prototypes:
 
     def extended(self, more: Prototypes) -> Prototypes:
         """These rows and then others. Room is kept at the end, so that n rows one by one cost O(n)."""
-        if not len(self):  # the first rows bring the names along
-            return replace(more, _room=None)
-        names = _decoded(more.class_texts, more.class_codes), _decoded(more.image_texts, more.image_codes)
         with _growing:  # of two copies of a memory, one alone may write behind their common rows
-            texts = self.class_texts, self.image_texts
-            codes = (own.encode(new.tolist()) for own, new in zip(texts, names, strict=True))
-            added = (more.ids, more.vectors, *codes, more.sources, more.metadata, more.thumbnails)
             room = self._room
             if room is None or room.used != len(self) or room.size < len(self) + len(more):
                 room = _Room(self.columns, len(self) + max(len(more), len(self) // 2, 64))
-            return Prototypes(*room.append(added), *texts, room)
+            return Prototypes(*room.append(more.columns), room)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -204,9 +184,8 @@ class _Room:
         for whole, column in zip(self._columns, columns, strict=True):
             whole[: self.used] = column
 
-    def append(self, columns: Iterable[NDArray]) -> list[NDArray]:
+    def append(self, columns: Sequence[NDArray]) -> list[NDArray]:
         """Write behind what is used; returns all that is used then."""
-        columns = list(columns)
         end = self.used + len(columns[0])
         for whole, column in zip(self._columns, columns, strict=True):
             whole[self.used : end] = column
@@ -228,7 +207,6 @@ def pool_prototypes(
     Raises:
         ValueError: something has the wrong shape or type, or features are not of unit norm.
     """
-    check_name(image_id)
     mask = np.asarray(mask)
     if mask.dtype.kind not in "iub":
         raise ValueError(f"mask must hold whole numbers, got {mask.dtype}")
@@ -244,7 +222,7 @@ def pool_prototypes(
     return Prototypes.make(
         np.arange(len(present)),
         vectors[present],
-        [_checked(classes[value]) for value in values],
+        [classes[value] for value in values],
         [image_id] * len(values),
         [None if source is None else str(source)] * len(values),
         [check_metadata(metadata)] * len(values),
@@ -271,10 +249,10 @@ def pack_thumbnails(image: NDArray[np.uint8] | None, mask: NDArray, values: Sequ
     dtype, shape = getattr(image, "dtype", type(image).__name__), np.shape(image)
     if dtype != np.uint8 or shape != (*mask.shape, 3):
         raise ValueError(f"thumbnail must be uint8 {(*mask.shape, 3)}, got {dtype} {shape}")
-    picture = Image.fromarray(image)
-    picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
-    small = np.array(picture)  # (h, w, 3)
-    return [(small, np.packbits(shrink_mask(mask == v, picture.size)).tobytes()) for v in values]
+    small = Image.fromarray(image)
+    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
+    shared = np.array(small)  # (h, w, 3)
+    return [(shared, np.packbits(shrink_mask(mask == v, small.size)).tobytes()) for v in values]
 
 
 def unpack_thumbnail(pair: tuple | None) -> tuple[NDArray[np.uint8], NDArray[np.bool_]] | None:
@@ -292,13 +270,6 @@ def shrink_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bo
     return cover >= min(0.5, cover.max())
 
 
-def _decoded(names: Names, codes: NDArray[np.int32]) -> NDArray[np.str_]:
-    if not len(codes):
-        return np.array([], dtype=np.str_)
-    known, inverse = np.unique(codes, return_inverse=True)
-    return np.array([names.texts[c] for c in known], dtype=np.str_)[inverse]
-
-
 def _objects(values: Sequence[Any]) -> NDArray[np.object_]:
     column = np.empty(len(values), dtype=object)
     for i, value in enumerate(values):  # one by one: NumPy would unpack the pairs of a thumbnail
@@ -313,11 +284,6 @@ def check_name(name: str) -> None:
     """Refuse a name that NumPy or Parquet could not give back: empty, with NUL or half a surrogate."""
     if not isinstance(name, str) or not re.fullmatch("[^\0\ud800-\udfff]+", name):
         raise ValueError(f"{name!r} cannot name a class, an image or a source: expected non-empty text")
-
-
-def _checked(name: str) -> str:
-    check_name(name)
-    return name
 
 
 def check_unit(vectors: NDArray[np.float32], what: str) -> None:

@@ -85,15 +85,13 @@ def write_folder(
     tensors |= {f"image/{numbers[key]}": image for key, image in images.items()}
     tensors |= {INDEX + name: array for name, array in learned.items()}
     shown = [(None, None) if pair is None else (numbers[id(pair[0])], pair[1]) for pair in table.thumbnails]
-    facts = {id(one): one for one in table.metadata}
-    texts = {key: json.dumps(one) for key, one in facts.items()}
     try:
         save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, arrays)
         rows = {
-            "class_name": pa.array(table.class_names.tolist(), pa.string()),
-            "image_id": pa.array(table.image_ids.tolist(), pa.string()),
+            "class_name": pa.array(table.class_texts.tolist(), pa.string()),
+            "image_id": pa.array(table.image_texts.tolist(), pa.string()),
             "source": pa.array(list(table.sources), pa.string()),
-            "metadata": pa.array([texts[id(one)] for one in table.metadata], pa.string()),
+            "metadata": pa.array(list(map(json.dumps, table.metadata)), pa.string()),
             "image": pa.array([n for n, _ in shown], pa.int64()),
             "mask": pa.array([mask for _, mask in shown], pa.binary()),
         }
@@ -107,7 +105,8 @@ def write_folder(
             _digest(beside, sync=True)
             _sync_folder(folder)  # the data files' names reach the disk before the manifest that lists them
     except BaseException:
-        if not _lists(folder / MANIFEST, mark):  # what interrupted may have come after the rename
+        manifest = folder / MANIFEST  # what interrupted may have come after the rename
+        if not (manifest.is_file() and mark in manifest.read_text(encoding="utf-8", errors="replace")):
             for path in folder.glob(f"*{mark}*"):
                 path.unlink(missing_ok=True)
         raise
@@ -136,9 +135,6 @@ def read_folder(
         manifest = _manifest(folder)
         try:
             return _read(folder, manifest, mapped)
-        except MemoryFormatError:
-            if _manifest(folder) == manifest:
-                raise
         except (KeyError, OSError, ValueError, pa.ArrowException) as error:
             if _manifest(folder) == manifest:
                 raise MemoryFormatError(f"the memory in {str(folder)!r} cannot be read: {error}") from error
@@ -149,8 +145,6 @@ def _read(
 ) -> tuple[Prototypes, dict[str, Any], dict[str, NDArray]]:
     paths = {Path(name).suffix: folder / name for name in manifest["files"]}
     for path in paths.values():
-        if not path.is_file():
-            raise MemoryFormatError(f"{path} is missing, but {MANIFEST} lists it")
         if _digest(path) != manifest["files"][path.name]:
             raise MemoryFormatError(f"{path} is damaged: its checksum differs")
     with safe_open(paths[".safetensors"], "np") as file:
@@ -177,11 +171,11 @@ def _manifest(folder: Path) -> dict[str, Any]:
         raise MemoryFormatError(f"{str(folder)!r} {what}: there is no {MANIFEST}")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        found = manifest["format"]
+        version = manifest["format"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise MemoryFormatError(f"{path} is damaged: {error!r}") from None
-    if found != FORMAT:
-        raise MemoryFormatError(f"{str(folder)!r} is of format {found!r}; this kit reads format {FORMAT}")
+    if version != FORMAT:
+        raise MemoryFormatError(f"{str(folder)!r} is of format {version!r}; this kit reads format {FORMAT}")
     if manifest.pop("sha256", None) != _seal(manifest):
         raise MemoryFormatError(f"{path} is damaged: its checksum differs")
     return manifest
@@ -190,10 +184,6 @@ def _manifest(folder: Path) -> dict[str, Any]:
 def _seal(manifest: Mapping[str, Any]) -> str:
     """SHA-256 of what a manifest says, however it is laid out."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-
-
-def _lists(manifest: Path, mark: str) -> bool:
-    return manifest.is_file() and mark.encode() in manifest.read_bytes()
 
 
 def _sync_folder(folder: Path) -> None:
