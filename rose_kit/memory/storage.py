@@ -34,7 +34,7 @@ try:
 except ImportError:  # Windows: one process at a time is left to the user
     fcntl = None
 
-FORMAT = 3
+FORMAT = 4
 MANIFEST = "manifest.json"
 MAPPED_FROM = 2**28  # bytes of vectors from which they are left on disk
 INDEX = "index/"  # what the tensors of the index begin with
