@@ -17,13 +17,13 @@ import os
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from math import floor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -42,8 +42,8 @@ from rose_kit.metrics import confusion_matrix, iou, mean_interval, mean_iou
 from rose_kit.model import methods
 from rose_kit.pooling import patch_counts
 from rose_kit.registry import datasets, load_plugin
-from rose_kit.segmenter import Regions, Segmenter, name_vocabulary
-from rose_kit.types import IGNORE, FeatureMap, Vocabulary
+from rose_kit.segmenter import Regions, encode_image, name_vocabulary, paint
+from rose_kit.types import IGNORE, FeatureMap, Query, Vocabulary
 
 ABSENT = -1  # in targets, a pixel of no class asked for; 255 may be the index of a class
 FEATURE_BUDGET = 2**29  # bytes of support features kept; the rest is encoded again when asked for
@@ -291,6 +291,73 @@ def _joined(tables: Sequence[Prototypes]) -> Prototypes:
     return whole
 
 
+# --- counting ---------------------------------------------------------------------------------------------
+
+
+class EncodedQuery(NamedTuple):
+    """An annotated query image after the expensive step, as `confusion_counts` takes it.
+
+    Args:
+        feature_map: its features.
+        query: what a method is asked: its patches, or its regions.
+        target: (H, W) class indices of the vocabulary that is asked; -1 where no class is counted.
+    """
+
+    feature_map: FeatureMap
+    query: Query
+    target: NDArray[np.int64]
+
+
+def encode_query(
+    sample: Sample,
+    vocabulary: Vocabulary,
+    encoder: Encoder,
+    windows: Windows | None = None,
+    regions: Regions | None = None,
+) -> EncodedQuery:
+    """Encode a query image once, for any number of methods and memories.
+
+    Args:
+        sample: the annotated image.
+        vocabulary: the classes; pixels of others get the target -1.
+        encoder: makes the features.
+        windows: how the image is scaled and cut; None: whole.
+        regions: image -> (H, W) region ids; None: patches are asked.
+    """
+    encoded = encode_image(sample.image, encoder, windows, regions)
+    return EncodedQuery(encoded.feature_map, encoded.query, relabel(sample, vocabulary))
+
+
+def confusion_counts(
+    method: Method,
+    memory: SupportMemory | None,
+    vocabulary: Vocabulary,
+    queries: Iterable[EncodedQuery],
+    *,
+    ignore_index: int = ABSENT,
+) -> NDArray[np.int64]:
+    """Answer encoded query images with a method and a memory, and count pixels by true and answered class.
+
+    Every score is made from this count: `metrics.iou` gives it per class, `metrics.mean_iou` their mean.
+
+    Args:
+        method: fitted, if it has something to fit.
+        memory: searched by the method; None for methods that need none.
+        vocabulary: the C classes to answer.
+        queries: the images; a target's values are class indices of `vocabulary`.
+        ignore_index: the target value whose pixels are not counted.
+
+    Returns:
+        (C, C) int64 summed over the images; rows are true classes, columns answers.
+    """
+    counts = np.zeros((len(vocabulary), len(vocabulary)), dtype=np.int64)
+    for feature_map, query, target in queries:
+        probabilities = np.asarray(method.predict(query, memory, vocabulary))  # (N, C)
+        labels, _ = paint(probabilities, query, feature_map)
+        counts += confusion_matrix(labels, target, len(vocabulary), ignore_index=ignore_index)
+    return counts
+
+
 # --- evaluating -------------------------------------------------------------------------------------------
 
 
@@ -302,7 +369,8 @@ class Run:
         name: the method's name in the results.
         seed: of the draw.
         shots: images per class of the draw.
-        segmenter: the method, fitted to a memory of the draw.
+        method: fitted to the memory.
+        memory: the prototypes of the draw.
         support_ids: the images drawn.
         vocabulary: the classes to answer, with the texts that this draw leaves them.
         counts: (C, C) confusion matrix, added up over the query images.
@@ -311,7 +379,8 @@ class Run:
     name: str
     seed: int
     shots: int
-    segmenter: Segmenter
+    method: Method
+    memory: SupportMemory
     support_ids: list[str]
     vocabulary: Vocabulary
     counts: NDArray[np.int64]
@@ -385,12 +454,12 @@ def evaluate(
             method = copy.deepcopy(method)  # what it learns belongs to this draw alone
             if hasattr(method, "fit"):
                 method = method.fit(memory, left, examples)
-            segmenter = Segmenter(encoder, memory, method, regions, query_windows)
             ids = [support.ids[i] for i in examples.positions]
             counts = np.zeros((len(left), len(left)), dtype=np.int64)
-            runs.append(Run(name, seed, count, segmenter, ids, left, counts))
+            runs.append(Run(name, seed, count, method, memory, ids, left, counts))
     query_ids = [query.ids[i] for i in positions]
-    answers = _each(_Answering(query, vocabulary, runs), positions, "query", progress)
+    answering = _Answering(query, encoder, query_windows, regions, vocabulary, runs)
+    answers = _each(answering, positions, "query", progress)
     for image_id, counts in zip(query_ids, answers, strict=True):
         for run, own in zip(runs, counts, strict=True):
             run.counts += own
@@ -404,16 +473,16 @@ class _Answering:
     """What is done for one query image: encode it once, let every run answer, count."""
 
     query: Dataset
+    encoder: Encoder
+    windows: Windows | None
+    regions: Regions | None
     vocabulary: Vocabulary
     runs: Sequence[Run]
 
     def __call__(self, i: int) -> list[NDArray[np.int64]]:
         """Position of an image -> one (C, C) confusion matrix per run."""
-        sample = self.query[i]
-        target = relabel(sample, self.vocabulary)
-        encoded = self.runs[0].segmenter.encode(sample.image)  # the same for all: they differ in what follows
-        answers = (run.segmenter.segment(encoded, run.vocabulary).labels for run in self.runs)
-        return [confusion_matrix(a, target, len(self.vocabulary), ignore_index=ABSENT) for a in answers]
+        image = encode_query(self.query[i], self.vocabulary, self.encoder, self.windows, self.regions)
+        return [confusion_counts(run.method, run.memory, run.vocabulary, [image]) for run in self.runs]
 
 
 def _each(function: Callable, items: Sequence[Any], desc: str, progress: bool | None) -> Iterator[Any]:
@@ -423,7 +492,7 @@ def _each(function: Callable, items: Sequence[Any], desc: str, progress: bool | 
 
 
 def _row(run: Run, query_ids: list[str]) -> Row:
-    vocabulary, held = run.vocabulary, run.segmenter.memory.classes
+    vocabulary, held = run.vocabulary, run.memory.classes
     per_class = [None if np.isnan(value) else 100 * float(value) for value in iou(run.counts)]
     return {
         "method": run.name,
