@@ -13,7 +13,7 @@ from course.pseudo_labels import pseudo_labels
 from course.reliability import auroc, detect
 from rose_kit import RNS, KnnClip, Segmenter, SupportMemory, Vocabulary, ZeroShot, unit
 from rose_kit.adapter import OfflineLinear
-from rose_kit.contract import World
+from rose_kit.contract import ToyProblem
 from rose_kit.evaluation import MissingSupport, without_classes
 from rose_kit.model import methods
 
@@ -27,7 +27,7 @@ MISSING += [MissingSupport(v, t) for v, t in ((1, 0), (0, 1), (0.5, 1), (1, 0.75
 def test_every_method_gives_probabilities_whatever_is_missing(missing):
     for name in sorted(methods):
         method = methods.make(name)
-        world = World(dim=getattr(method, "dim", 32), noise=0.3)
+        world = ToyProblem(dim=getattr(method, "dim", 32), noise=0.3)
         no_visual, no_text = missing.draw(world.classes, seed=1)
         memory = without_classes(world.memory, no_visual)
         vocabulary = world.vocabulary.without_text(no_text)
