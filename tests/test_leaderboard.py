@@ -72,7 +72,7 @@ def grid_of(folder, **changed):
     return fixed | changed
 
 
-def test_rows_give_what_evaluate_gives_and_two_jobs_give_the_same(folder, tmp_path):
+def test_rows_give_what_evaluate_gives(folder, tmp_path):
     specs = expand_grid(grid_of(folder, shots=[1, 2], methods=["knn-clip", {"knn-clip": {"k": [1, 3]}}]))
     rows, skipped = run_grid(specs, tmp_path / "one")
     assert skipped == 0 and len(list((tmp_path / "one").iterdir())) == 2
@@ -83,8 +83,7 @@ def test_rows_give_what_evaluate_gives_and_two_jobs_give_the_same(folder, tmp_pa
         sums = [np.sum(own[name].to_list(), axis=0) for name in COUNTS]
         assert 100 * dataset_iou(*sums) == pytest.approx(row["miou"], abs=1e-12)
         assert list(own.image_id) == row["query_ids"] and own.support.nunique() == 1
-    again, _ = run_grid(specs, tmp_path / "two", jobs=2)
-    assert rows.map(str).equals(again.map(str)) and len(leaderboard(rows).table) == 6
+    assert len(leaderboard(rows).table) == 6
 
 
 PLUGIN = "from functools import partial\nfrom rose_kit import KnnClip, register_method\n"
@@ -142,7 +141,7 @@ def matrices(skill, images=12, seed=0, noise=None):
 def rows_of(method, cm, seed=1, **changed):
     """Rows per image, as a sweep keeps them."""
     counts = zip(COUNTS, (cm.sum(2), cm.sum(1), np.einsum("icc->ic", cm)), strict=True)
-    columns = {"image_id": [f"i{i}" for i in range(len(cm))], "method": method, "seed": seed}
+    columns = {"image_id": [f"i{i:03d}" for i in range(len(cm))], "method": method, "seed": seed}
     columns |= {"dataset": "scenes", "encoder": "bundled", "shots": 1, "support": f"s{seed}"}
     return pd.DataFrame(columns | {name: list(value) for name, value in counts} | changed)
 
