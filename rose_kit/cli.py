@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rose_kit import __version__
+import rose_kit as kit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,11 +32,9 @@ if TYPE_CHECKING:
 
     from rose_kit.contract import Check
     from rose_kit.data import Dataset
-    from rose_kit.encoder import Encoder, Windows
+    from rose_kit.encoder import Encoder
     from rose_kit.fusion import Method
-    from rose_kit.memory import SupportMemory
     from rose_kit.regions import Regions
-    from rose_kit.types import Segmentation
     from rose_kit.web.framework import Trail
     from rose_kit.web.types import Provider
 
@@ -117,7 +115,6 @@ def evaluate(
         protocol["seeds"] = whole_numbers(seeds, "seeds")
     from rose_kit import evaluation  # here, since it imports torch: a wrong number is refused at once
     from rose_kit.data import open_dataset
-    from rose_kit.encoder import load_encoder
 
     load_plugin(plugin)
     settings = read_preset(preset)
@@ -130,7 +127,7 @@ def evaluate(
     check_file(output, "--json")
     drawn = dataset_options(data, domain, size or settings["size"])
     support, query = open_dataset(data, drawn, support=support_split, query=query_split)
-    made = load_encoder(encoder or settings["encoder"])
+    made = kit.load_encoder(encoder or settings["encoder"])
     rows = evaluation.evaluate(
         support,
         query,
@@ -143,7 +140,7 @@ def evaluate(
     )
     typer.echo(evaluation.table(rows))
     if output is not None:
-        evaluation.write_json(output, rows, rose_kit=__version__, encoder=made.fingerprint)
+        evaluation.write_json(output, rows, rose_kit=kit.__version__, encoder=made.fingerprint)
         typer.echo(f"written to {output}")
 
 
@@ -163,8 +160,6 @@ def build(
     plugin: Plugin = None,
 ) -> None:
     """Make a memory: one prototype per image and class."""
-    from rose_kit.encoder import load_encoder
-    from rose_kit.memory import SupportMemory
     from rose_kit.memory.storage import MANIFEST
 
     load_plugin(plugin)
@@ -173,8 +168,8 @@ def build(
             f"there is a memory at {str(out)!r} already: `rose-kit memory add`, or another --out"
         )
     name = encoder or "bundled"
-    made = load_encoder(name)
-    memory = SupportMemory(made.dim, fingerprint=made.fingerprint, encoder=name, index="auto")
+    made = kit.load_encoder(name)
+    memory = kit.SupportMemory(made.dim, fingerprint=made.fingerprint, encoder=name, index="auto")
     dataset, positions = support_images(data, split, shots, seed)
     writable_folder(out)
     fill(memory, dataset, positions, made)
@@ -192,15 +187,14 @@ def add(
     plugin: Plugin = None,
 ) -> None:
     """Add annotated images; on an error, none."""
-    from rose_kit.memory import SupportMemory
     from rose_kit.memory.storage import writing
 
     load_plugin(plugin)
     memory, encoder = load_memory(folder)
-    fresh = SupportMemory(memory.dim)  # encoding takes long: others may write to the folder meanwhile
+    fresh = kit.SupportMemory(memory.dim)  # encoding takes long: others may write to the folder meanwhile
     fill(fresh, *support_images(data, split, shots, seed), encoder)
     with writing(folder):
-        memory = SupportMemory.load(folder)
+        memory = kit.SupportMemory.load(folder)
         memory.extend(fresh.rows)
         memory.save(folder)
     typer.echo(f"{folder}: {describe(memory)}")
@@ -213,13 +207,12 @@ def remove(
     class_name: Annotated[str | None, option("Remove this class; with --image, there.", "--class")] = None,
 ) -> None:
     """Remove an image, a class, or a class in an image."""
-    from rose_kit.memory import SupportMemory
     from rose_kit.memory.storage import writing
 
     if image is None and class_name is None:
         raise ValueError("nothing to remove: give --image ID, --class NAME or both")
     with writing(folder) if folder.is_dir() else nullcontext():
-        memory = SupportMemory.load(folder)
+        memory = kit.SupportMemory.load(folder)
         typer.echo(f"removed {memory.remove(image, class_name)} prototype(s)")
         memory.save(folder)
     typer.echo(f"{folder}: {describe(memory)}")
@@ -228,9 +221,8 @@ def remove(
 @memory_app.command(epilog="Example: rose-kit memory info memory")
 def info(folder: Folder) -> None:
     """Show what a memory holds: its encoder, and prototypes per class."""
-    from rose_kit.memory import SupportMemory
 
-    memory = SupportMemory.load(folder)
+    memory = kit.SupportMemory.load(folder)
     typer.echo(f"{folder}: {describe(memory)}")
     typer.echo(f"encoder: {memory.encoder or 'not recorded'} ({memory.fingerprint}), {memory.dim} dimensions")
     typer.echo(f"index: {memory.describe_index()}")
@@ -249,31 +241,31 @@ def support_images(
     return dataset, None if shots is None else sample_support(dataset, shots, seed)
 
 
-def fill(memory: SupportMemory, dataset: Dataset, positions: Sequence[int] | None, encoder: Encoder) -> None:
+def fill(
+    memory: kit.SupportMemory, dataset: Dataset, positions: Sequence[int] | None, encoder: Encoder
+) -> None:
     """Add images of a dataset to a memory."""
     from rose_kit.evaluation import add_dataset
 
     add_dataset(memory, dataset, encoder, make_windows({}, encoder), positions=positions, progress=None)
 
 
-def load_memory(folder: Path) -> tuple[SupportMemory, Encoder]:
+def load_memory(folder: Path) -> tuple[kit.SupportMemory, Encoder]:
     """A memory and the encoder it was made with.
 
     Raises:
         ValueError: there is no whole memory, no encoder is recorded, or it is another one by now.
     """
-    from rose_kit.encoder import load_encoder
-    from rose_kit.memory import SupportMemory
 
-    memory = SupportMemory.load(folder)
+    memory = kit.SupportMemory.load(folder)
     if memory.encoder is None:
         raise ValueError(f"memory {str(folder)!r} does not record its encoder: SupportMemory(encoder=NAME)")
-    encoder = load_encoder(memory.encoder)
+    encoder = kit.load_encoder(memory.encoder)
     memory.check_encoder(encoder)
     return memory, encoder
 
 
-def describe(memory: SupportMemory) -> str:
+def describe(memory: kit.SupportMemory) -> str:
     """The size of a memory in words."""
     return f"{len(memory)} prototypes of {len(memory.classes)} classes in {len(memory.images)} images"
 
@@ -306,7 +298,7 @@ def segment(
 
     from rose_kit.data import read_image
     from rose_kit.model import methods as registered
-    from rose_kit.segmenter import Segmenter, name_vocabulary
+    from rose_kit.segmenter import name_vocabulary
     from rose_kit.viz.coco import write_coco
 
     load_plugin(plugin)
@@ -323,7 +315,7 @@ def segment(
     check_file(coco, "--coco")
     check_outputs(images, writable_folder(out), coco)
     write_classes(out / "classes.txt", vocabulary.names)
-    segmenter = Segmenter(encoder, support, answerer, region_maker, make_windows({}, encoder))
+    segmenter = kit.Segmenter(encoder, support, answerer, region_maker, make_windows({}, encoder))
     labels = {}
     for path in tqdm(images, "segmenting", disable=None):  # None: shown on terminals only
         image = read_image(path)
@@ -335,7 +327,7 @@ def segment(
     typer.echo(f"{len(images)} image(s) segmented into {len(vocabulary)} classes, in {out}")
 
 
-def check_without_text(names: Sequence[str], memory: SupportMemory, method: Method) -> None:
+def check_without_text(names: Sequence[str], memory: kit.SupportMemory, method: Method) -> None:
     """Refuse what cannot be answered without text: classes that the memory lacks, methods that need text."""
     for name in names:
         if name not in memory.classes:
@@ -368,7 +360,7 @@ def write_classes(path: Path, names: Sequence[str]) -> None:
 
 
 def write_answer(
-    stem: Path, source: Path, image: NDArray[np.uint8], answer: Segmentation, memory: SupportMemory
+    stem: Path, source: Path, image: NDArray[np.uint8], answer: kit.Segmentation, memory: kit.SupportMemory
 ) -> None:
     """Write labels, overlay and evidence of one image to files that begin with `stem`."""
     from PIL import Image
@@ -414,7 +406,6 @@ def ask(
     """
     check_answer_file(out, image)
     from rose_kit.data import read_image
-    from rose_kit.encoder import load_encoder
     from rose_kit.web.framework import RoseFramework
     from rose_kit.web.llm import NO_MODEL, LanguageModel
     from rose_kit.web.promptable import OpenVocabulary
@@ -426,7 +417,7 @@ def ask(
     if not first <= when <= last:
         raise ValueError(f"--date {when} is outside of {provider!r}, which covers {first} to {last}")
     pixels = where.example(question, when) if image == "example" else read_image(Path(image))
-    encoder = load_encoder("bundled")
+    encoder = kit.load_encoder("bundled")
     with where if hasattr(where, "__enter__") else nullcontext(where):
         trail = RoseFramework.of(OpenVocabulary(encoder), where, encoder, llm).ask(pixels, question, when)
     typer.echo("\n".join(map(printable, story(trail, question, when))))
@@ -625,7 +616,8 @@ def sweep(
     data or code, name another folder. The methods of a plugin are checked (`rose-kit check`), then join
     those of the grid.
     """
-    from rose_kit.evaluation import expand_grid, leaderboard, run_grid, written_whole
+    from rose_kit.data import atomic_write
+    from rose_kit.evaluation import expand_grid, leaderboard, run_grid
 
     own = checked_methods(plugin) if plugin is not None else []
     folder = writable_folder(out or Path("runs") / grid.stem)
@@ -637,9 +629,9 @@ def sweep(
     rows, skipped = run_grid(specs, folder, jobs=jobs, plugin=plugin)
     board = leaderboard(rows)
     typer.echo(f"{skipped} of {len(specs)} tables were there already\n\n{board}")
-    with written_whole(folder / "leaderboard.md") as path:
+    with atomic_write(folder / "leaderboard.md") as path:
         path.write_text(f"{board}\n", encoding="utf-8")
-    with written_whole(folder / "leaderboard.csv") as path:
+    with atomic_write(folder / "leaderboard.csv") as path:
         board.table.to_csv(path, index=False, float_format="%.4f")
     typer.echo(f"\nwritten to {folder}: leaderboard.md, leaderboard.csv")
 
@@ -709,15 +701,13 @@ def _check_packages() -> str:
     done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(done.stdout)
-    return f"rose_kit {__version__} and all that it requires"
+    return f"rose_kit {kit.__version__} and all that it requires"
 
 
 def _check_weights() -> str:
     import numpy as np
 
-    from rose_kit.encoder import load_encoder
-
-    grid = load_encoder("bundled").encode_image(np.zeros((64, 64, 3), np.uint8)).grid
+    grid = kit.load_encoder("bundled").encode_image(np.zeros((64, 64, 3), np.uint8)).grid
     return f"encode a 64 px image to {grid[0]} x {grid[1]} patches"
 
 
@@ -869,14 +859,13 @@ def make_regions(text: str | None, presets: Mapping[str, Mapping[str, Any]] = {}
     return regions.make_regions(name, **options)
 
 
-def make_windows(options: Mapping[str, Any], encoder: Encoder) -> Windows:
+def make_windows(options: Mapping[str, Any], encoder: Encoder) -> kit.Windows:
     """How images are scaled and cut: as a preset says, else as the encoder prefers, else whole."""
-    from rose_kit.encoder import Windows
 
     if options:
-        check_names(list(options), _defaults(Windows), "window option")
-        return Windows(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
-    return getattr(encoder, "preferred_windows", None) or Windows()
+        check_names(list(options), _defaults(kit.Windows), "window option")
+        return kit.Windows(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
+    return getattr(encoder, "preferred_windows", None) or kit.Windows()
 
 
 def dataset_options(data: str, domain: str | None, size: int | None) -> dict[str, Any]:
@@ -1015,7 +1004,7 @@ def _version(
     version: Annotated[bool, option("Show the version and do nothing else.", "--version")] = False,
 ) -> None:
     if version:
-        typer.echo(f"rose_kit {__version__}")
+        typer.echo(f"rose_kit {kit.__version__}")
         raise typer.Exit
 
 

@@ -7,8 +7,12 @@ The folder format: `images/*`, `masks/*.png` (one channel of class ids, 255 = ig
 from __future__ import annotations
 
 import inspect
+import os
+import secrets
+import shutil
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -362,3 +366,27 @@ def _read(path: Path, decode: Callable[[Image.Image], NDArray]) -> NDArray:
             return decode(image)
     except Exception as error:  # a broken file raises OSError, SyntaxError, struct.error, zlib.error, ...
         raise DataError(f"cannot read image {path}: {error}") from error
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Where to write the file or folder that becomes `path` in one step, when the block ends.
+
+    A reader sees the old one or the new one, whole. If the block raises, `path` stays as it was and what
+    was written is removed; a process that is killed leaves it under a hidden name beside `path`.
+
+    Args:
+        path: a file, replaced if it is there, or a folder, which must not hold anything yet.
+
+    Yields:
+        A path in the same folder, with the suffix of `path`, where nothing is yet.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        if beside.is_dir():
+            shutil.rmtree(beside, ignore_errors=True)
+        beside.unlink(missing_ok=True)

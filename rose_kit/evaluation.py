@@ -12,28 +12,26 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import os
 import re
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
 from math import floor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed, parallel_config
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import bootstrap
 from sklearn.model_selection import ParameterGrid
 from tqdm.auto import tqdm
 
 from rose_kit import __version__
-from rose_kit.data import Dataset, Sample, open_dataset, sample_support
+from rose_kit.data import Dataset, Sample, atomic_write, open_dataset, sample_support
 from rose_kit.encoder import Encoder, Windows, load_encoder
 from rose_kit.fusion import Method, SupportExample
 from rose_kit.memory import Prototypes, SupportMemory
@@ -42,13 +40,14 @@ from rose_kit.metrics import confusion_matrix, iou, mean_interval, mean_iou
 from rose_kit.model import methods
 from rose_kit.pooling import patch_counts
 from rose_kit.registry import load_plugin
-from rose_kit.segmenter import Regions, encode_image, name_vocabulary, paint
-from rose_kit.types import IGNORE, FeatureMap, Query, Vocabulary
+from rose_kit.segmenter import EncodedImage, Regions, encode_image, name_vocabulary, paint
+from rose_kit.types import IGNORE, FeatureMap, Vocabulary
 
 ABSENT = -1  # in targets, a pixel of no class of the vocabulary; 255 may be the index of a class
 FEATURE_BUDGET = 2**29  # bytes of support features kept; the rest is encoded again when needed
 FEW = 30  # images, below which the intervals of a leaderboard are called too narrow
 Row = dict[str, Any]
+EncodedQuery = tuple[EncodedImage, NDArray[np.int64]]  # an image and its (H, W) target
 
 
 # --- caches -----------------------------------------------------------------------------------------------
@@ -303,20 +302,6 @@ def build_memories(
 # --- counting ---------------------------------------------------------------------------------------------
 
 
-class EncodedQuery(NamedTuple):
-    """An annotated query image after the expensive step, as `confusion_counts` takes it.
-
-    Args:
-        feature_map: its features.
-        query: what a method is asked: its patches, or its regions.
-        target: (H, W) class indices of the vocabulary that is asked; -1 where no class is counted.
-    """
-
-    feature_map: FeatureMap
-    query: Query
-    target: NDArray[np.int64]
-
-
 def encode_query(
     sample: Sample,
     vocabulary: Vocabulary,
@@ -333,38 +318,39 @@ def encode_query(
         windows: how the image is scaled and cut; None: whole.
         regions: image -> (H, W) region ids; None: patches are asked.
     """
-    encoded = encode_image(sample.image, encoder, windows, regions)
-    return EncodedQuery(encoded.feature_map, encoded.query, relabel(sample, vocabulary))
+    return encode_image(sample.image, encoder, windows, regions), relabel(sample, vocabulary)
 
 
-def confusion_counts(
+def count_pixels(
     method: Method,
     memory: SupportMemory | None,
     vocabulary: Vocabulary,
-    queries: Iterable[EncodedQuery],
-    *,
-    ignore_index: int = ABSENT,
+    query_set: Iterable[EncodedQuery],
 ) -> NDArray[np.int64]:
-    """Answer encoded query images with a method and a memory, and count pixels by true and answered class.
-
-    Every score is made from this count: `metrics.iou` gives it per class, `metrics.mean_iou` their mean.
+    """Let a method answer encoded images and count its pixels; every score of the kit is made from this.
 
     Args:
-        method: fitted, if it has something to fit.
-        memory: searched by the method; None for methods that need none.
-        vocabulary: the C classes to answer.
-        queries: the images; a target's values are class indices of `vocabulary`.
-        ignore_index: the target value whose pixels are not counted.
+        method: fitted, if it has anything to fit.
+        memory: None for a method that needs none.
+        vocabulary: the C classes.
+        query_set: encoded images, each with its (H, W) target, `ABSENT` where nothing is counted.
 
     Returns:
-        (C, C) int64 summed over the images; rows are true classes, columns answers.
+        (C, C) int64 confusion matrix, added up over the images.
     """
     counts = np.zeros((len(vocabulary), len(vocabulary)), dtype=np.int64)
-    for feature_map, query, target in queries:
-        probabilities = np.asarray(method.predict(query, memory, vocabulary))  # (N, C)
-        labels, _ = paint(probabilities, query, feature_map)
-        counts += confusion_matrix(labels, target, len(vocabulary), ignore_index=ignore_index)
+    for encoded, target in query_set:
+        counts += count_answer(method.predict(encoded.query, memory, vocabulary), encoded, target)
     return counts
+
+
+def count_answer(
+    prediction: ArrayLike, encoded: EncodedImage, target: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """(N, C) scores of an encoded image's patches or regions, (H, W) target -> (C, C) confusion matrix."""
+    scores = np.asarray(prediction)
+    labels, _ = paint(scores, encoded.query, encoded.feature_map)
+    return confusion_matrix(labels, target, scores.shape[1], ignore_index=ABSENT)
 
 
 # --- evaluating -------------------------------------------------------------------------------------------
@@ -457,7 +443,7 @@ def evaluate(
     def answer(i: int) -> list[NDArray[np.int64]]:
         """Position of a query image -> one (C, C) confusion matrix per run."""
         image = encode_query(query[i], vocabulary, encoder, query_windows, regions)
-        return [confusion_counts(run.method, run.memory, run.vocabulary, [image]) for run in runs]
+        return [count_pixels(run.method, run.memory, run.vocabulary, [image]) for run in runs]
 
     for image_id, counts in zip(query_ids, _each(answer, positions, "query", progress), strict=True):
         for run, own in zip(runs, counts, strict=True):
@@ -654,20 +640,8 @@ def write_json(path: str | Path, rows: Sequence[Mapping[str, Any]], **provenance
         OSError: the place cannot be written to.
     """
     text = json.dumps({**provenance, "rows": list(rows)}, indent=1, allow_nan=False, ensure_ascii=False)
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_text(text + "\n", encoding="utf-8")
-
-
-@contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
-    """Where to write what becomes `path` in one step: a reader sees the old file or the new one."""
-    path = Path(path)
-    beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        yield beside
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 # --- rows per image, and the difference between two methods -----------------------------------------------
@@ -994,7 +968,7 @@ def _run(spec: RunSpec, path: Path, plugin: str | Path | None) -> None:
     options |= {"support_windows": windows, "query_windows": windows}
     rows = image_rows(*open_dataset(spec.data, spec.data_options), encoder, chosen, **options)
     rows = rows.assign(dataset=_label(spec.data, spec.data_options), encoder=spec.encoder)
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         rows.to_parquet(beside, index=False)
 
 

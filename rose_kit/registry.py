@@ -91,7 +91,7 @@ register_dataset = datasets.register
 register_provider = providers.register
 
 
-ALL_REGISTRIES = (encoders, methods, region_makers, fusions, datasets, providers)
+_ALL = (encoders, methods, region_makers, fusions, datasets, providers)
 _BROUGHT: dict[Path, list[tuple[Registry, str, Callable]]] = {}  # file -> what it registered, and where
 
 
@@ -115,11 +115,11 @@ def load_plugin(path: str | Path) -> dict[str, list[str]]:
     for registry, name, factory in _BROUGHT.pop(path.resolve(), []):
         if registry.get(name) is factory:
             del registry[name]
-    before = [(registry, dict(registry)) for registry in ALL_REGISTRIES]
+    before = [(registry, dict(registry)) for registry in _ALL]
     _run(path)
     brought = [(r, name, made) for r, old in before for name, made in r.items() if old.get(name) is not made]
     _BROUGHT[path.resolve()] = brought
-    names: dict[str, list[str]] = {registry.kind: [] for registry in ALL_REGISTRIES}
+    names: dict[str, list[str]] = {registry.kind: [] for registry in _ALL}
     for registry, name, _ in brought:
         names[registry.kind].append(name)
     return names

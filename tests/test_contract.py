@@ -20,7 +20,7 @@ from rose_kit.evaluation import evaluate
 from rose_kit.model import FUSIONS, ROSE, methods
 from rose_kit.model.training import Training, prepare, train
 from rose_kit.regions import make_regions
-from rose_kit.registry import datasets, encoders, from_plugin, load_plugin, register_fusion
+from rose_kit.registry import datasets, encoders, load_plugin, register_fusion
 from rose_kit.types import FeatureMap, Vocabulary, unit
 
 OWN = sorted(name for name in methods if methods[name].__module__.startswith("rose_kit."))
@@ -208,7 +208,6 @@ def test_what_a_plugin_registers_is_its_own_wherever_it_was_written(mine):
     )
     for _ in range(2):
         assert list(check_plugin(mine)) == ["mine", "two"]
-    assert from_plugin(methods, "mine") and not from_plugin(methods, "knn-clip")
     mine.write_text(
         "from rose_kit import *\n@register_encoder('coarse')\nclass Coarse(HandcraftedEncoder):\n"
         "    def encode_text(self, names): return {}[names[0]]\n"
@@ -218,20 +217,6 @@ def test_what_a_plugin_registers_is_its_own_wherever_it_was_written(mine):
     assert "mine" not in methods  # what the file brought before is forgotten
 
 
-def test_a_file_that_is_no_plugin_is_refused_with_its_line(tmp_path):
-    broken = tmp_path / "broken.py"
-    for text, said in (
-        ("x = 1\nraise KeyError('x')\n", "line 2: KeyError: 'x'"),
-        ("def f(:\n", "line 1: SyntaxError"),
-        ("import numpy\nnumpy.zeros(-1)\n", "line 2: ValueError: negative"),
-    ):
-        broken.write_text(text)
-        with pytest.raises(ValueError, match=rf"broken.py', {said}"):
-            check_plugin(broken)
-    broken.write_text("x = 1\n")
-    assert check_plugin(broken) == {}
-
-
 def test_a_fusion_of_a_plugin_trains_and_comes_back_by_its_name(tmp_path):
     path = tmp_path / "sharp.py"
     path.write_text(
@@ -239,7 +224,7 @@ def test_a_fusion_of_a_plugin_trains_and_comes_back_by_its_name(tmp_path):
         "@register_fusion('sharp')\nclass Sharp(Fusion):\n"
         "    def relevance(self, z, retrieved): return 2 * super().relevance(z, retrieved)\n"
     )
-    assert load_plugin(path)["fusion"] == ["sharp"] and from_plugin(FUSIONS, "sharp")
+    assert load_plugin(path)["fusion"] == ["sharp"]
     encoder, scenes = load_encoder("bundled"), SceneDataset(4, first=1_000, size=32)
     vocabulary = Vocabulary.encode(scenes.class_names, encoder)
     lessons = prepare(scenes, encoder, vocabulary, progress=False)

@@ -17,7 +17,7 @@ from test_memory import same_content
 from data_scripts.scenes import SceneDataset
 from rose_kit import evaluation
 from rose_kit.adapter import RNS, OfflineLinear, Supervised
-from rose_kit.data import Sample, sample_support
+from rose_kit.data import Sample, atomic_write, sample_support
 from rose_kit.encoder import NoTextTower, Windows, load_encoder
 from rose_kit.evaluation import (
     CachedDataset,
@@ -25,7 +25,7 @@ from rose_kit.evaluation import (
     MissingSupport,
     SupportExamples,
     add_dataset,
-    confusion_counts,
+    count_pixels,
     encode_query,
     evaluate,
     expand_grid,
@@ -34,7 +34,6 @@ from rose_kit.evaluation import (
     summarise,
     table,
     write_json,
-    written_whole,
 )
 from rose_kit.fusion import KnnClip, ZeroShot
 from rose_kit.memory import SupportMemory
@@ -240,16 +239,13 @@ def test_labels_of_examples_and_pixels_follow_names():
         np.testing.assert_array_equal(fewer, np.where(labels == 1, -1, labels))
 
 
-def test_counts_of_an_image_by_hand():
-    """A target in the ids of a mask is counted as well, where 255 is to be ignored."""
+def test_counts_of_images_by_hand():
     encoder, vocabulary = ColourEncoder(), Vocabulary.encode(list(IDS.values()), ColourEncoder())
     images = [encode_query(sample, vocabulary, encoder) for sample in Blocks(2)]
-    counts = confusion_counts(ZeroShot(), None, vocabulary, images)
-    truth = np.concatenate([image.target.ravel() for image in images])
+    counts = count_pixels(ZeroShot(), None, vocabulary, images)
+    truth = np.concatenate([target.ravel() for _, target in images])
     assert counts.sum(1).tolist() == np.bincount(truth[truth >= 0], minlength=4).tolist()
     assert np.trace(counts) > 0.9 * counts.sum()
-    ids = [image._replace(target=np.where(image.target < 0, 255, image.target)) for image in images]
-    assert (confusion_counts(ZeroShot(), None, vocabulary, ids, ignore_index=255) == counts).all()
 
 
 def test_a_class_of_several_texts_regions_and_a_limit():
@@ -443,7 +439,7 @@ def test_files_are_whole_or_untouched(tmp_path):
     assert json.loads(path.read_text(encoding="utf-8")) == wanted
     with pytest.raises(ValueError):
         write_json(path, [{"miou": float("nan")}])
-    with pytest.raises(KeyboardInterrupt), written_whole(path) as beside:
+    with pytest.raises(KeyboardInterrupt), atomic_write(path) as beside:
         beside.write_text("half a ")
         assert json.loads(path.read_text(encoding="utf-8")) == wanted and beside.suffix == ".json"
         raise KeyboardInterrupt
