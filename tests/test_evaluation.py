@@ -181,9 +181,8 @@ def slow_twin(support, query, encoder, chosen, shots, seeds, missing, query_wind
     return found
 
 
-@pytest.mark.parametrize("missing", [MissingSupport(), MissingSupport(visual=0.3, text=0.3)], ids=repr)
-def test_evaluate_is_its_slow_twin(missing):
-    encoder = load_encoder("bundled")
+def test_evaluate_is_its_slow_twin():
+    encoder, missing = load_encoder("bundled"), MissingSupport(visual=0.3, text=0.3)
     support, query = SceneDataset(8, first=1_000, size=64), SceneDataset(2, first=2_000, size=64)
     chosen = {name: methods.make(name) for name in ("zero-shot", "knn-clip", "freeda", "offline-pixels")}
     chosen |= {"tuned": RNS(tune=True), "supervised": Supervised()}
