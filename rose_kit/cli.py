@@ -16,22 +16,24 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from datetime import date
+from datetime import date, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rose_kit import __version__
+import rose_kit as kit
 
 if TYPE_CHECKING:
     import numpy as np
+    from nbformat import NotebookNode
     from numpy.typing import NDArray
 
-    from rose_kit.encoder import Encoder, Windows
-    from rose_kit.evaluation import Leaderboard
-    from rose_kit.memory import SupportMemory
+    from rose_kit.contract import Check
+    from rose_kit.data import Dataset
+    from rose_kit.encoder import Encoder
+    from rose_kit.fusion import Method
     from rose_kit.regions import Regions
     from rose_kit.web.framework import FrameworkResult
     from rose_kit.web.types import Provider
@@ -44,35 +46,35 @@ app = typer.Typer(
 memory_app = typer.Typer(help="Build, change and look at a memory of annotated images.", **PLAIN)
 app.add_typer(memory_app, name="memory")
 
-DATA = (
-    "A folder (images/, masks/, classes.txt), or the name of a dataset: an unknown one lists those there are."
-)
-ENCODERS = "bundled, handcrafted (no text), ARCHITECTURE/TAG of open_clip, or a folder."
-CLASSES = "Class names separated by commas; 'road|street' has two texts"
-EncoderOption = Annotated[str | None, typer.Option(help=f"{ENCODERS} [default: bundled, or the preset's]")]
-PluginOption = Annotated[
-    Path | None, typer.Option(help="Python file that registers further methods or encoders.")
+# --- arguments and options that several commands share ----------------------------------------------------
+
+
+def option(help: str, *names: str, **more: Any) -> Any:
+    """An option with its help first."""
+    return typer.Option(*names, help=help, **more)
+
+
+def argument(help: str, **more: Any) -> Any:
+    """A positional argument with its help first."""
+    return typer.Argument(help=help, **more)
+
+
+Data = Annotated[
+    str, argument("Folder (images/, masks/, classes.txt), or name of a dataset, such as scenes.")
 ]
-PresetOption = Annotated[
+Folder = Annotated[Path, argument("Folder of a memory.", metavar="DIR")]
+EncoderName = Annotated[
+    str | None, option("bundled (default), handcrafted, ARCHITECTURE/TAG of open_clip, or a folder.")
+]
+Classes = Annotated[str | None, option("Names between commas; 'road|street' has two texts [default: all].")]
+RegionOptions = Annotated[
     str | None,
-    typer.Option(
-        help="Settings in one: rns, rns-openclip, rns-dinov3txt, or a YAML file; what is given wins."
-    ),
+    option("Answer regions, not patches: slic, sam, ...; with options: slic:segments=200,...", "--regions"),
 ]
-DomainOption = Annotated[str | None, typer.Option(help="Domain of a dataset that has several.")]
-SizeOption = Annotated[int | None, typer.Option(help="Side in pixels of images that a dataset draws.")]
-RegionsOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Answer regions instead of patches: slic, sam (weights are fetched once), a plugin's; with "
-        "options as in slic:segments=200 or sam:checkpoint=vit_h,points_per_side=16."
-    ),
-]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a memory.")]
-Shots = Annotated[int | None, typer.Option(help="Draw this many images per class [default: every image].")]
-Split = Annotated[
-    str | None, typer.Option(help="Split of the folder [default: support, else train, else every image].")
-]
+Plugin = Annotated[Path | None, option("Python file that registers further methods or encoders.")]
+Shots = Annotated[int | None, option("Draw this many images per class [default: every image].")]
+Seed = Annotated[int, option("Of the draw.", min=0)]
+Split = Annotated[str | None, option("Split of the folder [default: support, train or every image].")]
 
 
 # --- evaluate ---------------------------------------------------------------------------------------------
@@ -83,84 +85,62 @@ Split = Annotated[
     short_help="Methods side by side on the same images.",
 )
 def evaluate(
-    data: Annotated[str, typer.Argument(help=DATA)],
-    methods: Annotated[
-        str | None,
-        typer.Option(help="Names separated by commas [default: all that see no more than their support]."),
-    ] = None,
-    preset: PresetOption = None,
-    encoder: EncoderOption = None,
-    shots: Annotated[str, typer.Option(help="Support images per class, one or several numbers.")] = "5",
-    seeds: Annotated[
-        str | None, typer.Option(help="One draw of support images each [default: 1,2,3, or the preset's].")
-    ] = None,
-    options: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="METHOD.OPTION=VALUE, such as rns.solver=adamw; may be repeated."),
-    ] = None,
-    support_split: Annotated[
-        str | None,
-        typer.Option(help="Split of the folder [default: support or train, else half the images]."),
-    ] = None,
-    query_split: Annotated[
-        str | None,
-        typer.Option(help="Split of the folder [default: query, val or test, else the other half]."),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Answer only this many images, evenly spread [default: all].")
-    ] = None,
-    classes: Annotated[str | None, typer.Option(help=f"{CLASSES} [default: the data's].")] = None,
-    without_visual: Annotated[
-        float, typer.Option(help="Share of the classes, drawn per seed, left without visual support: 0 to 1.")
-    ] = 0.0,
-    without_text: Annotated[float, typer.Option(help="Share of the classes left without text.")] = 0.0,
-    regions: RegionsOption = None,
-    domain: DomainOption = None,
-    size: SizeOption = None,
-    plugin: PluginOption = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--json", help="File for one row per method, shots and seed: mIoU, per-class IoU, ids."),
-    ] = None,
+    data: Data,
+    methods: Annotated[str | None, option("Names between commas [default: all but upper bounds].")] = None,
+    preset: Annotated[str | None, option("rns, rns-openclip, rns-dinov3txt, or a YAML file.")] = None,
+    encoder: EncoderName = None,
+    shots: Annotated[str, option("Support images per class, one or several numbers.")] = "5",
+    seeds: Annotated[str | None, option("One draw of support images each [default: 1,2,3].")] = None,
+    options: Annotated[list[str] | None, option("METHOD.OPTION=VALUE; may be repeated.", "--set")] = None,
+    support_split: Annotated[str | None, option("[default: support, train, or half the images]")] = None,
+    query_split: Annotated[str | None, option("[default: query, val, test, or the other half]")] = None,
+    limit: Annotated[int | None, option("Answer only this many images, evenly spread.")] = None,
+    classes: Classes = None,
+    without_visual: Annotated[float, option("Share of the classes without visual support, 0 to 1.")] = 0.0,
+    without_text: Annotated[float, option("Share of the classes without text, 0 to 1.")] = 0.0,
+    regions: RegionOptions = None,
+    domain: Annotated[str | None, option("Domain of a dataset that has several.")] = None,
+    size: Annotated[int | None, option("Side in pixels of images that a dataset draws.")] = None,
+    plugin: Plugin = None,
+    output: Annotated[Path | None, option("File for the rows, with IoU per class and ids.", "--json")] = None,
 ) -> None:
     """Compare methods by their mIoU: percent, mean and 95 % interval over seeds.
 
     Every method sees the same support images and answers the same images at their own size; support
     and query never share one. Methods that need text are left out, with a warning, where the encoder
-    has none.
+    has none. A preset sets what is not given here.
     """
-    drawn_seeds = None if seeds is None else whole_numbers(seeds, "seeds")  # first: heavy imports come later
-    counts = whole_numbers(shots, "shots")
-    from rose_kit import evaluation
+    protocol: dict[str, Any] = {"shots": whole_numbers(shots, "shots"), "limit": limit}
+    if seeds is not None:
+        protocol["seeds"] = whole_numbers(seeds, "seeds")
+    from rose_kit import evaluation  # here, since it imports torch: a wrong number is refused at once
     from rose_kit.data import open_dataset
-    from rose_kit.encoder import load_encoder
-    from rose_kit.model import methods as registered
 
+    load_plugin(plugin)
     settings = read_preset(preset)
-    if plugin is not None:
-        load_plugin(plugin)
-    names = settings["methods"] or sorted(
-        n for n in registered if not getattr(registered[n], "upper_bound", 0)
-    )
-    names = name_list(methods, "methods") if methods is not None else names
-    given = method_options(options or (), names, settings["options"])
-    chosen = {name: registered.make(name, **given[name]) for name in names}
-    region_maker = make_regions(regions, settings)
-    missing = evaluation.MissingSupport(without_visual, without_text)
+    chosen = make_methods(methods, options or (), settings)
+    protocol |= {
+        "missing": evaluation.MissingSupport(without_visual, without_text),
+        "regions": make_regions(regions, settings["regions"]),
+        "classes": None if classes is None else name_list(classes, "classes"),
+    }
     check_file(output, "--json")
     drawn = dataset_options(data, domain, size or settings["size"])
     support, query = open_dataset(data, drawn, support=support_split, query=query_split)
-    made = load_encoder(encoder or settings["encoder"])
+    made = kit.load_encoder(encoder or settings["encoder"])
     rows = evaluation.evaluate(
-        support, query, made, chosen, shots=counts, seeds=drawn_seeds or settings["seeds"],
-        classes=None if classes is None else name_list(classes, "classes"), missing=missing, limit=limit,
-        regions=region_maker, progress=sys.stderr.isatty(),
-        support_windows=windows_of(settings, "support", made),
-        query_windows=windows_of(settings, "query", made),
-    )  # fmt: skip
+        support,
+        query,
+        made,
+        chosen,
+        support_windows=make_windows(settings["support_windows"], made),
+        query_windows=make_windows(settings["query_windows"], made),
+        progress=sys.stderr.isatty(),
+        **{"seeds": settings["seeds"]} | protocol,
+    )
     typer.echo(evaluation.table(rows))
     if output is not None:
-        evaluation.write_json(output, rows)
+        evaluation.write_json(output, rows, rose_kit=kit.__version__, encoder=made.fingerprint)
         typer.echo(f"written to {output}")
 
 
@@ -171,39 +151,28 @@ def evaluate(
     epilog="Example: rose-kit memory build photos --encoder handcrafted --shots 5 --out memory"
 )
 def build(
-    data: Annotated[str, typer.Argument(help=DATA)],
-    out: Annotated[Path, typer.Option(help="Folder for the memory; must not hold one yet.")],
-    encoder: EncoderOption = None,
+    data: Data,
+    out: Annotated[Path, option("Folder for the memory; must not hold one yet.")],
+    encoder: EncoderName = None,
     shots: Shots = None,
-    seed: Annotated[int, typer.Option(help="Of the draw.", min=0)] = 0,
+    seed: Seed = 0,
     split: Split = None,
-    preset: PresetOption = None,
-    domain: DomainOption = None,
-    size: SizeOption = None,
-    plugin: PluginOption = None,
-    index: Annotated[
-        str, typer.Option(help="How it is searched: auto (by the number of rows), flat (exact), hnsw, ivfpq.")
-    ] = "auto",
+    plugin: Plugin = None,
 ) -> None:
     """Make a memory: one prototype per image and class."""
-    from rose_kit.data import open_support
-    from rose_kit.encoder import load_encoder
-    from rose_kit.memory import SupportMemory
     from rose_kit.memory.storage import MANIFEST
 
-    if plugin is not None:
-        load_plugin(plugin)
-    settings = read_preset(preset)
+    load_plugin(plugin)
     if (out / MANIFEST).exists():
         raise ValueError(
             f"there is a memory at {str(out)!r} already: `rose-kit memory add`, or another --out"
         )
-    dataset = open_support(data, dataset_options(data, domain, size), split)
-    name = encoder or settings["encoder"]
-    made = load_encoder(name)
-    memory = SupportMemory(made.dim, fingerprint=made.fingerprint, encoder=name, index=index)
+    name = encoder or "bundled"
+    made = kit.load_encoder(name)
+    memory = kit.SupportMemory(made.dim, fingerprint=made.fingerprint, encoder=name, index="auto")
+    dataset, positions = support_images(data, split, shots, seed)
     writable_folder(out)
-    fill(memory, dataset, made, windows_of(settings, "support", made), shots, seed)
+    fill(memory, dataset, positions, made)
     memory.save(out)
     typer.echo(f"{out}: {describe(memory)}")
 
@@ -211,29 +180,21 @@ def build(
 @memory_app.command(epilog="Example: rose-kit memory add memory more_photos")
 def add(
     folder: Folder,
-    data: Annotated[str, typer.Argument(help=DATA)],
+    data: Data,
     shots: Shots = None,
-    seed: Annotated[int, typer.Option(help="Of the draw.", min=0)] = 0,
+    seed: Seed = 0,
     split: Split = None,
-    preset: PresetOption = None,
-    domain: DomainOption = None,
-    size: SizeOption = None,
-    plugin: PluginOption = None,
+    plugin: Plugin = None,
 ) -> None:
     """Add annotated images; on an error, none."""
-    from rose_kit.data import open_support
-    from rose_kit.memory import SupportMemory
     from rose_kit.memory.storage import writing
 
-    if plugin is not None:
-        load_plugin(plugin)
+    load_plugin(plugin)
     memory, encoder = load_memory(folder)
-    windows = windows_of(read_preset(preset), "support", encoder)
-    fresh = SupportMemory(memory.dim)  # encoding takes long: others may write to the folder meanwhile
-    dataset = open_support(data, dataset_options(data, domain, size), split)
-    fill(fresh, dataset, encoder, windows, shots, seed)
+    fresh = kit.SupportMemory(memory.dim)  # encoding takes long: others may write to the folder meanwhile
+    fill(fresh, *support_images(data, split, shots, seed), encoder)
     with writing(folder):
-        memory = SupportMemory.load(folder)
+        memory = kit.SupportMemory.load(folder)
         memory.extend(fresh.rows)
         memory.save(folder)
     typer.echo(f"{folder}: {describe(memory)}")
@@ -242,19 +203,16 @@ def add(
 @memory_app.command(epilog="Example: rose-kit memory remove memory --class bus")
 def remove(
     folder: Folder,
-    image: Annotated[str | None, typer.Option(help="Forget this image id.")] = None,
-    class_name: Annotated[
-        str | None, typer.Option("--class", help="Forget this class; with --image, only there.")
-    ] = None,
+    image: Annotated[str | None, option("Remove this image id.")] = None,
+    class_name: Annotated[str | None, option("Remove this class; with --image, there.", "--class")] = None,
 ) -> None:
-    """Forget an image, a class, or a class in an image."""
-    from rose_kit.memory import SupportMemory
+    """Remove an image, a class, or a class in an image."""
     from rose_kit.memory.storage import writing
 
     if image is None and class_name is None:
         raise ValueError("nothing to remove: give --image ID, --class NAME or both")
     with writing(folder) if folder.is_dir() else nullcontext():
-        memory = SupportMemory.load(folder)
+        memory = kit.SupportMemory.load(folder)
         typer.echo(f"removed {memory.remove(image, class_name)} prototype(s)")
         memory.save(folder)
     typer.echo(f"{folder}: {describe(memory)}")
@@ -263,9 +221,8 @@ def remove(
 @memory_app.command(epilog="Example: rose-kit memory info memory")
 def info(folder: Folder) -> None:
     """Show what a memory holds: its encoder, and prototypes per class."""
-    from rose_kit.memory import SupportMemory
 
-    memory = SupportMemory.load(folder)
+    memory = kit.SupportMemory.load(folder)
     typer.echo(f"{folder}: {describe(memory)}")
     typer.echo(f"encoder: {memory.encoder or 'not recorded'} ({memory.fingerprint}), {memory.dim} dimensions")
     typer.echo(f"index: {memory.describe_index()}")
@@ -274,35 +231,41 @@ def info(folder: Folder) -> None:
         typer.echo(f"  {name:<{width}}  {count:>5}")
 
 
+def support_images(
+    data: str, split: str | None, shots: int | None, seed: int
+) -> tuple[Dataset, list[int] | None]:
+    """Annotated images, and the positions of a draw of `shots` per class; None: all of them."""
+    from rose_kit.data import open_support, sample_support
+
+    dataset = open_support(data, split=split)
+    return dataset, None if shots is None else sample_support(dataset, shots, seed)
+
+
 def fill(
-    memory: SupportMemory, dataset, encoder: Encoder, windows: Windows | None, shots: int | None, seed: int
-):
-    """Add the images of a dataset, or a draw of `shots` per class, to a memory."""
-    from rose_kit.data import sample_support
+    memory: kit.SupportMemory, dataset: Dataset, positions: Sequence[int] | None, encoder: Encoder
+) -> None:
+    """Add images of a dataset to a memory."""
     from rose_kit.evaluation import add_dataset
 
-    positions = None if shots is None else sample_support(dataset, shots, seed)
-    add_dataset(memory, dataset, encoder, windows, positions=positions, progress=None)
+    add_dataset(memory, dataset, encoder, make_windows({}, encoder), positions=positions, progress=None)
 
 
-def load_memory(folder: Path, encoder: str | None = None) -> tuple[SupportMemory, Encoder]:
-    """A memory and the encoder it was made with, or the one named, if that is the same.
+def load_memory(folder: Path) -> tuple[kit.SupportMemory, Encoder]:
+    """A memory and the encoder it was made with.
 
     Raises:
-        ValueError: there is no whole memory, no encoder is recorded or named, or it is another one.
+        ValueError: there is no whole memory, no encoder is recorded, or it is another one by now.
     """
-    from rose_kit.encoder import load_encoder
-    from rose_kit.memory import SupportMemory
 
-    memory = SupportMemory.load(folder)
-    if (name := encoder or memory.encoder) is None:
-        raise ValueError(f"memory {str(folder)!r} does not record its encoder; name it with --encoder")
-    made = load_encoder(name)
-    memory.check_encoder(made)
-    return memory, made
+    memory = kit.SupportMemory.load(folder)
+    if memory.encoder is None:
+        raise ValueError(f"memory {str(folder)!r} does not record its encoder: SupportMemory(encoder=NAME)")
+    encoder = kit.load_encoder(memory.encoder)
+    memory.check_encoder(encoder)
+    return memory, encoder
 
 
-def describe(memory: SupportMemory) -> str:
+def describe(memory: kit.SupportMemory) -> str:
     """The size of a memory in words."""
     return f"{len(memory)} prototypes of {len(memory.classes)} classes in {len(memory.images)} images"
 
@@ -315,81 +278,66 @@ def describe(memory: SupportMemory) -> str:
     short_help="Photographs, with a memory: masks, overlays, evidence.",
 )
 def segment(
-    images: Annotated[list[Path], typer.Argument(help="Images to segment: jpg or png.")],
-    memory: Annotated[Path, typer.Option(help="Folder of a memory, as `rose-kit memory build` makes it.")],
-    out: Annotated[Path, typer.Option(help="Folder for the results.")],
-    classes: Annotated[str | None, typer.Option(help=f"{CLASSES} [default: the memory's].")] = None,
-    method: Annotated[
-        str, typer.Option(help="zero-shot, knn-clip, freeda, rns, rose, or a plugin's.")
-    ] = "rns",
-    encoder: Annotated[
-        str | None, typer.Option(help="Must be the one the memory was made with [default: as it records].")
-    ] = None,
-    preset: PresetOption = None,
-    regions: RegionsOption = None,
-    coco: Annotated[Path | None, typer.Option(help="Also write all masks as COCO JSON to this file.")] = None,
-    plugin: PluginOption = None,
+    images: Annotated[list[Path], argument("Images to segment: jpg or png.")],
+    memory: Annotated[Path, option("Folder of a memory, as `rose-kit memory build` makes it.")],
+    out: Annotated[Path, option("Folder for the results.")],
+    classes: Classes = None,
+    method: Annotated[str, option("zero-shot, knn-clip, freeda, rns, rose, or a plugin's.")] = "rns",
+    regions: RegionOptions = None,
+    coco: Annotated[Path | None, option("Also write all masks as COCO JSON to this file.")] = None,
+    plugin: Plugin = None,
 ) -> None:
     """Segment images with what a memory knows.
 
     For each image: NAME.png holds class ids (an indexed PNG; classes.txt says which id is which),
     NAME.overlay.png shows them over the image, and NAME.evidence.json lists for each class the
-    support images and prototypes that the answer rests on, by weight. The category ids of COCO are the
+    support images and prototypes that speak for it, by weight. The category ids of COCO are the
     class ids + 1.
     """
     from tqdm.auto import tqdm
 
     from rose_kit.data import read_image
     from rose_kit.model import methods as registered
-    from rose_kit.segmenter import Segmenter, name_vocabulary
+    from rose_kit.segmenter import name_vocabulary
     from rose_kit.viz.coco import write_coco
 
-    if plugin is not None:
-        load_plugin(plugin)
-    settings, chosen = read_preset(preset), registered.make(method)
-    region_maker = make_regions(regions, settings)
-    known, made = load_memory(memory, encoder)
-    if not len(known):
+    load_plugin(plugin)
+    answerer, region_maker = registered.make(method), make_regions(regions)
+    support, encoder = load_memory(memory)
+    names = support.classes if classes is None else name_list(classes, "classes")
+    if not len(support):
         raise ValueError(f"memory {str(memory)!r} is empty: `rose-kit memory add` fills it")
-    vocabulary = name_vocabulary(known.classes if classes is None else name_list(classes, "classes"), made)
+    vocabulary = name_vocabulary(names, encoder)
     if vocabulary.text is None:
-        check_without_text(vocabulary.names, known, method, made.name)
+        check_without_text(vocabulary.names, support, answerer)
     for path in images:
-        read_image(path)  # so that a broken one is told before anything is written
+        read_image(path)  # so that a broken one is reported before anything is written
     check_file(coco, "--coco")
     check_outputs(images, writable_folder(out), coco)
     write_classes(out / "classes.txt", vocabulary.names)
-    segmenter = Segmenter(made, known, chosen, region_maker, windows_of(settings, "query", made))
-    masks = {}
+    segmenter = kit.Segmenter(encoder, support, answerer, region_maker, make_windows({}, encoder))
+    labels = {}
     for path in tqdm(images, "segmenting", disable=None):  # None: shown on terminals only
-        photo = read_image(path)
-        answer = segmenter.segment(photo, vocabulary)
-        write_answer(out / path.stem, path, photo, answer, known)
-        masks[path.name] = answer.labels
+        image = read_image(path)
+        answer = segmenter.segment(image, vocabulary)
+        write_answer(out / path.stem, path, image, answer, support)
+        labels[path.name] = answer.labels
     if coco is not None:
-        write_coco(coco, masks.items(), dict(enumerate(vocabulary.names)))
+        write_coco(coco, labels.items(), dict(enumerate(vocabulary.names)))
     typer.echo(f"{len(images)} image(s) segmented into {len(vocabulary)} classes, in {out}")
 
 
-def check_without_text(names: Sequence[str], memory: SupportMemory, method: str, encoder: str) -> None:
-    """Refuse what an encoder without text cannot do: unknown classes, methods that need text."""
-    from rose_kit.model import methods as registered
-
-    unknown = [name for name in names if name not in memory.classes]
-    if unknown:
-        raise ValueError(
-            f"class {unknown[0]!r} is not in the memory, and encoder {encoder!r} has no text to know it "
-            f"by; the memory holds: {', '.join(memory.classes)}"
-        )
-    needs = ("needs_text", "needs_support")
-    able = sorted(n for n in registered if not any(getattr(registered[n], need, False) for need in needs))
-    if method not in able:
-        raise ValueError(
-            f"method {method!r} needs text, which encoder {encoder!r} has not; without: {', '.join(able)}"
-        )
+def check_without_text(names: Sequence[str], memory: kit.SupportMemory, method: Method) -> None:
+    """Refuse what cannot be answered without text: classes that the memory lacks, methods that need text."""
+    for name in names:
+        if name not in memory.classes:
+            held = ", ".join(memory.classes)
+            raise ValueError(f"class {name!r} has neither text nor a prototype; the memory holds: {held}")
+    if getattr(method, "needs_text", False):
+        raise ValueError(f"method {method!r} needs text, which encoder {memory.encoder!r} does not have")
 
 
-def check_outputs(images: Sequence[Path], out: Path, coco: Path | None = None) -> None:
+def check_outputs(images: Sequence[Path], out: Path, coco: Path | None) -> None:
     """Refuse two images of one name, and to overwrite what `segment` did not write."""
     stem, count = Counter(path.stem for path in images).most_common(1)[0]
     if count > 1:
@@ -411,7 +359,9 @@ def write_classes(path: Path, names: Sequence[str]) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def write_answer(stem: Path, source: Path, photo: NDArray[np.uint8], answer, memory: SupportMemory) -> None:
+def write_answer(
+    stem: Path, source: Path, image: NDArray[np.uint8], answer: kit.Segmentation, memory: kit.SupportMemory
+) -> None:
     """Write labels, overlay and evidence of one image to files that begin with `stem`."""
     from PIL import Image
 
@@ -420,7 +370,7 @@ def write_answer(stem: Path, source: Path, photo: NDArray[np.uint8], answer, mem
     from rose_kit.viz.overlay import overlay
 
     save_labels(f"{stem}.png", answer.labels, len(answer.names))
-    Image.fromarray(overlay(photo, answer.labels, answer.names)).save(f"{stem}.overlay.png")
+    Image.fromarray(overlay(image, answer.labels, answer.names)).save(f"{stem}.overlay.png")
     record = {"image": str(source), "classes": evidence_by_class(answer, memory)}
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
     Path(f"{stem}.evidence.json").write_text(text + "\n", encoding="utf-8")
@@ -434,27 +384,17 @@ def write_answer(stem: Path, source: Path, photo: NDArray[np.uint8], answer, mem
     short_help="Segment what a question means on a day.",
 )
 def ask(
-    image: Annotated[
-        str,
-        typer.Argument(help="An image, or 'example': where the provider can draw one of what you ask for."),
-    ],
-    question: Annotated[str, typer.Argument(help='As you would say it: "Segment the reigning champion."')],
+    image: Annotated[str, argument("An image, or 'example': one that the provider draws of what you ask.")],
+    question: Annotated[str, argument('As you would say it: "Segment the reigning champion."')],
     day: Annotated[
-        str | None,
-        typer.Option("--date", help="When it is asked [default: today, or the last day that is covered]."),
+        datetime | None, option("When it is asked [default: today].", "--date", formats=["%Y-%m-%d"])
     ] = None,
     provider: Annotated[
-        str,
-        typer.Option(help="Where to look: mini, wikimedia, duckduckgo, or a folder of pages and images."),
+        str, option("mini, wikimedia, duckduckgo, or a folder of pages and images.")
     ] = "mini",
-    out: Annotated[
-        Path, typer.Option(help="PNG for the mask; NAME.overlay.png is written beside it.")
-    ] = Path("mask.png"),
+    out: Annotated[Path, option("PNG for the mask; an overlay is written beside it.")] = Path("mask.png"),
     model: Annotated[
-        str | None,
-        typer.Option(
-            "--llm", help="Language model at OPENAI_BASE_URL (key: OPENAI_API_KEY) [default: rules]."
-        ),
+        str | None, option("Language model at OPENAI_BASE_URL [default: rules].", "--llm")
     ] = None,
 ) -> None:
     """Segment what a question means on a day, looking it up if need be.
@@ -464,28 +404,25 @@ def ask(
     miniature web of the first half of 2026. Without the
     network it, folders, and questions that need no look-up still work.
     """
-    asked = parse_day(day, "--date") if day else None
     check_answer_file(out, image)
     from rose_kit.data import read_image
+    from rose_kit.web.framework import RoseFramework
     from rose_kit.web.llm import NO_MODEL, LanguageModel
+    from rose_kit.web.promptable import SegmenterAsPromptable
 
     llm = LanguageModel(model) if model else None
     where = make_provider(provider, image)
     first, last = getattr(where, "days", (date.min, date.max))
-    if asked and not first <= asked <= last:
-        raise ValueError(f"--date {asked} is outside of {provider!r}, which covers {first} to {last}")
-    when = asked or min(last, date.today())
-    picture = where.example(question, when) if image == "example" else read_image(Path(image))
-    from rose_kit.encoder import load_encoder
-    from rose_kit.web.framework import RoseFramework
-    from rose_kit.web.promptable import SegmenterAsPromptable
-
-    encoder = load_encoder("bundled")
+    when = day.date() if day else min(last, date.today())
+    if not first <= when <= last:
+        raise ValueError(f"--date {when} is outside of {provider!r}, which covers {first} to {last}")
+    pixels = where.example(question, when) if image == "example" else read_image(Path(image))
+    encoder = kit.load_encoder("bundled")
     framework = RoseFramework.of(SegmenterAsPromptable(encoder), where, encoder, llm)
-    result = framework.ask(picture, question, when)
+    result = framework.ask(pixels, question, when)
     typer.echo("\n".join(map(printable, story(result, question, when))))
     typer.echo(f"model     {model or NO_MODEL}")
-    for path in write_mask(out, picture, result, drawn=image == "example"):
+    for path in write_mask(out, pixels, result, drawn=image == "example"):
         typer.echo(f"written   {path}")
     if result.failure:
         raise typer.Exit(1)
@@ -530,37 +467,32 @@ def story(result: FrameworkResult, question: str, day: date) -> Iterator[str]:
     yield f"mask      {share:.1%} of the image, confidence {result.mask.confidence:.2f}"
 
 
-def printable(line: str) -> str:
-    """A line without what could steer a terminal: text of the web is shown, never obeyed."""
-    return "".join(c if c.isprintable() else " " for c in line)
-
-
 def check_answer_file(out: Path, image: str) -> None:
     """Refuse to write over the image that is asked about, or into nowhere."""
     check_file(out, "--out")
     for path in (out, _beside(out, "overlay")):
         if path.exists() and Path(image).exists() and path.samefile(image):
-            raise ValueError(f"--out {str(out)!r} would overwrite the picture {image!r}; name another file")
+            raise ValueError(f"--out {str(out)!r} would overwrite the image {image!r}; name another file")
 
 
-def write_mask(
-    out: Path, picture: NDArray[np.uint8], result: FrameworkResult, drawn: bool = False
-) -> list[Path]:
+def write_mask(out: Path, image: NDArray[np.uint8], result: FrameworkResult, drawn: bool) -> list[Path]:
     """The mask (0 and 255), an overlay to look at, and the image if it was drawn; their paths."""
     from PIL import Image
 
+    from rose_kit.types import IGNORE
     from rose_kit.viz.overlay import overlay
 
+    mask = result.mask.mask
     name = result.answer.text if result.answer else "mask"
-    labels = result.mask.mask.astype(int)
-    Image.fromarray((255 * labels).astype("uint8")).save(out, "PNG")
-    Image.fromarray(overlay(picture, labels - 1 + 256 * (labels == 0), [name])).save(
-        _beside(out, "overlay"), "PNG"
-    )
-    if not drawn:
-        return [out, _beside(out, "overlay")]
-    Image.fromarray(picture).save(_beside(out, "image"), "PNG")
-    return [out, _beside(out, "overlay"), _beside(out, "image")]
+    arrays = {
+        out: (255 * mask).astype("uint8"),
+        _beside(out, "overlay"): overlay(image, (~mask * IGNORE).astype(int), [name]),
+    }
+    if drawn:
+        arrays[_beside(out, "image")] = image
+    for path, array in arrays.items():
+        Image.fromarray(array).save(path, "PNG")
+    return list(arrays)
 
 
 def _beside(out: Path, what: str) -> Path:
@@ -572,44 +504,27 @@ def _beside(out: Path, what: str) -> Path:
 
 @app.command(short_help="Execute a notebook with other parameters.")
 def run(
-    notebook: Annotated[
-        str, typer.Argument(help="Its number (00), its name (experiments/nest) or its path.")
-    ],
+    notebook: Annotated[str, argument("Its number (00), its name (experiments/nest) or its path.")],
     parameter: Annotated[
-        list[str] | None, typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="May be repeated.")
+        list[str] | None, option("May be repeated.", "--parameter", "-p", metavar="NAME=VALUE")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for what it writes [default: runs/NAME].")] = None,
-    show: Annotated[bool, typer.Option("--list", help="List its parameters and do nothing.")] = False,
+    out: Annotated[Path | None, option("Folder for what it writes [default: runs/NAME].")] = None,
 ) -> None:
     """Execute a notebook with other parameters; the executed copy and its files go to runs/NAME."""
     import os
 
-    import papermill
-
     path = find_notebook(notebook)
-    try:
-        declared = papermill.inspect_notebook(str(path))
-        defaults = {name: ast.literal_eval(about["default"]) for name, about in declared.items()}
-    except Exception as error:  # of nbformat, whatever a malformed file trips over
-        raise ValueError(f"{path} is not a notebook with literal parameters: {_one_line(error)}") from None
-    if show:
-        for name, about in declared.items():
-            typer.echo(f"{name}={defaults[name]!r} ({about['inferred_type_name']}: {about['help']})")
-        return
+    defaults = notebook_parameters(path)
     parameters = parse_options(parameter or (), defaults, "parameter")
     folder = out or Path("runs") / path.stem
     if (folder / path.name).exists() and path.samefile(folder / path.name):
         raise ValueError(f"--out {str(folder)!r} would overwrite {str(path)!r}; choose another folder")
-    if "out" in declared:  # kernels start in the notebook's own folder, as in JupyterLab
+    if "out" in defaults:  # kernels start in the notebook's own folder, as in JupyterLab
         parameters.setdefault("out", Path(os.path.relpath(folder, path.parent)).as_posix())
     folder.mkdir(parents=True, exist_ok=True)
     executed = execute(path, folder / path.name, parameters)
-    for cell in executed.cells:
-        if "result" in cell.metadata.get("tags", []):
-            for output in cell.outputs:
-                text = output.get("text") if output.get("name") == "stdout" else None
-                if text := (text or output.get("data", {}).get("text/plain", "")).rstrip():
-                    typer.echo(text)
+    for text in results(executed):
+        typer.echo(text)
     typer.echo(f"written to {folder}: {', '.join(sorted(p.name for p in folder.iterdir() if p.is_file()))}")
 
 
@@ -630,7 +545,22 @@ def find_notebook(name: str) -> Path:
     raise ValueError(f"no notebook {name!r}; there are: {', '.join(known) or 'none: run it in a clone'}")
 
 
-def execute(path: Path, output: Path, parameters: Mapping[str, Any]):
+def notebook_parameters(path: Path) -> dict[str, Any]:
+    """Name -> default of what the cell tagged "parameters" declares.
+
+    Raises:
+        ValueError: the file is no notebook, or a default is no literal.
+    """
+    import papermill
+
+    try:
+        declared = papermill.inspect_notebook(str(path))
+        return {name: ast.literal_eval(about["default"]) for name, about in declared.items()}
+    except Exception as error:  # of nbformat, whatever a malformed file trips over
+        raise ValueError(f"{path} is not a notebook with literal parameters: {_one_line(error)}") from None
+
+
+def execute(path: Path, output: Path, parameters: Mapping[str, Any]) -> NotebookNode:
     """Execute a notebook in its own folder and save the executed copy; `typer.Exit(1)` if a cell fails."""
     import logging
 
@@ -649,7 +579,17 @@ def execute(path: Path, output: Path, parameters: Mapping[str, Any]):
         raise typer.Exit(1) from None
 
 
-# --- sweep ------------------------------------------------------------------------------------------------
+def results(executed: NotebookNode) -> Iterator[str]:
+    """The text that cells tagged "result" put out."""
+    for cell in executed.cells:
+        if "result" in cell.metadata.get("tags", []):
+            for output in cell.outputs:
+                text = output.get("text") if output.get("name") == "stdout" else None
+                if text := (text or output.get("data", {}).get("text/plain", "")).rstrip():
+                    yield text
+
+
+# --- sweep and check --------------------------------------------------------------------------------------
 
 GRID = """\b
 A grid, whose lists are crossed; a list of such grids is run one after the other:
@@ -664,92 +604,76 @@ Further keys: limit (images to answer).
 
 @app.command(epilog=GRID, short_help="Run every combination of a grid, and compare.")
 def sweep(
-    grid: Annotated[Path, typer.Argument(help="YAML file; see below.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the results [default: runs/ and the grid's name].")
-    ] = None,
-    jobs: Annotated[int, typer.Option(help="Evaluations at a time on this machine.", min=1)] = 1,
-    plugin: PluginOption = None,
-    baseline: Annotated[
-        str | None, typer.Option(help="The method that others are compared with [default: knn-clip].")
-    ] = None,
+    grid: Annotated[Path, argument("YAML file; see below.")],
+    out: Annotated[Path | None, option("Folder of the results [default: runs/ and the grid's name].")] = None,
+    jobs: Annotated[int, option("Evaluations at a time on this machine.", min=1)] = 1,
+    plugin: Plugin = None,
 ) -> None:
     """Evaluate every combination of a grid, and print the methods side by side.
 
     Each dataset, encoder and number of shots leaves a table with a row per image. One that is there is
-    not made again while its settings, the plugin and the kit's version are the same. The methods of a
-    plugin are checked (`rose-kit check`), then join those of the grid.
+    not made again while its settings, the plugin and the kit's version are the same: after a change of
+    data or code, name another folder. The methods of a plugin are checked (`rose-kit check`), then join
+    those of the grid.
     """
-    from papermill.iorw import read_yaml_file
-
     from rose_kit.data import atomic_write
     from rose_kit.evaluation import expand_grid, leaderboard, run_grid
 
-    own = check_plugin_methods(plugin) if plugin is not None else []
+    own = checked_methods(plugin) if plugin is not None else []
     folder = writable_folder(out or Path("runs") / grid.stem)
-    if not grid.is_file():
-        raise ValueError(f"grid {str(grid)!r} is not a YAML file; see rose-kit sweep --help for one")
+    content = read_yaml(grid, "grid")
     try:
-        settings = expand_grid(read_yaml_file(str(grid)), own)
-    except Exception as error:  # of YAML, or of what it says
-        raise ValueError(f"grid {str(grid)!r}: {_one_line(error)}") from None
-    rows, kept = run_grid(settings, folder, jobs=jobs, plugin=plugin)
-    board: Leaderboard = leaderboard(rows, baseline)
-    typer.echo(
-        f"{kept} of {rows.groupby(['dataset', 'encoder', 'shots']).ngroups} tables were there already\n"
-    )
-    typer.echo(str(board))
-    import matplotlib
-
-    matplotlib.use("agg", force=False)
-    from rose_kit.viz.leaderboard import leaderboard_figure
-    from rose_kit.viz.plots import save
-
+        specs = expand_grid(content, own)
+    except ValueError as error:
+        raise ValueError(f"grid {str(grid)!r}: {error}") from None
+    rows, skipped = run_grid(specs, folder, jobs=jobs, plugin=plugin)
+    board = leaderboard(rows)
+    typer.echo(f"{skipped} of {len(specs)} tables were there already\n\n{board}")
     with atomic_write(folder / "leaderboard.md") as path:
         path.write_text(f"{board}\n", encoding="utf-8")
     with atomic_write(folder / "leaderboard.csv") as path:
         board.table.to_csv(path, index=False, float_format="%.4f")
-    with atomic_write(folder / "leaderboard.png") as path:
-        save(leaderboard_figure(board), path)
-    typer.echo(f"\nwritten to {folder}: leaderboard.md, leaderboard.csv, leaderboard.png")
-
-
-def check_plugin_methods(plugin: Path) -> list[str]:
-    """Load a plugin and check what it brings; returns the names of its methods."""
-    from rose_kit.contract import check_plugin
-    from rose_kit.registry import methods
-
-    for name, outcomes in (checked := check_plugin(plugin)).items():
-        wrong = [o for o in outcomes if not o.passed]
-        if wrong:
-            more = f" ({len(wrong)} checks failed: rose-kit check {plugin})" if wrong[1:] else ""
-            raise ValueError(f"{name!r} of {plugin}: {wrong[0].name}: {wrong[0].detail}{more}")
-    return [name for name in checked if name in methods]
+    typer.echo(f"\nwritten to {folder}: leaderboard.md, leaderboard.csv")
 
 
 @app.command(short_help="Try a plugin on all that may be asked of it.")
 def check(
-    plugin: Annotated[Path, typer.Argument(metavar="FILE", help="Python file with methods or encoders.")],
+    plugin: Annotated[Path, argument("Python file with methods or encoders.", metavar="FILE")],
 ) -> None:
     """Try the methods and encoders of a plugin on all that an evaluation may ask of them.
 
     Methods: shapes, probabilities, determinism from image to image, classes without support or text, an
     empty memory, other vocabularies, evidence; their speed is reported. Encoders: grid, width, unit
-    length, text. What fails is told with how to mend it, and the exit status is 1.
+    length, text. Each failure says how to fix it, and the exit status is 1.
     """
-    from rose_kit.contract import check_plugin
-
     checked = check_plugin(plugin)
     for name, outcomes in checked.items():
         typer.echo(name)
         for o in outcomes:
             typer.echo(f"  {'ok' if o.passed else 'FAIL':<4}  {o.name:<26} {o.detail}".rstrip())
-    if not checked:
-        raise ValueError(
-            f"plugin {str(plugin)!r} registers no method and no encoder; write @register_method('a-name')"
-        )
     if not all(o.passed for outcomes in checked.values() for o in outcomes):
         raise typer.Exit(1)
+
+
+def check_plugin(plugin: Path) -> dict[str, list[Check]]:
+    """Load and check a plugin; refuses one that brings neither a method nor an encoder."""
+    from rose_kit import contract
+
+    if checked := contract.check_plugin(plugin):
+        return checked
+    raise ValueError(f"plugin {str(plugin)!r} has no @register_method('a-name') nor @register_encoder")
+
+
+def checked_methods(plugin: Path) -> list[str]:
+    """The names of a plugin's methods; refuses a plugin that fails a check."""
+    from rose_kit.registry import methods
+
+    checked = check_plugin(plugin)
+    for name, outcomes in checked.items():
+        for o in outcomes:
+            if not o.passed:
+                raise ValueError(f"{name!r} of {plugin}: {o.name}: {o.detail} (rose-kit check {plugin})")
+    return [name for name in checked if name in methods]
 
 
 # --- doctor -----------------------------------------------------------------------------------------------
@@ -757,55 +681,53 @@ def check(
 
 @app.command(short_help="Check the installation, part by part.")
 def doctor() -> None:
-    """Check the installation: interpreter, packages, bundled weights, kernel; and how to mend them."""
-    import importlib.metadata
-    import os
-    import subprocess
-
-    def kernel() -> str:
-        from jupyter_client.manager import KernelManager
-
-        interpreter = KernelManager(kernel_name="python3").format_kernel_cmd()[0]
-        # Links are compared unresolved: a virtual environment's python links to the system's.
-        if os.path.abspath(interpreter) != os.path.abspath(sys.executable):
-            raise RuntimeError(f"python3 starts {interpreter}, not {sys.executable}")
-        return "python3 starts this interpreter"
-
-    def weights() -> str:
-        import numpy as np
-
-        from rose_kit.encoder import load_encoder
-
-        grid = load_encoder("bundled").encode_image(np.zeros((64, 64, 3), np.uint8)).grid
-        return f"encode a 64 px image to {grid[0]} x {grid[1]} patches"
-
-    def packages() -> str:
-        done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(_one_line(done.stdout))
-        return f"rose_kit {importlib.metadata.version('rose_kit')} and all that it requires"
-
-    parts = {
-        "packages": (
-            packages,
-            "run `make` again, or: python -m pip install --require-hashes -r requirements.lock",
-        ),
-        "bundled weights": (weights, "git checkout -- rose_kit/encoder/weights"),
-        "jupyter kernel": (kernel, "start Jupyter from this environment, with JUPYTER_PREFER_ENV_PATH=1"),
-    }
+    """Check the installation: interpreter, packages, bundled weights, kernel; and how to fix them."""
     typer.echo(f"ok    {'python':<16} {sys.version.split()[0]} at {sys.executable}")
-    failed = 0
-    for name, (look, mend) in parts.items():
+    failed = False
+    for name, (look, fix) in PARTS.items():
         try:
             typer.echo(f"ok    {name:<16} {look()}")
-        except Exception as error:  # a doctor reports whatever goes wrong, and looks at the next part
-            failed += 1
-            typer.echo(
-                f"FAIL  {name:<16} {type(error).__name__}: {_one_line(error)}\n      to mend it: {mend}"
-            )
-    typer.echo(f"{failed} part(s) failed" if failed else "all parts are ok")
+        except Exception as error:  # whatever goes wrong is reported, and the next part is looked at
+            failed = True
+            typer.echo(f"FAIL  {name:<16} {_one_line(error)}\n      to fix it: {fix}")
     if failed:
         raise typer.Exit(1)
+    typer.echo("all parts are ok")
+
+
+def _check_packages() -> str:
+    import subprocess
+
+    done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stdout)
+    return f"rose_kit {kit.__version__} and all that it requires"
+
+
+def _check_weights() -> str:
+    import numpy as np
+
+    grid = kit.load_encoder("bundled").encode_image(np.zeros((64, 64, 3), np.uint8)).grid
+    return f"encode a 64 px image to {grid[0]} x {grid[1]} patches"
+
+
+def _check_kernel() -> str:
+    import os
+
+    from jupyter_client.manager import KernelManager
+
+    interpreter = KernelManager(kernel_name="python3").format_kernel_cmd()[0]
+    # Links are compared unresolved: a virtual environment's python links to the system's.
+    if os.path.abspath(interpreter) != os.path.abspath(sys.executable):
+        raise RuntimeError(f"python3 starts {interpreter}, not {sys.executable}")
+    return "python3 starts this interpreter"
+
+
+PARTS = {
+    "packages": (_check_packages, "run `make` again, or: pip install -r requirements.lock"),
+    "bundled weights": (_check_weights, "git checkout -- rose_kit/encoder/weights"),
+    "jupyter kernel": (_check_kernel, "start Jupyter from this environment: JUPYTER_PREFER_ENV_PATH=1"),
+}
 
 
 # --- what users write -------------------------------------------------------------------------------------
@@ -835,14 +757,6 @@ def whole_numbers(text: str, what: str) -> list[int]:
     return [int(number) for number in name_list(text, what)]
 
 
-def parse_day(text: str, option: str) -> date:
-    """A day such as 2026-03-01, given for `option`."""
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"{option} must be a day such as 2026-03-01, got {text!r}") from None
-
-
 def parse_options(texts: Sequence[str], defaults: Mapping[str, Any], what: str) -> dict[str, Any]:
     """`name=value` texts -> values of the types of their defaults.
 
@@ -857,28 +771,30 @@ def parse_options(texts: Sequence[str], defaults: Mapping[str, Any], what: str) 
     >>> parse_options(["k=8", "seeds=1,2", "methods=rns"], {"k": 4, "seeds": [7], "methods": ["x"]}, "option")
     {'k': 8, 'seeds': [1, 2], 'methods': ['rns']}
     """
-    valid = ", ".join(f"{name}={default!r}" for name, default in defaults.items()) or "none"
     parsed = {}
     for text in texts:
         name, equals, value = text.partition("=")
-        if not equals or name not in defaults:
-            near = difflib.get_close_matches(name, defaults, n=1) if equals else []
-            hint = f", did you mean {near[0]!r}?" if near else ";"
-            wrong = f"unknown {what} {name!r}{hint}" if equals else f"{text!r} is not name=value;"
-            raise ValueError(f"{wrong} {what}s and their defaults: {valid}")
+        if not equals:
+            raise ValueError(f"{text!r} is not name=value; {what}s: {_listed(defaults)}")
+        check_names([name], defaults, what)
         try:
-            parsed[name] = _value(value, defaults[name])
+            parsed[name] = parse_value(value, defaults[name])
         except ValueError as error:
-            raise ValueError(f"{what} {name}: {error}; {what}s and their defaults: {valid}") from None
+            raise ValueError(f"{what} {name}: {error}; {what}s: {_listed(defaults)}") from None
     return parsed
 
 
-def _value(text: str, default: Any) -> Any:
+def parse_value(text: str, default: Any) -> Any:
+    """Text -> a value of the type of `default`; None takes any literal.
+
+    Raises:
+        ValueError: the text is of another type.
+    """
     if isinstance(default, str):
         return text
     if isinstance(default, list | tuple):
         parts = [part.strip() for part in text.strip("[]() ").split(",") if part.strip()]
-        return type(default)(_value(part, default[0] if len(default) else None) for part in parts)
+        return type(default)(parse_value(part, default[0] if len(default) else None) for part in parts)
     try:
         value = ast.literal_eval(text.capitalize() if text.lower() in ("true", "false", "none") else text)
     except (ValueError, SyntaxError):
@@ -890,28 +806,17 @@ def _value(text: str, default: Any) -> Any:
     return value
 
 
-def method_options(
-    texts: Sequence[str], names: Sequence[str], preset: Mapping[str, Mapping[str, Any]]
-) -> dict[str, dict[str, Any]]:
-    """Options of methods, METHOD.OPTION=VALUE each: those of a preset, overridden by what the user set."""
-    from rose_kit.model import methods
-
-    options = {name: known_options(name, methods.find(name), preset.get(name)) for name in names}
-    for text in texts:
-        method, dot, assignment = text.partition(".")
-        if not dot or method not in options or method not in methods.names():
-            raise ValueError(f"--set {text!r} is not METHOD.OPTION=VALUE; methods: {', '.join(options)}")
-        options[method] |= parse_options([assignment], _defaults(methods.find(method)), "option")
-    return options
+def check_names(names: Sequence[str], defaults: Mapping[str, Any], what: str) -> None:
+    """Refuse names that `defaults` lacks; lists those there are."""
+    for name in names:
+        if name not in defaults:
+            near = difflib.get_close_matches(name, defaults, n=1)
+            hint = f", did you mean {near[0]!r}?" if near else ";"
+            raise ValueError(f"unknown {what} {name!r}{hint} {what}s: {_listed(defaults)}")
 
 
-def known_options(name: str, factory: Any, told: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The options that a preset tells for what `factory` makes; refuses those that it has not."""
-    defaults = _defaults(factory)
-    if wrong := sorted(set(told or {}) - set(defaults)):
-        has = ", ".join(f"{option}={default!r}" for option, default in defaults.items()) or "none"
-        raise ValueError(f"{name} has no option {wrong[0]!r}, which the preset tells; options: {has}")
-    return dict(told or {})
+def _listed(defaults: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={default!r}" for name, default in defaults.items()) or "none"
 
 
 def _defaults(factory: Any) -> dict[str, Any]:
@@ -919,19 +824,48 @@ def _defaults(factory: Any) -> dict[str, Any]:
     return {name: None if p.default is p.empty else p.default for name, p in parameters}
 
 
-def make_regions(text: str | None, settings: Mapping[str, Any]) -> Regions | None:
+def make_methods(names: str | None, texts: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Method]:
+    """The methods to compare, with options of the preset overridden by those of `--set`."""
+    from rose_kit.model import methods
+
+    if names is not None:
+        chosen = name_list(names, "methods")
+    else:
+        complete = sorted(n for n in methods if not getattr(methods[n], "upper_bound", False))
+        chosen = settings["methods"] or complete
+    options = {name: dict(settings["options"].get(name, {})) for name in chosen}
+    defaults = {name: _defaults(methods.find(name)) for name in chosen}
+    for name, given in options.items():
+        check_names(list(given), defaults[name], f"{name} option")
+    for text in texts:
+        name, dot, assignment = text.partition(".")
+        if not dot or name not in options:
+            raise ValueError(f"--set {text!r} is not METHOD.OPTION=VALUE; methods: {', '.join(options)}")
+        options[name] |= parse_options([assignment], defaults[name], f"{name} option")
+    return {name: methods.make(name, **given) for name, given in options.items()}
+
+
+def make_regions(text: str | None, presets: Mapping[str, Mapping[str, Any]] = {}) -> Regions | None:
     """What `--regions NAME:OPTION=VALUE,...` asks for, with a preset's options; None if not given."""
-    from rose_kit.regions import make_regions as make
+    from rose_kit import regions
     from rose_kit.registry import region_makers
 
     if text is None:
         return None
-    name, _, rest = text.partition(":")
-    maker = region_makers.find(name)
-    options = known_options(name, maker, settings["regions"].get(name))
-    if rest:
-        options |= parse_options(rest.split(","), _defaults(maker), "option")
-    return make(name, **options)
+    name, _, assignments = text.partition(":")
+    defaults, options = _defaults(region_makers.find(name)), dict(presets.get(name, {}))
+    check_names(list(options), defaults, f"{name} option")
+    options |= parse_options(assignments.split(",") if assignments else (), defaults, f"{name} option")
+    return regions.make_regions(name, **options)
+
+
+def make_windows(options: Mapping[str, Any], encoder: Encoder) -> kit.Windows:
+    """How images are scaled and cut: as a preset says, else as the encoder prefers, else whole."""
+
+    if options:
+        check_names(list(options), _defaults(kit.Windows), "window option")
+        return kit.Windows(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
+    return getattr(encoder, "preferred_windows", None) or kit.Windows()
 
 
 def dataset_options(data: str, domain: str | None, size: int | None) -> dict[str, Any]:
@@ -943,13 +877,15 @@ def dataset_options(data: str, domain: str | None, size: int | None) -> dict[str
 
 
 PRESET: dict[str, Any] = {  # what an evaluation does where nobody says otherwise
-    "methods": None, "options": {}, "support_windows": None, "query_windows": None, "seeds": (1, 2, 3),
-    "encoder": "bundled", "size": None, "regions": {},
-}  # fmt: skip
-KINDS = {
-    "methods": list, "options": dict, "support_windows": dict, "query_windows": dict, "seeds": list,
-    "encoder": str, "size": int, "regions": dict,
-}  # fmt: skip
+    "methods": None,
+    "options": {},
+    "support_windows": {},
+    "query_windows": {},
+    "seeds": [1, 2, 3],
+    "encoder": "bundled",
+    "size": None,
+    "regions": {},
+}
 
 
 def read_preset(name: str | None) -> dict[str, Any]:
@@ -960,41 +896,39 @@ def read_preset(name: str | None) -> dict[str, Any]:
     """
     if name is None:
         return PRESET
-    from papermill.iorw import read_yaml_file
-
     folder = NOTEBOOKS / "experiments" / "presets"
     path = Path(name) if Path(name).suffix == ".yaml" else folder / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
-        raise ValueError(
-            f"unknown preset {name!r}. Known: {known or 'none outside of a clone'}, or a .yaml file"
-        )
+        raise ValueError(f"unknown preset {name!r}. Known: {known or 'none'}, or a .yaml file")
+    settings = read_yaml(path, "preset")
+    if not isinstance(settings, dict):
+        raise ValueError(f"preset {str(path)!r} must have keys, got {settings!r}")
+    check_names(list(settings), PRESET, f"{path.name} key")
+    for key, value in settings.items():
+        if PRESET[key] is not None and type(value) is not type(PRESET[key]):
+            raise ValueError(f"preset {str(path)!r}: {key} must be like {PRESET[key]!r}, got {value!r}")
+    return PRESET | settings
+
+
+def read_yaml(path: Path, what: str) -> Any:
+    """What a YAML file says; refuses one that is not there, or not YAML."""
+    from papermill.iorw import read_yaml_file
+
+    if not path.is_file():
+        raise ValueError(f"{what} {str(path)!r} is not a YAML file")
     try:
-        told = dict(read_yaml_file(str(path)))
-    except Exception as error:
-        raise ValueError(f"preset {str(path)!r} is not YAML with keys: {_one_line(error)}") from None
-    if unknown := sorted(set(told) - set(PRESET)):
-        raise ValueError(f"preset {str(path)!r}: unknown key {unknown[0]!r}; keys: {', '.join(PRESET)}")
-    for key, value in told.items():
-        if type(value) is not KINDS[key]:
-            raise ValueError(f"preset {str(path)!r}: {key} must be a {KINDS[key].__name__}, got {value!r}")
-    return PRESET | told
+        return read_yaml_file(str(path))
+    except Exception as error:  # of YAML
+        raise ValueError(f"{what} {str(path)!r} is not YAML: {_one_line(error)}") from None
 
 
-def windows_of(settings: Mapping[str, Any], role: str, encoder: Encoder) -> Windows:
-    """How images are scaled and cut: as a preset says, else as the encoder prefers, else whole."""
-    from rose_kit.encoder import Windows
-
-    if told := known_options(f"{role}_windows", Windows, settings[f"{role}_windows"]):
-        return Windows(**{k: tuple(v) if isinstance(v, list) else v for k, v in told.items()})
-    return getattr(encoder, "preferred_windows", None) or Windows()
-
-
-def load_plugin(path: Path) -> None:
+def load_plugin(path: Path | None) -> None:
     """See `rose_kit.registry.load_plugin`."""
     from rose_kit import registry
 
-    registry.load_plugin(path)
+    if path is not None:
+        registry.load_plugin(path)
 
 
 def writable_folder(path: Path) -> Path:
@@ -1027,7 +961,7 @@ def status(args: Sequence[str], app: typer.Typer = app, name: str = "rose-kit") 
         name: what they are called by.
 
     Returns:
-        0 for success, 1 for work that failed, 2 for a user's mistake (which is told in one line on
+        0 for success, 1 for work that failed, 2 for a user's mistake (reported in one line on
         standard error), 130 for an interrupt from the keyboard.
     """
     cli = typer.main.get_command(app)
@@ -1036,50 +970,41 @@ def status(args: Sequence[str], app: typer.Typer = app, name: str = "rose-kit") 
         try:
             return cli.main(args=list(args) or ["--help"], prog_name=name, standalone_mode=False) or 0
         except typer.TyperException as error:  # the command line itself: unknown option, missing argument
-            message = f"{error.format_message()} {_given(error, args)}{_valid(error, cli, args)}"
+            message = f"{error.format_message()} {_refused_value(error, args)}See {name} --help."
         except (ValueError, OSError, ImportError) as error:
             message = str(error)
     typer.echo(f"error: {_one_line(message)}", err=True)
     return 2
 
 
-def _one_line(text: object) -> str:
-    return " ".join(printable(str(text)).split())
+def _refused_value(error: typer.TyperException, args: Sequence[str]) -> str:
+    """The value that an option refused, which messages about numbers leave out."""
+    options = getattr(getattr(error, "param", None), "opts", ())
+    values = [value for option, value in pairwise(args) if option in options]
+    return f"(got {values[-1]!r}) " if values else ""
 
 
-def _warn(message: Warning | str, category: type[Warning], *_) -> None:
-    """Tell our own warnings in one line; those of libraries are for programmers."""
+def _warn(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    """Show our own warnings in one line; those of libraries are for programmers."""
     if category is UserWarning:
         typer.echo(f"warning: {_one_line(message)}", err=True)
 
 
-def _given(error: typer.TyperException, args: Sequence[str]) -> str:
-    """The value that an option refused, which messages about numbers leave out."""
-    options = getattr(getattr(error, "param", None), "opts", ())
-    values = [value for option, value in pairwise(args) if option in options]
-    return f"(got {values[-1]!r}). " if values else ""
+def _one_line(text: object) -> str:
+    return " ".join(printable(str(text)).split())
 
 
-def _valid(error: typer.TyperException, cli, args: Sequence[str]) -> str:
-    """What could have been written where the command line went wrong."""
-    command = cli
-    for word in args:  # an error that comes before a command's own context names none
-        command = (getattr(command, "commands", None) or {}).get(word, command)
-    if getattr(error, "ctx", None):
-        command = error.ctx.command
-    names = getattr(command, "commands", None)
-    if names:
-        return f"Commands: {', '.join(names)}; each has --help."
-    options = (name for p in command.params for name in p.opts if name.startswith("--"))
-    return f"Options: {', '.join(options)}; see --help."
+def printable(line: str) -> str:
+    """A line without what could steer a terminal: text of the web is shown, never obeyed."""
+    return "".join(c if c.isprintable() else " " for c in line)
 
 
 @app.callback(invoke_without_command=True)
 def _version(
-    version: Annotated[bool, typer.Option("--version", help="Show the version and do nothing else.")] = False,
+    version: Annotated[bool, option("Show the version and do nothing else.", "--version")] = False,
 ) -> None:
     if version:
-        typer.echo(f"rose_kit {__version__}")
+        typer.echo(f"rose_kit {kit.__version__}")
         raise typer.Exit
 
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import inspect
 import json
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import reduce
 from math import floor
 from pathlib import Path
 from typing import Any
@@ -26,11 +25,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed, parallel_config
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import bootstrap
 from sklearn.model_selection import ParameterGrid
 from tqdm.auto import tqdm
 
+from rose_kit import __version__
 from rose_kit.data import Dataset, Sample, atomic_write, open_dataset, sample_support
 from rose_kit.encoder import Encoder, Windows, load_encoder
 from rose_kit.fusion import Method, SupportExample
@@ -39,24 +39,25 @@ from rose_kit.memory.prototypes import pool_prototypes
 from rose_kit.metrics import confusion_matrix, iou, mean_interval, mean_iou
 from rose_kit.model import methods
 from rose_kit.pooling import patch_counts
-from rose_kit.registry import datasets, load_plugin
-from rose_kit.segmenter import Regions, Segmenter, name_vocabulary
+from rose_kit.registry import load_plugin
+from rose_kit.segmenter import EncodedImage, Regions, encode_image, name_vocabulary, paint
 from rose_kit.types import IGNORE, FeatureMap, Vocabulary
 
-ABSENT = -1  # in targets, a pixel of no class asked for; 255 may be the index of a class
-FEATURE_BUDGET = 2**29  # bytes of support features kept; the rest is encoded again when asked for
+ABSENT = -1  # in targets, a pixel of no class of the vocabulary; 255 may be the index of a class
+FEATURE_BUDGET = 2**29  # bytes of support features kept; the rest is encoded again when needed
 FEW = 30  # images, below which the intervals of a leaderboard are called too narrow
 Row = dict[str, Any]
+EncodedQuery = tuple[EncodedImage, NDArray[np.int64]]  # an image and its (H, W) target
 
 
-# --- what is asked for again and again --------------------------------------------------------------------
+# --- caches -----------------------------------------------------------------------------------------------
 
 
 class CachedDataset:
     """A dataset whose samples are drawn or read once, for sets that fit in memory.
 
     Args:
-        dataset: any; each of its samples is kept when it is first asked for.
+        dataset: any; each of its samples is kept from its first use on.
     """
 
     def __init__(self, dataset: Dataset) -> None:
@@ -100,20 +101,17 @@ class CachedEncoder:
         """See `Encoder.encode_image`."""
         pixels = np.ascontiguousarray(image)
         key = (hashlib.sha256(pixels).digest(), pixels.shape, str(pixels.dtype), windows)
-        if key not in self._maps:
-            feature_map = self.encoder.encode_image(image, windows)
-            self._maps[key] = feature_map
-            while len(self._maps) * feature_map.values.nbytes > self.most:
-                self._maps.pop(next(iter(self._maps)))
-            return feature_map
-        return self._maps[key]
+        if key in self._maps:
+            return self._maps[key]
+        feature_map = self._maps[key] = self.encoder.encode_image(image, windows)
+        while len(self._maps) * feature_map.values.nbytes > self.most:
+            self._maps.pop(next(iter(self._maps)))
+        return feature_map
 
     def encode_text(self, names: Sequence[str]) -> NDArray[np.float32]:
         """See `Encoder.encode_text`."""
-        if not names:
-            return self.encoder.encode_text(names)  # its own error
         new = [name for name in dict.fromkeys(names) if name not in self._text]
-        if new:
+        if new or not names:  # of no names, the encoder's own error
             self._text |= zip(new, self.encoder.encode_text(new), strict=True)
         return np.stack([self._text[name] for name in names])
 
@@ -145,14 +143,12 @@ class MissingSupport:
     both: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("visual", "text", "both"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise ValueError(f"the share of classes without {name} must be in [0, 1], got {value}")
-            if name != "both" and value + self.both > 1 + 1e-9:
+        for name, share in asdict(self).items():
+            together = share if name == "both" else share + self.both
+            if not (share >= 0 and together <= 1 + 1e-9):
                 raise ValueError(
-                    f"{value} of the classes without {name} and {self.both} more without both are more than "
-                    "there are"
+                    f"the share of classes without {name} must be in [0, 1], also together with the "
+                    f"{self.both} without both; got {share}"
                 )
 
     def draw(self, names: Sequence[str], seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -167,9 +163,9 @@ class MissingSupport:
         """
         order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
         shares = (self.both, self.both + self.visual, self.both + self.text)
-        neither, unseen, untold = (floor(share * len(order) + 0.5) for share in shares)
+        neither, no_visual, no_text = (floor(share * len(order) + 0.5) for share in shares)
         rest, end = order[: len(order) - neither], order[::-1]
-        return tuple(end[:neither] + rest[: unseen - neither]), tuple(end[:untold])
+        return tuple(end[:neither] + rest[: no_visual - neither]), tuple(end[:no_text])
 
 
 def without_classes(memory: SupportMemory, names: Collection[str]) -> SupportMemory:
@@ -255,8 +251,8 @@ def prototypes_of(
         sample = dataset[i]
         feature_map = encoder.encode_image(sample.image, windows)
         named = {v: name for v, name in sample.classes.items() if classes is None or name in classes}
-        about = sample.source, sample.image if thumbnails else None
-        return pool_prototypes(sample.image_id, feature_map, sample.mask, named, *about)
+        thumbnail = sample.image if thumbnails else None
+        return pool_prototypes(sample.image_id, feature_map, sample.mask, named, sample.source, thumbnail)
 
     return list(_each(pool, range(len(dataset)) if positions is None else positions, "support", progress))
 
@@ -279,14 +275,82 @@ def add_dataset(
     """
     memory.check_encoder(encoder)
     tables = prototypes_of(dataset, encoder, windows, **options)
-    return memory.extend(_joined(tables)) if tables else np.zeros(0, dtype=np.int64)
+    return memory.extend(reduce(Prototypes.extended, tables)) if tables else np.zeros(0, dtype=np.int64)
 
 
-def _joined(tables: Sequence[Prototypes]) -> Prototypes:
-    whole = tables[0]
-    for table in tables[1:]:
-        whole = whole.extended(table)
-    return whole
+def build_memories(
+    draws: Mapping[tuple[int, int], Sequence[int]], pool: SupportExamples, progress: bool
+) -> dict[tuple[int, int], SupportMemory]:
+    """One memory per draw; an image that several of them hold is encoded once.
+
+    Args:
+        draws: (shots, seed) -> positions of the images drawn.
+        pool: all images that may be drawn; its vocabulary's classes get rows.
+        progress: show a progress bar.
+    """
+    encoder, images = pool.encoder, sorted(set().union(*draws.values()))
+    options = {"positions": images, "classes": pool.vocabulary.names, "thumbnails": False}
+    tables = prototypes_of(pool.dataset, encoder, pool.windows, **options, progress=progress)
+    table_of = dict(zip(images, tables, strict=True))
+    memories = {}
+    for draw, positions in draws.items():
+        memories[draw] = SupportMemory(encoder.dim, fingerprint=encoder.fingerprint)
+        memories[draw].extend(reduce(Prototypes.extended, [table_of[i] for i in sorted(positions)]))
+    return memories
+
+
+# --- counting ---------------------------------------------------------------------------------------------
+
+
+def encode_query(
+    sample: Sample,
+    vocabulary: Vocabulary,
+    encoder: Encoder,
+    windows: Windows | None = None,
+    regions: Regions | None = None,
+) -> EncodedQuery:
+    """Encode a query image once, for any number of methods and memories.
+
+    Args:
+        sample: the annotated image.
+        vocabulary: the classes; pixels of others get the target -1.
+        encoder: makes the features.
+        windows: how the image is scaled and cut; None: whole.
+        regions: image -> (H, W) region ids; None: patches are asked.
+    """
+    return encode_image(sample.image, encoder, windows, regions), relabel(sample, vocabulary)
+
+
+def count_pixels(
+    method: Method,
+    memory: SupportMemory | None,
+    vocabulary: Vocabulary,
+    query_set: Iterable[EncodedQuery],
+) -> NDArray[np.int64]:
+    """Let a method answer encoded images and count its pixels; every score of the kit is made from this.
+
+    Args:
+        method: fitted, if it has anything to fit.
+        memory: None for a method that needs none.
+        vocabulary: the C classes.
+        query_set: encoded images, each with its (H, W) target, `ABSENT` where nothing is counted.
+
+    Returns:
+        (C, C) int64 confusion matrix, added up over the images.
+    """
+    counts = np.zeros((len(vocabulary), len(vocabulary)), dtype=np.int64)
+    for encoded, target in query_set:
+        counts += count_answer(method.predict(encoded.query, memory, vocabulary), encoded, target)
+    return counts
+
+
+def count_answer(
+    prediction: ArrayLike, encoded: EncodedImage, target: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """(N, C) scores of an encoded image's patches or regions, (H, W) target -> (C, C) confusion matrix."""
+    scores = np.asarray(prediction)
+    labels, _ = paint(scores, encoded.query, encoded.feature_map)
+    return confusion_matrix(labels, target, scores.shape[1], ignore_index=ABSENT)
 
 
 # --- evaluating -------------------------------------------------------------------------------------------
@@ -300,7 +364,8 @@ class Run:
         name: the method's name in the results.
         seed: of the draw.
         shots: images per class of the draw.
-        segmenter: the method, fitted to a memory of the draw.
+        method: fitted to the memory.
+        memory: the prototypes of the draw.
         support_ids: the images drawn.
         vocabulary: the classes to answer, with the texts that this draw leaves them.
         counts: (C, C) confusion matrix, added up over the query images.
@@ -309,7 +374,8 @@ class Run:
     name: str
     seed: int
     shots: int
-    segmenter: Segmenter
+    method: Method
+    memory: SupportMemory
     support_ids: list[str]
     vocabulary: Vocabulary
     counts: NDArray[np.int64]
@@ -327,7 +393,7 @@ def evaluate(
     query_windows: Windows | None = None,
     regions: Regions | None = None,
     classes: Sequence[str] | None = None,
-    missing: MissingSupport | None = None,
+    missing: MissingSupport = MissingSupport(),
     limit: int | None = None,
     progress: bool = True,
     each: Callable[[Run, str, NDArray[np.int64]], None] | None = None,
@@ -365,31 +431,21 @@ def evaluate(
         ValueError: support and query share an image, a class is unknown or labels no query pixel,
             no method is left to run, or `shots`, `seeds` or `limit` make no sense.
     """
-    missing, positions = missing or MissingSupport(), _query_positions(query, limit)
-    _check_disjoint(support, query)
-    vocabulary = _vocabulary(query, encoder, classes)
-    _check_labelled(query, positions, vocabulary)
+    positions = _query_positions(query, limit)
+    vocabulary = _vocabulary(support, query, positions, encoder, classes)
     methods = _runnable(methods, vocabulary, encoder, missing, regions)
     draws = _draws(support, shots, seeds, vocabulary)
-    support, cached = CachedDataset(support), CachedEncoder(encoder)
-    shown = SupportExamples(range(len(support)), support, cached, support_windows, vocabulary)
-    methods, runs = _fit_on_everything(methods, shown, progress), []
-    for (count, seed), memory in build_memories(draws, shown, progress).items():
-        no_visual, no_text = missing.draw(vocabulary.names, seed)
-        memory = without_classes(memory, no_visual) if no_visual else memory
-        left = vocabulary.without_text(no_text)
-        examples = SupportExamples(draws[count, seed], support, cached, support_windows, left, no_visual)
-        for name, method in methods.items():
-            method = copy.deepcopy(method)  # what it learns belongs to this draw alone
-            if hasattr(method, "fit"):
-                method = method.fit(memory, left, examples)
-            segmenter = Segmenter(encoder, memory, method, regions, query_windows)
-            ids = [support.ids[i] for i in examples.positions]
-            counts = np.zeros((len(left), len(left)), dtype=np.int64)
-            runs.append(Run(name, seed, count, segmenter, ids, left, counts))
+    cached = CachedDataset(support), CachedEncoder(encoder)
+    pool = SupportExamples(range(len(support)), *cached, support_windows, vocabulary)
+    runs = _fit(methods, draws, pool, missing, progress)
     query_ids = [query.ids[i] for i in positions]
-    answers = _each(_Answering(query, vocabulary, runs), positions, "query", progress)
-    for image_id, counts in zip(query_ids, answers, strict=True):
+
+    def answer(i: int) -> list[NDArray[np.int64]]:
+        """Position of a query image -> one (C, C) confusion matrix per run."""
+        image = encode_query(query[i], vocabulary, encoder, query_windows, regions)
+        return [count_pixels(run.method, run.memory, run.vocabulary, [image]) for run in runs]
+
+    for image_id, counts in zip(query_ids, _each(answer, positions, "query", progress), strict=True):
         for run, own in zip(runs, counts, strict=True):
             run.counts += own
             if each is not None:
@@ -397,21 +453,31 @@ def evaluate(
     return [_row(run, query_ids) for run in runs]
 
 
-@dataclass(eq=False)  # joblib hashes what it calls
-class _Answering:
-    """What is done for one query image: encode it once, let every run answer, count."""
-
-    query: Dataset
-    vocabulary: Vocabulary
-    runs: Sequence[Run]
-
-    def __call__(self, i: int) -> list[NDArray[np.int64]]:
-        """Position of an image -> one (C, C) confusion matrix per run."""
-        sample = self.query[i]
-        target = relabel(sample, self.vocabulary)
-        encoded = self.runs[0].segmenter.encode(sample.image)  # the same for all: they differ in what follows
-        answers = (run.segmenter.segment(encoded, run.vocabulary).labels for run in self.runs)
-        return [confusion_matrix(a, target, len(self.vocabulary), ignore_index=ABSENT) for a in answers]
+def _fit(
+    methods: Mapping[str, Method],
+    draws: Mapping[tuple[int, int], Sequence[int]],
+    pool: SupportExamples,
+    missing: MissingSupport,
+    progress: bool,
+) -> list[Run]:
+    """A run per draw and method, each with a copy of the method fitted to the memory of the draw."""
+    methods, names, runs = dict(methods), pool.vocabulary.names, []
+    for name, method in methods.items():
+        if getattr(method, "upper_bound", False):  # full supervision: fitted once, on everything
+            examples = tqdm(pool, desc=name, disable=not progress)
+            methods[name] = copy.deepcopy(method).fit(None, pool.vocabulary, examples)
+    for (shots, seed), memory in build_memories(draws, pool, progress).items():
+        no_visual, no_text = missing.draw(names, seed)
+        memory, vocabulary = without_classes(memory, no_visual), pool.vocabulary.without_text(no_text)
+        examples = replace(pool, positions=draws[shots, seed], vocabulary=vocabulary, hidden=no_visual)
+        support_ids = [pool.dataset.ids[i] for i in examples.positions]
+        for name, method in methods.items():
+            method = copy.deepcopy(method)  # what it learns belongs to this draw alone
+            if hasattr(method, "fit"):
+                method = method.fit(memory, vocabulary, examples)
+            counts = np.zeros((len(names), len(names)), dtype=np.int64)
+            runs.append(Run(name, seed, shots, method, memory, support_ids, vocabulary, counts))
+    return runs
 
 
 def _each(function: Callable, items: Sequence[Any], desc: str, progress: bool | None) -> Iterator[Any]:
@@ -421,7 +487,7 @@ def _each(function: Callable, items: Sequence[Any], desc: str, progress: bool | 
 
 
 def _row(run: Run, query_ids: list[str]) -> Row:
-    vocabulary, held = run.vocabulary, run.segmenter.memory.classes
+    vocabulary = run.vocabulary
     per_class = [None if np.isnan(value) else 100 * float(value) for value in iou(run.counts)]
     return {
         "method": run.name,
@@ -431,7 +497,7 @@ def _row(run: Run, query_ids: list[str]) -> Row:
         "per_class_iou": dict(zip(vocabulary.names, per_class, strict=True)),
         "support_ids": run.support_ids,
         "query_ids": query_ids,
-        "without_visual": [name for name in vocabulary.names if name not in held],
+        "without_visual": [name for name in vocabulary.names if name not in run.memory.classes],
         "without_text": [n for n, has in zip(vocabulary.names, vocabulary.has_text, strict=True) if not has],
     }
 
@@ -444,23 +510,23 @@ def _query_positions(query: Dataset, limit: int | None) -> list[int]:
     return [i * len(query) // count for i in range(count)]
 
 
-def _check_disjoint(support: Dataset, query: Dataset) -> None:
-    shared = sorted(set(support.ids) & set(query.ids))
-    if shared:
+def _vocabulary(
+    support: Dataset,
+    query: Dataset,
+    positions: Sequence[int],
+    encoder: Encoder,
+    classes: Sequence[str] | None,
+) -> Vocabulary:
+    """The classes to answer; refuses data that share an image, or classes that the query images lack."""
+    if shared := sorted(set(support.ids) & set(query.ids)):
         raise ValueError(f"support and query share {len(shared)} image ids, such as {shared[0]!r}")
-
-
-def _vocabulary(query: Dataset, encoder: Encoder, classes: Sequence[str] | None) -> Vocabulary:
     vocabulary = name_vocabulary(query.class_names if classes is None else classes, encoder)
-    unknown = [name for name in vocabulary.names if name not in query.class_names]
-    if unknown:
+    names = vocabulary.names
+    if unknown := [name for name in names if name not in query.class_names]:
         raise ValueError(f"class {unknown[0]!r} is not in the query data: {', '.join(query.class_names)}")
+    if not any(query.classes_of(i) & set(names) for i in positions):
+        raise ValueError(f"no query image holds any of: {', '.join(names)}")
     return vocabulary
-
-
-def _check_labelled(query: Dataset, positions: Sequence[int], vocabulary: Vocabulary) -> None:
-    if not any(query.classes_of(i) & set(vocabulary.names) for i in positions):
-        raise ValueError(f"no query image holds any of: {', '.join(vocabulary.names)}")
 
 
 def _runnable(
@@ -470,24 +536,29 @@ def _runnable(
     missing: MissingSupport,
     regions: Regions | None,
 ) -> Mapping[str, Method]:
-    bare, blank = (len(gone) == len(vocabulary) for gone in missing.draw(vocabulary.names, seed=0))
-    no_text = blank or vocabulary.text is None
-    if bare and no_text:
+    """The methods that can answer; the others are named in a warning, with the reason."""
+    no_class_visual, no_class_text = (len(n) == len(vocabulary) for n in missing.draw(vocabulary.names, 0))
+    no_text = no_class_text or vocabulary.text is None
+    if no_class_visual and no_text:
         raise ValueError(f"{missing} leaves no class with visual support or text")
-    lack = "no class has text" if blank else f"encoder {encoder.name!r} has no text tower"
-    left_out = {}
-    for name, method in methods.items():
+
+    def obstacle(method: Method) -> str | None:
         if no_text and getattr(method, "needs_text", False):
-            left_out[name] = f"{name} ({lack})"
-        elif getattr(method, "fingerprint", encoder.fingerprint) != encoder.fingerprint:
-            left_out[name] = f"{name} (trained on another encoder than {encoder.name!r})"
-        elif regions is not None and getattr(method, "needs_grid", False):
-            left_out[name] = f"{name} (answers patches, not regions)"
-    if len(left_out) == len(methods):
-        raise ValueError("no method to evaluate" + (f": {', '.join(left_out.values())}" if left_out else ""))
+            return "no class has text" if no_class_text else f"encoder {encoder.name!r} has no text tower"
+        if getattr(method, "fingerprint", encoder.fingerprint) != encoder.fingerprint:
+            return f"trained on another encoder than {encoder.name!r}"
+        if regions is not None and getattr(method, "needs_grid", False):
+            return "answers patches, not regions"
+        return None
+
+    obstacles = {name: obstacle(method) for name, method in methods.items()}
+    left_out = ", ".join(f"{name} ({why})" for name, why in obstacles.items() if why)
+    runnable = {name: method for name, method in methods.items() if not obstacles[name]}
+    if not runnable:
+        raise ValueError(f"no method to evaluate{left_out and ': '}{left_out}")
     if left_out:
-        warnings.warn(f"left out: {', '.join(left_out.values())}", stacklevel=3)
-    return {name: method for name, method in methods.items() if name not in left_out}
+        warnings.warn(f"left out: {left_out}", stacklevel=3)
+    return runnable
 
 
 def _draws(
@@ -502,39 +573,6 @@ def _draws(
     if not names:
         raise ValueError(f"no class is in the support data: {', '.join(support.class_names)}")
     return {(b, s): sample_support(support, b, s, classes=names) for b in counts for s in seeds}
-
-
-def build_memories(
-    draws: Mapping[tuple[int, int], Sequence[int]], shown: SupportExamples, progress: bool
-) -> dict[tuple[int, int], SupportMemory]:
-    """One memory per draw; an image that several of them hold is encoded once.
-
-    Args:
-        draws: (shots, seed) -> positions of the images drawn.
-        shown: of the whole dataset; its vocabulary's classes get rows.
-        progress: show a progress bar.
-    """
-    encoder, images = shown.encoder, sorted(set().union(*draws.values()))
-    named = {"positions": images, "classes": shown.vocabulary.names, "thumbnails": False}
-    tables = prototypes_of(shown.dataset, encoder, shown.windows, **named, progress=progress)
-    by_position = dict(zip(images, tables, strict=True))
-    memories = {}
-    for draw, positions in draws.items():
-        memories[draw] = SupportMemory(encoder.dim, fingerprint=encoder.fingerprint)
-        memories[draw].extend(_joined([by_position[i] for i in sorted(positions)]))
-    return memories
-
-
-def _fit_on_everything(
-    methods: Mapping[str, Method], shown: SupportExamples, progress: bool
-) -> dict[str, Method]:
-    """Fit, once for all draws, a copy of those that stand for full supervision (`upper_bound = True`)."""
-    fitted = dict(methods)
-    for name, method in methods.items():
-        if getattr(method, "upper_bound", False):
-            examples = tqdm(shown, desc=name, disable=not progress)
-            fitted[name] = copy.deepcopy(method).fit(None, shown.vocabulary, examples)
-    return fitted
 
 
 # --- rows -------------------------------------------------------------------------------------------------
@@ -562,10 +600,8 @@ def summarise(rows: Sequence[Mapping[str, Any]], level: float = 0.95) -> list[Ro
     summaries = []
     for (method, shots), members in groups.items():
         mean, half_width = mean_interval([row["miou"] for row in members], level)
-        seeds = [row["seed"] for row in members]
-        summaries.append(
-            {"method": method, "shots": shots, "seeds": seeds, "miou": mean, "half_width": half_width}
-        )
+        about = {"method": method, "shots": shots, "seeds": [row["seed"] for row in members]}
+        summaries.append(about | {"miou": mean, "half_width": half_width})
     return summaries
 
 
@@ -576,14 +612,24 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     method  shots  seeds         mIoU
     rns         5      3  52.0 ± 2.5
     """
-    summaries = summarise(rows)
-    width = max([6, *(len(s["method"]) for s in summaries)])
-    lines = [f"{'method':<{width}}  shots  seeds         mIoU"]
-    for s in summaries:
-        interval = "" if len(s["seeds"]) == 1 else f" ± {s['half_width']:.1f}"
-        score = f"{s['miou']:.1f}{interval}"
-        lines.append(f"{s['method']:<{width}}  {s['shots']:>5}  {len(s['seeds']):>5}  {score}")
-    return "\n".join(lines)
+    lines = [["method", "shots", "seeds", f"{'mIoU':>11}"]]
+    for s in summarise(rows):
+        score = _plus_minus(s["miou"], s["half_width"])
+        lines.append([s["method"], str(s["shots"]), str(len(s["seeds"])), score])
+    return "\n".join("  ".join(cells).rstrip() for cells in _aligned(lines, right=(1, 2)))
+
+
+def _plus_minus(mean: float, half_width: float) -> str:
+    return f"{mean:.1f}" if np.isnan(half_width) else f"{mean:.1f} ± {half_width:.1f}"
+
+
+def _aligned(lines: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[list[str]]:
+    """The cells of a table, padded to the width of their columns; those of columns `right` on the left."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    pads = [str.rjust if i in right else str.ljust for i in range(len(widths))]
+    return [
+        [pad(cell, width) for pad, cell, width in zip(pads, cells, widths, strict=True)] for cells in lines
+    ]
 
 
 def write_json(path: str | Path, rows: Sequence[Mapping[str, Any]], **provenance: Any) -> None:
@@ -598,10 +644,10 @@ def write_json(path: str | Path, rows: Sequence[Mapping[str, Any]], **provenance
         beside.write_text(text + "\n", encoding="utf-8")
 
 
-# --- rows per image, and what they say of two methods -----------------------------------------------------
+# --- rows per image, and the difference between two methods -----------------------------------------------
 
 GROUP = ["dataset", "encoder", "shots"]  # what is compared lies within one of these
-COUNTS = ("target", "predicted", "intersection")
+COUNTS = ["target", "predicted", "intersection"]
 
 
 def image_rows(
@@ -617,10 +663,10 @@ def image_rows(
     rows: list[Row] = []
 
     def note(run: Run, image_id: str, counts: NDArray[np.int64]) -> None:
-        drawn = hashlib.sha256("\n".join(sorted(run.support_ids)).encode()).hexdigest()[:12]
+        draw = hashlib.sha256("\n".join(sorted(run.support_ids)).encode()).hexdigest()[:12]
         about = {"method": run.name, "seed": run.seed, "shots": run.shots, "image_id": image_id}
-        counted = dict(zip(COUNTS, (counts.sum(1), counts.sum(0), np.diag(counts)), strict=True))
-        rows.append(about | {"support": drawn, "classes": list(run.vocabulary.names)} | counted)
+        per_class = dict(zip(COUNTS, (counts.sum(1), counts.sum(0), np.diag(counts)), strict=True))
+        rows.append(about | {"support": draw, "classes": list(run.vocabulary.names)} | per_class)
 
     evaluate(support, query, encoder, methods, **options, each=note)
     return pd.DataFrame(rows)
@@ -639,7 +685,7 @@ def dataset_iou(target: NDArray, predicted: NDArray, intersection: NDArray) -> N
     0.583
     """
     union = np.asarray(target) + predicted - intersection
-    with np.errstate(invalid="ignore"):  # 0 / 0: a class nobody saw
+    with np.errstate(invalid="ignore"):  # 0 / 0: a class that is neither present nor predicted
         return (np.where(union > 0, intersection / union, 0).sum(-1)) / (union > 0).sum(-1)
 
 
@@ -660,24 +706,16 @@ class Leaderboard:
     level: float = 0.95
 
     def __str__(self) -> str:
-        """The board as Markdown, aligned so that it reads well in a terminal too."""
+        """The leaderboard as Markdown, aligned so that it reads well in a terminal too."""
+        interval = f"{100 * self.level:g} % interval"
+        titles = ["method", "seeds", "images", "mIoU", "difference", interval, "verdict"]
         parts = []
         for group, lines in self.table.groupby(GROUP, sort=False):
-            head = [
-                "method",
-                "seeds",
-                "images",
-                "mIoU",
-                "difference",
-                f"{100 * self.level:g} % interval",
-                "verdict",
-            ]
-            body = [[str(cell) for cell in _cells(line)] for line in lines.itertuples()]
-            widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
-            drawn = [head, ["-" * width for width in widths], *body]
-            text = ["| " + " | ".join(map(str.ljust, cells, widths)) + " |" for cells in drawn]
-            parts.append(f"{_where(group)}\n\n" + "\n".join(text))
-        return "\n\n".join([*parts, *(["\n".join(f"- {note}" for note in self.notes)] if self.notes else [])])
+            head, *body = _aligned([titles, *map(_cells, lines.itertuples())])
+            ruled = [head, ["-" * len(cell) for cell in head], *body]
+            parts.append(_title(group) + "\n\n" + "\n".join(f"| {' | '.join(cells)} |" for cells in ruled))
+        notes = "\n".join(f"- {note}" for note in self.notes)
+        return "\n\n".join([*parts, notes] if notes else parts)
 
 
 def leaderboard(
@@ -699,7 +737,7 @@ def leaderboard(
         baseline: one of the methods; None: knn-clip, else the first by name.
         level: coverage of both intervals.
         draws: bootstrap draws of the images.
-        seed: of the draws; the same rows and seed, the same board.
+        seed: of the draws; the same rows and seed, the same leaderboard.
 
     Raises:
         ValueError: there is no such method; lists those there are.
@@ -712,34 +750,39 @@ def leaderboard(
     notes: list[str] = []
     lines: list[Row] = []
     for group, members in rows.groupby(GROUP, sort=False):
-        own = dict(iter(members.groupby("method", sort=True)))
-        found = []
-        for name, part in own.items():
-            pair = _paired(part, own.get(baseline), f"{_where(group)}: {name}", notes)
+        by_method = dict(iter(members.groupby("method", sort=True)))
+        own_lines = []
+        for name, part in by_method.items():
+            pair = _paired(part, by_method.get(baseline), f"{_title(group)}: {name}", notes)
             line = dict(zip(GROUP, group, strict=True)) | {"method": name} | _score(part, level)
-            found.append(line | _difference(pair, name == baseline, level, draws, seed))
-        if baseline not in own:
-            notes.append(f"{_where(group)}: no run of {baseline}, so no differences")
-        elif len(found) > 1 and (few := min(line["images"] for line in found)) < FEW:
-            notes.append(f"{_where(group)}: {few} images are few, and the intervals somewhat too narrow")
-        lines += sorted(found, key=lambda line: -line["miou"])
+            own_lines.append(line | _difference(pair, name == baseline, level, draws, seed))
+        if baseline not in by_method:
+            notes.append(f"{_title(group)}: no run of {baseline}, so no differences")
+        elif len(own_lines) > 1 and (few := min(line["images"] for line in own_lines)) < FEW:
+            notes.append(f"{_title(group)}: {few} images are few, and the intervals somewhat too narrow")
+        lines += sorted(own_lines, key=lambda line: -line["miou"])
     return Leaderboard(pd.DataFrame(lines), notes, level)
 
 
-def _where(group: tuple) -> str:
-    return f"{group[0]}, {group[1]}, shots {group[2]}"
+def _title(group: tuple) -> str:
+    return "{}, {}, shots {}".format(*group)
 
 
-def _stacked(rows: pd.DataFrame) -> NDArray[np.int64]:
+def _stacked(rows: pd.DataFrame, suffix: str = "") -> NDArray[np.int64]:
     """(I, 3, C) counts of target, answer and both."""
-    return np.stack([np.stack(rows[name].to_list()) for name in COUNTS], 1)
+    return np.stack([np.stack(rows[name + suffix].to_list()) for name in COUNTS], 1)
 
 
 def _score(rows: pd.DataFrame, level: float) -> Row:
     by_seed = [_stacked(part) for _, part in rows.groupby("seed")]
-    mean, half_width = mean_interval([100 * float(dataset_iou(*c.sum(0))) for c in by_seed], level)
+    mean, half_width = mean_interval([float(_percent(counts.sum(0))) for counts in by_seed], level)
     images = rows["image_id"].nunique()
     return {"seeds": len(by_seed), "images": images, "miou": mean, "half_width": half_width}
+
+
+def _percent(counts: NDArray) -> NDArray[np.float64]:
+    """(..., 3, C) counts -> (...) mIoU in percent."""
+    return 100 * dataset_iou(*np.moveaxis(counts, -2, 0))
 
 
 def _paired(
@@ -748,18 +791,15 @@ def _paired(
     """(S, I, 3, C) counts of two methods on what both answered; what does not pair is noted and left out."""
     if base is None:
         return None
-    keys = ["seed", "support", "image_id"]
-    both = own.merge(base, on=keys, suffixes=("", "_base"))
+    both = own.merge(base, on=["seed", "support", "image_id"], suffixes=("", " of base"))
     if lost := max(len(own), len(base)) - len(both):
         notes.append(f"{name} and the baseline do not share {lost} answers: left out of the difference")
-    whole = both.groupby("image_id")["seed"].transform("count") == both["seed"].nunique()
-    both = both[whole].sort_values(["seed", "image_id"])
-    if not len(both):
+    in_all_seeds = both.groupby("image_id")["seed"].transform("count") == both["seed"].nunique()
+    both = both[in_all_seeds].sort_values(["seed", "image_id"])
+    if both.empty:
         return None
-    seeds, classes = both["seed"].nunique(), len(both["target"].iloc[0])
-    mine = _stacked(both).reshape(seeds, -1, 3, classes)
-    renamed = both.drop(columns=list(COUNTS)).rename(columns={f"{c}_base": c for c in COUNTS})
-    return mine, _stacked(renamed).reshape(mine.shape)
+    shape = (both["seed"].nunique(), -1, len(COUNTS), len(both["target"].iloc[0]))
+    return _stacked(both).reshape(shape), _stacked(both, " of base").reshape(shape)
 
 
 def _difference(
@@ -769,34 +809,30 @@ def _difference(
         nothing = dict.fromkeys(("difference", "low", "high"), float("nan"))
         return {**nothing, "verdict": "baseline" if same else "not comparable"}
 
-    def gain(at: NDArray, axis: int = -1) -> NDArray[np.float64]:
+    def difference(at: NDArray, axis: int = -1) -> NDArray[np.float64]:
         """(..., I) positions of images -> (...) points of mIoU, averaged over seeds."""
         times = np.apply_along_axis(np.bincount, -1, at, minlength=at.shape[-1])  # (..., I)
         own, base = (np.einsum("...i,sikc->...skc", times, x, optimize=True) for x in pair)
-        return (_miou(own) - _miou(base)).mean(-1)
+        return (_percent(own) - _percent(base)).mean(-1)
 
     images = np.arange(pair[0].shape[1])
     options = {"confidence_level": level, "n_resamples": draws, "batch": 250, "method": "percentile"}
     if len(images) < 2:
         low, high = -np.inf, np.inf
     else:
-        low, high = bootstrap((images,), gain, vectorized=True, rng=seed, **options).confidence_interval
+        low, high = bootstrap((images,), difference, vectorized=True, rng=seed, **options).confidence_interval
     verdict = "better" if low > 0 else "worse" if high < 0 else "not settled"
-    return {"difference": float(gain(images)), "low": float(low), "high": float(high), "verdict": verdict}
+    points = float(difference(images))
+    return {"difference": points, "low": float(low), "high": float(high), "verdict": verdict}
 
 
-def _miou(counts: NDArray) -> NDArray[np.float64]:
-    """(..., 3, C) counts -> (...) percent."""
-    return 100 * dataset_iou(*np.moveaxis(counts, -2, 0))
-
-
-def _cells(line: Any) -> list[Any]:
-    spread = "" if np.isnan(line.half_width) else f" ± {line.half_width:.1f}"
-    if np.isnan(line.difference):
-        gain = interval = ""
-    else:
-        gain, interval = f"{line.difference:+.1f}", f"{line.low:+.1f} to {line.high:+.1f}"
-    return [line.method, line.seeds, line.images, f"{line.miou:.1f}{spread}", gain, interval, line.verdict]
+def _cells(line: Any) -> list[str]:
+    """A row of a leaderboard as text."""
+    difference = interval = ""
+    if not np.isnan(line.difference):
+        difference, interval = f"{line.difference:+.1f}", f"{line.low:+.1f} to {line.high:+.1f}"
+    score = _plus_minus(line.miou, line.half_width)
+    return [line.method, str(line.seeds), str(line.images), score, difference, interval, line.verdict]
 
 
 # --- grids of evaluations ---------------------------------------------------------------------------------
@@ -804,7 +840,30 @@ def _cells(line: Any) -> list[Any]:
 GRID = {"methods": None, "dataset": None, "encoder": "bundled", "shots": 1, "seeds": [1, 2, 3], "limit": None}
 
 
-def expand_grid(grid: Any, extra: Sequence[str] = ()) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class RunSpec:
+    """One evaluation of a grid: a dataset, an encoder and a number of shots, with all methods and seeds.
+
+    Args:
+        data: a registered dataset by its name, or a folder.
+        data_options: of the dataset.
+        encoder: a name for `load_encoder`.
+        shots: support images per class.
+        methods: name in the results -> name and options of the method.
+        seeds: one draw of support images each.
+        limit: query images to answer; None: all.
+    """
+
+    data: str
+    data_options: Mapping[str, Any]
+    encoder: str
+    shots: int
+    methods: Mapping[str, tuple[str, Mapping[str, Any]]]
+    seeds: Sequence[int]
+    limit: int | None
+
+
+def expand_grid(grid: Any, extra: Sequence[str] = ()) -> list[RunSpec]:
     """What a YAML grid asks for: one evaluation per dataset, encoder and number of shots.
 
     Args:
@@ -813,115 +872,50 @@ def expand_grid(grid: Any, extra: Sequence[str] = ()) -> list[dict[str, Any]]:
             is done one after the other.
         extra: names of methods that join those of the grid: a plugin's own.
 
-    Returns:
-        settings as `run_grid` takes them.
-
     Raises:
         ValueError: not a mapping, an unknown key, method, option or dataset.
 
-    >>> [one] = expand_grid({"methods": ["rns", {"rns": {"k": [4, 8]}}], "dataset": "photos"})
-    >>> one["methods"]
+    >>> [spec] = expand_grid({"methods": ["rns", {"rns": {"k": [4, 8]}}], "dataset": "photos"})
+    >>> spec.methods
     {'rns': ('rns', {}), 'rns k=4': ('rns', {'k': 4}), 'rns k=8': ('rns', {'k': 8})}
     """
-    expanded = []
+    specs = []
     for one in grid if isinstance(grid, list) else [grid]:
         if not isinstance(one, Mapping) or not {"methods", "dataset"} <= set(one) <= set(GRID):
-            found = ", ".join(map(str, one)) if isinstance(one, Mapping) else repr(one)
-            raise ValueError(f"a grid needs methods and dataset, of the keys {', '.join(GRID)}; got {found}")
+            keys = ", ".join(map(str, one)) if isinstance(one, Mapping) else repr(one)
+            raise ValueError(f"a grid needs methods and dataset, of the keys {', '.join(GRID)}; got {keys}")
         one = GRID | one
         for key, value in one.items():
             if not _listed(value):
                 raise ValueError(f"{key}: nothing is listed")
-        named = [_item("method", value) for value in [*_listed(one["methods"]), *extra]]
-        chosen = {}
-        for name, options in named:
-            for crossed in ParameterGrid({key: _listed(value) for key, value in options.items()}):
-                crossed = {key: crossed[key] for key in options}  # in the order they were written
-                try:
-                    methods.make(name, **crossed)  # its own checks of the values
-                except TypeError as error:  # an option it does not have, or text for a number
-                    raise ValueError(f"method {name}: {error}") from None
-                chosen[_label(name, crossed)] = (name, crossed)
-        fixed = {"methods": chosen, "seeds": _listed(one["seeds"]), "limit": one["limit"]}
+        chosen = _grid_methods([*_listed(one["methods"]), *extra])
         for key in ParameterGrid({key: _listed(one[key]) for key in ("dataset", "encoder", "shots")}):
-            data, data_options = _item("dataset", key["dataset"])
-            about = {"data": data, "data_options": data_options, "encoder": key["encoder"]}
-            expanded.append(about | {"shots": key["shots"]} | fixed)
-    return expanded
+            data = _name_and_options("dataset", key["dataset"])
+            rest = chosen, _listed(one["seeds"]), one["limit"]
+            specs.append(RunSpec(*data, key["encoder"], key["shots"], *rest))
+    return specs
 
 
-def run_grid(
-    settings: Sequence[Mapping[str, Any]],
-    folder: str | Path,
-    *,
-    jobs: int = 1,
-    plugin: str | Path | None = None,
-) -> tuple[pd.DataFrame, int]:
-    """Evaluate each of the settings, and keep a table of it in a folder: `image_rows` as parquet.
-
-    A table that is there is not made again while its settings, the plugin and the kit's code are the same.
-
-    Args:
-        settings: from `expand_grid`.
-        folder: of the tables.
-        jobs: evaluations at a time, each in a process of its own where there are several.
-        plugin: file that brings methods or encoders.
-
-    Returns:
-        All rows, with columns dataset and encoder; how many tables were there already.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{_stamp(one, plugin)}.parquet" for one in settings]
-    todo = [(one, path) for one, path in zip(settings, paths, strict=True) if not path.exists()]
-    with parallel_config("loky"):
-        made = Parallel(n_jobs=jobs, return_as="generator")(delayed(_run)(*pair, plugin) for pair in todo)
-        for _ in tqdm(made, "evaluations", len(todo), disable=None):
-            pass
-    return pd.concat(map(pd.read_parquet, paths), ignore_index=True), len(paths) - len(todo)
-
-
-def _run(one: Mapping[str, Any], path: Path, plugin: str | Path | None) -> None:
-    if plugin is not None:
-        load_plugin(plugin)  # this may be a process of its own
-    encoder = load_encoder(one["encoder"])
-    chosen = {label: methods.make(name, **options) for label, (name, options) in one["methods"].items()}
-    windows = getattr(encoder, "preferred_windows", None)
-    options = {key: one[key] for key in ("shots", "seeds", "limit")}
-    pair = open_dataset(one["data"], one["data_options"])
-    views = {"support_windows": windows, "query_windows": windows}
-    rows = image_rows(*pair, encoder, chosen, **options, **views, progress=False)
-    dataset = _label(one["data"], one["data_options"])
-    with atomic_write(path) as beside:
-        rows.assign(dataset=dataset, encoder=one["encoder"]).to_parquet(beside, index=False)
-
-
-def _stamp(one: Mapping[str, Any], plugin: str | Path | None) -> str:
-    """A name for all that the numbers of an evaluation depend on: settings, plugin, code, weights, data."""
-    package, data = Path(__file__).parent, Path(one["data"])
-    files = [p for p in sorted(package.rglob("*")) if p.suffix in (".py", ".safetensors", ".json")]
-    if one["data"] in datasets.names():
-        made = datasets.find(one["data"])
-        while isinstance(made, partial):
-            made = made.func
-        files += sorted(Path(inspect.getfile(inspect.unwrap(made))).parent.glob("*.py"))
-    files += [Path(plugin)] if plugin else []
-    digest = hashlib.sha256(json.dumps(one, sort_keys=True).encode())
-    for path in files:
-        digest.update(path.read_bytes())
-    for folder in (data, Path(one["encoder"])):
-        for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
-            about = path.stat()
-            digest.update(f"{path.relative_to(folder)} {about.st_size} {about.st_mtime_ns}".encode())
-    name = f"{_label(data.name, one['data_options'])}-{one['encoder']}-{one['shots']}"
-    return re.sub(r"[^\w.=-]+", "-", name)[:80] + f"-{digest.hexdigest()[:12]}"
+def _grid_methods(values: Sequence[Any]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Methods of a grid, their options crossed; each is made once, so that it refuses what it cannot take."""
+    chosen = {}
+    for value in values:
+        name, options = _name_and_options("method", value)
+        for crossed in ParameterGrid({key: _listed(value) for key, value in options.items()}):
+            crossed = {key: crossed[key] for key in options}  # in the order they were written
+            try:
+                methods.make(name, **crossed)
+            except TypeError as error:  # an option it does not have, or text for a number
+                raise ValueError(f"method {name}: {error}") from None
+            chosen[_label(name, crossed)] = (name, crossed)
+    return chosen
 
 
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _item(what: str, value: Any) -> tuple[str, dict[str, Any]]:
+def _name_and_options(what: str, value: Any) -> tuple[str, dict[str, Any]]:
     """A name, or {name: {option: value}}."""
     if isinstance(value, str):
         return value, {}
@@ -934,3 +928,54 @@ def _item(what: str, value: Any) -> tuple[str, dict[str, Any]]:
 
 def _label(name: str, options: Mapping[str, Any]) -> str:
     return " ".join([name, *(f"{key}={value}" for key, value in options.items())])
+
+
+def run_grid(
+    specs: Sequence[RunSpec], folder: str | Path, *, jobs: int = 1, plugin: str | Path | None = None
+) -> tuple[pd.DataFrame, int]:
+    """Do each evaluation, and keep a table of it in a folder: `image_rows` as parquet.
+
+    A table that is there is not made again while its settings, the plugin and the kit's version are the
+    same: a sweep that was killed goes on where it was. After a change of data or code, name another folder.
+
+    Args:
+        specs: from `expand_grid`.
+        folder: of the tables.
+        jobs: evaluations at a time, each in a process of its own where there are several.
+        plugin: file that brings methods or encoders.
+
+    Returns:
+        All rows, with columns dataset and encoder; how many tables were there already.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{_table_name(spec, plugin)}.parquet" for spec in specs]
+    missing = [(spec, path) for spec, path in zip(specs, paths, strict=True) if not path.exists()]
+    with parallel_config("loky"):
+        made = Parallel(n_jobs=jobs, return_as="generator")(delayed(_run)(*pair, plugin) for pair in missing)
+        for _ in tqdm(made, "evaluations", len(missing), disable=None):
+            pass
+    return pd.concat(map(pd.read_parquet, paths), ignore_index=True), len(paths) - len(missing)
+
+
+def _run(spec: RunSpec, path: Path, plugin: str | Path | None) -> None:
+    if plugin is not None:
+        load_plugin(plugin)  # this may be a process of its own
+    encoder = load_encoder(spec.encoder)
+    chosen = {label: methods.make(name, **options) for label, (name, options) in spec.methods.items()}
+    windows = getattr(encoder, "preferred_windows", None)
+    options = {"shots": spec.shots, "seeds": spec.seeds, "limit": spec.limit, "progress": False}
+    options |= {"support_windows": windows, "query_windows": windows}
+    rows = image_rows(*open_dataset(spec.data, spec.data_options), encoder, chosen, **options)
+    rows = rows.assign(dataset=_label(spec.data, spec.data_options), encoder=spec.encoder)
+    with atomic_write(path) as beside:
+        rows.to_parquet(beside, index=False)
+
+
+def _table_name(spec: RunSpec, plugin: str | Path | None) -> str:
+    """A file name that changes with the settings, the kit's version and the plugin's text."""
+    digest = hashlib.sha256(json.dumps([asdict(spec), __version__], sort_keys=True).encode())
+    if plugin is not None:
+        digest.update(Path(plugin).read_bytes())
+    name = f"{_label(Path(spec.data).name, spec.data_options)}-{spec.encoder}-{spec.shots}"
+    return re.sub(r"[^\w.=-]+", "-", name)[:80] + f"-{digest.hexdigest()[:12]}"

@@ -63,10 +63,7 @@ class Segmenter:
         Args:
             image: (H, W, 3) uint8, float in [0, 1], or a PIL image.
         """
-        feature_map = self.encoder.encode_image(image, windows=self.windows)
-        if self.regions is None:
-            return EncodedImage(feature_map, Query.of(feature_map))
-        return EncodedImage(feature_map, region_query(feature_map, self.regions(image)))
+        return encode_image(image, self.encoder, self.windows, self.regions)
 
     def segment(self, image: Any, vocabulary: Vocabulary | Sequence[str]) -> Segmentation:
         """Label each pixel with a class of the vocabulary.
@@ -88,6 +85,20 @@ class Segmenter:
         prediction = self.method.predict(encoded.query, self.memory.snapshot(), vocabulary)
         labels, scores = paint(np.asarray(prediction), encoded.query, encoded.feature_map)
         return Segmentation(labels, scores, vocabulary.names, prediction.evidence)
+
+
+def encode_image(
+    image: Any, encoder: Encoder, windows: Windows | None = None, regions: Regions | None = None
+) -> EncodedImage:
+    """Image -> its features and what is asked about it: its patches, or its regions.
+
+    Args:
+        image: (H, W, 3) uint8, float in [0, 1], or a PIL image.
+        encoder, windows, regions: as for `Segmenter`.
+    """
+    feature_map = encoder.encode_image(image, windows=windows)
+    query = Query.of(feature_map) if regions is None else region_query(feature_map, regions(image))
+    return EncodedImage(feature_map, query)
 
 
 def name_vocabulary(names: Sequence[str], encoder: Encoder) -> Vocabulary:

@@ -1,5 +1,6 @@
-"""For tests of the command line: a folder of annotated pictures, a memory of it, two ways to call."""
+"""For tests of the command line: a folder of annotated images, a memory of it, two ways to call."""
 
+import importlib
 import re
 from functools import partial
 
@@ -9,13 +10,15 @@ from PIL import Image
 
 from data_scripts.scenes import support_and_query
 from rose_kit import cli
-from rose_kit.registry import datasets
+from rose_kit.registry import datasets, encoders, fusions, methods, region_makers
+
+REGISTRIES = (datasets, encoders, fusions, methods, region_makers)
 
 COLOURS = {0: (90, 150, 220), 3: (60, 140, 50), 7: (200, 60, 40)}  # sky, grass, bus; ids have gaps
 
 
-def write_folder(path, count=6):
-    """Pictures of 40 x 48 px: sky above grass, with a bus in all but the first."""
+def write_folder(path, count=6, prefix="p"):
+    """Images of 40 x 48 px: sky above grass, with a bus in all but the first."""
     for name in ("images", "masks", "splits"):
         (path / name).mkdir(parents=True)
     (path / "classes.txt").write_text("0,sky\n3,grass\n7,bus\n255,ignore\n")
@@ -26,13 +29,25 @@ def write_folder(path, count=6):
             mask[16:32, 4 * i : 4 * i + 20] = 7
         table = np.zeros((8, 3))
         table[list(COLOURS)] = list(COLOURS.values())
-        picture = (table[mask] + rng.normal(0, 8, (40, 48, 3))).clip(0, 255).astype(np.uint8)
-        Image.fromarray(picture).save(path / "images" / f"p{i}.jpg", quality=95)
-        Image.fromarray(mask.astype(np.uint8)).save(path / "masks" / f"p{i}.png")
+        image = (table[mask] + rng.normal(0, 8, (40, 48, 3))).clip(0, 255).astype(np.uint8)
+        Image.fromarray(image).save(path / "images" / f"{prefix}{i}.jpg", quality=95)
+        Image.fromarray(mask.astype(np.uint8)).save(path / "masks" / f"{prefix}{i}.png")
     half = count // 2
-    (path / "splits" / "train.txt").write_text("".join(f"p{i}\n" for i in range(half)))
-    (path / "splits" / "val.txt").write_text("".join(f"p{i}\n" for i in range(half, count)))
+    (path / "splits" / "train.txt").write_text("".join(f"{prefix}{i}\n" for i in range(half)))
+    (path / "splits" / "val.txt").write_text("".join(f"{prefix}{i}\n" for i in range(half, count)))
     return path
+
+
+@pytest.fixture(autouse=True)
+def registries():
+    """No test leaves what its plugins brought in a registry; the kit's own names are there before."""
+    for stage in ("encoder", "model", "regions", "web.providers"):
+        importlib.import_module(f"rose_kit.{stage}")
+    before = [dict(registry) for registry in REGISTRIES]
+    yield
+    for registry, own in zip(REGISTRIES, before, strict=True):
+        registry.clear()
+        registry.update(own)
 
 
 @pytest.fixture

@@ -3,8 +3,7 @@
 import copy
 import json
 import pickle
-import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from distributed import Client, LocalCluster
 from hypothesis import given
 from hypothesis import strategies as st
 from joblib import parallel_config
+from scipy import stats
 from test_memory import same_content
 
 from data_scripts.scenes import SceneDataset
@@ -25,12 +25,14 @@ from rose_kit.evaluation import (
     MissingSupport,
     SupportExamples,
     add_dataset,
+    count_pixels,
+    encode_query,
     evaluate,
-    image_rows,
+    expand_grid,
     relabel,
+    run_grid,
     summarise,
     table,
-    without_classes,
     write_json,
 )
 from rose_kit.fusion import KnnClip, ZeroShot
@@ -108,24 +110,13 @@ class Nearest:
 
 
 @dataclass
-class Spy(Nearest):
-    """Notes what it is fitted to and asked; copies share the notes."""
+class Foreign(Nearest):
+    fingerprint: str = "another"
 
-    fits: list = field(default_factory=list)
-    asked: list = field(default_factory=list)
 
-    def __deepcopy__(self, memo):
-        return Spy(self.fits, self.asked)
-
-    def fit(self, memory, vocabulary, support=None):
-        twice = [[(q.values.tobytes(), labels.tolist(), i) for q, labels, i in support] for _ in range(2)]
-        assert twice[0] == twice[1]  # may be passed over twice
-        self.fits.append((sorted(memory.rows.keys()), vocabulary.has_text.tolist(), twice[0]))
-        return self
-
-    def predict(self, query, memory, vocabulary, *, initial_weight=None):
-        self.asked.append((query.features.tobytes(), sorted(memory.rows.keys())))
-        return super().predict(query, memory, vocabulary)
+@dataclass
+class Gridded(Nearest):
+    needs_grid = True
 
 
 def run(methods=None, support=None, query=None, encoder=None, **options):
@@ -190,9 +181,8 @@ def slow_twin(support, query, encoder, chosen, shots, seeds, missing, query_wind
     return found
 
 
-@pytest.mark.parametrize("missing", [MissingSupport(), MissingSupport(visual=0.3, text=0.3)], ids=repr)
-def test_evaluate_is_its_slow_twin(missing):
-    encoder = load_encoder("bundled")
+def test_evaluate_is_its_slow_twin():
+    encoder, missing = load_encoder("bundled"), MissingSupport(visual=0.3, text=0.3)
     support, query = SceneDataset(8, first=1_000, size=64), SceneDataset(2, first=2_000, size=64)
     chosen = {name: methods.make(name) for name in ("zero-shot", "knn-clip", "freeda", "offline-pixels")}
     chosen |= {"tuned": RNS(tune=True), "supervised": Supervised()}
@@ -210,75 +200,51 @@ def test_evaluate_is_its_slow_twin(missing):
     assert len({row["miou"] for row in rows}) > 8  # methods, shots and seeds do make a difference
 
 
-def test_several_shots_in_one_call_are_separate_calls_one_after_the_other():
-    chosen = {"rns": RNS(), "nearest": Nearest()}
-    together = run(chosen, shots=(1, 3), seeds=[1, 2], missing=MissingSupport(text=0.5))
-    apart = [run(chosen, shots=b, seeds=[1, 2], missing=MissingSupport(text=0.5)) for b in (1, 3)]
-    assert together == apart[0] + apart[1]
-    assert [row["shots"] for row in together] == [1] * 4 + [3] * 4
-
-
-def test_all_methods_see_the_same_support_and_the_same_queries():
-    spies = {"a": Spy(), "b": Spy()}
-    rows = run(spies, shots=(1, 2), seeds=[1, 2], missing=MissingSupport(0.25, 0.25))
-    assert spies["a"].fits == spies["b"].fits and spies["a"].asked == spies["b"].asked
-    assert len(spies["a"].fits) == 4 and len(spies["a"].asked) == 4 * 6
-    for (keys, has_text, examples), row in zip(spies["a"].fits, rows[::2], strict=True):
-        assert [image for _, _, image in examples] == row["support_ids"]
-        assert {image for image, _ in keys} <= set(row["support_ids"])
-        without = [n for n, has in zip(row["per_class_iou"], has_text, strict=True) if not has]
-        assert without == row["without_text"]
-        hidden = [list(IDS.values()).index(n) for n in row["without_visual"]]
-        assert not {c for _, labels, _ in examples for c in labels} & set(hidden)
-
-
 def test_images_are_encoded_once_with_windows_of_their_own_and_again_beyond_the_budget(monkeypatch):
-    encoder, own = ColourEncoder(), {"support_windows": "fine", "query_windows": "coarse"}
-    rows = run({"a": KnnClip(), "b": OfflineLinear(on="pixels")}, encoder=encoder, seeds=[1, 2, 3], **own)
+    options = {"support_windows": "fine", "query_windows": "coarse", "seeds": [1, 2, 3]}
+    chosen = {"a": KnnClip(), "b": OfflineLinear(on="pixels")}
+    rows = run(chosen, encoder=(encoder := ColourEncoder()), **options)
     drawn = {i for row in rows for i in row["support_ids"]}
     assert len(encoder.encoded) == len(set(encoder.encoded)) == len(drawn) + 6
     assert [w for _, w in encoder.encoded] == ["fine"] * len(drawn) + ["coarse"] * 6
-    small = CachedEncoder(slow := ColourEncoder(), most=4 * 5 * 3 * 4)
-    images = [sample.image for sample in map(Blocks(2).__getitem__, (0, 0, 1, 1, 0))]
-    maps = [small.encode_image(image) for image in images]
-    assert len(slow.encoded) == 3 and maps[0].values.tobytes() == maps[4].values.tobytes()
     monkeypatch.setattr(evaluation, "CachedEncoder", lambda encoder: CachedEncoder(encoder, most=0))
-    again = ColourEncoder()
-    more = run({"a": KnnClip(), "b": OfflineLinear(on="pixels")}, encoder=again, seeds=[1, 2, 3], **own)
-    assert more == rows and len(again.encoded) > len(encoder.encoded)
+    assert run(chosen, encoder=(again := ColourEncoder()), **options) == rows
+    assert len(again.encoded) > len(encoder.encoded)
 
 
 def test_cached_data_and_encoder_are_what_they_stand_for():
     plain = ColourEncoder()
     encoder, data = CachedEncoder(plain), CachedDataset(Blocks(12))
-    assert (encoder.dim, encoder.fingerprint, encoder.patch_size) == (3, "colour", PATCH)
     assert data[3] is data[3] and data.classes_of(3) == Blocks(12).classes_of(3) and len(data) == 12
     image = data[0].image
     assert encoder.encode_image(image) is encoder.encode_image(image.copy())
     assert encoder.encode_image(image) is not encoder.encode_image(image, "fine")
     flat = encoder.encode_image(np.ascontiguousarray(image.reshape(20, 16, 3)))  # the same bytes
-    assert flat.image_size == (20, 16)
-    np.testing.assert_array_equal(
-        encoder.encode_text(["bus", "sky", "bus"]), plain.encode_text(["bus", "sky", "bus"])
-    )
+    names = ["bus", "sky", "bus"]
+    assert flat.image_size == (20, 16) and (encoder.encode_text(names) == plain.encode_text(names)).all()
     for twin in (copy.deepcopy(encoder), pickle.loads(pickle.dumps(encoder))):
-        assert isinstance(twin, CachedEncoder) and twin.dim == 3
-    assert run({"knn": KnnClip()}, data, encoder=encoder) == run({"knn": KnnClip()})
+        assert isinstance(twin, CachedEncoder) and (twin.dim, twin.fingerprint) == (3, "colour")
 
 
 def test_labels_of_examples_and_pixels_follow_names():
     mask = np.array([[3, 5, 255], [200, 7, 9]], dtype=np.uint8)
     sample = Sample("x", np.zeros((2, 3, 3), np.uint8), mask, {**IDS, 7: "tram", 255: "sky"})
-    assert relabel(sample, Vocabulary(["bus", "sky"])).tolist() == [[1, -1, -1], [-1, -1, 0]]
     vocabulary, data = Vocabulary(["bus", "sky"]), Blocks(3)
-    plain, hiding = (
-        SupportExamples([1, 0], data, ColourEncoder(), None, vocabulary, hidden) for hidden in ((), ["sky"])
-    )
-    assert len(plain) == 2 and [image for *_, image in plain] == ["blocks-1", "blocks-0"]
-    for i, (query, labels, _), (_, fewer, _) in zip((1, 0), plain, hiding, strict=True):
+    assert relabel(sample, vocabulary).tolist() == [[1, -1, -1], [-1, -1, 0]]
+    pool = SupportExamples([1, 0], data, ColourEncoder(), None, vocabulary)
+    assert len(pool) == 2 and [image for *_, image in pool] == ["blocks-1", "blocks-0"]
+    for i, (_, labels, _), (_, fewer, _) in zip((1, 0), pool, replace(pool, hidden=["sky"]), strict=True):
         np.testing.assert_array_equal(labels, relabel(data[i], vocabulary)[1::PATCH, 1::PATCH].ravel())
         np.testing.assert_array_equal(fewer, np.where(labels == 1, -1, labels))
-        assert query.grid == (4, 5) and set(labels) == {-1, 0, 1}
+
+
+def test_counts_of_images_by_hand():
+    encoder, vocabulary = ColourEncoder(), Vocabulary.encode(list(IDS.values()), ColourEncoder())
+    images = [encode_query(sample, vocabulary, encoder) for sample in Blocks(2)]
+    counts = count_pixels(ZeroShot(), None, vocabulary, images)
+    truth = np.concatenate([target.ravel() for _, target in images])
+    assert counts.sum(1).tolist() == np.bincount(truth[truth >= 0], minlength=4).tolist()
+    assert np.trace(counts) > 0.9 * counts.sum()
 
 
 def test_a_class_of_several_texts_regions_and_a_limit():
@@ -291,66 +257,42 @@ def test_a_class_of_several_texts_regions_and_a_limit():
 
 
 BAD = [
-    ({"query": Blocks(4, first=8)}, "share 4 image ids, such as 'blocks-10'"),
-    ({"classes": ["zebra"]}, "class 'zebra' is not in the query data: sky, grass, bus, kite"),
-    ({"classes": []}, r"at least one name, got \[\]"),
-    ({"classes": ["kite"]}, "no query image holds any of: kite"),
-    ({"seeds": []}, r"seeds must be one or more, all different, got \[\]"),
-    ({"seeds": [1, 1]}, r"got \[1, 1\]"),
-    ({"shots": []}, r"shots must be one or more, all different, got \[\]"),
-    ({"shots": (2, 2)}, r"shots must be .* got \[2, 2\]"),
-    ({"shots": 0}, "shots must be at least 1, got 0"),
-    ({"limit": 0}, "limit must be at least 1, got 0"),
-    ({"missing": MissingSupport(both=1)}, "both=1.*leaves no class with visual support or text"),
-    ({"encoder": ColourEncoder(text=False), "methods": {"z": ZeroShot()}}, r"no method .*: z \(enc"),
-]  # fmt: skip
+    ({"query": Blocks(4, first=8)}, "blocks-10"),
+    ({"classes": ["zebra"]}, "zebra"),
+    ({"classes": []}, r"\[\]"),
+    ({"classes": ["kite"]}, "kite"),
+    ({"seeds": []}, r"seeds.* \[\]"),
+    ({"seeds": [1, 1]}, r"seeds.* \[1, 1\]"),
+    ({"shots": (2, 2)}, r"shots.* \[2, 2\]"),
+    ({"shots": 0}, "0"),
+    ({"limit": 0}, "0"),
+    ({"methods": {"f": Foreign()}}, "f .*'colour'"),
+    ({"missing": MissingSupport(both=1)}, "both=1"),
+    ({"encoder": ColourEncoder(text=False), "methods": {"z": ZeroShot()}}, "z .*'colour'"),
+]
 
 
-@pytest.mark.parametrize(("options", "message"), BAD, ids=[message[:25] for _, message in BAD])
-def test_bad_requests_are_named_before_any_work(options, message):
+@pytest.mark.parametrize(("options", "value"), BAD)
+def test_bad_requests_are_refused_before_any_work(options, value):
     encoder = options.get("encoder", ColourEncoder())
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=value):
         run(**{"encoder": encoder} | options)
     assert not encoder.encoded
-    with pytest.raises(ValueError, match="no method to evaluate$"):
-        evaluate(Blocks(4), Blocks(2, first=50), ColourEncoder(), {}, shots=1, seeds=[1])
 
 
 # --- methods that cannot take part, and those that see more ---------------------------------------------
 
 
-@dataclass
-class Foreign(Nearest):
-    fingerprint: str = "another"
-
-
-@dataclass
-class Gridded(Nearest):
-    needs_grid = True
-
-
 def test_methods_that_cannot_answer_are_left_out_and_named():
     chosen = {"z": ZeroShot(), "f": Foreign(), "own": Foreign("colour"), "g": Gridded(), "knn": KnnClip()}
-    with pytest.warns(UserWarning, match=r"left out: z \(encoder 'colour' has no text tower\), f \(trained"):
-        rows = run(chosen, encoder=ColourEncoder(text=False))
-    assert [row["method"] for row in rows] == ["own", "g", "knn"] and rows[-1]["miou"] > 90
-    with pytest.warns(UserWarning, match=r"left out: z \(no class has text\), f \(trained on another"):
-        rows = run(chosen, missing=MissingSupport(text=1))
-    assert [row["method"] for row in rows] == ["own", "g", "knn"]
-    with pytest.warns(UserWarning, match=r"f \(trained .*\), g \(answers patches, not regions\)$"):
-        rows = run(chosen, regions=lambda image: np.indices(image.shape[:2])[0] // PATCH)
-    assert [row["method"] for row in rows] == ["z", "own", "knn"]
-    with pytest.raises(ValueError, match=r"no method .*: f \(trained on another encoder than 'colour'"):
-        run({"f": Foreign()})
-
-
-def test_an_upper_bound_is_fitted_once_on_everything():
-    encoder, data = ColourEncoder(), Blocks(12)
-    options = {"encoder": encoder, "shots": 1, "seeds": [1, 2], "missing": MissingSupport(visual=0.5)}
-    rows = run({"top": Supervised(), "offline": OfflineLinear()}, data, **options)
-    score = {(row["method"], row["seed"]): row["miou"] for row in rows}
-    assert score["top", 1] == score["top", 2] > 90 > score["offline", 1]  # it sees what the others lack
-    assert len(encoder.encoded) == len(data) + 6
+    rows = np.indices((16, 20))[0] // PATCH
+    for options, named, left in (
+        ({"encoder": ColourEncoder(text=False)}, r"z \(.*'colour'.*, f \(.*'colour'", ["own", "g", "knn"]),
+        ({"missing": MissingSupport(text=1)}, r"z \(.*, f \(", ["own", "g", "knn"]),
+        ({"regions": lambda image: rows}, r"f \(.*, g \(", ["z", "own", "knn"]),
+    ):
+        with pytest.warns(UserWarning, match=named):
+            assert [row["method"] for row in run(chosen, **options)] == left
 
 
 def test_rose_by_name_is_the_head_loaded_by_hand():
@@ -363,13 +305,8 @@ def test_rose_by_name_is_the_head_loaded_by_hand():
         "blind": methods.make("rose", use_memory=False),
     }
     rows = evaluate(*data, encoder, chosen, shots=1, seeds=[1], progress=False)
-    found = {row.pop("method"): row for row in rows}
-    assert found["name"] == found["hand"] and len({row["miou"] for row in found.values()}) == 3
-    with pytest.raises(ValueError, match="unknown fusion 'mixture'. Known: "):
-        methods.make("rose", fusion="mixture")
-    with pytest.warns(UserWarning, match=r"left out: rose \(trained on another encoder than 'handcrafted'\)"):
-        evaluate(*data, load_encoder("handcrafted"), {"rose": methods.make("rose"), "k": KnnClip()},
-                 shots=1, seeds=[1], progress=False)  # fmt: skip
+    score = {row["method"]: row["per_class_iou"] for row in rows}
+    assert score["name"] == score["hand"] and len({row["miou"] for row in rows}) == 3
 
 
 # --- missing support --------------------------------------------------------------------------------------
@@ -397,41 +334,20 @@ def test_a_smaller_share_is_part_of_a_larger_one(small, large, seed, kind):
     assert set(less[0]) <= set(more[0]) and set(less[1]) <= set(more[1])
 
 
-def test_draws_differ_by_seed_and_impossible_shares_are_refused():
-    assert len({MissingSupport(0.5, 0.25).draw(LABELS, seed) for seed in range(8)}) == 8
-    for wrong, said in (
-        ({"visual": -0.1}, r"without visual must be in \[0, 1\], got -0.1"),
-        ({"both": float("nan")}, r"without both must be in \[0, 1\], got nan"),
-        ({"text": 0.75, "both": 0.5}, "0.75 of the classes without text and 0.5 more"),
-    ):
-        with pytest.raises(ValueError, match=said):
-            MissingSupport(**wrong)
+@pytest.mark.parametrize("shares", [{"visual": -0.1}, {"both": float("nan")}, {"text": 0.75, "both": 0.5}])
+def test_impossible_shares_are_refused(shares):
+    with pytest.raises(ValueError, match=str(next(iter(shares.values())))):
+        MissingSupport(**shares)
 
 
-def test_what_is_missing_is_told_and_felt():
-    chosen = {"rns": RNS(), "linear": OfflineLinear(), "zero-shot": ZeroShot()}
+def test_classes_that_lack_something_are_named_in_the_rows():
+    chosen, missing = {"rns": RNS(), "zero-shot": ZeroShot()}, MissingSupport(0.25, 0.5)
     assert run(chosen, missing=MissingSupport()) == run(chosen)
-    rows = {row["method"]: row for row in run(chosen, missing=MissingSupport(0.25, 0.5))}
-    no_visual, no_text = MissingSupport(0.25, 0.5).draw(list(IDS.values()), 1)
-    for row in rows.values():  # no image holds a kite
+    no_visual, no_text = missing.draw(list(IDS.values()), 1)
+    for row in run(chosen, missing=missing):  # no image holds a kite
         assert set(row["without_visual"]) == {*no_visual, "kite"} and set(row["without_text"]) == set(no_text)
-    rows = {row["method"]: row["per_class_iou"] for row in run(chosen, missing=MissingSupport(visual=0.25))}
-    [gone] = [n for n in MissingSupport(visual=0.25).draw(list(IDS.values()), 1)[0] if n != "kite"]
-    assert rows["linear"][gone] == 0 and rows["rns"][gone] > 90  # RNS has its name
     blind = run(chosen, missing=MissingSupport(visual=1))
-    assert blind[0]["per_class_iou"] == blind[1]["per_class_iou"] == blind[2]["per_class_iou"]
-
-
-def test_a_memory_without_classes_is_one_that_never_had_them():
-    rng = np.random.default_rng(0)
-    vectors, names = unit(rng.normal(size=(9, 4))), list("abcabcabd")
-    memory = SupportMemory.from_prototypes(vectors, names, [f"i{i}" for i in range(9)])
-    part, keep = without_classes(memory, ["b", "zebra"]), [i for i in range(9) if names[i] != "b"]
-    never = SupportMemory.from_prototypes(vectors[keep], [names[i] for i in keep], [f"i{i}" for i in keep])
-    assert part.classes == never.classes and len(memory) == 9 and not len(without_classes(memory, names))
-    found, wanted = part.search(vectors, 2), never.search(vectors, 2)
-    np.testing.assert_array_equal(found.scores, wanted.scores)
-    assert part.lookup(found.ids).image_ids.tolist() == never.lookup(wanted.ids).image_ids.tolist()
+    assert blind[0]["per_class_iou"] == blind[1]["per_class_iou"]  # without prototypes RNS is zero-shot
 
 
 # --- workers ----------------------------------------------------------------------------------------------
@@ -465,19 +381,23 @@ def test_workers_give_what_the_serial_run_gives_bit_for_bit(backend, request):
     support, query = SceneDataset(6, first=1_000, size=64), SceneDataset(4, first=2_000, size=64)
     options = {"shots": (1, 2), "seeds": [1, 2], "missing": MissingSupport(0.2), "progress": False}
     serial = evaluate(support, query, encoder, chosen, **options)
-    images = image_rows(support, query, encoder, chosen, **options)
     memories = [SupportMemory(encoder.dim, fingerprint=encoder.fingerprint) for _ in range(2)]
     ids = [add_dataset(memories[0], support, encoder, positions=[4, 0, 2], progress=False)]
     with parallel_config(backend, n_jobs=2):
         assert evaluate(support, query, encoder, chosen, **options) == serial
-        told = image_rows(support, query, encoder, chosen, **options)
         ids += [add_dataset(memories[1], support, encoder, positions=[4, 0, 2], progress=False)]
         with pytest.raises(KeyError, match="three"):
             evaluate(support, Broken(4, first=2_000, size=64), encoder, chosen, **options)
     assert len({row["miou"] for row in serial}) > 3
-    assert images.map(str).equals(told.map(str)) and len(told) == 3 * 2 * 2 * 4
     assert np.array_equal(*ids) and memories[0].images == tuple(support.ids[i] for i in (4, 0, 2))
     same_content(*memories)
+
+
+def test_grids_run_in_processes(folder, tmp_path):
+    grid = {"methods": "knn-clip", "dataset": str(folder), "encoder": "handcrafted", "shots": [1, 2]}
+    specs = expand_grid(grid | {"seeds": 1})
+    one, two = (run_grid(specs, tmp_path / str(jobs), jobs=jobs)[0] for jobs in (1, 2))
+    assert one.map(str).equals(two.map(str)) and len(one) == 2 * 3
 
 
 def test_a_dataset_is_added_whole_or_not_at_all():
@@ -486,19 +406,14 @@ def test_a_dataset_is_added_whole_or_not_at_all():
     ids = add_dataset(memory, data, encoder, positions=[4, 2], classes=["sky", "bus"], progress=False)
     assert ids.tolist() == list(range(len(memory))) and memory.images == ("blocks-4", "blocks-2")
     assert set(memory.classes) == {"sky", "bus"} and memory.thumbnail(0) is not None
-    before = memory.copy()
-    with pytest.raises(ValueError, match="already a prototype"):
+    before, other = memory.copy(), ColourEncoder()
+    with pytest.raises(ValueError, match="blocks-2"):
         add_dataset(memory, data, encoder, positions=[5, 2], progress=False)
-    other = ColourEncoder()
-    other.fingerprint = "other"
-    with pytest.raises(ValueError, match="made with 'colour'; you gave 'other'"):
-        add_dataset(memory, data, other, progress=False)
-    assert not other.encoded
     same_content(memory, before)  # image 5 was not added either
-    assert len(add_dataset(memory, data, encoder, positions=[], progress=False)) == 0
-    bare = SupportMemory(3)
-    add_dataset(bare, data, encoder, "fine", positions=[0], thumbnails=False, progress=False)
-    assert bare.thumbnail(0) is None and encoder.encoded[-1][1] == "fine"
+    other.fingerprint = "other"
+    with pytest.raises(ValueError, match="'colour'.*'other'"):
+        add_dataset(memory, data, other, progress=False)
+    assert not other.encoded and not len(add_dataset(memory, data, encoder, positions=[], progress=False))
 
 
 # --- what is written --------------------------------------------------------------------------------------
@@ -506,12 +421,13 @@ def test_a_dataset_is_added_whole_or_not_at_all():
 
 def test_summary_and_table():
     rows = run({"nearest": Nearest(), "zero-shot": ZeroShot()}, shots=(1, 2), seeds=[1, 2, 3])
-    found = summarise(rows)
-    assert [(s["method"], s["shots"], s["seeds"]) for s in found] == [
+    summaries = summarise(rows)
+    assert [(s["method"], s["shots"], s["seeds"]) for s in summaries] == [
         (name, b, [1, 2, 3]) for b in (1, 2) for name in ("nearest", "zero-shot")
     ]
-    first = [r["miou"] for r in rows if (r["method"], r["shots"]) == ("nearest", 1)]
-    assert found[0]["miou"] == pytest.approx(np.mean(first))
+    scores = [r["miou"] for r in rows if (r["method"], r["shots"]) == ("nearest", 1)]
+    half_width = stats.t.ppf(0.975, 2) * stats.sem(scores)
+    assert (summaries[0]["miou"], summaries[0]["half_width"]) == pytest.approx((np.mean(scores), half_width))
     assert len(table(rows).splitlines()) == 5 and "±" not in table(rows[:1])
 
 
@@ -520,13 +436,7 @@ def test_files_are_whole_or_untouched(tmp_path):
     write_json(path, rows, seed=3)
     wanted = {"seed": 3, "rows": rows}
     assert json.loads(path.read_text(encoding="utf-8")) == wanted
-    with pytest.raises(ValueError, match="Out of range float"):
+    with pytest.raises(ValueError):
         write_json(path, [{"miou": float("nan")}])
     assert json.loads(path.read_text(encoding="utf-8")) == wanted
     assert [p.name for p in tmp_path.iterdir()] == ["out.json"]
-    with pytest.raises(OSError):
-        write_json(tmp_path / "absent" / "out.json", rows)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        write_json(path, [])
-    assert json.loads(path.read_text()) == {"rows": []}

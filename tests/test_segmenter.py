@@ -6,9 +6,10 @@ from PIL import Image
 
 from rose_kit import RNS, FeatureMap, Freeda, Query, Segmenter, SupportMemory, Vocabulary, ZeroShot, unit
 from rose_kit.encoder import NoTextTower
-from rose_kit.segmenter import EncodedImage, name_vocabulary, paint, region_query, upsample_scores
+from rose_kit.segmenter import name_vocabulary, paint, region_query, upsample_scores
 
 COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "wall": (1, 1, 0)}
+NAMES = ["red", "green", "blue"]
 P = 4  # pixels to a patch
 
 
@@ -43,8 +44,7 @@ def scene():
     mask = np.zeros((26, 34), dtype=np.int64)
     mask[:, 16:] = 1
     mask[8:16, 12:20] = 2
-    image = (255 * np.array([COLOURS[c] for c in ("red", "green", "blue")], dtype=np.float32))[mask]
-    return image.astype(np.uint8), mask
+    return (255 * np.array([COLOURS[name] for name in NAMES]))[mask].astype(np.uint8), mask
 
 
 def memory_of(image, mask, encoder):
@@ -76,50 +76,38 @@ def bilinear(scores, out_height, out_width):
     return out
 
 
-@pytest.mark.parametrize("image_size", [(10, 14), (7, 23)])
-def test_upsampling_against_a_loop(image_size):
-    feature_map = FeatureMap(np.zeros((3, 4, 2), np.float32), P, (10, 14), image_size)
+def test_upsampling_against_a_loop():
     scores = np.random.default_rng(0).random((5, 3, 4)).astype(np.float32)
-    expected = bilinear(bilinear(scores, 12, 16)[:, :10, :14], *image_size)
-    np.testing.assert_allclose(upsample_scores(scores, feature_map), expected, atol=1e-5)
-
-
-def test_upsampling_refuses_another_grid():
-    feature_map = FeatureMap(np.zeros((3, 4, 2), np.float32), P, (10, 14), (10, 14))
-    with pytest.raises(ValueError, match=r"a grid of \(4, 3\), the feature map of \(3, 4\)"):
+    for image_size in ((10, 14), (7, 23)):
+        feature_map = FeatureMap(np.zeros((3, 4, 2), np.float32), P, (10, 14), image_size)
+        expected = bilinear(bilinear(scores, 12, 16)[:, :10, :14], *image_size)
+        np.testing.assert_allclose(upsample_scores(scores, feature_map), expected, atol=1e-5)
+    with pytest.raises(ValueError, match=r"\(4, 3\).*\(3, 4\)"):
         upsample_scores(np.zeros((5, 4, 3)), feature_map)
 
 
 @pytest.mark.parametrize("method", [None, ZeroShot(), Freeda(), RNS(solver="lbfgs")], ids=repr)
-def test_a_scene_is_labelled_at_its_own_size(world, method):
+def test_a_scene_is_labelled_at_its_own_size_with_evidence_from_the_memory(world, method):
     encoder, memory, image, mask = world
-    result = Segmenter(encoder, memory, method).segment(image, ["red", "green", "blue"])
-    assert result.labels.shape == mask.shape and result.labels.dtype == np.int64
-    assert result.scores.shape == (3, 7, 9) and result.names == ("red", "green", "blue")
-    assert (result.labels == mask).mean() > 0.9
+    result = Segmenter(encoder, memory, method).segment(image, NAMES)
+    assert result.labels.dtype == np.int64 and (result.labels == mask).mean() > 0.9
+    assert result.scores.shape == (3, 7, 9) and result.names == tuple(NAMES)
     np.testing.assert_allclose(result.scores.sum(0), 1, atol=1e-5)
-
-
-def test_evidence_names_prototypes_of_the_memory(world):
-    encoder, memory, image, _ = world
-    result = Segmenter(encoder, memory, RNS(solver="lbfgs")).segment(image, ["red", "green", "blue"])
-    corner = result.evidence.top(0)
-    strongest = np.flatnonzero(corner.prototype_id >= 0)[0]
-    assert memory.lookup(corner.prototype_id[[strongest]]).class_names.tolist() == ["red"]
-    assert corner.weight[strongest] > 0
+    if result.evidence is not None:  # of a corner, which is red
+        corner = result.evidence.top(0)
+        strongest = corner.prototype_id[corner.prototype_id >= 0][:1]
+        assert memory.lookup(strongest).class_names.tolist() == ["red"]
 
 
 def test_an_image_is_encoded_once_and_asked_often(world):
     encoder, memory, image, _ = world
-    before = encoder.calls
-    segmenter = Segmenter(encoder, memory, ZeroShot())
+    before, segmenter = encoder.calls, Segmenter(encoder, memory, ZeroShot())
     encoded = segmenter.encode(Image.fromarray(image))
-    assert isinstance(encoded, EncodedImage)
-    first = segmenter.segment(encoded, ["red", "green", "blue"])
+    first = segmenter.segment(encoded, NAMES)
     second = segmenter.segment(encoded, Vocabulary.encode(["green", "red|blue"], encoder))
     assert encoder.calls == before + 1
     assert ((first.labels == 1) == (second.labels == 0)).mean() > 0.99  # but for ties between patches
-    np.testing.assert_array_equal(first.labels, segmenter.segment(image, ["red", "green", "blue"]).labels)
+    np.testing.assert_array_equal(first.labels, segmenter.segment(image, NAMES).labels)
 
 
 def test_a_call_reads_one_state_of_the_memory(world):
@@ -132,17 +120,16 @@ def test_a_call_reads_one_state_of_the_memory(world):
             assert np.array_equal(seen.class_prototypes(["red"]), before)
             return super().predict(query, seen, vocabulary, **options)
 
-    Segmenter(encoder, memory, Forgetful()).segment(image, ["red", "green"])
+    Segmenter(encoder, memory, Forgetful()).segment(image, NAMES)
     assert "red" not in memory.classes
 
 
 def test_regions_replace_patches(world):
     encoder, memory, image, mask = world
     ids = np.where(mask == 2, 900, mask * 7 - 3)  # any integers will do
-    result = Segmenter(encoder, memory, regions=lambda _: ids).segment(image, ["red", "green", "blue"])
+    result = Segmenter(encoder, memory, regions=lambda _: ids).segment(image, NAMES)
     np.testing.assert_array_equal(result.labels, mask)
-    assert result.scores.shape == (3, *mask.shape)
-    assert set(result.evidence.query) == {0, 1, 2}
+    assert result.scores.shape == (3, *mask.shape) and set(result.evidence.query) == {0, 1, 2}
 
 
 def test_a_region_lost_in_resizing_takes_the_patch_it_lies_in():
@@ -150,42 +137,32 @@ def test_a_region_lost_in_resizing_takes_the_patch_it_lies_in():
     feature_map = FeatureMap(values, P, (8, 8), (80, 80))
     regions = np.zeros((80, 80), dtype=int)
     regions[79, 1] = 5  # one pixel in a hundred is encoded, and not this one
-    query = region_query(feature_map, regions)
-    np.testing.assert_array_equal(query.features[1], values[1, 0])
-    with pytest.raises(ValueError, match="mask is"):
+    np.testing.assert_array_equal(region_query(feature_map, regions).features[1], values[1, 0])
+    with pytest.raises(ValueError, match="40"):
         region_query(feature_map, regions[:40])
 
 
-def test_names_without_a_text_tower_rest_on_the_memory(world):
-    _, memory, image, mask = world
+def test_without_text_the_memory_answers_and_without_prototypes_the_text(world):
+    encoder, memory, image, mask = world
     result = Segmenter(BlindEncoder(), memory).segment(image, ["blue|sea", "red", "green"])
     assert result.names == ("blue", "red", "green")
     assert (np.array([1, 2, 0])[mask] == result.labels).mean() > 0.9
-    with pytest.raises(ValueError, match="no prototype of its classes: tram"):
+    with pytest.raises(ValueError, match="tram"):
         Segmenter(BlindEncoder(), memory).segment(image, ["tram"])
-
-
-def test_an_unknown_class_is_answered_from_text_alone(world):
-    encoder, memory, image, _ = world
     yellow = image.copy()
     yellow[:, 24:] = (255, 255, 0)
     result = Segmenter(encoder, memory, RNS(solver="lbfgs")).segment(yellow, ["red", "wall", "green", "blue"])
     assert (result.labels[:, 26:] == 1).all()
 
 
-@pytest.mark.parametrize("names", ["red", [], ("red", "red")])
-def test_wrong_names_are_refused(names):
-    for encoder in (ColourEncoder(), BlindEncoder()):
-        with pytest.raises(ValueError, match=r"list of at least one name, got|class names repeat: red"):
-            name_vocabulary(names, encoder)
-
-
-def test_the_memory_of_another_encoder_is_refused(world):
-    _, memory, *_ = world
-    other = ColourEncoder()
-    other.fingerprint = "other"
-    with pytest.raises(ValueError, match="made with 'colour'; you gave 'other'"):
-        Segmenter(other, memory)
+def test_wrong_names_and_the_memory_of_another_encoder_are_refused(world):
+    for names in ("red", [], ("red", "red")):
+        for encoder in (ColourEncoder(), BlindEncoder()):
+            with pytest.raises(ValueError, match=r"red|\[\]"):
+                name_vocabulary(names, encoder)
+    encoder.fingerprint = "other"
+    with pytest.raises(ValueError, match="'colour'.*'other'"):
+        Segmenter(encoder, world[1])
 
 
 def test_paint_returns_the_scores_of_regions_at_pixel_size():

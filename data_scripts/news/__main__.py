@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from rose_kit import cli
-from rose_kit.cli import parse_day, writable_folder
+from rose_kit.cli import writable_folder
 
 EXAMPLE = (
     "Example: python -m data_scripts.news --out nest --seed 1 --start 2026-01-01 --end 2026-06-30 --plus"
 )
 
+DAY, FIRST, LAST = ["%Y-%m-%d"], datetime(2026, 1, 1), datetime(2026, 6, 30)
+
 
 def build(
     out: Annotated[Path, typer.Option(help="A new folder, or an empty one.")],
     seed: Annotated[int, typer.Option(help="Of the news; another seed gives a fresh benchmark.", min=0)] = 1,
-    start: Annotated[str, typer.Option(help="First day of the news window.")] = "2026-01-01",
-    end: Annotated[str, typer.Option(help="Last day of the news window.")] = "2026-06-30",
+    start: Annotated[datetime, typer.Option(formats=DAY, help="First day of the news window.")] = FIRST,
+    end: Annotated[datetime, typer.Option(formats=DAY, help="Last day of the news window.")] = LAST,
     count: Annotated[int, typer.Option(help="Samples in all.")] = 100,
     plus: Annotated[bool, typer.Option("--plus", help="NEST+: mix in questions that need no web.")] = False,
     nest_share: Annotated[float, typer.Option(help="With --plus: share of those that need it.")] = 0.7,
@@ -32,7 +35,7 @@ def build(
     What is drawn is checked: the target is visible, the answer the only one and beyond dispute on that day,
     a look-up is needed or is not. What was discarded, and why, is told and kept in the folder's README.
     """
-    window = parse_day(start, "--start"), parse_day(end, "--end")
+    window = start.date(), end.date()
     from data_scripts.news import NewsWorld
     from data_scripts.news.nest import build_nest, save_nest
 
