@@ -312,13 +312,13 @@ MENDS = {
     "a class without text": "use rose_kit.fusion.text.zero_shot where vocabulary.has_text.any(), and the "
     "memory alone elsewhere; write needs_text = True in the class if there is no way without",
     "an empty memory": "answer from text when retrieve() finds nothing; without text raise "
-    "nothing_to_go_on(vocabulary)",
+    "no_support_error(vocabulary)",
     "open vocabulary": "look classes up by name at every predict; keep no index from fit",
     "grid of patches": "derive from WindowedEncoder and write `dense` alone; it pads and counts",
     "width and length": "set dim to the width of a feature, and divide each by its length (rose_kit.unit)",
     "repeatable": "put the model in evaluation mode; hash the weights, not the object, into fingerprint",
     "text": "return (C, D) unit-norm rows in the space of the patches, or raise NoTextTower",
-    "evidence": "rows are (query, id from memory.ids or -1, class name, weight), as strongest() makes them",
+    "evidence": "rows are (query, id from memory.ids or -1, class name, weight), as top_evidence() makes",
 }
 
 

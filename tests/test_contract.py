@@ -128,7 +128,7 @@ CHANGES = {  # check -> a change of the template that only this check, or it amo
     "an empty memory": [
         ("            return None\n", "            raise KeyError('nothing')\n",
          "KeyError: 'nothing' (line 3"),
-        ("raise nothing_to_go_on(vocabulary)",
+        ("raise no_support_error(vocabulary)",
          "return Prediction(np.full((len(x), len(vocabulary)), 1 / len(vocabulary)))", "it guesses"),
     ],
     "open vocabulary": [

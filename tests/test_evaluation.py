@@ -16,7 +16,7 @@ from test_memory import same_content
 
 from data_scripts.scenes import SceneDataset
 from rose_kit import evaluation
-from rose_kit.adapter import RNS, OfflineLinear, Supervised
+from rose_kit.adapter import RNS, OfflineLinear, OfflinePixels, Supervised
 from rose_kit.data import Sample, sample_support
 from rose_kit.encoder import NoTextTower, Windows, load_encoder
 from rose_kit.evaluation import (
@@ -196,7 +196,7 @@ def test_evaluate_is_its_slow_twin(missing):
     encoder = load_encoder("bundled")
     support, query = SceneDataset(8, first=1_000, size=64), SceneDataset(2, first=2_000, size=64)
     chosen = {name: methods.make(name) for name in ("zero-shot", "knn-clip", "freeda", "offline-pixels")}
-    chosen |= {"tuned": RNS(tune=True), "supervised": Supervised()}
+    chosen |= {"rns": RNS(), "supervised": Supervised()}
     windows = Windows(crops=(32,), stride=16)
     options = {"shots": (1, 2), "seeds": (1, 5), "missing": missing, "query_windows": windows}
     rows = evaluate(support, query, encoder, chosen, **options, progress=False)
@@ -235,7 +235,7 @@ def test_all_methods_see_the_same_support_and_the_same_queries():
 
 def test_images_are_encoded_once_with_windows_of_their_own_and_again_beyond_the_budget(monkeypatch):
     encoder, own = ColourEncoder(), {"support_windows": "fine", "query_windows": "coarse"}
-    rows = run({"a": KnnClip(), "b": OfflineLinear(on="pixels")}, encoder=encoder, seeds=[1, 2, 3], **own)
+    rows = run({"a": KnnClip(), "b": OfflinePixels()}, encoder=encoder, seeds=[1, 2, 3], **own)
     drawn = {i for row in rows for i in row["support_ids"]}
     assert len(encoder.encoded) == len(set(encoder.encoded)) == len(drawn) + 6
     assert [w for _, w in encoder.encoded] == ["fine"] * len(drawn) + ["coarse"] * 6
@@ -245,7 +245,7 @@ def test_images_are_encoded_once_with_windows_of_their_own_and_again_beyond_the_
     assert len(slow.encoded) == 3 and maps[0].values.tobytes() == maps[4].values.tobytes()
     monkeypatch.setattr(evaluation, "CachedEncoder", lambda encoder: CachedEncoder(encoder, most=0))
     again = ColourEncoder()
-    more = run({"a": KnnClip(), "b": OfflineLinear(on="pixels")}, encoder=again, seeds=[1, 2, 3], **own)
+    more = run({"a": KnnClip(), "b": OfflinePixels()}, encoder=again, seeds=[1, 2, 3], **own)
     assert more == rows and len(again.encoded) > len(encoder.encoded)
 
 

@@ -86,4 +86,5 @@ class VisualPromptEnhancer:
         """(H, W) bool, all instances; the similarity of the best; (H, W) that of each pixel."""
         pixels = upsample_scores(((fm.flat() - rule[0]) @ rule[1]).reshape(1, *fm.grid), fm)[0]  # (H, W)
         cuts = np.array(self.regions(image), ndmin=3)  # (K, H, W)
-        return *look.likest(cuts, pixels, fm, rule, self.thresholds.part, self.thresholds.correct), pixels
+        part, correct = self.thresholds.part, self.thresholds.correct
+        return *look.most_similar_region(cuts, pixels, fm, rule, part, correct), pixels
