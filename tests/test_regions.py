@@ -8,9 +8,8 @@ from PIL import Image
 from scipy.ndimage import label
 from test_segmenter import ColourEncoder, memory_of, scene
 
-from data_scripts.scenes import SceneDataset, draw_scene
-from rose_kit import FeatureMap, HandcraftedEncoder, Segmenter, Slic, Vocabulary, make_regions, unit
-from rose_kit.evaluation import evaluate
+from data_scripts.scenes import draw_scene
+from rose_kit import FeatureMap, Segmenter, Slic, Vocabulary, make_regions, unit
 from rose_kit.pooling import patch_counts
 from rose_kit.registry import methods
 from rose_kit.segmenter import region_query
@@ -110,21 +109,6 @@ def test_every_method_answers_regions(name, regions):
     assert set(result.evidence.query) == set(range(len(encoded.query))), "evidence for each region"
     top = result.evidence.top(int(ids[0, 0]))  # the corner is red, and rests on what was stored as red
     assert memory.lookup(top.prototype_id[top.prototype_id >= 0][:1]).class_names.tolist() == ["red"]
-
-
-@pytest.mark.filterwarnings("ignore:no image to draw holds")
-def test_evaluation_cuts_each_query_image_once():
-    scenes = SceneDataset(4, first=5_000_000, size=48), SceneDataset(2, first=6_000_000, size=48)
-    cut = []
-
-    def regions(image):
-        cut.append(image)
-        return Slic(segments=20)(image)
-
-    chosen = {"knn-clip": methods.make("knn-clip")}
-    common = {"shots": 1, "seeds": [1, 2], "progress": False}
-    evaluate(*scenes, HandcraftedEncoder(), chosen, regions=regions, **common)
-    assert len(cut) == 2
 
 
 def test_commands_take_regions(run, refused, folder, memory, tmp_path):

@@ -18,8 +18,7 @@ from test_segmenter import ColourEncoder, memory_of, scene
 
 from course.tiny_sam import tiny_sam
 from data_scripts.scenes import draw_scene
-from rose_kit import Sam, Segmenter, Slic, load_sam, make_regions
-from rose_kit.cli import read_preset
+from rose_kit import Sam, Segmenter, Slic, load_sam
 from rose_kit.encoder import WeightsUnavailable
 from rose_kit.regions import sam
 from rose_kit.regions.sam import fill, flatten
@@ -96,13 +95,6 @@ def test_a_checkpoint_is_saved_loaded_and_gives_the_same_regions(saved):
         load_sam(own)
     for key, value in load_sam(own, "tiny").state_dict().items():
         assert torch.equal(value, tiny_sam().state_dict()[key]), key
-
-
-def test_presets_of_the_paper_put_large_masks_on_top(saved):
-    options = read_preset("rns-openclip")["regions"]["sam"] | {"checkpoint": saved, "points_per_side": 2}
-    maker = make_regions("sam", **options)
-    assert maker.order == "largest"
-    assert maker.generator.pred_iou_thresh == maker.generator.stability_score_thresh == 0.4
 
 
 class Evil:

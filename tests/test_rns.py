@@ -232,12 +232,6 @@ def test_each_name_of_a_class_draws_the_patches_that_look_like_it(solver, suppor
     assert answer.argmax(1).tolist() == np.repeat(owner, 5).tolist()
 
 
-def test_pseudo_labels_alone_follow_zero_shot():
-    z, query, _, vocabulary = golden("full")
-    answer = predicted(RNS(), query, None, vocabulary).argmax(1)
-    assert (answer == z["zero_shot"].argmax(1)).mean() > 0.8
-
-
 @pytest.mark.parametrize(
     "option", [{"solver": "sgd"}, {"retrieve": "closest"}, {"tolerance": 1}]
     + [{name: 0} for name in ("k", "steps", "tau", "lr", "mu")],
