@@ -11,7 +11,7 @@ _HOME = {
     "data": "Sample FolderDataset DataError read_image sample_support",
     "encoder": "load_encoder OpenClipEncoder HandcraftedEncoder Windows",
     "memory": "SupportMemory Hits",
-    "regions": "Slic Sam load_sam CachedRegions make_regions",
+    "regions": "Slic Sam load_sam make_regions",
     "fusion": "ZeroShot KnnClip Freeda",
     "adapter": "RNS OfflineLinear methods",
     "model": "ROSE FrozenEncoder MemoryRetriever RoseMethod",

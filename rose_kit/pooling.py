@@ -33,7 +33,7 @@ def patch_counts(feature_map: FeatureMap, mask: NDArray, ids: Sequence[int]) -> 
     h, w = feature_map.grid
     p = feature_map.patch_size
     # Position of each wanted id; everything else falls into a last column that is cut off.
-    values, inverse = distinct(resized)
+    values, inverse = unique_inverse(resized)
     column = {int(i): c for c, i in enumerate(ids)}
     columns = np.array([column.get(int(v), len(ids)) for v in values])[inverse]
     rows = np.arange(resized.shape[0])[:, None] // p * w + np.arange(resized.shape[1])[None] // p
@@ -80,7 +80,7 @@ def resize_nearest(labels: NDArray, size: tuple[int, int]) -> NDArray:
     return labels[rows[:, None], cols]
 
 
-def distinct(labels: NDArray) -> tuple[NDArray, NDArray[np.int64]]:
+def unique_inverse(labels: NDArray) -> tuple[NDArray, NDArray[np.int64]]:
     """What `np.unique` says of an integer map, ten times faster where its values lie close together.
 
     Args:
@@ -89,7 +89,7 @@ def distinct(labels: NDArray) -> tuple[NDArray, NDArray[np.int64]]:
     Returns:
         (R,) the values, ascending; (H, W) the position of each pixel's value among them.
 
-    >>> distinct(np.array([[7, -3], [7, 9]]))[1].tolist()
+    >>> unique_inverse(np.array([[7, -3], [7, 9]]))[1].tolist()
     [[1, 0], [1, 2]]
     """
     low, high = int(labels.min()), int(labels.max())

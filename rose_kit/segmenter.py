@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate, max_pool2d
 
 from rose_kit.adapter import RNS
 from rose_kit.fusion import Method
-from rose_kit.pooling import distinct, pool_masks
+from rose_kit.pooling import pool_masks, unique_inverse
 from rose_kit.regions import Regions, make_regions
 from rose_kit.types import FeatureMap, Query, Segmentation, Vocabulary
 
@@ -127,7 +127,7 @@ def region_query(feature_map: FeatureMap, regions: NDArray) -> Query:
     Raises:
         ValueError: the map's size is not the image's.
     """
-    ids, layout = distinct(np.asarray(regions))
+    ids, layout = unique_inverse(np.asarray(regions))
     features, pixels = pool_masks(feature_map, layout, range(len(ids)))  # (R, D), (R,)
     for r in np.flatnonzero(pixels == 0):  # too small to survive resizing: the patch it lies in
         at = np.argwhere(layout == r)[0] / layout.shape * feature_map.encoded_size

@@ -83,7 +83,7 @@ BROKEN_METHODS = [  # the check that finds it, a line of the template, what it i
     ("missing support", "zero_shot(x, vocabulary) if", "softmax(x @ vocabulary.text.T) if", "finite"),
     ("missing support", "            return None\n", "            raise KeyError('void')\n",
      "'void' (line 3"),
-    ("missing support", "raise nothing_to_go_on(vocabulary)", GUESS, "ValueError"),
+    ("missing support", "raise no_support_error(vocabulary)", GUESS, "ValueError"),
     ("open vocabulary", FEATURES, "vocabulary = self.__dict__.setdefault('first', vocabulary)\n"
      f"        {FEATURES}", "order"),
     ("open vocabulary", RETURN, f"return Prediction(({ANSWER})[:, ::1 if len(vocabulary) > 2 else -1])",

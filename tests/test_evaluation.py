@@ -16,7 +16,7 @@ from test_memory import same_content
 
 from data_scripts.scenes import SceneDataset
 from rose_kit import evaluation
-from rose_kit.adapter import RNS, OfflineLinear, Supervised
+from rose_kit.adapter import RNS, OfflinePixels, Supervised
 from rose_kit.data import Sample, sample_support
 from rose_kit.encoder import NoTextTower, Windows, load_encoder
 from rose_kit.evaluation import (
@@ -185,7 +185,7 @@ def test_evaluate_is_its_slow_twin():
     encoder, missing = load_encoder("bundled"), MissingSupport(visual=0.3, text=0.3)
     support, query = SceneDataset(8, first=1_000, size=64), SceneDataset(2, first=2_000, size=64)
     chosen = {name: methods.make(name) for name in ("zero-shot", "knn-clip", "freeda", "offline-pixels")}
-    chosen |= {"tuned": RNS(tune=True), "supervised": Supervised()}
+    chosen |= {"rns": RNS(), "supervised": Supervised()}
     windows = Windows(crops=(32,), stride=16)
     options = {"shots": (1, 2), "seeds": (1, 5), "missing": missing, "query_windows": windows}
     rows = evaluate(support, query, encoder, chosen, **options, progress=False)
@@ -202,7 +202,7 @@ def test_evaluate_is_its_slow_twin():
 
 def test_images_are_encoded_once_with_windows_of_their_own_and_again_beyond_the_budget(monkeypatch):
     options = {"support_windows": "fine", "query_windows": "coarse", "seeds": [1, 2, 3]}
-    chosen = {"a": KnnClip(), "b": OfflineLinear(on="pixels")}
+    chosen = {"a": KnnClip(), "b": OfflinePixels()}
     rows = run(chosen, encoder=(encoder := ColourEncoder()), **options)
     drawn = {i for row in rows for i in row["support_ids"]}
     assert len(encoder.encoded) == len(set(encoder.encoded)) == len(drawn) + 6

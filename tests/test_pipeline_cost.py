@@ -9,6 +9,7 @@ from experiments import pipeline, solvers
 from rose_kit.adapter.samples import class_relevance
 from rose_kit.data import open_dataset
 from rose_kit.encoder import load_encoder
+from rose_kit.fusion import retrieve
 from rose_kit.fusion.text import softmax
 from rose_kit.segmenter import can_win, paint, upsample_scores
 from rose_kit.types import FeatureMap, Query
@@ -51,11 +52,11 @@ def test_the_drawn_world_has_the_sizes_that_the_design_names():
     ):
         query, memory, vocabulary = solvers.clustered_world(*settings_)
         method = solvers.TimedRNS()
-        found = method.retrieve(query, memory, vocabulary)
+        found = retrieve(query.features, memory, vocabulary, method.k)
         samples = method.samples(query, found, memory, vocabulary)
         assert samples.target.shape[1] == classes and samples.features.shape[1] == 512, size
         assert abs(len(samples) / count - 1) < 0.05
-        nearest = found.classes[found.rows[:, 0]]  # neither trivial nor hopeless
+        nearest = found.classes[found.positions[:, 0]]  # neither trivial nor hopeless
         right = (query.features @ memory.class_prototypes(vocabulary.names).T).argmax(1)
         assert 0.3 < (nearest == right).mean() < 0.95
 
@@ -80,7 +81,7 @@ def test_all_contenders_find_the_minimum_when_they_may_go_on():
     reached = {}
     for name, method in solvers.contenders().items():
         method.tolerance, method.mu = 0, 0.05
-        found = method.retrieve(query, memory, vocabulary)
+        found = retrieve(query.features, memory, vocabulary, method.k)
         samples = method.samples(query, found, memory, vocabulary)
         weight = samples.weight(class_relevance(query.image_feature, vocabulary, method.tau))
         head = method.solve(samples, weight)

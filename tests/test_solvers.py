@@ -9,8 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from rose_kit import RNS, SupportMemory, Vocabulary, unit
 from rose_kit.adapter.samples import class_relevance
-from rose_kit.adapter.solvers import SOLVERS, lbfgs
-from rose_kit.adapter.tuning import GRID
+from rose_kit.adapter.solvers import lbfgs
 from rose_kit.fusion import retrieve
 
 
@@ -49,23 +48,9 @@ def test_the_optimum_is_that_of_scikit_learn(mu):
     centred = model.intercept_ - model.intercept_.mean()  # J does not fix a constant added to the bias
     np.testing.assert_allclose(head.weight, model.coef_, atol=2e-3 * np.abs(model.coef_).max())
     np.testing.assert_allclose(head.bias - head.bias.mean(), centred, atol=2e-3 * np.abs(model.coef_).max())
-
-
-def test_the_gradient_vanishes_at_the_optimum():
-    x, q, a = problem()
-    largest = {}
-    for tolerance in (0, 0.1):
-        _, *gradients = objective(lbfgs(x, q, a, None, mu=1e-3, tolerance=tolerance), x, q, a, 1e-3)
-        largest[tolerance] = max(g.abs().max().item() for g in gradients)
-    assert largest[0] < 5e-5  # as near as J in float32 can tell
-    assert largest[0.1] > 5e-4  # that of an early stop does not
-
-
-def test_the_start_does_not_matter():
-    x, q, a = problem()
-    far = np.random.default_rng(1).normal(size=(5, 16)).astype(np.float32)
-    cold, warm = (lbfgs(x, q, a, start, mu=1e-3, tolerance=0) for start in (None, far))
-    np.testing.assert_allclose(warm.weight, cold.weight, atol=5e-3 * np.abs(cold.weight).max())
+    far = np.random.default_rng(1).normal(size=(5, 16)).astype(np.float32)  # nor does the start matter
+    warm = lbfgs(x, q, a, far, mu=mu, tolerance=0)
+    np.testing.assert_allclose(warm.weight, head.weight, atol=5e-3 * np.abs(head.weight).max())
 
 
 @settings(max_examples=15, deadline=None)
@@ -80,18 +65,6 @@ def test_stopping_early_stays_near_the_minimum(seed, mu, tolerance, dim):
     early, exact = (lbfgs(x, q, a, None, mu=mu, tolerance=t) for t in (tolerance, 0))
     reached, least = (objective(head, x, q, a, mu)[0] for head in (early, exact))
     assert least * (1 - 1e-6) <= reached <= least * (1 + 5 * tolerance)
-
-
-@settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 10**6), mu=st.sampled_from([1e-2, 1e-4]), size=st.sampled_from([7, 60]))
-def test_the_order_of_samples_and_classes_does_not_matter(seed, mu, size):
-    x, q, a = problem(seed, size)
-    rng = np.random.default_rng(seed)
-    rows, columns = rng.permutation(size), rng.permutation(5)
-    head = lbfgs(x, q, a, None, mu=mu, tolerance=1e-5)
-    moved = lbfgs(x[rows], q[rows][:, columns].copy(), a[rows], None, mu=mu, tolerance=1e-5)
-    scale = np.abs(head.weight).max()
-    np.testing.assert_allclose(moved.weight, head.weight[columns], atol=0.02 * scale)
 
 
 @pytest.mark.parametrize("tolerance", [0, 0.1])
@@ -110,15 +83,6 @@ def test_a_class_without_samples_is_never_the_answer_and_costs_nothing():
     assert not head.weight[2].any() and not head.coefficients[2].any()
     p = np.exp(head.logits(x))
     assert (p[:, 2] / p.sum(1)).max() < 2e-6
-
-
-def test_one_class_or_one_sample_is_enough():
-    x, q, a = problem()
-    one = np.zeros_like(q)
-    one[:, 3] = 1
-    assert lbfgs(x, one, a, None, mu=1e-3, tolerance=0).logits(x).argmax(1).tolist() == [3] * len(x)
-    single = lbfgs(x[:1], one[:1], a[:1], None, mu=1e-3, tolerance=0)
-    assert np.isfinite(single.weight).all() and np.isfinite(single.bias).all()
 
 
 @pytest.mark.filterwarnings("error")
@@ -141,51 +105,14 @@ def test_degenerate_samples_divide_nothing_by_zero(seeds):
         assert np.isfinite(head.weight).all() and np.isfinite(head.bias).all(), seed
 
 
-def test_nothing_of_the_arguments_is_written_to():
-    x, q, a = problem()
-    start = np.ones((5, 16), np.float32)
-    copies = [v.copy() for v in (x, q, a, start)]
-    for solver in SOLVERS.values():
-        solver(x, q, a, start, **vars(RNS(steps=5)))
-    for given_, copy in zip((x, q, a, start), copies, strict=True):
-        np.testing.assert_array_equal(given_, copy)
-
-
 def test_rns_divides_mu_among_the_classes_that_are_taught():
     x, _, _ = problem(size=8)
     memory = SupportMemory.from_prototypes(x, list("aabbccdd"), list("12121212"))
     vocabulary = Vocabulary([*"abcd", "unknown"])
     method = RNS(k=2, mu=0.02, tolerance=0)
-    found = retrieve(x[:4], memory, vocabulary, 2)
-    samples = method.samples(x[:4], found, memory, vocabulary)
+    retrieved = retrieve(x[:4], memory, vocabulary, 2)
+    samples = method.samples(x[:4], retrieved, memory, vocabulary)
     weight = samples.weight(class_relevance(x.mean(0), vocabulary, 0.1))
-    taught = len(set(found.classes.tolist()))
+    taught = len(set(retrieved.classes.tolist()))
     same = lbfgs(samples.features, samples.target, weight, None, mu=0.02 / taught, tolerance=0)
     np.testing.assert_array_equal(method.solve(samples, weight).weight, same.weight)
-
-
-def test_tuning_takes_the_mu_that_explains_left_out_images_best():
-    rng = np.random.default_rng(0)
-    centres = rng.normal(size=(4, 24))
-    images, names = np.repeat(np.arange(6), 4), np.tile(list("abcd"), 6)
-    vectors = unit(centres[np.tile(range(4), 6)] + 1.2 * rng.normal(size=(24, 24)))
-    memory = SupportMemory.from_prototypes(vectors, names, images.astype(str))
-    vocabulary = Vocabulary(list("abcd"), unit(centres + rng.normal(size=(4, 24))))
-    labels = rng.integers(-1, 4, size=(6, 20))
-    support = [(unit(centres[t] + rng.normal(size=(20, 24))), t, str(i)) for i, t in enumerate(labels)]
-    method = RNS(tune=True).fit(memory, vocabulary, support)
-    scores = []
-    for mu in GRID:  # the same by whole predictions
-        total = 0
-        for x, target, image in support:
-            rest = memory.image_ids != image
-            others = SupportMemory.from_prototypes(vectors[rest], names[rest], images[rest].astype(str))
-            p = np.asarray(RNS(mu=mu).predict(x, others, vocabulary))[target >= 0]
-            total += np.log(p[np.arange(len(p)), target[target >= 0]].clip(1e-3)).sum()
-        scores.append(total)
-    assert method.fitted_mu == GRID[int(np.argmax(scores))] and len(set(scores)) == len(GRID)
-    x = support[0][0]
-    tuned, fixed = (np.asarray(m.predict(x, memory, vocabulary)) for m in (method, RNS(mu=method.fitted_mu)))
-    np.testing.assert_array_equal(tuned, fixed)
-    assert RNS().fit(memory, vocabulary, support).fitted_mu is None
-    assert method.fit(memory, vocabulary).fitted_mu is None

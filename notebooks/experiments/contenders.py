@@ -12,7 +12,7 @@ import torch
 from scipy.optimize import minimize
 
 from rose_kit.adapter.solvers import Head
-from rose_kit.adapter.solvers.descent import Descent
+from rose_kit.adapter.solvers.objective import RegularisedObjective
 
 MAX_STEPS = 400
 
@@ -43,12 +43,12 @@ def scipy_lbfgs(features, target, weight, start, *, mu, tolerance, **_) -> Head:
 def newton_cg(features, target, weight, start, *, mu, tolerance, **_) -> Head:
     """Newton's method; each of its linear systems is solved by a few conjugate gradients, a pass each."""
 
-    def direction(descent: Descent, gradient):
+    def direction(objective: RegularisedObjective, gradient):
         x, residual = torch.zeros_like(gradient), -gradient
         along, norm = residual, residual.square().sum()
         enough = 0.1 * norm  # squared: a third of the gradient is left
         for _ in range(20):
-            curved = _hessian(descent, along)
+            curved = _hessian(objective, along)
             step = norm / (along * curved).sum()
             x, residual = x + step * along, residual - step * curved
             norm, before = residual.square().sum(), norm
@@ -60,35 +60,37 @@ def newton_cg(features, target, weight, start, *, mu, tolerance, **_) -> Head:
     return _descend(direction, features, target, weight, start, mu, tolerance)
 
 
-def _hessian(descent: Descent, along):
+def _hessian(objective: RegularisedObjective, along):
     """(K, D + 1): second derivative of J times a direction."""
-    curved = descent.p * descent.logits_of(along)  # (K, S)
-    curved = descent.a * (curved - descent.p * curved.sum(0))
-    out = (descent.unit * curved) @ descent.x  # (K, S) @ (S, D + 1)
-    return out.addcmul_(descent.ridge, torch.cat([along[:, :-1], torch.zeros(len(along), 1)], 1))
+    curved = objective.p * objective.logits_of(along)  # (K, S)
+    curved = objective.a * (curved - objective.p * curved.sum(0))
+    out = (objective.class_scale * curved) @ objective.x  # (K, S) @ (S, D + 1)
+    return out.addcmul_(objective.ridge, torch.cat([along[:, :-1], torch.zeros(len(along), 1)], 1))
 
 
 def fixed_hessian(features, target, weight, start, *, mu, tolerance, **_) -> Head:
     """One bound on every Hessian, factored once (Boehning 1992), with a line search."""
     factor = []
 
-    def direction(descent: Descent, gradient):
+    def direction(objective: RegularisedObjective, gradient):
         if not factor:
-            bound = descent.x.T @ (descent.a[:, None] * descent.x) / 2  # (D + 1, D + 1)
-            factor.append(torch.linalg.cholesky(bound + descent.mu * torch.eye(len(bound))))
-        return -torch.cholesky_solve((gradient / descent.unit).T, factor[0]).T / descent.unit
+            bound = objective.x.T @ (objective.a[:, None] * objective.x) / 2  # (D + 1, D + 1)
+            factor.append(torch.linalg.cholesky(bound + objective.mu * torch.eye(len(bound))))
+        return (
+            -torch.cholesky_solve((gradient / objective.class_scale).T, factor[0]).T / objective.class_scale
+        )
 
     return _descend(direction, features, target, weight, start, mu, tolerance)
 
 
 def _descend(direction: Callable, features, target, weight, start, mu, tolerance) -> Head:
-    descent = Descent(features, target, weight, start, mu)
+    objective = RegularisedObjective(features, target, weight, start, mu)
     for _ in range(MAX_STEPS):
-        before = descent.value
-        descent.move(direction(descent, descent.gradient()))
-        if not before - descent.value > tolerance * descent.value:
+        before = objective.value
+        objective.move(direction(objective, objective.gradient()))
+        if not before - objective.value > tolerance * objective.value:
             break
-    return descent.head()
+    return objective.head()
 
 
 CONTENDERS = {"scipy-lbfgs": scipy_lbfgs, "newton-cg": newton_cg, "fixed-hessian": fixed_hessian}

@@ -43,11 +43,9 @@ class TimedRNS(RNS):
     run: Callable[..., Head] = SOLVERS["lbfgs"]
     log: Log = field(default_factory=Log)
 
-    def solve(
-        self, samples: Samples, weight: NDArray, start: NDArray | None = None, mu: float | None = None
-    ) -> Head:
+    def solve(self, samples: Samples, weight: NDArray, start: NDArray | None = None) -> Head:
         """See `RNS.solve`."""
-        self.settings = vars(self) | {"mu": (mu or self.mu) / len(np.unique(samples.label))}
+        self.settings = vars(self) | {"mu": self.mu / len(np.unique(samples.label))}
         clock = time.process_time()
         self.head = self.run(samples.features, samples.target, weight, start, **self.settings)
         self.seconds = time.process_time() - clock

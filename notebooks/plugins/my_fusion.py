@@ -13,13 +13,13 @@ import numpy as np
 
 from rose_kit import Prediction, Query, register_method
 from rose_kit.fusion import retrieve
-from rose_kit.fusion.method import Untrained, nothing_to_go_on
+from rose_kit.fusion.method import StatelessMethod, no_support_error
 from rose_kit.fusion.text import softmax, zero_shot
 
 
 @register_method("my-fusion")
 @dataclass
-class MyFusion(Untrained):
+class MyFusion(StatelessMethod):
     """Vote of the k nearest prototypes, weighed patch by patch by who is surer: vote or names."""
 
     k: int = 16  # fields are options: {my-fusion: {k: 8}} in a grid
@@ -30,9 +30,9 @@ class MyFusion(Untrained):
         found = retrieve(x, memory, vocabulary, self.k)  # searches the vocabulary's classes only
         if not len(found):
             return None
-        votes = softmax(np.where(found.rows < 0, -np.inf, found.scores / self.temperature))  # (N, k)
+        votes = softmax(np.where(found.positions < 0, -np.inf, found.scores / self.temperature))  # (N, k)
         shares = np.zeros((len(x), len(vocabulary)), np.float32)
-        np.add.at(shares, (np.arange(len(x))[:, None], found.classes[found.rows]), votes)
+        np.add.at(shares, (np.arange(len(x))[:, None], found.classes[found.positions]), votes)
         return shares
 
     def predict(self, query, memory, vocabulary, *, initial_weight=None):
@@ -40,7 +40,7 @@ class MyFusion(Untrained):
         seen = self.visual(x, memory, vocabulary)  # (N, C)
         read = zero_shot(x, vocabulary) if vocabulary.has_text.any() else None  # (N, C)
         if seen is None and read is None:
-            raise nothing_to_go_on(vocabulary)
+            raise no_support_error(vocabulary)
         if seen is None or read is None:
             return Prediction(read if seen is None else seen)
         sure = seen.max(1, keepdims=True), read.max(1, keepdims=True)  # (N, 1) each

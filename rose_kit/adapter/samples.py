@@ -8,7 +8,7 @@ that have text but no visual support.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,6 @@ class Samples:
         features: (S, D) float32 unit norm.
         target: (S, C) float32 class distribution; one-hot where the label is hard.
         strength: (S,) float32 beta of the sample's kind.
-        row: (S,) position among the retrieved prototypes, -1 for samples that are none.
         visual_share: (S,) how much of the feature is the class prototype v_c: feature =
             visual_share * v_c + something else. 0 for samples that contain no class prototype.
     """
@@ -37,7 +36,6 @@ class Samples:
     features: NDArray[np.float32]
     target: NDArray[np.float32]
     strength: NDArray[np.float32]
-    row: NDArray[np.int64]
     visual_share: NDArray[np.float32]
 
     def __len__(self) -> int:
@@ -56,8 +54,8 @@ class Samples:
     @classmethod
     def join(cls, parts: Sequence[Samples]) -> Samples:
         """One after the other."""
-        columns = ("features", "target", "strength", "row", "visual_share")
-        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in columns))
+        columns = zip(*([getattr(part, f.name) for f in fields(cls)] for part in parts), strict=True)
+        return cls(*map(np.concatenate, columns))
 
 
 def class_relevance(image_feature: NDArray, vocabulary: Vocabulary, tau: float | None) -> NDArray[np.float32]:
@@ -81,11 +79,10 @@ def class_relevance(image_feature: NDArray, vocabulary: Vocabulary, tau: float |
     return softmax(cosines / (tau or max(SPREADS * float(cosines.std()), 1e-6)))
 
 
-def retrieved_samples(found: Retrieved, size: int) -> Samples:
+def retrieved_samples(retrieved: Retrieved, size: int) -> Samples:
     """A: each retrieved prototype once, labelled with its class among `size` classes."""
-    s = len(found)
-    strength, share = np.ones(s, np.float32), np.zeros(s, np.float32)
-    return Samples(found.vectors, _one_hot(found.classes, size), strength, np.arange(s), share)
+    target = _one_hot(retrieved.classes, size)
+    return _samples(retrieved.vectors, target, 1, np.zeros(len(retrieved), np.float32))
 
 
 def fused_samples(
@@ -103,14 +100,8 @@ def fused_samples(
         lambdas: the L mixing weights.
         beta: strength of these samples.
     """
-    complete = complete_text(vocabulary)
-    rows = np.flatnonzero(np.isin(complete.owner, classes))  # (R,) texts of the retrieved classes
-    owner = complete.owner[rows]
-    features, share = _mix(prototypes[owner], complete.text[rows], lambdas)  # (R * L, D), (R * L,)
-    label = np.repeat(owner, len(lambdas))
-    s = len(label)
-    strength = np.full(s, beta, np.float32)
-    return Samples(features, _one_hot(label, len(vocabulary)), strength, np.full(s, -1), share)
+    features, label, share = _mix(prototypes, classes, vocabulary, lambdas)
+    return _samples(features, _one_hot(label, len(vocabulary)), beta, share)
 
 
 def pseudo_samples(
@@ -128,28 +119,37 @@ def pseudo_samples(
         lambdas: the L mixing weights.
         beta: strength of these samples.
     """
-    complete = complete_text(vocabulary)
     guess = class_cosines(features, vocabulary).argmax(1)  # (N,)
     mean = np.zeros((len(vocabulary), features.shape[1]), dtype=np.float32)
     unseen = np.setdiff1d(guess, np.flatnonzero(supported))
     for c in unseen:
         mean[c] = unit(features[guess == c].mean(0))
-    rows = np.flatnonzero(np.isin(complete.owner, unseen))
-    mixed, _ = _mix(mean[complete.owner[rows]], complete.text[rows], lambdas)
+    mixed, _, _ = _mix(mean, unseen, vocabulary, lambdas)
     target = softmax(LOGIT_SCALE * class_cosines(mixed, vocabulary))  # (S, C)
-    s = len(mixed)
-    strength, share = np.full(s, beta, np.float32), np.zeros(s, np.float32)
-    return Samples(mixed, target, strength, np.full(s, -1), share)
+    return _samples(mixed, target, beta, np.zeros(len(mixed), np.float32))
 
 
-def _mix(visual: NDArray, text: NDArray, lambdas: Sequence[float]) -> tuple[NDArray, NDArray]:
-    """(R, D), (R, D) -> unit(l v + (1 - l) t) as (R * L, D), and the factor of v in each, (R * L,)."""
+def _samples(features: NDArray, target: NDArray, beta: float, visual_share: NDArray) -> Samples:
+    return Samples(features, target, np.full(len(features), beta, np.float32), visual_share)
+
+
+def _mix(
+    visual: NDArray, classes: NDArray, vocabulary: Vocabulary, lambdas: Sequence[float]
+) -> tuple[NDArray, NDArray, NDArray]:
+    """unit(l * v_c + (1 - l) * t_c) for each text of the classes (R in all) and each l.
+
+    Returns:
+        (R * L, D) mixtures of (C, D) `visual` and text; (R * L,) their classes, and the factor of v_c.
+    """
+    complete = complete_text(vocabulary)
+    rows = np.flatnonzero(np.isin(complete.owner, classes))  # (R,)
+    text, owner = complete.text[rows], complete.owner[rows]
     lam = np.asarray(lambdas, dtype=np.float32)[None, :, None]  # (1, L, 1)
-    mixed = lam * visual[:, None] + (1 - lam) * text[:, None]  # (R, L, D)
+    mixed = lam * visual[owner][:, None] + (1 - lam) * text[:, None]  # (R, L, D)
     norm = np.linalg.norm(mixed, axis=2, keepdims=True)
     norm[norm == 0] = 1
     share = np.broadcast_to(lam, norm.shape) / norm
-    return (mixed / norm).reshape(-1, text.shape[1]), share.ravel()
+    return (mixed / norm).reshape(-1, text.shape[1]), np.repeat(owner, len(lambdas)), share.ravel()
 
 
 def _one_hot(labels: NDArray, size: int) -> NDArray[np.float32]:

@@ -4,8 +4,7 @@ from rose_kit.fusion.evidence import pooled_evidence
 from rose_kit.fusion.freeda import Freeda
 from rose_kit.fusion.knn_clip import KnnClip
 from rose_kit.fusion.method import Method, SupportExample
-from rose_kit.fusion.retrieval import Retrieved, retrieve
-from rose_kit.fusion.selection import RETRIEVALS, select
+from rose_kit.fusion.retrieval import RETRIEVALS, Retrieved, retrieve
 from rose_kit.fusion.zero_shot import ZeroShot
 
 __all__ = [
@@ -18,5 +17,4 @@ __all__ = [
     "ZeroShot",
     "pooled_evidence",
     "retrieve",
-    "select",
 ]

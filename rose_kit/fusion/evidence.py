@@ -14,7 +14,7 @@ from rose_kit.types import Evidence
 KEEP = 8  # prototypes listed per query; what the others give is in the remainder row
 
 
-def strongest(
+def top_evidence(
     contributions: NDArray,
     ids: NDArray,
     owners: NDArray,

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rose_kit.fusion.evidence import KEEP, strongest
+from rose_kit.fusion.evidence import top_evidence
 from rose_kit.fusion.late import LateFusion
-from rose_kit.fusion.retrieval import class_rows
+from rose_kit.fusion.retrieval import class_positions, supported_classes
 from rose_kit.fusion.text import LOGIT_SCALE, class_cosines, softmax
 from rose_kit.registry import register_method
 from rose_kit.types import Evidence
@@ -26,20 +26,19 @@ class Freeda(LateFusion):
     Args:
         weight: share of the visual cosine, in [0, 1].
         scale: probabilities are softmax(scale * score).
+        where: metadata that a prototype must have, as for `SupportMemory.search`; None: all are used.
     """
 
     scale: float = LOGIT_SCALE
 
-    def visual(self, features, memory, vocabulary, exclude_images=()):
-        """(N, C) cosines, -inf where a class has no prototype; the rows and norm of each class sum."""
-        rows = class_rows(memory, vocabulary.names, exclude_images)
-        if not any(map(len, rows)):
+    def visual(self, features, memory, vocabulary):
+        """(N, C) cosines, -inf where a class has no prototype; the norm (C,) of each class's sum."""
+        known = supported_classes(memory, vocabulary)
+        if not known.any():
             return None, None
-        sums = np.stack([memory.vectors[r].sum(0) for r in rows])  # (C, D)
+        sums = memory.class_sums(vocabulary.names)  # (C, D)
         norms = np.maximum(np.linalg.norm(sums, axis=1), 1e-12)  # (C,)
-        cosines = features @ sums.T / norms  # (N, C)
-        cosines[:, [not len(r) for r in rows]] = -np.inf
-        return cosines, (rows, norms)
+        return np.where(known, features @ sums.T / norms, -np.inf), norms
 
     def textual(self, features, vocabulary) -> NDArray:
         """(N, C) cosines."""
@@ -56,20 +55,14 @@ class Freeda(LateFusion):
         """Softmax at CLIP's scale."""
         return softmax(self.scale * fused)
 
-    def explain(self, features, fused, textual, sources, memory, vocabulary) -> Evidence | None:
+    def explain(self, features, fused, textual, sources, memory, vocabulary) -> Evidence:
         """v_c = sum_i v_ic / |sum_i v_ic|, so prototype i gives weight * cos(x, v_ic) / |sum|."""
-        if sources is None:
-            return None
-        rows, norms = sources
+        positions = class_positions(memory, vocabulary.names)
+        classes = np.repeat(np.arange(len(vocabulary)), list(map(len, positions)))  # (P,)
+        positions = np.concatenate(positions)  # (P,)
         share = 1.0 if textual is None else self.fitted_weight
-        winner = fused.argmax(1)
-        contributions = np.zeros((len(features), KEEP))
-        ids = np.full((len(features), KEEP), -1)
-        for c in np.unique(winner):
-            won = np.flatnonzero(winner == c)
-            gains = share * features[won] @ memory.vectors[rows[c]].T / norms[c]  # (n, rows of c)
-            top = np.argsort(-np.abs(gains), axis=1)[:, :KEEP]
-            contributions[won, : top.shape[1]] = np.take_along_axis(gains, top, 1)
-            ids[won, : top.shape[1]] = memory.ids[rows[c]][top]
-        names = np.array(vocabulary.names)[winner]
-        return strongest(contributions, ids, names[:, None], fused.max(1), names)
+        winner = fused.argmax(1)  # (N,)
+        contributions = features @ memory.vectors[positions].T * (share / sources[classes])  # (N, P)
+        contributions *= classes == winner[:, None]
+        names = np.array(vocabulary.names)
+        return top_evidence(contributions, memory.ids[positions], names[classes], fused.max(1), names[winner])

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rose_kit.fusion.evidence import strongest
+from rose_kit.fusion.evidence import top_evidence
 from rose_kit.fusion.late import LateFusion
-from rose_kit.fusion.selection import check_retrieval, select
+from rose_kit.fusion.retrieval import retrieve
 from rose_kit.fusion.text import softmax, zero_shot
 from rose_kit.registry import register_method
 from rose_kit.types import Evidence
@@ -30,31 +30,27 @@ class KnnClip(LateFusion):
         k: neighbours per query.
         temperature: of the vote.
         threshold: zero-shot probability above which the vote is not asked.
-        retrieval: which prototypes may vote, a key of `rose_kit.fusion.RETRIEVALS`.
-        seed: of random retrieval.
+        where: metadata that a voter must have, as for `SupportMemory.search`; None: all may vote.
     """
 
     k: int = 16
     temperature: float = 0.01
     threshold: float = 1.0
-    retrieval: str = "nearest"
-    seed: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_retrieval(self.retrieval)
         if self.k < 1 or not self.temperature > 0:
             raise ValueError(f"k and temperature must be positive, got {self.k} and {self.temperature}")
 
-    def visual(self, features, memory, vocabulary, exclude_images=()):
+    def visual(self, features, memory, vocabulary):
         """(N, C) shares of the vote; who voted, with what share."""
-        found = select(self.retrieval, features, memory, vocabulary, self.k, exclude_images, self.seed)
-        if not len(found):
+        retrieved = retrieve(features, memory, vocabulary, self.k)
+        if not len(retrieved):
             return None, None
-        votes = softmax(np.where(found.rows < 0, -np.inf, found.scores / self.temperature))  # (N, k)
+        votes = softmax(retrieved.scores / self.temperature)  # (N, k), 0 where there is no neighbour
         shares = np.zeros((len(features), len(vocabulary)), dtype=np.float32)
-        np.add.at(shares, (np.arange(len(features))[:, None], found.classes[found.rows]), votes)
-        return shares, (found, votes)
+        np.add.at(shares, (np.arange(len(features))[:, None], retrieved.classes[retrieved.positions]), votes)
+        return shares, (retrieved, votes)
 
     def textual(self, features, vocabulary) -> NDArray:
         """(N, C) zero-shot probabilities."""
@@ -77,15 +73,12 @@ class KnnClip(LateFusion):
         """They are probabilities already."""
         return fused
 
-    def explain(self, features, fused, textual, sources, memory, vocabulary) -> Evidence | None:
+    def explain(self, features, fused, textual, sources, memory, vocabulary) -> Evidence:
         """A neighbour contributes its share of the vote, if it voted for the winner."""
-        if sources is None:
-            return None
-        found, votes = sources
+        retrieved, votes = sources
         winner = fused.argmax(1)  # (N,)
-        classes = found.classes[found.rows]  # (N, k)
-        agrees = (classes == winner[:, None]) & (found.rows >= 0)
-        contributions = agrees * votes * self.visual_share(textual, self.fitted_weight)
+        classes = retrieved.classes[retrieved.positions]  # (N, k)
+        contributions = (classes == winner[:, None]) * votes * self.visual_share(textual, self.fitted_weight)
         names = np.array(vocabulary.names)
-        ids = np.where(found.rows < 0, -1, found.ids[found.rows])
-        return strongest(contributions, ids, names[classes], fused.max(1), names[winner], keep=self.k)
+        ids = np.where(retrieved.positions < 0, -1, retrieved.ids[retrieved.positions])
+        return top_evidence(contributions, ids, names[classes], fused.max(1), names[winner], keep=self.k)

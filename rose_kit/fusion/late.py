@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rose_kit.fusion.method import nothing_to_go_on
+from rose_kit.fusion.method import no_support_error
+from rose_kit.fusion.retrieval import restrict
+from rose_kit.memory.index import Where
 from rose_kit.metrics import confusion_matrix, mean_iou
 from rose_kit.types import IGNORE, Prediction, Query
 
@@ -17,8 +19,8 @@ WEIGHTS = np.linspace(0, 1, 11).round(1)  # tried when a support set is given
 class LateFusion:
     """Base of kNN-CLIP and FREEDA, which differ in four steps:
 
-    - `visual(features, memory, vocabulary, exclude_images) -> (N, C)` scores, or None if the memory
-      has none of the classes; and what `explain` needs to name its sources;
+    - `visual(features, memory, vocabulary) -> (N, C)` scores, or None if the memory has none of the
+      classes; and what `explain` needs to name its sources;
     - `textual(features, vocabulary) -> (N, C)` scores;
     - `fuse(visual, textual, weight) -> (N, C)`, either of them may be None, and `probabilities`;
     - `explain(features, fused, textual, sources, memory, vocabulary) -> Evidence`.
@@ -26,9 +28,11 @@ class LateFusion:
     Args:
         weight: share of the visual score, in [0, 1]. `fit` with a support set tunes it into
             `fitted_weight`, which is what `predict` uses.
+        where: metadata that a prototype must have, as for `SupportMemory.search`; None: all are used.
     """
 
     weight: float = 0.5
+    where: Where | None = field(default=None, kw_only=True)
     fitted_weight: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -42,11 +46,14 @@ class LateFusion:
         See `Method.fit`. Without support images, or without text, the given weight stays.
         """
         self.fitted_weight = self.weight
+        if memory is None or support is None or not vocabulary.has_text.any():
+            return self
+        memory = restrict(memory, self.where)
         counts = np.zeros((len(WEIGHTS), len(vocabulary), len(vocabulary)), dtype=np.int64)
-        has_text = vocabulary.has_text.any()
-        for query, target, image_id in support if support and has_text else ():
+        for query, target, image_id in support:
             features = Query.of(query).features
-            visual, _ = self.visual(features, memory, vocabulary, exclude_images=(image_id,))
+            others = memory.subset(memory.ids[memory.image_ids != str(image_id)])
+            visual, _ = self.visual(features, others, vocabulary)
             if visual is None:
                 continue
             textual = self.textual(features, vocabulary)
@@ -60,11 +67,13 @@ class LateFusion:
 
     def predict(self, query, memory, vocabulary, *, initial_weight=None) -> Prediction:
         """See `Method.predict`: text alone where nothing is retrieved, and the other way round."""
-        features = Query.of(query).features
+        features, memory = Query.of(query).features, restrict(memory, self.where)
         visual, sources = self.visual(features, memory, vocabulary)
         textual = self.textual(features, vocabulary) if vocabulary.has_text.any() else None
         if visual is None and textual is None:
-            raise nothing_to_go_on(vocabulary)
+            raise no_support_error(vocabulary)
         fused = self.fuse(visual, textual, self.fitted_weight)  # (N, C)
-        evidence = self.explain(features, fused, textual, sources, memory, vocabulary)
+        evidence = None
+        if visual is not None:
+            evidence = self.explain(features, fused, textual, sources, memory, vocabulary)
         return Prediction(self.probabilities(fused).astype(np.float32), evidence)

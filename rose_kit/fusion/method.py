@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Protocol, Self
 
 from numpy.typing import NDArray
 
+from rose_kit.memory import SupportMemory
 from rose_kit.types import FeatureMap, Prediction, Query, Vocabulary
-
-if TYPE_CHECKING:
-    from rose_kit.memory import SupportMemory
 
 AnyQuery = Query | FeatureMap | NDArray
 # A labelled image whose prototypes are in the memory: what it asks, the (N,) class indices of its
 # patches (-1 or 255: ignored), and its id in the memory, so that tuning can leave it out.
 SupportExample = tuple[AnyQuery, NDArray, Hashable]
+Support = Iterable[SupportExample] | None
 
 
 class Method(Protocol):
@@ -24,15 +23,13 @@ class Method(Protocol):
     A method that cannot answer without text has a class attribute `needs_text = True`.
     """
 
-    def fit(
-        self, memory: SupportMemory, vocabulary: Vocabulary, support: Iterable[SupportExample] | None = None
-    ) -> Self:
+    def fit(self, memory: SupportMemory, vocabulary: Vocabulary, support: Support = None) -> Self:
         """Learn or tune what does not depend on the image in question. Optional.
 
         Args:
             memory: the prototypes that `predict` will search.
             vocabulary: the classes that `predict` will answer.
-            support: labelled images to tune on, each left out of the memory while it is asked.
+            support: labelled images to tune on, each left out of the memory while it is segmented.
         """
         ...
 
@@ -61,17 +58,15 @@ class Method(Protocol):
         ...
 
 
-class Untrained:
+class StatelessMethod:
     """Base of the methods that have nothing to fit."""
 
-    def fit(
-        self, memory: SupportMemory, vocabulary: Vocabulary, support: Iterable[SupportExample] | None = None
-    ) -> Self:
+    def fit(self, memory: SupportMemory, vocabulary: Vocabulary, support: Support = None) -> Self:
         """Nothing to learn; returns the method itself."""
         return self
 
 
-def nothing_to_go_on(vocabulary: Vocabulary) -> ValueError:
+def no_support_error(vocabulary: Vocabulary) -> ValueError:
     """The error for a vocabulary with neither text nor visual support."""
     return ValueError(
         "the vocabulary has no text and the memory holds no prototype of its classes: "

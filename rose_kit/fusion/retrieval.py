@@ -1,49 +1,46 @@
-"""What the memory says: the nearest prototypes of each query, and the sum of each class's prototypes."""
+"""What the memory says: the prototypes nearest to each query, and other choices to compare them with."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Sequence
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rose_kit.memory import SupportMemory
+from rose_kit.memory.index import Filter, Where
 from rose_kit.types import Vocabulary
-
-if TYPE_CHECKING:
-    from rose_kit.memory import SupportMemory
 
 
 @dataclass(frozen=True)
 class Retrieved:
-    """The prototypes hit by at least one query, each once, and who hit them.
+    """The prototypes hit by at least one query, each once, and which query hit which.
 
     Args:
         ids: (R,) stable prototype ids, ascending.
         vectors: (R, D) unit norm.
         classes: (R,) class index in the vocabulary.
-        rows: (N, k) position in the R prototypes of each neighbour; -1 where fewer than k exist.
+        positions: (N, k) position of each neighbour among the R prototypes; -1 where fewer than k exist.
         scores: (N, k) inner products, best first.
     """
 
     ids: NDArray[np.int64]
     vectors: NDArray[np.float32]
     classes: NDArray[np.int64]
-    rows: NDArray[np.int64]
+    positions: NDArray[np.int64]
     scores: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
-def retrieve(
-    features: NDArray,
-    memory: SupportMemory | None,
-    vocabulary: Vocabulary,
-    k: int,
-    exclude_images: Collection[Hashable] = (),
-) -> Retrieved:
+# (N, D) features, memory, vocabulary, k -> the prototypes that an adapter is trained on
+Retrieval = Callable[[NDArray, SupportMemory | None, Vocabulary, int], Retrieved]
+
+
+def retrieve(features: NDArray, memory: SupportMemory | None, vocabulary: Vocabulary, k: int) -> Retrieved:
     """The k nearest prototypes of each query among the vocabulary's classes (RNS, section 3).
 
     Args:
@@ -51,38 +48,74 @@ def retrieve(
         memory: None or an empty memory gives an empty answer.
         vocabulary: prototypes of other classes are not considered.
         k: neighbours per query.
-        exclude_images: support images to leave out.
     """
-    n, dim = features.shape
-    known = supported_classes(memory, vocabulary)
-    if not known.any():
-        none = np.empty(0, dtype=np.int64)
-        hits = np.full((n, 0), -1)
-        return Retrieved(none, np.empty((0, dim), np.float32), none, hits, hits.astype(np.float32))
-    names = [vocabulary.names[c] for c in np.flatnonzero(known)]
-    hits = memory.search(features, k, classes=names, exclude_images=exclude_images)
-    ids, rows = np.unique(hits.rows, return_inverse=True)
-    rows = rows.reshape(hits.rows.shape)
-    if len(ids) and ids[0] == -1:
-        ids, rows = ids[1:], rows - 1
-    found = memory.lookup(ids)
+    if memory is None or not len(memory):
+        none, nowhere = np.empty(0, np.int64), np.full((len(features), k), -1)
+        scores = np.full(nowhere.shape, -np.inf, np.float32)
+        return Retrieved(none, np.empty((0, features.shape[1]), np.float32), none, nowhere, scores)
+    hits = memory.search(features, k, classes=vocabulary.names)
+    ids = np.unique(hits.ids[hits.ids >= 0])
+    positions = np.where(hits.ids < 0, -1, np.searchsorted(ids, hits.ids))
+    rows = memory.lookup(ids)
     index = {name: c for c, name in enumerate(vocabulary.names)}
-    classes = np.array([index[str(name)] for name in found.class_names], dtype=np.int64)
-    return Retrieved(ids, np.asarray(found.vectors, np.float32), classes, rows, hits.scores)
+    classes = np.array([index[name] for name in rows.class_names.tolist()], dtype=np.int64)
+    return Retrieved(ids, np.asarray(rows.vectors, np.float32), classes, positions, hits.scores)
+
+
+def retrieve_furthest(
+    features: NDArray, memory: SupportMemory | None, vocabulary: Vocabulary, k: int
+) -> Retrieved:
+    """The k furthest prototypes of each query; scores are those of the opposite query, best first."""
+    return retrieve(-features, memory, vocabulary, k)
+
+
+def retrieve_random(
+    features: NDArray, memory: SupportMemory | None, vocabulary: Vocabulary, k: int, seed: int = 0
+) -> Retrieved:
+    """As many prototypes as `retrieve` finds, at random; each image has a draw of its own, always the same.
+
+    Args:
+        features, memory, vocabulary, k: as for `retrieve`.
+        seed: another seed draws others: `RNS(retrieve=partial(retrieve_random, seed=1))`.
+
+    Returns:
+        Every chosen prototype is a neighbour of every query: `positions` is (N, R).
+    """
+    nearest = retrieve(features, memory, vocabulary, k)
+    if not len(nearest):
+        return nearest
+    candidates = memory.ids[np.concatenate(class_positions(memory, vocabulary.names))]
+    rng = np.random.default_rng([seed, zlib.crc32(np.ascontiguousarray(features).tobytes())])
+    chosen = rng.choice(candidates, len(nearest), replace=False)
+    return retrieve(features, memory.subset(chosen), vocabulary, len(chosen))
+
+
+RETRIEVALS: dict[str, Retrieval] = {
+    "nearest": retrieve,
+    "random": retrieve_random,
+    "furthest": retrieve_furthest,
+}
+
+
+def restrict(memory: SupportMemory | None, where: Where | None) -> SupportMemory | None:
+    """The part of a memory that a method may use; with `where` a copy of its rows, searched exactly.
+
+    Args:
+        memory: None stays None.
+        where: metadata that a row must have, as for `SupportMemory.search`; None: the memory itself.
+
+    Raises:
+        ValueError: `where` is neither a mapping nor a function.
+    """
+    allowed = None if memory is None else Filter.of(None, (), where).mask(memory.rows)
+    return memory if allowed is None else memory.subset(memory.ids[allowed])
 
 
 def supported_classes(memory: SupportMemory | None, vocabulary: Vocabulary) -> NDArray[np.bool_]:
     """(C,) whether the memory holds a prototype of each class."""
-    if memory is None or not len(memory):
-        return np.zeros(len(vocabulary), dtype=bool)
-    return ~np.isnan(memory.class_prototypes(vocabulary.names)).any(1)
+    return np.isin(vocabulary.names, () if memory is None else memory.classes)
 
 
-def class_rows(
-    memory: SupportMemory | None, names: Sequence[str], exclude_images: Collection[Hashable] = ()
-) -> list[NDArray[np.int64]]:
-    """Positions in the memory's arrays of each class's prototypes, without those of some images."""
-    if memory is None or not len(memory):
-        return [np.empty(0, dtype=np.int64)] * len(names)
-    keep = ~np.isin(memory.image_ids, list(exclude_images)) if exclude_images else True
-    return [np.flatnonzero((memory.class_names == name) & keep) for name in names]
+def class_positions(memory: SupportMemory, names: Sequence[str]) -> list[NDArray[np.int64]]:
+    """Positions in the memory's arrays of each class's prototypes."""
+    return [np.flatnonzero(memory.class_names == name) for name in names]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rose_kit.fusion.method import Untrained
+from rose_kit.fusion.method import StatelessMethod
 from rose_kit.fusion.text import LOGIT_SCALE, zero_shot
 from rose_kit.registry import register_method
 from rose_kit.types import Prediction, Query
@@ -13,7 +13,7 @@ from rose_kit.types import Prediction, Query
 
 @register_method("zero-shot")
 @dataclass
-class ZeroShot(Untrained):
+class ZeroShot(StatelessMethod):
     """softmax(scale * cosine) of each patch with each class's text; retrieves nothing.
 
     Several texts of a class reduce by their maximum; a class without text is given the unit-norm

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rose_kit.fusion.method import nothing_to_go_on
+from rose_kit.fusion.method import no_support_error
 from rose_kit.memory import SupportMemory
 from rose_kit.model.retriever import class_prototypes
 from rose_kit.types import Vocabulary
@@ -78,7 +78,7 @@ def ingredients(
         parts.append(np.stack([pairs[0], np.broadcast_to(prototypes[c], pairs[0].shape), pairs[1]], 1))
         owner += [c] * len(parts[-1])
     if not owner:
-        raise nothing_to_go_on(vocabulary)
+        raise no_support_error(vocabulary)
     return np.concatenate(parts), np.array(owner)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rose_kit.data import atomic_write
 from rose_kit.encoder import Encoder
-from rose_kit.fusion.method import AnyQuery, Untrained
+from rose_kit.fusion.method import AnyQuery, StatelessMethod
 from rose_kit.memory import SupportMemory
 from rose_kit.model.anchors import Anchors, best_of
 from rose_kit.model.decoder import Decoder
@@ -177,7 +177,7 @@ class _Features:
     fingerprint: str
 
 
-class RoseMethod(Untrained):
+class RoseMethod(StatelessMethod):
     """A trained ROSE where the kit takes a method: `Segmenter(encoder, memory, RoseMethod(model))`.
 
     Args:

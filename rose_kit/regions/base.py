@@ -11,11 +11,7 @@ from rose_kit.registry import region_makers
 
 
 class Regions(Protocol):
-    """Anything that cuts an image into regions; a plain function will do.
-
-    A maker with a `fingerprint` (its settings and weights in one string) can be cached, and one with
-    `costly = True` is, when it is asked for by name.
-    """
+    """Anything that cuts an image into regions; a plain function will do."""
 
     def __call__(self, image: Any) -> NDArray[np.int64]: ...  # (H, W) ids 0 ... R - 1
 
@@ -28,7 +24,7 @@ def make_regions(name: str, **options: Any) -> Regions:
         **options: passed on, such as `segments` of `Slic` or `checkpoint` of `Sam`.
 
     Returns:
-        image -> (H, W) ids; what is costly keeps its answers in `cache_folder("regions")`.
+        image -> (H, W) ids.
 
     Raises:
         ValueError: the name is unknown (the message lists the known ones), or an option is wrong.
@@ -36,7 +32,4 @@ def make_regions(name: str, **options: Any) -> Regions:
     >>> make_regions("slic", segments=4)(np.zeros((8, 8, 3), np.uint8)).shape
     (8, 8)
     """
-    from rose_kit.regions.cache import CachedRegions, cache_folder
-
-    maker = region_makers.make(name, **options)
-    return CachedRegions(maker, cache_folder("regions")) if getattr(maker, "costly", False) else maker
+    return region_makers.make(name, **options)

@@ -1,4 +1,4 @@
-"""What stands out: regions by colour, the object of a picture of one object, and features like it."""
+"""Finding one object: regions by colour, the foreground of a reference image, and regions similar to it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from skimage.measure import label
 from skimage.segmentation import felzenszwalb
 from sklearn.cluster import AgglomerativeClustering
 
-from rose_kit.pooling import distinct, pool_masks
+from rose_kit.pooling import pool_masks, unique_inverse
 from rose_kit.types import FeatureMap
 
 LEAST = 0.02  # cosine distance to its border at which an object is one; noise stays well below
@@ -27,10 +27,10 @@ def colour_regions(image: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
 
 
 def foreground(feature_map: FeatureMap) -> NDArray[np.bool_]:
-    """Patches unlike those along the picture's border: the object, where a picture shows one.
+    """Patches unlike those along the image's border: the object, where an image shows one.
 
     Args:
-        feature_map: (h, w, D) of the picture.
+        feature_map: (h, w, D) of the image.
 
     Returns:
         (h * w,) bool: the distance to the three nearest border patches is above Otsu's threshold. None
@@ -90,7 +90,7 @@ def largest_cluster(features: Sequence[NDArray], distance: float) -> list[int]:
     return np.flatnonzero(groups == groups[np.bincount(groups)[groups].argmax()]).tolist()
 
 
-def likest(
+def most_similar_region(
     maps: Sequence[NDArray],
     pixels: NDArray,
     feature_map: FeatureMap,
@@ -106,20 +106,20 @@ def likest(
         feature_map: (h, w, D) of the image.
         rule: what `discriminant` returned.
         part: mean similarity from which a region belongs.
-        whole: similarity from which what was merged is one of the instances; the likest one always is.
+        whole: similarity from which what was merged is one of the instances; the most similar one always is.
 
     Returns:
         (H, W) bool, all instances at the scale that shows most of them (the sum of similarity over
-        `part`); the similarity of the likest, NaN where no region belongs.
+        `part`); the similarity of the most similar one, NaN where no region belongs.
     """
-    found, most, best = np.zeros(pixels.shape, bool), -np.inf, float("nan")
+    region, most, best = np.zeros(pixels.shape, bool), -np.inf, float("nan")
     for regions in maps:
-        ids = distinct(regions)[1]
+        ids = unique_inverse(regions)[1]
         means = np.bincount(ids.ravel(), pixels.ravel()) / np.bincount(ids.ravel())  # (R,)
         merged = label(means[ids] > part)  # (H, W) from 1
         if not (each := similarity(feature_map, merged, rule)).size:  # (K,)
             continue
-        taken = np.append(False, each >= min(whole, each.max()))[merged]
-        if (gain := (pixels[taken] - part).sum()) > most:
-            found, most, best = taken, gain, float(each.max())
-    return found, best
+        instances = np.append(False, each >= min(whole, each.max()))[merged]
+        if (gain := (pixels[instances] - part).sum()) > most:
+            region, most, best = instances, gain, float(each.max())
+    return region, best

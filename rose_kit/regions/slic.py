@@ -12,7 +12,7 @@ from skimage.segmentation import slic
 
 from rose_kit.encoder.base import image_tensor
 from rose_kit.encoder.windows import resize
-from rose_kit.pooling import distinct, resize_nearest
+from rose_kit.pooling import resize_nearest, unique_inverse
 from rose_kit.registry import register_regions
 
 
@@ -22,7 +22,7 @@ class Slic:
     """Cuts an image into connected superpixels of about equal size.
 
     Args:
-        segments: how many to aim at; textured pictures end up with fewer, as slivers are merged. (The
+        segments: how many to aim at; textured images end up with fewer, as slivers are merged. (The
             defaults were chosen on drawn images, apart from those that results are from.)
         compactness: how much place counts against CIE Lab colour; larger is squarer.
         iterations: of k-means.
@@ -45,11 +45,6 @@ class Slic:
         for name, value in vars(self).items():
             if not value > 0:
                 raise ValueError(f"{name} of Slic must be positive, got {value!r}")
-
-    @property
-    def fingerprint(self) -> str:
-        """The settings, as one line."""
-        return repr(self)
 
     def __call__(self, image: Any) -> NDArray[np.int64]:
         """Cut one image.
@@ -74,4 +69,4 @@ class Slic:
             max_num_iter=self.iterations,
         )
         # Its own merging of slivers may leave an id in two places.
-        return distinct(resize_nearest(label(small, connectivity=1, background=-1), size))[1]
+        return unique_inverse(resize_nearest(label(small, connectivity=1, background=-1), size))[1]

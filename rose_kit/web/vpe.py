@@ -112,4 +112,6 @@ class VisualPromptEnhancer:
         """(H, W) bool, all instances; the similarity of the best; (H, W) that of each pixel."""
         pixels = upsample_scores(((fm.flat() - rule[0]) @ rule[1]).reshape(1, *fm.grid), fm)[0]  # (H, W)
         regions = look.colour_regions(image)
-        return *look.likest(regions, pixels, fm, rule, self.thresholds.part, self.thresholds.correct), pixels
+        return *look.most_similar_region(
+            regions, pixels, fm, rule, self.thresholds.part, self.thresholds.correct
+        ), pixels

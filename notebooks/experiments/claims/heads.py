@@ -23,7 +23,7 @@ STEPS = (20, 100, 200, 700)  # of AdamW; the last are the paper's
 
 def adamw(steps: int, shots: int = SHOTS) -> Case:
     """RNS with the reference solver and so many steps, on a few query scenes."""
-    return Case(RNS(solver="adamw", steps=steps), shots, images=FEW)
+    return Case(RNS.published(steps=steps), shots, images=FEW)
 
 
 def in_regions(shots: int) -> Case:

@@ -2,21 +2,55 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from experiments.claims.few_shots import WORDS, rns
 from experiments.claims.lab import Case
 from experiments.claims.row import Row, gain
 from experiments.claims.verdict import EQUAL, MORE
 from rose_kit.adapter import RNS
-from rose_kit.fusion import ZeroShot
+from rose_kit.fusion import Retrieved, ZeroShot, retrieve
+from rose_kit.fusion.retrieval import retrieve_random
+from rose_kit.memory import SupportMemory
+from rose_kit.types import Vocabulary
 
 SHOTS = 5
-RETRIEVALS = ("nearest", "classes", "random-in-classes", "random", "furthest")  # best first, by the claim
 KS = (1, 4, 16)
+
+
+def in_nearest_classes(
+    features: NDArray, memory: SupportMemory, vocabulary: Vocabulary, k: int
+) -> SupportMemory:
+    """The part of a memory that holds the classes which nearest retrieval finds."""
+    classes = np.unique(retrieve(features, memory, vocabulary, k).classes)
+    return memory.subset(memory.ids[np.isin(memory.class_names, np.array(vocabulary.names)[classes])])
+
+
+def whole_classes(features: NDArray, memory: SupportMemory, vocabulary: Vocabulary, k: int) -> Retrieved:
+    """Every prototype of the classes that nearest retrieval finds."""
+    part = in_nearest_classes(features, memory, vocabulary, k)
+    return retrieve(features, part, vocabulary, len(part))
+
+
+def random_in_classes(features: NDArray, memory: SupportMemory, vocabulary: Vocabulary, k: int) -> Retrieved:
+    """As many prototypes as nearest retrieval finds, at random from the classes that it finds."""
+    return retrieve_random(features, in_nearest_classes(features, memory, vocabulary, k), vocabulary, k)
+
+
+# Best first, by the claim.
+RETRIEVALS = {
+    "nearest": "nearest",
+    "classes": whole_classes,
+    "random-in-classes": random_in_classes,
+    "random": "random",
+    "furthest": "furthest",
+}
 
 
 def retrieving(how: str) -> Case:
     """RNS at five shots, trained on prototypes chosen in this way."""
-    return Case(RNS(retrieval=how), SHOTS)
+    return Case(RNS(retrieve=RETRIEVALS[how]), SHOTS)
 
 
 def _order(one: str, other: str, says: str, paper: str) -> Row:

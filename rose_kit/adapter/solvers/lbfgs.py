@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rose_kit.adapter.solvers.descent import Descent
 from rose_kit.adapter.solvers.head import Head
+from rose_kit.adapter.solvers.objective import RegularisedObjective
 
 PAIRS = 4  # (step, change of gradient) remembered; more bring nothing here
 MAX_STEPS = 200
@@ -34,15 +34,15 @@ def lbfgs(features, target, weight, start, *, mu, tolerance, **_) -> Head:
         tolerance: stop when a step lowers J by less than this share of it; J is then about that near
             to its minimum. 0 goes on to the precision of float32.
     """
-    descent = Descent(features, target, weight, start, mu)
-    history = _History(descent.point.shape, descent.ridge)
+    objective = RegularisedObjective(features, target, weight, start, mu)
+    history = _History(objective.point.shape, objective.ridge)
     for _ in range(MAX_STEPS):
-        before = descent.value
-        direction = history.direction(descent.gradient(), descent.pull)
-        history.moved(descent.move(direction))
-        if not before - descent.value > max(tolerance, PRECISION) * descent.value:
+        before = objective.value
+        direction = history.direction(objective.gradient(), objective.residual)
+        history.record_step(objective.move(direction))
+        if not before - objective.value > max(tolerance, PRECISION) * objective.value:
             break
-    return descent.head(history.coefficients())
+    return objective.head(history.coefficients())
 
 
 class _History:
@@ -50,7 +50,7 @@ class _History:
 
     The two-loop recursion only ever combines these rows, so it runs on their inner products and ends in
     one product with the matrix. `shares` says the same of each row's weight part (not its bias): how it
-    is combined, class by class, of the products pull_j X of all steps so far.
+    is combined, class by class, of the products residual_j X of all steps so far.
     """
 
     def __init__(self, shape: tuple[int, int], ridge) -> None:
@@ -59,38 +59,38 @@ class _History:
         self.inner = np.zeros((2 * PAIRS + 1, 2 * PAIRS + 1))
         self.shares = np.zeros((2 * PAIRS + 1, MAX_STEPS, shape[0]))
         self.point_share = np.zeros((MAX_STEPS, shape[0]))
-        self.pulls, self.slots = [], []
+        self.residuals, self.slots = [], []
         self.last = None
 
-    def direction(self, gradient, pull):
+    def direction(self, gradient, residual):
         """Where to go next: minus (estimate of the inverse Hessian) times (gradient)."""
         share = self.ridge * self.point_share  # (steps, K)
-        share[len(self.pulls)] += 1
-        self.pulls.append(pull)
-        self._remember(gradient.view(-1), share)
+        share[len(self.residuals)] += 1
+        self.residuals.append(residual)
+        self._store(gradient.view(-1), share)
         mix = self._two_loops()  # (2 * PAIRS + 1,)
-        so_far = len(self.pulls)
+        so_far = len(self.residuals)
         share = np.zeros_like(share)
         share[:so_far] = np.tensordot(mix, self.shares[:, :so_far], 1)
         self.last = torch.from_numpy(mix.astype(np.float32)) @ self.rows, share
         return self.last[0].view(self.shape)
 
-    def moved(self, step: float) -> None:
+    def record_step(self, step: float) -> None:
         """The step that was taken along the last direction."""
         self.last = step * self.last[0], step * self.last[1]
         self.point_share += self.last[1]
 
     def coefficients(self):
         """(K, S) such that the weight is their product with the centred samples."""
-        total = torch.zeros_like(self.pulls[0])
-        for share, pull in zip(self.point_share, self.pulls, strict=False):
-            total.addcmul_(torch.from_numpy(share)[:, None], pull)
+        total = torch.zeros_like(self.residuals[0])
+        for share, residual in zip(self.point_share, self.residuals, strict=False):
+            total.addcmul_(torch.from_numpy(share)[:, None], residual)
         return total
 
-    def _remember(self, gradient, share) -> None:
+    def _store(self, gradient, share) -> None:
         new = [-1]
         if self.last is not None:
-            slot = (len(self.pulls) - 2) % PAIRS
+            slot = (len(self.residuals) - 2) % PAIRS
             new += [slot, PAIRS + slot]
             self.slots = [s for s in self.slots if s != slot] + [slot]
             self.rows[slot], self.shares[slot] = self.last
@@ -102,16 +102,16 @@ class _History:
 
     def _two_loops(self) -> NDArray[np.float64]:
         """The direction as a mixture of the rows (Nocedal and Wright, algorithm 7.4)."""
-        mix, taken = np.zeros(len(self.inner)), {}
+        mix, alpha = np.zeros(len(self.inner)), {}
         mix[-1] = -1
         # Without curvature, as where a step moved nothing, a pair would be divided by zero.
         usable = [s for s in self.slots if min(self.inner[[s, PAIRS + s], PAIRS + s]) > 0]
         for s in reversed(usable):
-            taken[s] = self.inner[s] @ mix / self.inner[s, PAIRS + s]
-            mix[PAIRS + s] -= taken[s]
+            alpha[s] = self.inner[s] @ mix / self.inner[s, PAIRS + s]
+            mix[PAIRS + s] -= alpha[s]
         if usable:
             s = usable[-1]
             mix *= self.inner[s, PAIRS + s] / self.inner[PAIRS + s, PAIRS + s]
         for s in usable:
-            mix[s] += taken[s] - self.inner[PAIRS + s] @ mix / self.inner[s, PAIRS + s]
+            mix[s] += alpha[s] - self.inner[PAIRS + s] @ mix / self.inner[s, PAIRS + s]
         return mix

@@ -1,4 +1,4 @@
-"""The regularised objective, and how one moves along it: what all its solvers share.
+"""The regularised objective, and steps along a direction: what all its solvers share.
 
 J = sum of weight * loss + mu / 2 * |W|^2 is convex, and its bias is free. Hence
 
@@ -23,7 +23,7 @@ NOISE = 1e-6  # share of the logits' mean squared change below which their varia
 MAX_TRIALS = 30  # in a line search; nearly always one
 
 
-class Descent:
+class RegularisedObjective:
     """J at the current point: a (K, D + 1) head on centred samples, in units, its bias in the last column.
 
     Logits and all that belongs to them are (K, S), since products in this layout are the quicker ones.
@@ -36,30 +36,30 @@ class Descent:
         features, target = torch.from_numpy(features), torch.from_numpy(target)
         self.a, self.size, self.mu = torch.from_numpy(weight), target.shape[1], mu
         mass = self.a @ target  # (C,)
-        self.kept = torch.nonzero(mass > LEAST_SHARE * mass.sum())[:, 0]  # (K,)
-        share = mass[self.kept] / mass.sum()
-        self.unit = share[:, None] ** -CLASS_POWER  # (K, 1)
-        self.ridge = mu * self.unit.square()  # (K, 1) regulariser in these units
+        self.active = torch.nonzero(mass > LEAST_SHARE * mass.sum())[:, 0]  # (K,)
+        share = mass[self.active] / mass.sum()
+        self.class_scale = share[:, None] ** -CLASS_POWER  # (K, 1)
+        self.ridge = mu * self.class_scale.square()  # (K, 1) regulariser in these units
         self.mean = self.a @ features / mass.sum()  # (D,)
         self.x = torch.empty(len(features), features.shape[1] + 1)  # (S, D + 1)
         torch.sub(features, self.mean, out=self.x[:, :-1])
         self.x[:, -1] = BIAS_UNIT
         self.xt = self.x.T.contiguous()  # (D + 1, S): products with a copy are the quicker ones
-        self.aq = (target.T[self.kept] * self.a).contiguous()  # (K, S)
-        self.point = torch.zeros(len(self.kept), self.x.shape[1])
-        self.point[:, -1:] = share.log()[:, None] / BIAS_UNIT / self.unit
+        self.aq = (target.T[self.active] * self.a).contiguous()  # (K, S)
+        self.point = torch.zeros(len(self.active), self.x.shape[1])
+        self.point[:, -1:] = share.log()[:, None] / BIAS_UNIT / self.class_scale
         if start is not None:
-            self.point[:, :-1] = torch.from_numpy(start)[self.kept] / self.unit
-        self._stand(self.logits_of(self.point))
+            self.point[:, :-1] = torch.from_numpy(start)[self.active] / self.class_scale
+        self._set_logits(self.logits_of(self.point))
         size = float((self.ridge * self.point[:, :-1].square()).sum())
-        self.straight = size / 2 - _dot(self.aq, self.logits)  # J without its logarithms
-        self.value = self.straight + float(self.a @ self.lse)
+        self.linear_part = size / 2 - _dot(self.aq, self.logits)  # J without its logarithms
+        self.value = self.linear_part + float(self.a @ self.lse)
 
     def logits_of(self, point):
         """(K, D + 1), in units -> (K, S)."""
-        return (self.unit * point) @ self.xt  # (K, D + 1) @ (D + 1, S) -> (K, S)
+        return (self.class_scale * point) @ self.xt  # (K, D + 1) @ (D + 1, S) -> (K, S)
 
-    def _stand(self, logits) -> None:
+    def _set_logits(self, logits) -> None:
         """Take these logits, their softmax over classes, and its normaliser."""
         top = logits.amax(0)  # (S,)
         p = (logits - top).exp_()  # (K, S)
@@ -67,9 +67,9 @@ class Descent:
         self.logits, self.p, self.lse = logits, p.div_(total), total.log_().add_(top)
 
     def gradient(self):
-        """(K, D + 1); `pull`, (K, S), is the combination of samples that it is, but for the regulariser."""
-        self.pull = (self.a * self.p).sub_(self.aq).mul_(self.unit)
-        gradient = self.pull @ self.x  # (K, S) @ (S, D + 1) -> (K, D + 1)
+        """(K, D + 1); but for the regulariser it is a combination of samples, `residual` (K, S)."""
+        self.residual = (self.a * self.p).sub_(self.aq).mul_(self.class_scale)
+        gradient = self.residual @ self.x  # (K, S) @ (S, D + 1) -> (K, D + 1)
         gradient[:, :-1].addcmul_(self.ridge, self.point[:, :-1])
         return gradient
 
@@ -93,19 +93,19 @@ class Descent:
         step = -rise / curvature
         origin = self.logits
         for _ in range(MAX_TRIALS):
-            self._stand(torch.add(origin, slope, alpha=step))
-            straight = self.straight + step * (across + step / 2 * square)
-            value = straight + float(self.a @ self.lse)
+            self._set_logits(torch.add(origin, slope, alpha=step))
+            linear_part = self.linear_part + step * (across + step / 2 * square)
+            value = linear_part + float(self.a @ self.lse)
             if value <= self.value + 1e-4 * step * rise:
                 break
             step /= 2
         else:
-            self._stand(origin)
+            self._set_logits(origin)
             return 0.0
         if torch.equal(self.logits, origin):  # a gain on paper alone, since float32 rounds the step away
             return 0.0
         self.point = torch.add(self.point, direction, alpha=step)
-        self.straight, self.value = straight, value
+        self.linear_part, self.value = linear_part, value
         return step
 
     def head(self, coefficients=None) -> Head:
@@ -115,16 +115,16 @@ class Descent:
             coefficients: (K, S) such that the weight, in units, is their product with the centred samples.
         """
         weight, bias = torch.zeros(self.size, len(self.mean)), torch.empty(self.size)
-        point = self.unit * self.point
+        point = self.class_scale * self.point
         bias[:] = self.lse.min() + math.log(LEAST_SHARE)  # left out: below that share of every sample
-        weight[self.kept] = point[:, :-1]
-        bias[self.kept] = BIAS_UNIT * point[:, -1] - point[:, :-1] @ self.mean
+        weight[self.active] = point[:, :-1]
+        bias[self.active] = BIAS_UNIT * point[:, -1] - point[:, :-1] @ self.mean
         if coefficients is None:
             return Head(weight.numpy(), bias.numpy())
         spread = torch.zeros(self.size, len(self.a))
-        coefficients = self.unit * coefficients
+        coefficients = self.class_scale * coefficients
         # W = A (X - 1 mean') with mean = X' a / sum(a), so W = (A - A 1 a' / sum(a)) X.
-        spread[self.kept] = coefficients - coefficients.sum(1, keepdim=True) * (self.a / self.a.sum())
+        spread[self.active] = coefficients - coefficients.sum(1, keepdim=True) * (self.a / self.a.sum())
         return Head(weight.numpy(), bias.numpy(), spread.numpy())
 
 
