@@ -1,4 +1,4 @@
-"""A real JupyterLab in a real Chromium: what the browser test and `measure.py` drive the widgets with."""
+"""A real JupyterLab in a real Chromium: what the browser test drives the widgets with."""
 
 from __future__ import annotations
 
@@ -118,6 +118,6 @@ def open_notebook(folder: Path):
         page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_text("Run All Cells", exact=True).click()
-        page.locator(".rk-widget").nth(len(WIDGETS) - 1).locator(".rk-says").wait_for()
+        page.locator(".rk-widget").nth(len(WIDGETS) - 1).locator(".rk-status").wait_for()
         yield page
         browser.close()
