@@ -15,13 +15,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import Image as Inline
 from IPython.display import display
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from rose_kit.types import Evidence
-from rose_kit.viz.overlay import fit, outline
+from rose_kit.viz.overlay import fit, outline, spotlight
 
 if TYPE_CHECKING:
     from rose_kit.memory import SupportMemory
@@ -98,14 +97,14 @@ def evidence_figure(
     count: int = 5,
     fig: FigureBase | None = None,
 ) -> FigureBase:
-    """What was asked, and beside it the support images that the answer rests on, strongest first.
+    """A query, and beside it the support images behind its answer, strongest first.
 
-    Under each image stands the class it was stored for and a bar: its contribution to the winning
-    score, blue where it speaks for the answer and orange where it speaks against.
+    Each is pale outside its prototype's region, under the class that it was stored for. A bar is its
+    contribution to the winning score: blue for the answer, orange against it.
 
     Args:
         image: (H, W, 3) uint8, the query.
-        region: (H, W) bool, what the evidence is about; outlined.
+        region: (H, W) bool, what the evidence is about; outlined in the query.
         evidence: of one query; `pooled_evidence` makes one of many.
         memory: whose prototypes the evidence names; images show if they were stored as thumbnails.
         name: the class that was answered.
@@ -122,37 +121,24 @@ def evidence_figure(
     fig = fig or plt.figure(figsize=(INCH * 1.5 + 1.2 * count, INCH * 1.3), layout="constrained")
     left, right = fig.subfigures(1, 2, width_ratios=[1.55, 0.85 * count])
     ax = left.subplots()
-    _imshow(ax, image, region)
+    ax.set_axis_off()
+    ax.imshow(outline(fit(image, 240), np.asarray(region)))
     ax.set_title(f"answer: {name}", fontsize=10)
-    axes = right.subplots(2, count, squeeze=False, height_ratios=[2.2, 1], sharey="row")
-    for ax in axes.ravel():
-        ax.set_axis_off()
+    grid = right.add_gridspec(2, count, height_ratios=[2.2, 1])
     for i, row in enumerate(rows):
+        ax = right.add_subplot(grid[0, i])
+        ax.set_axis_off()
+        ax.set_title(str(evidence.class_name[row]), fontsize=10)
         stored = memory.thumbnail(int(evidence.prototype_id[row]))
         if stored is not None:
-            _imshow(axes[0, i], *stored)
-        axes[0, i].set_title(str(evidence.class_name[row]), fontsize=10)
-    _weight_bars(axes[1], evidence.weight[rows])
-    return fig
-
-
-def _weight_bars(axes: Sequence[Axes], weights: NDArray) -> None:
-    """One signed bar to an axis, all to one scale."""
-    low, high = min(0.0, float(weights.min())), max(0.0, float(weights.max()))
-    for ax, weight in zip(axes, weights, strict=False):
-        ax.bar([0], [weight], color=BLUE if weight > 0 else ORANGE, width=0.6)
-        ax.axhline(0, color=GREY, linewidth=0.8)
-        ax.annotate(
-            f"{weight:+.2g}", (0, weight), (0, 3 if weight > 0 else -3), textcoords="offset points",
-            ha="center", va="bottom" if weight > 0 else "top", fontsize=9,
-        )  # fmt: skip
-        ax.set(xlim=(-1, 1), ylim=(1.5 * low, 1.5 * high))
-
-
-def _imshow(ax: Axes, image: ArrayLike, region: ArrayLike) -> None:
-    """An image without axes, and a part of it outlined."""
-    ax.imshow(outline(fit(image), np.asarray(region)))
+            ax.imshow(spotlight(*stored))
+    weights = evidence.weight[rows]
+    ax = right.add_subplot(grid[1, :], xlim=(-0.5, count - 0.5), ymargin=0.4)
     ax.set_axis_off()
+    ax.axhline(0, color=GREY, linewidth=0.8)
+    bars = ax.bar(range(len(rows)), weights, color=np.where(weights > 0, BLUE, ORANGE), width=0.5)
+    ax.bar_label(bars, fmt="%+.2g", padding=3, fontsize=9)
+    return fig
 
 
 def show(fig: Figure, caption: str) -> None:

@@ -24,9 +24,7 @@ def fitted_overlay(
 ) -> NDArray[np.uint8]:
     """An `overlay` at the size of the screen; without a segmentation, the image alone."""
     image = fit(image, side)
-    if segmentation is None:
-        return image
-    return overlay(image, fit(segmentation.labels, side), segmentation.names)
+    return overlay(image, fit(segmentation.labels, side), segmentation.names) if segmentation else image
 
 
 def value_at(pixels: NDArray, row: int, column: int) -> Any:
@@ -76,10 +74,8 @@ class Canvas(anywidget.AnyWidget):
         moved: Callable[[int, int], Any] | None = None,
         stroked: Callable[[list[list[int]]], Any] | None = None,
     ) -> None:
-        cursor = (size[0] // 2, size[1] // 2)
-        super().__init__(
-            png=encode_png(pixels), size=size, label=label, active=moved is not None, cursor=cursor
-        )
+        super().__init__(size=size, label=label, active=moved is not None)
+        self.png, self.cursor = encode_png(pixels), (size[0] // 2, size[1] // 2)
         self._moved, self._placing = moved, False
         self._stroked = stroked or (lambda points: moved(*points[-1]))
         self.observe(self._on_cursor, "cursor")
@@ -116,16 +112,19 @@ class StatusWidget(widgets.VBox):
         """Write a line below the widget; screen readers read it out."""
         self.status = text
         css, role, mark = ("rk-status rk-error", "alert", "⚠ ") if error else ("rk-status", "status", "")
-        self.line.value = (
-            f'<div class="{css}" role="{role}" aria-live="polite">{mark}{html.escape(text)}</div>'
-        )
+        text = mark + html.escape(text)
+        self.line.value = f'<div class="{css}" role="{role}" aria-live="polite">{text}</div>'
 
-    def run_safely(self, action: Callable, *args: Any, **kwargs: Any) -> None:
-        """Do what was clicked; a user's mistake becomes a line of text."""
-        try:
-            action(*args, **kwargs)
-        except ValueError as error:
-            self.set_status(str(error), error=True)
+    def safely(self, action: Callable) -> Callable:
+        """The same action for the front end to call: a user's mistake becomes a line of text."""
+
+        def act(*args: Any, **kwargs: Any) -> None:
+            try:
+                action(*args, **kwargs)
+            except ValueError as error:
+                self.set_status(str(error), error=True)
+
+        return act
 
     def __repr__(self) -> str:
         """One line without ids of models, so that a notebook prints the same twice."""

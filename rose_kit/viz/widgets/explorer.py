@@ -63,14 +63,13 @@ class EvidenceExplorer(StatusWidget):
             self.classes = {names[c]: deepest_pixel(labels == c) for c in largest_first}
 
         label = "the answer: click a pixel, or move the cursor with the arrow keys"
-        explain = lambda row, column: self.run_safely(self.explain, row, column)  # noqa: E731
-        self.canvas = Canvas(self.base, self.queries.shape, label, explain)
+        self.canvas = Canvas(self.base, self.queries.shape, label, self.safely(self.explain))
         self.go_to = widgets.Dropdown(options=list(self.classes), description="go to", value=None)
         self.go_to.observe(self._chosen, "value")
         self.panel = widgets.HTML(layout={"width": "400px"})
         right = widgets.VBox([self.go_to, self.panel])
         super().__init__(widgets.HBox([titled("the answer", self.canvas), right]))
-        self.run_safely(self.explain, *next(iter(self.classes.values()), (0, 0)))
+        self.safely(self.explain)(*next(iter(self.classes.values()), (0, 0)))
 
     def explain(self, row: int, column: int) -> dict[str, Any]:
         """Move the cursor to a pixel and show the evidence for its answer.
@@ -97,7 +96,16 @@ class EvidenceExplorer(StatusWidget):
         won = evidence.class_name[(evidence.query == query) & (evidence.prototype_id < 0)]
         winner = str(won[0]) if len(won) else names[np.bincount(labels[region]).argmax()]
         parts = strongest_prototypes(evidence, self.memory, [query], self.top)
-        self._show(row, column, region, winner, parts)
+        self.canvas.place(row, column)
+        self.canvas.draw(outline(self.base, region))
+        self.panel.value = self._as_list(winner, **parts)
+        own = names[labels[row, column]]
+        between = "" if own == winner else f", though the pixel itself is {own}"
+        supporting = [p for p in parts["prototypes"] if p["weight"] > 0]
+        source = "{class} in {image_id}".format(**supporting[0]) if supporting else "none"
+        self.set_status(
+            f"row {row}, column {column}: {winner}{between}. Strongest prototype for it: {source}."
+        )
         return {"region": region, "winner": winner, **parts}
 
     def explain_class(self, name: str) -> dict[str, Any]:
@@ -112,43 +120,22 @@ class EvidenceExplorer(StatusWidget):
 
     def _chosen(self, change: Any) -> None:
         if change.new:
-            self.run_safely(self.explain_class, change.new)
+            self.safely(self.explain_class)(change.new)
             self.go_to.value = None  # so that the same class can be chosen again
 
-    def _show(
-        self, row: int, column: int, region: NDArray[np.bool_], winner: str, parts: dict[str, Any]
-    ) -> None:
-        self.canvas.place(row, column)
-        self.canvas.draw(outline(self.base, region))
-        rest = {"class": "text and the rest", "image_id": "", "weight": parts["rest"]}
-        listed = [*parts["prototypes"], rest]
-        largest = max(abs(part["weight"]) for part in listed) or 1.0
-        rows = "".join(self._list_item(part, largest) for part in listed)
-        title = f"<b>{escape(winner)}</b>: score {parts['score']:.3g}, the sum of"
-        self.panel.value = f'<div>{title}</div><div role="list">{rows}</div>'
-        of_pixel = self.segmentation.names[self.segmentation.labels[row, column]]
-        between = "" if of_pixel == winner else f", though the pixel itself is {of_pixel}"
-        best = next((p for p in parts["prototypes"] if p["weight"] > 0), None)
-        source = f"{best['class']} in {best['image_id']}" if best else "none"
-        self.set_status(
-            f"row {row}, column {column}: {winner}{between}. The strongest prototype for it: {source}."
-        )
-
-    def _list_item(self, part: dict[str, Any], largest: float) -> str:
-        """Image, class and source of a prototype, and a bar for its weight, whose sign is in words too."""
-        weight, image = part["weight"], ""
-        if "prototype_id" in part:
-            stored = self.memory.thumbnail(part["prototype_id"])
-            image = "no image stored"
-            if stored is not None:
-                data = base64.b64encode(encode_png(spotlight(*stored))).decode()
-                alt = escape(f"{part['class']} in {part['image_id']}", quote=True)
-                image = f'<img src="data:image/png;base64,{data}" alt="{alt}">'
-        colour, side = (BLUE, "for") if weight >= 0 else (ORANGE, "against")
-        width = max(1, 100 * abs(weight) / largest)
-        return (
-            f'<div role="listitem" class="rk-item"><div class="rk-thumbnail">{image}</div>'
-            f"<div><b>{escape(part['class'])}</b> {escape(part['image_id'])}"
-            f'<div class="rk-bar" style="background:{colour};width:{width:.0f}%"></div>'
-            f"{weight:+.3g} {side}</div></div>"
-        )
+    def _as_list(self, winner: str, score: float, prototypes: list[dict[str, Any]], rest: float) -> str:
+        """Image, class and source of each prototype, and a bar for its weight, whose sign is in words too."""
+        items, largest = [], max(abs(rest), *(abs(p["weight"]) for p in prototypes), 1e-9)
+        for p in [*prototypes, {"class": "text and the rest", "image_id": "", "weight": rest}]:
+            name, image_id, weight = escape(p["class"]), escape(p["image_id"]), p["weight"]
+            stored = self.memory.thumbnail(p["prototype_id"]) if "prototype_id" in p else None
+            data = base64.b64encode(encode_png(spotlight(*stored))).decode() if stored else ""
+            image = f'<img src="data:image/png;base64,{data}" alt="{name} in {image_id}">' if data else ""
+            colour, side = (BLUE, "for") if weight >= 0 else (ORANGE, "against")
+            bar = f"background:{colour};width:{max(1, 100 * abs(weight) / largest):.0f}%"
+            bar = f'<div class="rk-bar" style="{bar}"></div>{weight:+.3g} {side}'
+            thumbnail = f'<div class="rk-thumbnail">{image}</div>'
+            text = f"<div><b>{name}</b> {image_id}{bar}</div>"
+            items.append(f'<div role="listitem" class="rk-item">{thumbnail}{text}</div>')
+        title = f"<div><b>{escape(winner)}</b>: score {score:.3g}, the sum of</div>"
+        return f'{title}<div role="list">{"".join(items)}</div>'

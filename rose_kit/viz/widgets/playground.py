@@ -83,7 +83,7 @@ class FusionPlayground(StatusWidget):
             self.options["RNS"]["temperature"] = float(fitted)
         self.segmentation: Segmentation | None = None
         super().__init__(*self._parts())
-        self.run_safely(self.set)
+        self.safely(self.set)()
 
     def set(self, method: str | None = None, **options: float) -> Segmentation:
         """Choose a method, set its options, and segment anew; what is not given stays as it was.
@@ -142,7 +142,7 @@ class FusionPlayground(StatusWidget):
 
     def _turned(self, **options) -> None:
         if not self.quiet:
-            self.run_safely(self.set, **options)
+            self.safely(self.set)(**options)
 
     def _show(self, before: Segmentation | None) -> None:
         """The answer; the sliders stand where the options do, and those that the method lacks say so."""

@@ -179,13 +179,7 @@ class TeachByExample(StatusWidget):
         borders = contours(fit(self.proposals))
         self.photo[borders] = self.photo[borders] // 2 + 110
         label = "the photo: click regions to pick them, or move with the arrow keys and press Enter"
-        self.canvas = Canvas(
-            self.photo,
-            size,
-            label,
-            lambda row, column: self.run_safely(self.point, row, column),
-            lambda points: self.run_safely(self.pick, points),
-        )
+        self.canvas = Canvas(self.photo, size, label, self.safely(self.point), self.safely(self.pick))
         self.answer = Canvas(self.photo, size, "the answer")
         # Sent once it is whole: a click on Add may overtake letters that are still on their way.
         self.name = widgets.Text(description="name", placeholder="what is it?", continuous_update=False)
@@ -197,7 +191,7 @@ class TeachByExample(StatusWidget):
 
     def _button(self, label: str, action: Callable) -> widgets.Button:
         button = widgets.Button(description=label, layout={"width": "auto"})
-        button.on_click(lambda _: self.run_safely(action))
+        button.on_click(lambda _: self.safely(action)())
         return button
 
     def _count(self) -> str:
