@@ -96,6 +96,10 @@ def test_pycocotools_reads_the_masks_that_were_written_and_so_do_we(masks, tmp_p
     read, classes = read_coco(path)
     assert classes == CLASSES and list(read) == list(masks)
     assert all(np.array_equal(read[name], masks[name]) for name in masks)
+    for pairs in ([("b", np.array([[0, 9]]))], [("b", np.array([[0]]))] * 2):
+        with pytest.raises(DataError, match="'b'"):
+            write_coco(tmp_path / "c.json", pairs, CLASSES)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @given(st.dictionaries(st.integers(0, 65535).filter(lambda c: c != 255), st.text(max_size=3), min_size=1))
@@ -125,13 +129,6 @@ def test_polygons_and_plain_run_lengths_are_read_and_the_smaller_lies_on_top(tmp
     assert expected.sum() > 500 and np.array_equal(decode_segmentation(slanted, (50, 60)), expected)
 
 
-def test_masks_that_coco_cannot_name_are_refused(tmp_path):
-    for pairs in ([("b", np.array([[0, 9]]))], [("b", np.array([[0]]))] * 2):
-        with pytest.raises(DataError, match="'b'"):
-            write_coco(tmp_path / "c.json", pairs, CLASSES)
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize(
     ("where", "value", "message"),
     [
@@ -144,13 +141,10 @@ def test_masks_that_coco_cannot_name_are_refused(tmp_path):
         (("annotations", 0, "segmentation"), ONES | {"size": [31, 20]}, "fit"),
         (("annotations", 0, "segmentation"), [[1, 2, 3, 4]], "fit"),
         (("annotations", 0, "segmentation"), [[0, 0, 1e12, 0, 4, 4]], "fit"),
-        (("annotations", 0, "segmentation"), [[1, 2, 3]], "no COCO JSON"),
         (("annotations", 0, "segmentation"), None, "no COCO JSON"),
-        (("annotations", 0, "category_id"), 99, "99"),
         (("annotations", 0, "image_id"), 99, "99"),
         (("images", 0, "width"), 10**9, "1000000000"),
         (("images", 0, "width"), -4, "no COCO JSON"),
-        (("categories", 0, "id"), "one", "no COCO JSON"),
         (("categories", 0, "id"), 256, "255"),
         (("categories",), {}, "category 8"),
         ((), [], "no COCO JSON"),
