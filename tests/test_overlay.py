@@ -82,7 +82,7 @@ def test_outlines_and_spotlights_keep_to_their_region():
 
 def test_images_are_scaled_and_labels_never_mixed():
     small = fit(np.full((900, 600, 3), 77, np.uint8), 90)
-    assert small.shape == (90, 60, 3) and (small == 77).all()
+    assert small.shape == (90, 60, 3) and (small == 77).all() and small.flags.writeable
     assert set(np.unique(fit(3 * HALVES, 50))) == {0, 3}
     flat = label_map(np.array([[0, 255]] * 2), ["a"], side=60)
     expected = 240 * (1 - ALPHA) + palette(1)[0] * ALPHA

@@ -129,6 +129,9 @@ def fit(pixels: ArrayLike, side: int = SIDE) -> NDArray:
         pixels: (H, W, 3) uint8, or (H, W) labels, which are never mixed.
         side: px, the longer side of the result.
 
+    Returns:
+        A copy, which may be drawn on.
+
     >>> fit(np.array([[1, 2]]), side=4).tolist()
     [[1, 1, 2, 2], [1, 1, 2, 2]]
     """
@@ -136,7 +139,7 @@ def fit(pixels: ArrayLike, side: int = SIDE) -> NDArray:
     size = tuple(max(1, round(n * side / max(pixels.shape[:2]))) for n in pixels.shape[:2])
     if pixels.ndim == 2 or size[0] >= pixels.shape[0]:
         return resize_nearest(pixels, size)
-    return np.asarray(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BOX))
+    return np.array(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BOX))
 
 
 def label_map(labels: ArrayLike, names: Sequence[str], side: int = SIDE) -> NDArray[np.uint8]:
