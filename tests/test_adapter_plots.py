@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from course.adapter_figures import lines, mixing_planes, opinion_bars, plane, sample_map
+from course.adapter_figures import class_probability_bars, line_plot, mixing_planes, plane, sample_map
 from rose_kit.types import unit
 from rose_kit.viz.plots import BLUE, ORANGE
 
@@ -16,11 +16,11 @@ def closed():
 
 
 def test_lines_have_their_own_points_or_share_them():
-    (ax,) = lines([1, 10], {"a": [1, 2], "b": [3, 4]}, xlabel="x", ylabel="y", levels={"floor": 0.5}).axes
+    (ax,) = line_plot([1, 10], {"a": [1, 2], "b": [3, 4]}, xlabel="x", ylabel="y", levels={"floor": 0.5}).axes
     assert [line.get_label() for line in ax.lines] == ["a", "b", "floor"]
     assert [line.get_marker() for line in ax.lines[:2]] == ["o", "s"]
     own = {"a": [1.0, 2], "b": np.arange(30)}
-    (ax,) = lines(own, own, xlabel="x", ylabel="y", scale=("log", "linear")).axes
+    (ax,) = line_plot(own, own, xlabel="x", ylabel="y", scale=("log", "linear")).axes
     assert ax.get_xscale() == "log" and ax.lines[0].get_xdata().tolist() == [1, 2]
     assert ax.lines[1].get_marker() == ""  # many points
 
@@ -28,12 +28,14 @@ def test_lines_have_their_own_points_or_share_them():
 @pytest.mark.parametrize("count", [0, 7])
 def test_lines_that_cannot_be_told_apart_are_refused(count):
     with pytest.raises(ValueError, match=f"got {count}"):
-        lines([1], {f"line {i}": [1] for i in range(count)}, xlabel="x", ylabel="y")
+        line_plot([1], {f"line {i}": [1] for i in range(count)}, xlabel="x", ylabel="y")
 
 
 def test_opinions_show_the_truth_and_every_favourite():
     p = np.eye(8)[[3, 5]] * 0.9 + 0.0125
-    fig = opinion_bars({"names": p[0], "vote": p[1]}, [f"class {c}" for c in range(8)], truth=3, top=2)
+    fig = class_probability_bars(
+        {"names": p[0], "vote": p[1]}, [f"class {c}" for c in range(8)], truth=3, top=2
+    )
     assert [ax.get_title() for ax in fig.axes] == ["names", "vote"]
     shown = [label.get_text() for label in fig.axes[0].get_yticklabels()]
     assert shown == ["class 3", "class 5"]

@@ -1,7 +1,7 @@
-"""The widgets in a real JupyterLab, in a real Chromium: click, type, see the mask change.
+"""The widgets in a real JupyterLab, in a real Chromium: click, drag, type, see the mask change.
 
 Without a Chromium this skips; ROSE_KIT_BROWSER=required makes that a failure. ROSE_KIT_SCREENSHOTS=docs
-writes the pictures of the README; else they go to a temporary folder.
+writes the images of the README; else they go to a temporary folder.
 """
 
 import importlib.util
@@ -22,24 +22,19 @@ return c.toDataURL(); }"""
 DOG = [(180, 276), (156, 276), (132, 324), (96, 324)]  # (x, y) on the screen: four regions
 
 
-def why_not() -> str:
-    if lab.chromium() is None:
-        return "there is no Chromium: no `chromium` on PATH"
-    return "" if importlib.util.find_spec("playwright") else "Playwright is not installed"
-
-
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    if reason := why_not():
-        (pytest.fail if os.environ.get("ROSE_KIT_BROWSER") == "required" else pytest.skip)(reason)
+    if lab.chromium() is None or not importlib.util.find_spec("playwright"):
+        stop = pytest.fail if os.environ.get("ROSE_KIT_BROWSER") == "required" else pytest.skip
+        stop("there is no `chromium` on PATH, or Playwright is not installed")
     with lab.open_notebook(tmp_path_factory.mktemp("lab")) as page:
         yield page
 
 
 @pytest.fixture(scope="module")
 def screenshots(tmp_path_factory):
-    asked = os.environ.get("ROSE_KIT_SCREENSHOTS")
-    return Path(asked) if asked else tmp_path_factory.mktemp("screenshots")
+    folder = os.environ.get("ROSE_KIT_SCREENSHOTS")
+    return Path(folder) if folder else tmp_path_factory.mktemp("screenshots")
 
 
 class Widget:
@@ -47,126 +42,118 @@ class Widget:
 
     def __init__(self, page, name):
         self.page, self.name = page, name
-        self.all = page.locator(".rk-widget").nth(list(lab.WIDGETS).index(name))
-        self.line = self.all.locator(".rk-says")
-        self.all.scroll_into_view_if_needed()
+        self.root = page.locator(".rk-widget").nth(list(lab.WIDGETS).index(name))
+        self.root.scroll_into_view_if_needed()
 
-    def picture(self, n=0):
-        return self.all.locator("img.widget-image").nth(n)
+    def image(self, n=0):
+        return self.root.locator(".rk-canvas img").nth(n)
 
-    def pixels(self, n=0):
-        return self.picture(n).evaluate(PIXELS)
+    def pixels(self, n):
+        return self.image(n).evaluate(PIXELS)
 
-    def click_at(self, x, y):
-        """Click the first picture, x to the right and y down in pixels of the screen, with the mouse."""
-        box = self.picture().bounding_box()
-        self.page.mouse.click(box["x"] + x, box["y"] + y)
+    def drag(self, *points):
+        """Press the mouse at a point (x, y) of the first image, move it over the others, let it go."""
+        box = self.image().bounding_box()
+        for i, (x, y) in enumerate(points):
+            self.page.mouse.move(box["x"] + x, box["y"] + y)
+            if i == 0:
+                self.page.mouse.down()
+        self.page.mouse.up()
 
-    def says(self, *parts):
+    def expect(self, *parts):
         from playwright.sync_api import expect
 
         for part in parts:
-            expect(self.line).to_contain_text(part, timeout=lab.WAIT)
+            expect(self.root.locator(".rk-status")).to_contain_text(part, timeout=lab.WAIT)
 
     def becomes(self, n, pixels, same=True):
-        """Wait until a picture is (or is no longer) these pixels."""
+        """Wait until an image is (or is no longer) these pixels."""
         script = f"async ([e, old]) => (await ({PIXELS})(e) === old) === {str(same).lower()}"
-        element = self.picture(n).element_handle()
+        element = self.image(n).element_handle()
         self.page.wait_for_function(script, arg=[element, pixels], timeout=lab.WAIT)
 
-    def shoot(self, folder):
+    def save_screenshot(self, folder):
         path = folder / f"widget_{self.name}.png"
-        full = Image.open(io.BytesIO(self.all.screenshot())).convert("RGB")
+        full = Image.open(io.BytesIO(self.root.screenshot())).convert("RGB")
         full.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)  # a third of the size
         assert 5_000 < path.stat().st_size < 150_000
 
 
-def test_explorer_shows_what_a_pixel_rests_on(page, screenshots):
+def test_explorer_shows_the_prototypes_behind_a_pixel(page, screenshots):
     widget = Widget(page, "explorer")
-    before = widget.pixels()
-    widget.click_at(100, 340)  # the dog, which is taken for a tree
-    widget.says(": tree", "tree in scene-", "speaks most for it")
+    before = widget.pixels(0)
+    widget.drag((100, 340))  # the dog, which is taken for a tree
+    widget.expect(": tree", "tree in scene-")
     widget.becomes(0, before, same=False)
-    stored = widget.all.get_by_role("listitem").locator("img")
+    stored = widget.root.get_by_role("listitem").locator("img")
     assert stored.count() >= 3 and " in scene-" in stored.first.get_attribute("alt")
-    widget.shoot(screenshots)
-
-    widget.all.get_by_label("go to").select_option("sky")
-    widget.says(": sky.")
-    type_number(widget, "row", 60)
-    widget.says("row 60, ")
-    page.keyboard.press("ArrowUp")  # a step of eight more: a number counts up, down the picture
-    widget.says("row 64, ")
-
-
-def type_number(widget, label, number):
-    """Type into one of the two numbers that move the cursor; the focus stays there."""
-    widget.all.get_by_label(label).fill(str(number))
-    widget.page.keyboard.press("Enter")
+    widget.save_screenshot(screenshots)
+    widget.root.get_by_label("go to").select_option("sky")
+    widget.expect(": sky.")
+    widget.root.get_by_role("application", name="the answer").focus()
+    start = int(widget.root.locator(".rk-status").inner_text().split()[1].strip(","))
+    page.keyboard.press("ArrowDown")
+    widget.expect(f"row {start + 4}, ")
+    page.keyboard.press("Shift+ArrowUp")
+    widget.expect(f"row {start + 3}, ")
 
 
 def test_teaching_changes_the_answer_and_undo_changes_it_back(page, screenshots):
     widget = Widget(page, "teach")
-    add, answer = widget.all.get_by_role("button", name="Add to memory"), widget.pixels(1)
+    add, answer = widget.root.get_by_role("button", name="Add to memory"), widget.pixels(1)
     add.click()
-    widget.says("⚠ the name is empty")
-    for n, at in enumerate(DOG, start=1):
-        widget.click_at(*at)
-        widget.says(f"{n} region")
-    widget.all.get_by_label("name").fill("puppy")
+    widget.expect("⚠ the name is empty")
+    widget.drag(DOG[0])
+    widget.expect("Regions picked: 1 ")
+    widget.drag(*DOG)  # begins in a region that is picked, so all that it passes are put back
+    widget.expect("Regions picked: 0 ")
+    for count, point in enumerate(DOG, start=1):
+        widget.drag(point)
+        widget.expect(f"Regions picked: {count} ")
+    widget.root.get_by_label("name").fill("puppy")
     add.click()
-    widget.says("added 'puppy', a new class, from 4 regions", "most to 'puppy'")
+    widget.expect("added 'puppy', a new class", "Regions picked: 4 ", "most to 'puppy'")
     widget.becomes(1, answer, same=False)
-    widget.shoot(screenshots)
-    widget.all.get_by_role("button", name="Undo").click()
-    widget.says("took back: add image 'photo/1'", "pixels changed")
+    widget.save_screenshot(screenshots)
+    widget.root.get_by_role("button", name="Undo").click()
+    widget.expect("took back 'photo/1'", "pixels changed")
     widget.becomes(1, answer)
 
 
 def test_teaching_by_keyboard_alone(page):
     widget, keys = Widget(page, "teach"), page.keyboard
-    widget.all.get_by_role("button", name="Clear").focus()
+    widget.root.get_by_role("button", name="Clear").focus()
     keys.press("Enter")
-    widget.says("0 regions picked")
+    widget.expect("Regions picked: 0 ")
     answer = widget.pixels(1)
-    widget.all.get_by_label("row").focus()
-    for number in ("91", "64"):  # row, then column
-        keys.press("Control+A")
-        keys.type(number)
-        keys.press("Tab")
-    widget.says("row 91, column 64", "0 regions")
-    keys.press("Space")  # the next stop after the numbers: Pick / put back
-    widget.says("1 region picked")
-    keys.press("Enter")
-    widget.says("0 regions picked")
+    widget.root.get_by_role("application").focus()
+    keys.press("ArrowLeft")
     keys.press("Space")
-    widget.says("1 region picked")
-    keys.press("Tab")
-    keys.type("dog")
+    widget.expect("Regions picked: 1 ")
+    keys.press("Tab")  # the next stop: the name
+    keys.type("kennel")
     keys.press("Tab")
     keys.press("Enter")
-    widget.says("added another example of 'dog'")
+    widget.expect("added 'kennel'")
     widget.becomes(1, answer, same=False)
     keys.press("Tab")
     keys.press("Enter")
-    widget.says("took back")
+    widget.expect("took back")
     widget.becomes(1, answer)
 
 
-def test_sliders_move_the_mask(page, screenshots):
+def test_sliders_change_the_mask(page, screenshots):
     widget = Widget(page, "playground")
     mask = widget.pixels(1)
-    widget.all.get_by_label("method").select_option("RNS")
-    widget.says("RNS, k 4, λ 0.9")
+    widget.root.get_by_label("method").select_option("RNS")
+    widget.expect("RNS, k 4, λ 0.9")
     widget.becomes(1, mask, same=False)
     mask = widget.pixels(1)
-    widget.all.get_by_role("slider").nth(1).focus()  # λ
+    widget.root.get_by_role("slider").nth(1).focus()  # λ
     page.keyboard.press("Home")
-    widget.says("λ 0,", "pixels changed")
+    widget.expect("λ 0,", "pixels changed")
     widget.becomes(1, mask, same=False)
-    page.keyboard.press("ArrowRight")
-    widget.says("λ 0.05,")
-    box = widget.all.locator(".noUi-target").first.bounding_box()  # k, with the mouse
+    box = widget.root.locator(".noUi-target").first.bounding_box()  # k, with the mouse
     page.mouse.click(box["x"] + 0.5 * box["width"], box["y"] + box["height"] / 2)
-    widget.says("k 1", "λ 0.05,")
-    widget.shoot(screenshots)
+    widget.expect("k 1", "λ 0,")
+    widget.save_screenshot(screenshots)

@@ -4,58 +4,56 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rose_kit.viz.overlay import ALPHA, _as_seen, contours, overlay, palette
+from rose_kit.viz.overlay import (
+    ALPHA,
+    _as_seen,
+    contours,
+    fit,
+    label_map,
+    outline,
+    overlay,
+    palette,
+    spotlight,
+)
 
 RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (90, 120, 3), dtype=np.uint8)
 HALVES = np.repeat([[0, 1]], 90, axis=0).repeat(60, axis=1)  # (90, 120)
 
 
-def test_palette_is_stable_and_different():
+def test_colours_are_stable_and_differ_in_normal_and_colour_blind_sight():
+    """CIE76 distances; 2.3 is just noticeable."""
     whole = palette(256)
-    assert whole.shape == (256, 3) and whole.dtype == np.uint8
-    assert len(np.unique(whole, axis=0)) == 256
-    for n in (0, 1, 7, 8, 100):
+    assert len(np.unique(whole, axis=0)) == 256 and whole.dtype == np.uint8
+    for n, least in ((10, 15), (42, 10)):
         assert np.array_equal(palette(n), whole[:n])
+        seen = _as_seen(palette(n))  # (3, n, 3)
+        apart = np.linalg.norm(seen[:, :, None] - seen[:, None], axis=-1)
+        assert apart[:, ~np.eye(n, dtype=bool)].min() > least
     whole[:] = 0
     assert palette(1).any(), "callers get copies"
-
-
-@pytest.mark.parametrize(("n", "least"), [(10, 15), (42, 10)])
-def test_colours_differ_in_normal_and_colour_blind_sight(n, least):
-    """CIE76 distances; 2.3 is just noticeable."""
-    seen = _as_seen(palette(n))  # (3, n, 3)
-    apart = np.linalg.norm(seen[:, :, None] - seen[:, None], axis=-1)
-    assert apart[:, ~np.eye(n, dtype=bool)].min() > least
-
-
-@pytest.mark.parametrize("n", [-1, 257])
-def test_palette_refuses(n):
-    with pytest.raises(ValueError, match=f"0 to 256 colours, got {n}"):
-        palette(n)
+    for n in (-1, 257):
+        with pytest.raises(ValueError, match=f"got {n}"):
+            palette(n)
 
 
 def test_overlay_blends_by_the_formula_and_leaves_ignored_pixels():
     labels = HALVES.copy()
     labels[:10] = 255
     out = overlay(PHOTO, labels, ["", "b"])  # an empty name writes nothing
-    left, ignored = out[20:, :59], out[:9]
     expected = PHOTO[20:, :59] * (1 - ALPHA) + palette(1)[0] * ALPHA
-    assert np.abs(left - expected).max() <= 0.5
-    assert np.array_equal(ignored, PHOTO[:9])
-    assert out.shape == PHOTO.shape and out.dtype == np.uint8
+    assert np.abs(out[20:, :59] - expected).max() <= 0.5 and np.array_equal(out[:9], PHOTO[:9])
     assert np.array_equal(overlay(Image.fromarray(PHOTO), labels, ["", "b"]), out)
+    for image, wrong in ((PHOTO[..., 0], HALVES), (PHOTO / 255, HALVES), (PHOTO, HALVES[:5])):
+        with pytest.raises(ValueError, match=r"\(90, 120"):
+            overlay(image, wrong, ["a", "b"])
 
 
 def test_contours_against_a_loop():
     labels = RNG.integers(0, 2, (7, 8))
+    edge = np.pad(labels, ((0, 1), (0, 1)), mode="edge")
     expected = [
-        [
-            (x + 1 < 8 and labels[y, x] != labels[y, x + 1])
-            or (y + 1 < 7 and labels[y, x] != labels[y + 1, x])
-            for x in range(8)
-        ]
-        for y in range(7)
+        [edge[y, x] != edge[y, x + 1] or edge[y, x] != edge[y + 1, x] for x in range(8)] for y in range(7)
     ]
     assert contours(labels).tolist() == expected
 
@@ -63,27 +61,31 @@ def test_contours_against_a_loop():
 @pytest.mark.parametrize("shade", [0, 255])
 def test_names_stand_in_their_own_region_on_any_background(shade):
     image = np.full((90, 120, 3), shade, np.uint8)
-    plain = overlay(image, HALVES, ["", ""])
-    written = (overlay(image, HALVES, ["left", "right"]) != plain).any(-1)
-    assert written[:, :60].any() and written[:, 60:].any()
-    assert not written[:, 58:62].any(), "names stay clear of the border between the classes"
-    letters = overlay(image, HALVES, ["left", "right"])[written]
-    assert (letters > 240).all(1).any() and (letters < 40).all(1).any(), "white letters, dark rim"
+    named = overlay(image, HALVES, ["left", "right"])
+    written = (named != overlay(image, HALVES, ["", ""])).any(-1)
+    assert written[:, :60].any() and written[:, 60:].any() and not written[:, 58:62].any()
+    assert (named[written] > 240).all(1).any() and (named[written] < 40).all(1).any(), "white, dark rim"
+    slivers = np.arange(40).repeat(3)[None].repeat(12, axis=0)  # (12, 120): no room for 40 names
+    assert overlay(PHOTO[:12], slivers, [f"class {i}" for i in range(40)]).shape == (12, 120, 3)
 
 
-def test_names_do_not_overlap_and_crowded_images_do_not_fail():
-    labels = np.arange(40).repeat(3)[None].repeat(12, axis=0)  # (12, 120), 40 slivers
-    assert overlay(PHOTO[:12], labels, [f"class {i}" for i in range(40)]).shape == (12, 120, 3)
+def test_outlines_and_spotlights_keep_to_their_region():
+    grey, region = np.full((20, 20, 3), 128, np.uint8), np.zeros((20, 20), bool)
+    region[:8, :8] = True
+    white = (outline(grey, region) == 255).all(-1)
+    assert white[0, :8].all() and white[:8, 7].all() and white.sum() == 28, (
+        "its own border, closed at the edge"
+    )
+    lit = spotlight(grey, region)
+    assert (lit[region] == 128).all() and (lit[~region] > 200).all()
 
 
-@pytest.mark.parametrize(
-    ("image", "labels", "message"),
-    [
-        (PHOTO[..., 0], HALVES, r"uint8 \(H, W, 3\), got uint8 \(90, 120\)"),
-        (PHOTO / 255, HALVES, "got float64"),
-        (PHOTO, HALVES[:5], r"labels are \(5, 120\) .*, but the image is \(90, 120\)"),
-    ],
-)
-def test_overlay_refuses(image, labels, message):
-    with pytest.raises(ValueError, match=message):
-        overlay(image, labels, ["a", "b"])
+def test_images_are_scaled_and_labels_never_mixed():
+    small = fit(np.full((900, 600, 3), 77, np.uint8), 90)
+    assert small.shape == (90, 60, 3) and (small == 77).all() and small.flags.writeable
+    assert set(np.unique(fit(3 * HALVES, 50))) == {0, 3}
+    flat = label_map(np.array([[0, 255]] * 2), ["a"], side=60)
+    expected = 240 * (1 - ALPHA) + palette(1)[0] * ALPHA
+    assert (
+        flat.shape == (60, 60, 3) and np.abs(flat[1, 1] - expected).max() <= 1 and (flat[-1, -1] == 240).all()
+    )

@@ -31,7 +31,7 @@ MODULES = {
 CARRIED = {
     "cloudpickle": "distributed", "huggingface_hub": "open_clip_torch", "jupyter_client": "ipykernel",
     "nbformat": "papermill", "packaging": "matplotlib", "requests": "pooch", "timm": "open_clip_torch",
-    "torchvision": "open_clip_torch", "urllib3": "requests",
+    "torchvision": "open_clip_torch", "traitlets": "ipywidgets", "urllib3": "requests",
 }  # fmt: skip
 
 

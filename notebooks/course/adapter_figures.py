@@ -15,7 +15,7 @@ from rose_kit.types import unit
 from rose_kit.viz.plots import BLUE, GREY, ORANGE
 
 
-def lines(
+def line_plot(
     x: ArrayLike | Mapping[str, ArrayLike],
     values: Mapping[str, ArrayLike],
     *,
@@ -56,7 +56,7 @@ def lines(
     return fig
 
 
-def opinion_bars(
+def class_probability_bars(
     opinions: Mapping[str, ArrayLike],
     names: Sequence[str],
     truth: int,

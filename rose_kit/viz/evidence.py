@@ -1,20 +1,54 @@
-"""What an answer rests on, class by class."""
+"""The stored prototypes behind an answer, for some patches or class by class."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rose_kit.fusion.evidence import pooled_evidence
-from rose_kit.types import Segmentation
+from rose_kit.types import Evidence, Segmentation
 
 if TYPE_CHECKING:
     from rose_kit.memory import SupportMemory
 
 
+def strongest_prototypes(
+    evidence: Evidence, memory: SupportMemory, queries: Iterable[int], top: int
+) -> dict[str, Any]:
+    """Pool the evidence of some patches or regions and look its prototypes up.
+
+    Args:
+        evidence: of one image, from `memory`.
+        memory: holds the prototypes.
+        queries: which patches or regions; of those that the evidence lacks, nothing is known.
+        top: prototypes to list, by absolute weight.
+
+    Returns:
+        {"score": mean winning score, "prototypes": [{"prototype_id", "class", "image_id", "source",
+        "weight"}, ...] strongest first, "rest": text and all that is not listed}. The weights are means over
+        the queries: they and "rest" add up to "score".
+    """
+    queries = list(queries)
+    if not np.isin(evidence.query, queries).any():
+        return {"score": 0.0, "prototypes": [], "rest": 0.0}
+    pooled = pooled_evidence(evidence, queries)
+    listed = np.flatnonzero(pooled.prototype_id >= 0)[:top]
+    held = memory.lookup(pooled.prototype_id[listed])
+    columns = (held.ids, held.class_names, held.image_ids, held.sources, pooled.weight[listed])
+    keys = ("prototype_id", "class", "image_id", "source", "weight")
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    score = float(pooled.weight.sum())
+    return {
+        "score": score,
+        "prototypes": [dict(zip(keys, row, strict=True)) for row in rows],
+        "rest": score - float(pooled.weight[listed].sum()),
+    }
+
+
 def evidence_by_class(segmentation: Segmentation, memory: SupportMemory, top: int = 10) -> dict[str, Any]:
-    """Add up the evidence of all patches (or regions) that a class won.
+    """Pool the evidence of all patches (or regions) that a class won, for each class.
 
     Args:
         segmentation: with evidence from `memory`.
@@ -22,42 +56,20 @@ def evidence_by_class(segmentation: Segmentation, memory: SupportMemory, top: in
         top: prototypes to list per class, by absolute weight.
 
     Returns:
-        class name -> {"pixels": share of the image, "patches": how many it won, "score": their mean
-        winning score, "prototypes": [{"prototype_id", "class", "image_id", "source", "weight"}, ...]
-        strongest first, "rest": text and all that is not listed}. Weights are means over the patches won:
-        they and "rest" add up to "score". The last four are None where the method gives no evidence.
-        Classes that won nothing are left out; the largest comes first.
+        class name -> {"pixels": share of the image, "patches": how many it won, and "score", "prototypes",
+        "rest" as `strongest_prototypes` gives them for these patches}. The last four are None where the
+        method gives no evidence. Classes without a pixel are left out; the largest comes first.
     """
     pixels = np.bincount(segmentation.labels.ravel(), minlength=len(segmentation.names))
-    found = {}
-    for c in np.argsort(-pixels, kind="stable"):
-        if pixels[c]:
-            name = segmentation.names[c]
-            share = float(pixels[c] / segmentation.labels.size)
-            found[name] = {"pixels": share, **_rests_on(name, segmentation, memory, top)}
-    return found
-
-
-def _rests_on(name: str, segmentation: Segmentation, memory: SupportMemory, top: int) -> dict[str, Any]:
-    evidence = segmentation.evidence
-    if evidence is None:
-        return dict.fromkeys(("patches", "score", "prototypes", "rest"))
-    # Every query has one row without a prototype, and that row names the class that won.
-    won = evidence.query[(evidence.prototype_id < 0) & (evidence.class_name == name)]
-    if not len(won):  # pixels between patches that other classes won
-        return {"patches": 0, "score": 0.0, "prototypes": [], "rest": 0.0}
-    pooled = pooled_evidence(evidence, won)
-    rows = np.flatnonzero(pooled.prototype_id >= 0)[:top]  # strongest first
-    held = memory.lookup(pooled.prototype_id[rows])
-    columns = (held.ids.tolist(), held.class_names.tolist(), held.image_ids.tolist(), held.sources.tolist())
-    keys = ("prototype_id", "class", "image_id", "source", "weight")
-    listed = [
-        dict(zip(keys, row, strict=True)) for row in zip(*columns, pooled.weight[rows].tolist(), strict=True)
-    ]
-    score = float(pooled.weight.sum())
-    return {
-        "patches": len(won),
-        "score": score,
-        "prototypes": listed,
-        "rest": score - float(pooled.weight[rows].sum()),
-    }
+    evidence, by_class = segmentation.evidence, {}
+    for c in np.argsort(-pixels, kind="stable")[: np.count_nonzero(pixels)]:
+        name = segmentation.names[c]
+        entry = {"pixels": float(pixels[c] / segmentation.labels.size)}
+        if evidence is None:
+            entry |= dict.fromkeys(("patches", "score", "prototypes", "rest"))
+        else:
+            # Every query has one row without a prototype, and that row names the class that won.
+            won = evidence.query[(evidence.prototype_id < 0) & (evidence.class_name == name)]
+            entry |= {"patches": len(won), **strongest_prototypes(evidence, memory, won, top)}
+        by_class[name] = entry
+    return by_class

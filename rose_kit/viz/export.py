@@ -32,10 +32,10 @@ def save_labels(path: str | Path, labels: ArrayLike, classes: int = 0) -> None:
         )
     labels = np.asarray(labels)
     wide = labels.size and labels.max() > IGNORE
-    picture = Image.fromarray(labels.astype(np.uint16 if wide else np.uint8))
+    image = Image.fromarray(labels.astype(np.uint16 if wide else np.uint8))
     if not wide:
-        picture.putpalette([*palette(IGNORE).ravel().tolist(), 0, 0, 0])
-    picture.save(path, format="png")
+        image.putpalette([*palette(IGNORE).ravel().tolist(), 0, 0, 0])
+    image.save(path, format="png")
 
 
 def write_folder(path: str | Path, samples: Iterable[Sample]) -> Path:

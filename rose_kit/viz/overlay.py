@@ -10,7 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import distance_transform_edt, label
 from skimage.color import rgb2lab
+from skimage.segmentation import mark_boundaries
 
+from rose_kit.pooling import resize_nearest
+
+SIDE = 384  # px, the longer side of an image with names on it
 ALPHA = 0.55  # how much of a class's colour covers the photograph
 OKABE_ITO = ("E69F00", "56B4E9", "009E73", "F0E442", "0072B2", "D55E00", "CC79A7")
 # Full red-green blindness, protan and deutan, on linear RGB (Machado, Oliveira and Fernandes 2009).
@@ -118,44 +122,104 @@ def contours(labels: NDArray) -> NDArray[np.bool_]:
     return edge
 
 
+def fit(pixels: ArrayLike, side: int = SIDE) -> NDArray:
+    """Scale an image or a map so that names drawn on it are legible.
+
+    Args:
+        pixels: (H, W, 3) uint8, or (H, W) labels, which are never mixed.
+        side: px, the longer side of the result.
+
+    Returns:
+        A copy, which may be drawn on.
+
+    >>> fit(np.array([[1, 2]]), side=4).tolist()
+    [[1, 1, 2, 2], [1, 1, 2, 2]]
+    """
+    pixels = np.asarray(pixels)
+    size = tuple(max(1, round(n * side / max(pixels.shape[:2]))) for n in pixels.shape[:2])
+    if pixels.ndim == 2 or size[0] >= pixels.shape[0]:
+        return resize_nearest(pixels, size)
+    return np.array(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BOX))
+
+
+def label_map(labels: ArrayLike, names: Sequence[str], side: int = SIDE) -> NDArray[np.uint8]:
+    """Labels as flat colours with class names on them: an overlay without the image beneath.
+
+    A tenth of an overlay's size in a notebook, since the grain of the image is not in it.
+
+    Args:
+        labels: (H, W) integers into `names`; what points nowhere is left light.
+        names: (C,) class names.
+        side: px, the longer side of the result.
+
+    Returns:
+        (H', W', 3) uint8.
+    """
+    labels = fit(labels, side)
+    return overlay(np.full((*labels.shape, 3), 240, dtype=np.uint8), labels, names)
+
+
+def spotlight(image: NDArray[np.uint8], region: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """An image that is pale outside a region, as `SupportMemory.thumbnail` gives the two.
+
+    Args:
+        image: (H, W, 3).
+        region: (H, W).
+
+    >>> spotlight(np.full((1, 2, 3), 200, np.uint8), np.array([[True, False]]))[0, :, 0].tolist()
+    [200, 235]
+    """
+    return np.where(region[..., None], image, image // 4 + 185)
+
+
+def outline(image: NDArray[np.uint8], region: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Draw the border of a region: white within black, so that it is seen on any ground.
+
+    Args:
+        image: (H, W, 3).
+        region: (h, w), of any size; closed where the image ends.
+
+    Returns:
+        (H, W, 3), a copy.
+    """
+    inside = np.pad(resize_nearest(region, image.shape[:2]), 1)
+    padded = np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge")
+    marked = mark_boundaries(padded, inside, color=(1, 1, 1), outline_color=(0, 0, 0), mode="inner")
+    return (255 * marked[1:-1, 1:-1]).round().astype(np.uint8)
+
+
+def deepest_pixel(region: NDArray[np.bool_]) -> tuple[int, int]:
+    """(row, column) of the pixel of a region that is furthest from its border.
+
+    >>> deepest_pixel(np.pad(np.ones((3, 3), bool), 2))
+    (3, 3)
+    """
+    depth = distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
+    row, column = np.unravel_index(depth.argmax(), depth.shape)
+    return int(row), int(column)
+
+
 def _write_names(canvas: NDArray[np.uint8], labels: NDArray, names: Sequence[str]) -> NDArray[np.uint8]:
-    """White letters with a dark rim, largest class first; one whose every place is taken stays unnamed."""
-    picture = Image.fromarray(canvas)
-    draw = ImageDraw.Draw(picture)
+    """White letters with a dark rim, largest class first; one without room for its name stays unnamed."""
+    image = Image.fromarray(canvas)
+    draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(max(9, round(min(labels.shape) / 22)))
+    step = max(1, min(labels.shape) // 128)  # depths take the longest of all, and need no single pixels
+    labels = labels[::step, ::step]
+    free = np.ones(labels.shape, dtype=bool)  # where no name stands yet
     values, counts = np.unique(labels, return_counts=True)
-    taken: list[tuple[float, ...]] = []
     for c in values[np.argsort(-counts, kind="stable")]:
-        if not 0 <= c < len(names):
+        if not 0 <= c < len(names) or not names[c]:
             continue
-        size = draw.textbbox((0, 0), names[c], font=font, stroke_width=1)
-        for y, x in _places(labels == c):
-            box = _fit(x, y, size[2] - size[0], size[3] - size[1], picture.size)
-            if all(_apart(box, other) for other in taken):
-                at = (box[0] - size[0], box[1] - size[1])
-                draw.text(at, names[c], fill="white", font=font, stroke_width=1, stroke_fill=(20, 20, 20))
-                taken.append(box)
-                break
-    return np.asarray(picture).copy()
-
-
-def _places(region: NDArray[np.bool_], most: int = 12) -> NDArray[np.int64]:
-    """(P, 2) rows and columns to centre a name on: deep inside the largest connected part, deepest first."""
-    step = max(1, min(region.shape) // 128)  # depths take the longest of all, and need no single pixels
-    coarse, step = (region[::step, ::step], step) if region[::step, ::step].any() else (region, 1)
-    parts, _ = label(coarse)
-    depth = distance_transform_edt(np.pad(parts == np.bincount(parts[coarse]).argmax(), 1))[1:-1, 1:-1]
-    inside = np.argwhere(depth >= 0.3 * depth.max())
-    inside = inside[np.argsort(-depth[tuple(inside.T)], kind="stable")]
-    return step * inside[:: -(-len(inside) // most)]
-
-
-def _fit(x: float, y: float, wide: float, tall: float, size: tuple[int, int]) -> tuple[float, ...]:
-    """The box (left, top, right, bottom) around a point, moved to lie within the picture."""
-    left = max(0, min(x - wide / 2, size[0] - wide))
-    top = max(0, min(y - tall / 2, size[1] - tall))
-    return left, top, left + wide, top + tall
-
-
-def _apart(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
-    return a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+        parts, _ = label(labels == c)
+        part = parts == np.bincount(parts[labels == c]).argmax()
+        row, column = deepest_pixel(part & free)
+        box = np.array(draw.textbbox((0, 0), names[c], font=font, stroke_width=1))  # left, top, right, bottom
+        centre = np.array([column, row]) * step - (box[2:] + box[:2]) / 2
+        corner = np.clip(centre, -box[:2], np.maximum(-box[:2], image.size - box[2:]))  # within the image
+        left, top, right, bottom = (np.tile(corner, 2) + box).astype(int) // step
+        taken = slice(top, bottom + 1), slice(left, right + 1)
+        if free[taken].all():
+            draw.text(tuple(corner), names[c], fill="white", font=font, stroke_width=1, stroke_fill=(20,) * 3)
+            free[taken] = False
+    return np.asarray(image).copy()

@@ -1,4 +1,4 @@
-"""A real JupyterLab in a real Chromium: what the browser test and `measure.py` drive the widgets with."""
+"""A real JupyterLab in a real Chromium: what the browser test drives the widgets with."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.error import URLError
 from urllib.request import urlopen
 
 import nbformat
@@ -20,8 +20,13 @@ from nbformat import v4
 FLAGS = ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
          "disable-component-update", "disable-sync")  # fmt: skip
 WAIT = 120_000  # ms; only a machine that is stuck takes so long
-QUIET = '{"fetchNews": "false", "checkForUpdates": false}'
-ALL_CELLS = '{"windowingMode": "none"}'  # cells out of sight stay in the page
+SETTINGS = {
+    "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
+    "notebook-extension/tracker": '{"windowingMode": "none"}',  # cells out of sight stay in the page
+}
+FOLDERS = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime",
+           "IPYTHONDIR": "ipython", "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+           "JUPYTERLAB_SETTINGS_DIR": "settings"}  # fmt: skip
 
 SETUP = """
 from data_scripts.scenes import CLASSES, SEEN, SceneDataset
@@ -50,59 +55,39 @@ def chromium() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser")
 
 
-def write_notebook(path: Path) -> None:
-    """A notebook with the set-up and a cell for each widget."""
-    nb = v4.new_notebook(cells=[v4.new_code_cell(source) for source in (SETUP.strip(), *WIDGETS.values())])
-    nb.metadata.kernelspec = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    nbformat.write(nb, path)
-
-
 @contextmanager
 def jupyter_lab(folder: Path) -> Iterator[str]:
-    """Start JupyterLab on a folder, away from the user's own settings; gives the address of its notebook."""
-    settings = folder / "settings"
-    for plugin, text in (
-        ("apputils-extension/notification", QUIET),
-        ("notebook-extension/tracker", ALL_CELLS),
-    ):
-        file = settings / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
+    """Start JupyterLab away from the user's own settings; gives the address of a notebook of the widgets."""
+    for plugin, text in SETTINGS.items():
+        file = folder / "settings/@jupyterlab" / f"{plugin}.jupyterlab-settings"
         file.parent.mkdir(parents=True)
         file.write_text(text)
     (folder / "notebooks").mkdir()
-    write_notebook(folder / "notebooks/widgets.ipynb")
-    own = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime",
-           "IPYTHONDIR": "ipython", "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
-           "JUPYTERLAB_SETTINGS_DIR": "settings"}  # fmt: skip
-    env = os.environ | {name: str(folder / part) for name, part in own.items()}
+    nb = v4.new_notebook(cells=[v4.new_code_cell(source) for source in (SETUP.strip(), *WIDGETS.values())])
+    nb.metadata.kernelspec = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    nbformat.write(nb, folder / "notebooks/widgets.ipynb")
+    env = os.environ | {name: str(folder / part) for name, part in FOLDERS.items()}
     env |= {"JUPYTER_PREFER_ENV_PATH": "1", "OMP_NUM_THREADS": "1"}
     with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
     token = secrets.token_hex(16)
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
-               f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}",
+               f"--ServerApp.port={address.split(':')[-1]}", "--ServerApp.port_retries=0",
+               f"--IdentityProvider.token={token}",
                f"--ServerApp.root_dir={folder / 'notebooks'}"]  # fmt: skip
     with open(folder / "log", "wb") as log:
         server = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
     try:
-        _answers(server, f"http://127.0.0.1:{port}/api?token={token}", folder / "log")
-        yield f"http://127.0.0.1:{port}/doc/tree/widgets.ipynb?token={token}"
+        while True:
+            assert server.poll() is None, f"JupyterLab ended: {(folder / 'log').read_text()[-2000:]}"
+            with suppress(OSError):
+                urlopen(f"{address}/api?token={token}", timeout=5).close()
+                break
+            time.sleep(0.2)
+        yield f"{address}/doc/tree/widgets.ipynb?token={token}"
     finally:
         server.terminate()  # it ends its kernels, too
         server.wait()
-
-
-def _answers(server: subprocess.Popen, address: str, log: Path) -> None:
-    """Wait until the server answers; one that ended says why."""
-    while True:
-        try:
-            urlopen(address, timeout=5).close()
-            return
-        except (URLError, OSError):
-            try:
-                server.wait(timeout=0.2)
-            except subprocess.TimeoutExpired:
-                continue
-            raise RuntimeError(f"JupyterLab ended: {log.read_text()[-2000:]}") from None
 
 
 @contextmanager
@@ -118,6 +103,6 @@ def open_notebook(folder: Path):
         page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_text("Run All Cells", exact=True).click()
-        page.locator(".rk-widget").nth(len(WIDGETS) - 1).locator(".rk-says").wait_for()
+        page.locator(".rk-widget").nth(len(WIDGETS) - 1).locator(".rk-status").wait_for()
         yield page
         browser.close()

@@ -1,7 +1,7 @@
-"""Widgets on plain ipywidgets: each a thin shell around a class that does the same in code."""
+"""Widgets for the notebook; the methods of each do in code what clicks do."""
 
-from rose_kit.viz.widgets.explorer import EvidenceExplorer, Explorer
-from rose_kit.viz.widgets.playground import FusionPlayground, Playground
-from rose_kit.viz.widgets.teach import TeachByExample, Teacher
+from rose_kit.viz.widgets.explorer import EvidenceExplorer
+from rose_kit.viz.widgets.playground import FusionPlayground
+from rose_kit.viz.widgets.teach import TeachByExample
 
-__all__ = ["EvidenceExplorer", "Explorer", "FusionPlayground", "Playground", "TeachByExample", "Teacher"]
+__all__ = ["EvidenceExplorer", "FusionPlayground", "TeachByExample"]

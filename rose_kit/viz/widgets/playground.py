@@ -1,10 +1,9 @@
-"""The fusion playground: sliders for what a fusion weighs, and the mask that comes of them."""
+"""The fusion playground: sliders for the options of a fusion, and the mask that they lead to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from numbers import Integral, Real
+from collections.abc import Sequence
+from inspect import signature
 
 import ipywidgets as widgets
 import numpy as np
@@ -12,57 +11,48 @@ from numpy.typing import NDArray
 
 from rose_kit.adapter import RNS
 from rose_kit.adapter.samples import LAMBDAS, SPREADS
-from rose_kit.fusion import Freeda, KnnClip, Method
+from rose_kit.fusion import Freeda, KnnClip
 from rose_kit.fusion.text import class_cosines
 from rose_kit.metrics import confusion_matrix, mean_iou
 from rose_kit.segmenter import Segmenter, name_vocabulary
 from rose_kit.types import Segmentation, Vocabulary, unit
-from rose_kit.viz.widgets.canvas import Shell, drawn, fit, picture, png
+from rose_kit.viz.overlay import fit
+from rose_kit.viz.widgets.canvas import Canvas, StatusWidget, fitted_overlay, titled
 from rose_kit.viz.widgets.teach import changes
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """A method and what can be turned on it: dial -> where it starts, as the method itself does."""
-
-    make: Callable[..., Method]
-    dials: Mapping[str, float]
+def _knn_clip(k: int = 16, lam: float = 0.5, temperature: float = 0.01) -> KnnClip:
+    return KnnClip(lam, k=k, temperature=temperature)
 
 
-def _rns(k: int, lam: float, temperature: float, text: float) -> RNS:
-    # All six mixtures in proportion: the most visual one has the share asked for.
+def _freeda(lam: float = 0.5, temperature: float = 0.01) -> Freeda:
+    return Freeda(lam, scale=1 / temperature)
+
+
+def _rns(k: int = 4, lam: float = max(LAMBDAS), temperature: float = 0.1, text: float = 1.5) -> RNS:
+    # All six mixtures in proportion: the most visual one has the share `lam`.
     lambdas = tuple(value * lam / max(LAMBDAS) for value in LAMBDAS)
     return RNS(k=k, lambdas=lambdas, tau=temperature, beta_fused=text)
 
 
-RECIPES = {
-    "kNN-CLIP": Recipe(
-        lambda k, lam, temperature: KnnClip(lam, k=k, temperature=temperature),
-        {"k": 16, "lam": 0.5, "temperature": 0.01},
-    ),
-    "FREEDA": Recipe(
-        lambda lam, temperature: Freeda(lam, scale=1 / temperature), {"lam": 0.5, "temperature": 0.01}
-    ),
-    "RNS": Recipe(_rns, {"k": 4, "lam": max(LAMBDAS), "temperature": 0.1, "text": 1.5}),
+METHODS = {"kNN-CLIP": _knn_clip, "FREEDA": _freeda, "RNS": _rns}
+OPTIONS = {  # label, lowest value, highest value
+    "k": ("k, neighbours", 1, 32),
+    "lam": ("λ, share of images", 0.0, 1.0),
+    "temperature": ("temperature", 0.001, 10.0),
+    "text": ("text weight", 0.0, 5.0),
 }
-SIDE = 256  # px, of each of up to three pictures
-WIDE = {"description_width": "190px"}
-LIMITS = {"k": (1, 32), "lam": (0.0, 1.0), "temperature": (0.001, 10.0), "text": (0.0, 5.0)}
-LABELS = {
-    "k": "k, neighbours",
-    "lam": "λ, share of pictures",
-    "temperature": "temperature",
-    "text": "text weight",
-}
+SIDE = 256  # px, of each of up to three images
+STYLE = {"description_width": "190px"}
 
 
-class Playground:
-    """One image under one fusion, whose dials can be turned. Features are computed once.
+class FusionPlayground(StatusWidget):
+    """One image under one fusion, whose options can be changed. Features are computed once.
 
-    What the dials are: `k` the neighbours per patch; `lam` the share of pictures as against names (of RNS'
+    The options: `k` the neighbours per patch; `lam` the share of images as against names (of RNS'
     six mixtures, that of the most visual, the others in proportion); `temperature` that of kNN-CLIP's vote,
     of FREEDA's softmax, of RNS' class relevance; `text` how strongly the mixtures with names count beside
-    retrieved prototypes when RNS trains.
+    retrieved prototypes when RNS trains. `set` does in code what the sliders do.
 
     Args:
         segmenter: encoder, memory, regions and windows; its own method is not used.
@@ -82,40 +72,47 @@ class Playground:
         self.encoded = segmenter.encode(image)
         if not isinstance(vocabulary, Vocabulary):
             vocabulary = name_vocabulary(vocabulary, segmenter.encoder)
-        self.vocabulary, self.method = vocabulary, next(iter(RECIPES))
-        self.dials = {name: dict(recipe.dials) for name, recipe in RECIPES.items()}
+        self.vocabulary, self.method = vocabulary, next(iter(METHODS))
+        self.options = {
+            name: {option: p.default for option, p in signature(make).parameters.items()}
+            for name, make in METHODS.items()
+        }
         if vocabulary.has_text.all():  # RNS fits it to how far the cosines spread: see `class_relevance`
             cosines = class_cosines(unit(self.encoded.query.image_feature)[None], vocabulary)
-            self.dials["RNS"]["temperature"] = float((SPREADS * cosines.std()).clip(*LIMITS["temperature"]))
+            fitted = (SPREADS * cosines.std()).clip(*OPTIONS["temperature"][1:])
+            self.options["RNS"]["temperature"] = float(fitted)
         self.segmentation: Segmentation | None = None
+        super().__init__(*self._parts())
+        self.safely(self.set)()
 
-    def set(self, method: str | None = None, **dials: float) -> Segmentation:
-        """Choose a method, turn its dials, and answer anew; what is not given stays as it was.
+    def set(self, method: str | None = None, **options: float) -> Segmentation:
+        """Choose a method, set its options, and segment anew; what is not given stays as it was.
 
         Args:
             method: "kNN-CLIP", "FREEDA" or "RNS".
-            **dials: `k`, `lam`, `temperature`, `text`, as far as the method has them.
+            **options: `k`, `lam`, `temperature`, `text`, as far as the method has them.
 
         Raises:
-            ValueError: the method has no such name or dial, a value is no number or out of range, or the
-                memory is empty; nothing changes then.
+            ValueError: the method has no such name or option, a value is out of range or refused by the
+                method, or the memory is empty; nothing changes then.
         """
         method = method or self.method
-        if method not in [*RECIPES]:
-            raise ValueError(f"unknown method {method!r}; there are: {', '.join(RECIPES)}")
-        for dial, value in dials.items():
-            if dial not in RECIPES[method].dials:
-                raise ValueError(f"{method} has no dial {dial!r}; it has: {', '.join(RECIPES[method].dials)}")
-            low, high = LIMITS[dial]
-            kind, what = (Integral, "a whole number ") if dial == "k" else (Real, "")
-            if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
-                raise ValueError(f"{dial} must be {what}from {low} to {high}, got {value!r}")
+        if method not in METHODS:
+            raise ValueError(f"unknown method {method!r}; there are: {', '.join(METHODS)}")
+        known = self.options[method]
+        for option, value in options.items():
+            if option not in known:
+                raise ValueError(f"{method} has no option {option!r}; it has: {', '.join(known)}")
+            _, low, high = OPTIONS[option]
+            if not low <= value <= high:
+                raise ValueError(f"{option} must be from {low} to {high}, got {value!r}")
         if not len(self.segmenter.memory):
-            raise ValueError("the memory is empty, so there is nothing to fuse with: add pictures first")
-        settings = self.dials[method] | dials
-        segmenter = Segmenter(self.segmenter.encoder, self.segmenter.memory, RECIPES[method].make(**settings))
-        self.segmentation = segmenter.segment(self.encoded, self.vocabulary)
-        self.method, self.dials[method] = method, settings
+            raise ValueError("the memory is empty, so there is nothing to fuse with: add images first")
+        options = known | options
+        segmenter = Segmenter(self.segmenter.encoder, self.segmenter.memory, METHODS[method](**options))
+        before, self.segmentation = self.segmentation, segmenter.segment(self.encoded, self.vocabulary)
+        self.method, self.options[method] = method, options
+        self._show(before)
         return self.segmentation
 
     @property
@@ -125,77 +122,51 @@ class Playground:
             return None
         return mean_iou(confusion_matrix(self.segmentation.labels, self.truth, len(self.vocabulary)))
 
-
-class FusionPlayground(Shell):
-    """`Playground` with sliders; `set` does in code what they do.
-
-    Args:
-        segmenter, image, vocabulary, truth: as for `Playground`.
-    """
-
-    def __init__(
-        self,
-        segmenter: Segmenter,
-        image: NDArray[np.uint8],
-        vocabulary: Vocabulary | Sequence[str],
-        truth: NDArray[np.int64] | None = None,
-    ) -> None:
-        self.model = Playground(segmenter, image, vocabulary, truth)
-        self.choice = widgets.Dropdown(options=list(RECIPES), description="method", style=WIDE)
-        self.sliders = {dial: _slider(dial) for dial in LIMITS}
-        self.mask = picture(fit(self.model.image, SIDE), "the answer")
-        shown = {"the picture": picture(fit(self.model.image, SIDE), "the picture"), "the answer": self.mask}
-        if truth is not None:
-            as_answer = Segmentation(truth, None, self.model.vocabulary.names)
-            shown["the annotation"] = picture(drawn(self.model.image, as_answer, SIDE), "the annotation")
-        columns = [widgets.VBox([widgets.HTML(f"<b>{title}</b>"), image]) for title, image in shown.items()]
-        for column in columns:
-            column.layout.margin = "0 12px 0 0"
+    def _parts(self) -> list[widgets.Widget]:
+        """The images side by side, then what chooses a method, then a slider for each option."""
+        size = self.image.shape[:2]
+        images = {"the image": fit(self.image, SIDE), "the answer": fit(self.image, SIDE)}
+        if self.truth is not None:
+            annotation = Segmentation(self.truth, None, self.vocabulary.names)
+            images["the annotation"] = fitted_overlay(self.image, annotation, SIDE)
+        canvases = {title: Canvas(image, size, title) for title, image in images.items()}
+        self.answer = canvases["the answer"]
+        self.choice = widgets.Dropdown(options=list(METHODS), description="method", style=STYLE)
         self.choice.observe(lambda change: self._turned(method=change.new), "value")
-        for dial, slider in self.sliders.items():
-            slider.observe(lambda change, dial=dial: self._turned(**{dial: change.new}), "value")
-        self.quiet = False
-        super().__init__(widgets.HBox(columns), self.choice, *self.sliders.values())
-        self.attempt(self.set)
+        self.sliders = {option: _slider(option) for option in OPTIONS}
+        for option, slider in self.sliders.items():
+            slider.observe(lambda change, option=option: self._turned(**{option: change.new}), "value")
+        self.quiet = False  # whether sliders are moved by code
+        columns = [titled(title, canvas) for title, canvas in canvases.items()]
+        return [widgets.HBox(columns), self.choice, *self.sliders.values()]
 
-    def set(self, method: str | None = None, **dials: float) -> Segmentation:
-        """Choose a method and turn its dials; see `Playground.set`."""
-        before = self.model.segmentation
-        answer = self.model.set(method, **dials)
-        self._show_dials()
-        self.mask.value = png(drawn(self.model.image, answer, SIDE))
-        settings = ", ".join(f"{LABELS[d].split(',')[0]} {v:.3g}" for d, v in self._settings.items())
-        score = "" if self.model.miou is None else f" Its mIoU: {100 * self.model.miou:.1f} %."
-        self.tell(f"{self.model.method}, {settings}: {changes(before, answer) if before else ''}{score}")
-        return answer
-
-    @property
-    def _settings(self) -> dict[str, float]:
-        return self.model.dials[self.model.method]
-
-    def _turned(self, **what) -> None:
+    def _turned(self, **options) -> None:
         if not self.quiet:
-            self.attempt(self.set, **what)
+            self.safely(self.set)(**options)
 
-    def _show_dials(self) -> None:
-        """The sliders stand where the method's dials do; those it has not cannot be moved, and say so."""
+    def _show(self, before: Segmentation | None) -> None:
+        """The answer; the sliders stand where the options do, and those that the method lacks say so."""
+        options = self.options[self.method]
         self.quiet = True
-        self.choice.value = self.model.method
-        for dial, slider in self.sliders.items():
-            slider.disabled = dial not in self._settings
-            slider.description = LABELS[dial] + (" (not used)" if slider.disabled else "")
-            if not slider.disabled:
-                slider.value = self._settings[dial]
+        self.choice.value = self.method
+        for option, slider in self.sliders.items():
+            slider.disabled = option not in options
+            slider.description = OPTIONS[option][0] + (" (not used)" if slider.disabled else "")
+            slider.value = options.get(option, slider.value)
         self.quiet = False
+        self.answer.draw(fitted_overlay(self.image, self.segmentation, SIDE))
+        values = ", ".join(f"{OPTIONS[name][0].split(',')[0]} {value:.3g}" for name, value in options.items())
+        changed = changes(before, self.segmentation) if before else ""
+        score = "" if self.miou is None else f" Its mIoU: {100 * self.miou:.1f} %."
+        self.set_status(f"{self.method}, {values}: {changed}{score}")
 
 
-def _slider(dial: str) -> widgets.Widget:
-    low, high = LIMITS[dial]
-    common = {"description": LABELS[dial], "style": WIDE, "layout": {"width": "460px"}}
-    if dial == "k":
+def _slider(option: str) -> widgets.Widget:
+    label, low, high = OPTIONS[option]
+    common = {"description": label, "style": STYLE, "layout": {"width": "460px"}}
+    if option == "k":
         return widgets.IntSlider(min=low, max=high, **common)
-    if dial == "temperature":
-        return widgets.FloatLogSlider(
-            min=round(np.log10(low)), max=round(np.log10(high)), step=0.05, readout_format=".3f", **common
-        )
+    if option == "temperature":
+        powers = {"min": np.log10(low), "max": np.log10(high)}
+        return widgets.FloatLogSlider(**powers, step=0.05, readout_format=".3f", **common)
     return widgets.FloatSlider(min=low, max=high, step=0.05, **common)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import ipywidgets as widgets
 import numpy as np
@@ -11,18 +11,21 @@ from numpy.typing import NDArray
 from rose_kit.regions import Regions, make_regions
 from rose_kit.segmenter import Segmenter, name_vocabulary
 from rose_kit.types import Segmentation, Vocabulary
-from rose_kit.viz.overlay import contours
-from rose_kit.viz.widgets.canvas import Canvas, Shell, at, drawn, fit, outline, picture, png
+from rose_kit.viz.overlay import contours, fit, outline
+from rose_kit.viz.widgets.canvas import Canvas, StatusWidget, fitted_overlay, titled, value_at
 
 
-class Teacher:
-    """Adds named regions of one photo to a memory, and answers anew after each.
+class TeachByExample(StatusWidget):
+    """Adds named regions of one photo to a memory, and segments it anew after each.
+
+    `toggle`, `add_example`, `undo` and `clear` do in code what clicks and buttons do. `segmentation` is the
+    answer, None while there is nothing to answer with; `picked` holds the regions picked.
 
     Args:
-        segmenter: whose memory is taught; the memory may be empty.
+        segmenter: whose memory is added to; it may be empty.
         image: (H, W, 3) uint8.
-        names: the classes to answer with at first; may be none.
-        image_id: what the photo is called in the memory; lesson n is `image_id`/n.
+        names: the classes to segment into at first; may be none.
+        image_id: what the photo is called in the memory; example n is `image_id`/n.
         proposals: regions to pick from: "slic", "sam", what makes them, or an (H, W) map of ids.
         text: whether the names of new classes are read as text, too, where the others are.
 
@@ -50,36 +53,50 @@ class Teacher:
             names = name_vocabulary(names, segmenter.encoder) if len(names) else Vocabulary(())
         self.vocabulary = names
         self.picked: set[int] = set()
-        self._lessons: list[tuple] = []  # image id of each, and the vocabulary and choice before it
-        self.segmentation = self.answer()
+        self._examples: list[tuple] = []  # image id of each, and vocabulary and picked regions before it
+        self.segmentation = self._segment()
+        super().__init__(*self._parts())
+        self._redraw(None)
+        self.point(*self.canvas.cursor)
 
-    def answer(self) -> Segmentation | None:
-        """The photo as it is answered now; None while there is nothing to answer with."""
-        held = set(self.segmenter.memory.classes) & set(self.vocabulary.names)
-        if not held and not self.vocabulary.has_text.any():
-            return None
-        return self.segmenter.segment(self.encoded, self.vocabulary)
+    # --- what clicks and buttons do -------------------------------------------------------------------
 
-    def region(self, row: int, column: int) -> int:
-        """The region at a pixel.
+    def point(self, row: int, column: int) -> None:
+        """Move the cursor, and tell what is there.
 
         Raises:
             ValueError: the pixel is not in the image.
         """
-        return int(at(self.proposals, row, column))
+        region = int(value_at(self.proposals, row, column))
+        self.canvas.place(row, column)
+        self._draw_photo()
+        seg = self.segmentation
+        now = "not answered yet" if seg is None else f"now {seg.names[seg.labels[row, column]]}"
+        picked = "picked" if region in self.picked else "not picked"
+        self.set_status(f"region {region} at row {row}, column {column}: {now}, {picked}. {self._count()}")
 
-    def toggle(self, row: int, column: int) -> bool:
-        """Pick the region at a pixel, or put it back; returns whether it is picked now."""
-        self.picked ^= {self.region(row, column)}
-        return self.region(row, column) in self.picked
+    def pick(self, points: Sequence[Sequence[int]]) -> None:
+        """Pick the regions that a stroke of (row, column) passes; put them back if it begins in a picked one.
 
-    @property
-    def mask(self) -> NDArray[np.bool_]:
-        """(H, W) the regions picked."""
-        return np.isin(self.proposals, list(self.picked))
+        Raises:
+            ValueError: a pixel is not in the image.
+        """
+        regions = [int(value_at(self.proposals, *point)) for point in points]
+        self.picked = self.picked - set(regions) if regions[0] in self.picked else self.picked | set(regions)
+        self.point(*points[-1])
 
-    def teach(self, name: str) -> Segmentation:
-        """Add the regions picked to the memory under a name, as one prototype, and answer anew.
+    def toggle(self, row: int, column: int) -> None:
+        """Pick the region at a pixel, or put it back."""
+        self.pick([(row, column)])
+
+    def clear(self) -> None:
+        """Pick no region."""
+        self.picked = set()
+        self._draw_photo()
+        self.set_status(self._count())
+
+    def add_example(self, name: str) -> Segmentation:
+        """Add the regions picked to the memory under a name, as one prototype, and segment anew.
 
         Args:
             name: a class of the vocabulary, or a new one.
@@ -95,181 +112,115 @@ class Teacher:
             raise ValueError(f"nothing is picked: click the regions that are {name!r}, then add them")
         vocabulary = self._with(name)  # before the memory changes: an encoder may refuse
         taken, number = set(self.segmenter.memory.images), 1
-        while (lesson := f"{self.image_id}/{number}") in taken:
+        while (example := f"{self.image_id}/{number}") in taken:
             number += 1
-        self.segmenter.memory.add(
-            lesson, self.encoded.feature_map, self.mask.astype(np.int64), {1: name}, thumbnail=self.image
-        )
-        before, self.vocabulary = self.vocabulary, vocabulary
+        mask = self.mask.astype(np.int64)
+        self.segmenter.memory.add(example, self.encoded.feature_map, mask, {1: name}, thumbnail=self.image)
+        before, old, count = self.segmentation, self.vocabulary, self._count()
+        self.vocabulary = vocabulary
         try:
-            self.segmentation = self.answer()
-        except BaseException:  # an interrupt, too: no lesson would be there to undo the row
-            self.vocabulary = before
-            self.segmenter.memory.remove(lesson)
+            self.segmentation = self._segment()
+        except BaseException:  # an interrupt, too: no example would be there to undo the row
+            self.vocabulary = old
+            self.segmenter.memory.remove(example)
             raise
-        self._lessons.append((lesson, before, self.picked))
+        self._examples.append((example, old, self.picked))
         self.picked = set()
+        self.name.value = ""
+        kind = "another example" if name in old.names else "a new class"
+        self.set_status(f"added {name!r}, {kind}. {count} {self._redraw(before)}")
         return self.segmentation
 
-    def undo(self) -> str:
-        """Take back the latest lesson; its regions are picked again. Returns what was taken back.
+    def undo(self) -> None:
+        """Take back the latest example; its regions are picked again.
 
         Raises:
             ValueError: there is none, or others have taken it out of the memory already.
         """
-        if not self._lessons:
+        if not self._examples:
             raise ValueError("there is nothing to undo: nothing was added here")
-        lesson, vocabulary, picked = self._lessons[-1]
-        self.segmenter.memory.remove(lesson)  # an image of its own: nothing else goes with it
-        self._lessons.pop()
+        example, vocabulary, picked = self._examples[-1]
+        self.segmenter.memory.remove(example)  # an image of its own: nothing else goes with it
+        self._examples.pop()
         self.vocabulary, self.picked = vocabulary, picked
-        self.segmentation = self.answer()
-        return f"add image {lesson!r}"
+        before, self.segmentation = self.segmentation, self._segment()
+        self.set_status(f"took back {example!r}. {self._redraw(before)}")
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """(H, W) the regions picked."""
+        return np.isin(self.proposals, list(self.picked))
+
+    def _segment(self) -> Segmentation | None:
+        known = set(self.segmenter.memory.classes) & set(self.vocabulary.names)
+        if not known and not self.vocabulary.has_text.any():
+            return None
+        return self.segmenter.segment(self.encoded, self.vocabulary)
 
     def _with(self, name: str) -> Vocabulary:
         """The vocabulary with one more class; only the new name is encoded."""
         old = self.vocabulary
         if name in old.names:
             return old
+        names = (*old.names, name)
         if not self.text or (len(old) and old.text is None):
-            return Vocabulary((*old.names, name), old.text, old.owner)
+            return Vocabulary(names, old.text, old.owner)
         new = name_vocabulary([name], self.segmenter.encoder)
         if old.text is None or new.text is None:
-            return Vocabulary((*old.names, name), new.text)
-        return Vocabulary(
-            (*old.names, name), np.concatenate([old.text, new.text]), np.append(old.owner, len(old))
-        )
+            return Vocabulary(names, new.text)
+        return Vocabulary(names, np.concatenate([old.text, new.text]), np.append(old.owner, len(old)))
 
+    # --- what is on the screen ------------------------------------------------------------------------
 
-class TeachByExample(Shell):
-    """`Teacher` to click at: pick regions on the left, name them, see the answer on the right.
-
-    `toggle`, `teach`, `undo` and `clear` do in code what clicks and buttons do.
-
-    Args:
-        segmenter, image, names, **options: as for `Teacher`.
-    """
-
-    def __init__(
-        self,
-        segmenter: Segmenter,
-        image: NDArray[np.uint8],
-        names: Vocabulary | Sequence[str] = (),
-        **options,
-    ) -> None:
-        self.model = Teacher(segmenter, image, names, **options)
-        self.photo = fit(self.model.image)
-        self.photo_borders = contours(fit(self.model.proposals))
-        size = self.model.image.shape[:2]
-        self.canvas = Canvas(
-            self.photo, size, "the photo and its regions: click to pick",
-            lambda row, column: self.attempt(self.toggle, row, column),
-            lambda row, column: self.attempt(self.point, row, column),
-        )  # fmt: skip
-        self.answer = picture(self.photo, "the answer")
+    def _parts(self) -> tuple[widgets.Widget, widgets.Widget]:
+        """The two images, and the row of tools below them."""
+        size = self.proposals.shape
+        self.photo = fit(self.image)
+        borders = contours(fit(self.proposals))
+        self.photo[borders] = self.photo[borders] // 2 + 110
+        label = "the photo: click regions to pick them, or move with the arrow keys and press Enter"
+        self.canvas = Canvas(self.photo, size, label, self.safely(self.point), self.safely(self.pick))
+        self.answer = Canvas(self.photo, size, "the answer")
         # Sent once it is whole: a click on Add may overtake letters that are still on their way.
-        self.name = widgets.Text(
-            placeholder="what is it?", description="name", continuous_update=False, layout={"width": "220px"}
-        )
-        self.name.style.description_width = "45px"
-        self.pick = self._button("Pick / put back", "the region at the cursor", self._toggle_here)
-        self.add = self._button("Add to memory", "the picked regions, under the name", self._add, "primary")
-        self.back = self._button("Undo", "take back what was added last", lambda: self.attempt(self.undo))
-        self.clean = self._button("Clear", "put all picked regions back", lambda: self.attempt(self.clear))
-        tools = widgets.HBox([self.pick, self.name, self.add, self.back, self.clean])
-        right = widgets.VBox([widgets.HTML("<b>the answer</b>", layout={"height": "29px"}), self.answer])
-        right.layout.margin = "0 0 0 12px"
-        super().__init__(widgets.HBox([self.canvas, right]), tools)
-        self._draw_answer()
-        self.point(size[0] // 2, size[1] // 2)
+        self.name = widgets.Text(description="name", placeholder="what is it?", continuous_update=False)
+        self.add = self._button("Add to memory", lambda: self.add_example(self.name.value))
+        self.add.button_style = "primary"
+        self.back, self.clean = self._button("Undo", self.undo), self._button("Clear", self.clear)
+        images = widgets.HBox([titled("the photo", self.canvas), titled("the answer", self.answer)])
+        return images, widgets.HBox([self.name, self.add, self.back, self.clean])
 
-    def _button(self, label: str, says: str, action, style: str = "") -> widgets.Button:
-        button = widgets.Button(description=label, tooltip=says, button_style=style, layout={"width": "auto"})
-        button.on_click(lambda _: action())
+    def _button(self, label: str, action: Callable) -> widgets.Button:
+        button = widgets.Button(description=label, layout={"width": "auto"})
+        button.on_click(lambda _: self.safely(action)())
         return button
 
-    def point(self, row: int, column: int) -> None:
-        """Move the cursor, and say what is there."""
-        region = self.model.region(row, column)
-        self.canvas.place(row, column)
-        self._draw_photo()
-        seg = self.model.segmentation
-        now = "not answered yet" if seg is None else f"now {seg.names[seg.labels[row, column]]}"
-        held = "picked" if region in self.model.picked else "not picked"
-        self.tell(f"region {region} at row {row}, column {column}: {now}, {held}. {self._count()}")
-
-    def toggle(self, row: int, column: int) -> None:
-        """Pick the region at a pixel, or put it back; see `Teacher.toggle`."""
-        self.model.toggle(row, column)
-        self.point(row, column)
-
-    def teach(self, name: str) -> Segmentation:
-        """Add the picked regions under a name; see `Teacher.teach`."""
-        before, known = self.model.segmentation, name.strip() in self.model.vocabulary.names
-        regions, pixels = len(self.model.picked), int(self.model.mask.sum())
-        after = self.model.teach(name)
-        self.name.value = ""
-        what = f"another example of {name.strip()!r}" if known else f"{name.strip()!r}, a new class"
-        self._renew(f"added {what}, from {_plural(regions, 'region')} ({pixels} px).", before)
-        return after
-
-    def undo(self) -> None:
-        """Take back what was added last; see `Teacher.undo`."""
-        before = self.model.segmentation
-        undone = self.model.undo()
-        self._renew(f"took back: {undone}.", before)
-
-    def clear(self) -> None:
-        """Put all picked regions back."""
-        self.model.picked = set()
-        self._draw_photo()
-        self.tell(self._count())
-
-    def _toggle_here(self) -> None:
-        self.attempt(self.toggle, self.canvas.row.value, self.canvas.column.value)
-
-    def _add(self) -> None:
-        self.attempt(self.teach, self.name.value)
-
     def _count(self) -> str:
-        return f"{_plural(len(self.model.picked), 'region')} picked, {int(self.model.mask.sum())} px."
-
-    def _renew(self, says: str, before: Segmentation | None) -> None:
-        self._draw_photo()
-        self._draw_answer()
-        self.tell(f"{says} {changes(before, self.model.segmentation)}")
+        return f"Regions picked: {len(self.picked)} ({int(self.mask.sum())} px)."
 
     def _draw_photo(self) -> None:
-        """The borders of all regions, stripes over those picked, the one at the cursor outlined."""
+        """Stripes over the regions picked, and the one at the cursor outlined."""
         shown = self.photo.copy()
-        shown[self.photo_borders] = shown[self.photo_borders] // 2 + 110
         stripes = np.indices(shown.shape[:2]).sum(0) % 10 < 3
-        picked = fit(self.model.mask)
+        picked = fit(self.mask)
         shown[picked & stripes] = 255
         shown[picked & np.roll(stripes, 3, 1)] = 0
-        here = self.model.proposals == self.model.region(self.canvas.row.value, self.canvas.column.value)
-        self.canvas.draw(outline(shown, here))
+        self.canvas.draw(outline(shown, self.proposals == self.proposals[self.canvas.cursor]))
 
-    def _draw_answer(self) -> None:
-        self.answer.value = png(drawn(self.model.image, self.model.segmentation))
+    def _redraw(self, before: Segmentation | None) -> str:
+        """Show photo and answer, and tell what is different now."""
+        self._draw_photo()
+        self.answer.draw(fitted_overlay(self.image, self.segmentation))
+        return changes(before, self.segmentation)
 
 
 def changes(before: Segmentation | None, after: Segmentation | None) -> str:
     """What is different now, in one sentence."""
     if after is None:
         return "There is nothing to answer with any more."
-    old = (
-        np.full(after.labels.shape, "", object)
-        if before is None
-        else np.array(before.names, object)[before.labels]
-    )
     new = np.array(after.names, object)[after.labels]
+    old = "" if before is None else np.array(before.names, object)[before.labels]
     differ = new != old
     if not differ.any():
         return "No pixel changed."
     names, counts = np.unique(new[differ].astype(str), return_counts=True)
     return f"{differ.sum()} of {differ.size} pixels changed, most to {str(names[counts.argmax()])!r}."
-
-
-def _plural(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
