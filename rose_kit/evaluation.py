@@ -17,7 +17,7 @@ import os
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed, parallel_config
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import bootstrap
 from sklearn.model_selection import ParameterGrid
 from tqdm.auto import tqdm
@@ -42,13 +42,14 @@ from rose_kit.metrics import confusion_matrix, iou, mean_interval, mean_iou
 from rose_kit.model import methods
 from rose_kit.pooling import patch_counts
 from rose_kit.registry import datasets, load_plugin
-from rose_kit.segmenter import Regions, Segmenter, name_vocabulary
+from rose_kit.segmenter import EncodedImage, Regions, Segmenter, name_vocabulary, paint
 from rose_kit.types import IGNORE, FeatureMap, Vocabulary
 
 ABSENT = -1  # in targets, a pixel of no class asked for; 255 may be the index of a class
 FEATURE_BUDGET = 2**29  # bytes of support features kept; the rest is encoded again when asked for
 FEW = 30  # images, below which the intervals of a leaderboard are called too narrow
 Row = dict[str, Any]
+EncodedQuery = tuple[EncodedImage, NDArray[np.int64]]  # an image and its (H, W) target
 
 
 # --- what is asked for again and again --------------------------------------------------------------------
@@ -412,8 +413,40 @@ class _Answering:
         sample = self.query[i]
         target = relabel(sample, self.vocabulary)
         encoded = self.runs[0].segmenter.encode(sample.image)  # the same for all: they differ in what follows
-        answers = (run.segmenter.segment(encoded, run.vocabulary).labels for run in self.runs)
-        return [confusion_matrix(a, target, len(self.vocabulary), ignore_index=ABSENT) for a in answers]
+        asked = ((run.segmenter.method, run.segmenter.memory, run.vocabulary) for run in self.runs)
+        return [count_pixels(*one, [(encoded, target)]) for one in asked]
+
+
+def count_pixels(
+    method: Method,
+    memory: SupportMemory | None,
+    vocabulary: Vocabulary,
+    query_set: Iterable[EncodedQuery],
+) -> NDArray[np.int64]:
+    """Let a method answer encoded images and count its pixels; every score of the kit is made from this.
+
+    Args:
+        method: fitted, if it has anything to fit.
+        memory: None for a method that needs none.
+        vocabulary: the C classes.
+        query_set: encoded images, each with its (H, W) target, `ABSENT` where nothing is counted.
+
+    Returns:
+        (C, C) int64 confusion matrix, added up over the images.
+    """
+    counts = np.zeros((len(vocabulary), len(vocabulary)), dtype=np.int64)
+    for encoded, target in query_set:
+        counts += count_answer(method.predict(encoded.query, memory, vocabulary), encoded, target)
+    return counts
+
+
+def count_answer(
+    prediction: ArrayLike, encoded: EncodedImage, target: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """(N, C) scores of an encoded image's patches or regions, (H, W) target -> (C, C) confusion matrix."""
+    scores = np.asarray(prediction)
+    labels, _ = paint(scores, encoded.query, encoded.feature_map)
+    return confusion_matrix(labels, target, scores.shape[1], ignore_index=ABSENT)
 
 
 def _each(function: Callable, items: Sequence[Any], desc: str, progress: bool | None) -> Iterator[Any]:

@@ -10,7 +10,7 @@ from test_fusion import NAMES, ROWS, world
 
 from course.partial_curves import part_miou, partial_curves
 from course.pseudo_labels import pseudo_labels
-from course.reliability import auroc, detect
+from course.reliability import auroc, pseudo_label_auroc
 from rose_kit import RNS, KnnClip, Segmenter, SupportMemory, Vocabulary, ZeroShot, unit
 from rose_kit.adapter import OfflineLinear
 from rose_kit.contract import World
@@ -111,7 +111,7 @@ class Colourblind(ColourEncoder):
 
 def test_detection_counts_and_separates():
     """Kite's text is grass's colour: its pseudo-label is always wrong. Sky's is always right."""
-    rows = detect(
+    rows = pseudo_label_auroc(
         Blocks(8), Blocks(6, first=100), Colourblind(), shots=1, seeds=[1], missing=MissingSupport(visual=1),
         method=RNS(solver="lbfgs"), progress=False,
     )  # fmt: skip

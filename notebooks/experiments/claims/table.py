@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pandas as pd
 
 from experiments.claims.verdict import FAILS, HOLDS, MARGIN, UNCLEAR
+from rose_kit.evaluation import written_whole
 
 RULE = (
     "Each effect is a difference within one seed: same support images, same query scenes. The table gives "
@@ -64,17 +64,8 @@ def write(table: pd.DataFrame, folder: Path) -> tuple[Path, Path]:
         OSError: the folder cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    return (
-        _write(folder / "rns_claims.csv", table.to_csv(index=False)),
-        _write(folder / "rns_claims.md", markdown(table)),
-    )
-
-
-def _write(path: Path, text: str) -> Path:
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path
+    texts = {"rns_claims.csv": table.to_csv(index=False), "rns_claims.md": markdown(table)}
+    for name, text in texts.items():
+        with written_whole(folder / name) as beside:
+            beside.write_text(text, encoding="utf-8")
+    return folder / "rns_claims.csv", folder / "rns_claims.md"
