@@ -18,7 +18,7 @@ from rose_kit.data import open_dataset
 from rose_kit.encoder import HandcraftedEncoder, NoTextTower, OpenClipEncoder, load_encoder
 from rose_kit.evaluation import evaluate
 from rose_kit.model import FUSIONS, ROSE, methods
-from rose_kit.model.training import Training, prepare, train
+from rose_kit.model.training import TrainConfig, prepare, train
 from rose_kit.regions import make_regions
 from rose_kit.registry import datasets, encoders, load_plugin, register_fusion
 from rose_kit.types import FeatureMap, Vocabulary, unit
@@ -228,7 +228,7 @@ def test_a_fusion_of_a_plugin_trains_and_comes_back_by_its_name(tmp_path):
     encoder, scenes = load_encoder("bundled"), SceneDataset(4, first=1_000, size=32)
     vocabulary = Vocabulary.encode(scenes.class_names, encoder)
     lessons = prepare(scenes, encoder, vocabulary, progress=False)
-    model, losses = train(lessons, encoder, "sharp", Training(steps=2, batch=2), progress=False)
+    model, losses = train(lessons, encoder, "sharp", TrainConfig(steps=2, batch=2), progress=False)
     fresh = ROSE(model.encoder, model.retriever, "sharp").state_dict()
     assert len(losses) == 2 and np.isfinite(losses).all() and type(model.fusion).__name__ == "Sharp"
     assert any(not (value == fresh[name]).all() for name, value in model.state_dict().items())
@@ -242,7 +242,7 @@ def test_a_fusion_of_a_plugin_trains_and_comes_back_by_its_name(tmp_path):
 
 PACKAGE = """import numpy as np
 from rose_kit import HandcraftedEncoder, KnnClip
-from rose_kit.model import NoFusion
+from rose_kit.model.none import NoFusion
 from data_scripts.scenes import support_and_query
 class Coarse(HandcraftedEncoder):
     def __init__(self):

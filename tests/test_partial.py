@@ -10,7 +10,7 @@ from test_fusion import NAMES, ROWS, world
 
 from course.partial_curves import part_miou, partial_curves
 from course.pseudo_labels import pseudo_labels
-from course.reliability import auroc, detect
+from course.reliability import auroc, pseudo_label_auroc
 from rose_kit import RNS, KnnClip, ZeroShot, unit
 from rose_kit.contract import NAMES as CLASSES
 from rose_kit.contract import ToyProblem
@@ -77,7 +77,7 @@ class Colourblind(ColourEncoder):
 
 def test_detection_counts_and_separates():
     options = {"shots": 1, "seeds": [1], "missing": MissingSupport(visual=1), "method": RNS(solver="lbfgs")}
-    rows = detect(Blocks(8), Blocks(6, first=100), Colourblind(), **options, progress=False)
+    rows = pseudo_label_auroc(Blocks(8), Blocks(6, first=100), Colourblind(), **options, progress=False)
     assert len(rows) == 6 and {row["labels"] for row in rows} == {rows[0]["labels"]}
     assert 0 < rows[0]["right"] < 1 and max(row["auroc"] for row in rows) > 0.6
 
