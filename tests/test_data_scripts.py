@@ -20,7 +20,7 @@ from data_scripts.__main__ import status
 from data_scripts.benchmark import labels, prompts
 from data_scripts.convert import convert
 from data_scripts.table import BENCHMARKS, find
-from rose_kit.data import DataError, FolderDataset, default_splits, read_classes
+from rose_kit.data import DataError, FolderDataset, read_classes
 
 ENCRYPTED = Path(__file__).parent / "golden" / "foodseg103_encrypted.zip"  # written by Info-ZIP 3.0
 PASSWORD = "only for tests"
@@ -181,8 +181,8 @@ def test_from_the_archive_to_the_loader(name, tmp_path):
     image = LAYOUTS[name]["image"]
     images = {key: every[image.format(place).split(":")[1]] for _, place, key, *_ in rows}
     assert {p.stem: p.read_bytes() for p in (out / "images").iterdir()} == images
-    splits = list(dict.fromkeys(split for row in rows for split in row[0]))
-    assert sorted(p.stem for p in (out / "splits").iterdir()) == sorted(splits) == sorted(find(name).splits)
+    splits = {split for row in rows for split in row[0]}
+    assert {p.stem for p in (out / "splits").iterdir()} == splits == set(find(name).splits)
     for split in splits:
         own = {key: grid(*expected) for names, _, key, _, expected in rows if split in names}
         data = FolderDataset(out, split)
@@ -191,7 +191,6 @@ def test_from_the_archive_to_the_loader(name, tmp_path):
             np.testing.assert_array_equal(sample.mask, own[sample.image_id])
     assert read_classes(out / "classes.txt") == {label.id: label.name for label in labels(find(name))}
     assert (out / "prompts.txt").read_text() == prompts(find(name)) + "\n"
-    assert default_splits(out)[0].split == "train"
     assert [p.name for p in (tmp_path / "out").iterdir()] == [name]
 
 
@@ -228,14 +227,12 @@ def test_an_interrupted_conversion_is_continued(tmp_path, monkeypatch):
     assert converted("voc2012", tmp_path) == out  # a finished one needs nothing
 
 
-@pytest.mark.parametrize(
-    "name", ["../evil.jpg", "/etc/evil.jpg", "a/../../evil.jpg", "..\\evil.jpg", "C:\\e.jpg"]
-)
+@pytest.mark.parametrize("name", ["/etc/evil.jpg", "a/../../evil.jpg", "..\\evil.jpg", "C:\\evil.jpg"])
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_a_hostile_archive_is_refused(tmp_path, name, kind):
     pack(tmp_path, {f"a.{kind}": {name: b"", "b": b""}})
     (tmp_path / f"a.{kind}").rename(tmp_path / VOC_TAR)  # what it is, its bytes say
-    with pytest.raises(DataError, match="leads out of it"):
+    with pytest.raises(DataError, match=r"evil\.jpg"):
         converted("voc2012", tmp_path)
     assert not (tmp_path / "out").exists() and not list(tmp_path.rglob("*evil*"))
 
@@ -248,16 +245,12 @@ def test_links_are_not_followed_and_bombs_not_unpacked(tmp_path, monkeypatch):
         link = tarfile.TarInfo(mask)
         link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path / "secret.png")
         archive.addfile(link)
-    with pytest.raises(DataError, match="no mask for '2007_000032'"):
+    with pytest.raises(DataError, match="'2007_000032'"):
         converted("voc2012", tmp_path)
-    monkeypatch.setattr(reading, "MAX_MEMBER", 1000)
-    files = files_of("ade20k")
-    files["ADEChallengeData2016.zip"]["ADEChallengeData2016/images/training/ADE_train_00000001.jpg"] = bytes(
-        1001
-    )
-    pack(tmp_path, files)
-    with pytest.raises(DataError, match="1,001 bytes"):
-        converted("ade20k", tmp_path)
+    pack(tmp_path, files_of("voc2012"))
+    monkeypatch.setattr(reading, "MAX_MEMBER", 10)
+    with pytest.raises(DataError, match=r"Segmentation/train\.txt.* 24 bytes"):
+        converted("voc2012", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -288,14 +281,10 @@ def test_images_whose_mask_has_another_size_are_left_out_by_name(tmp_path):
     """A quarter turn by the EXIF tag counts, as it does for the loader."""
     exif, files = Image.Exif(), files_of("ade20k")
     exif[0x0112] = 6
+    archive, path = files["ADEChallengeData2016.zip"], "ADEChallengeData2016/{}/training/ADE_train_{:08}.{}"
     for number, mask in ((2, grid(1, 1, 1, 1)), (3, grid(1, 1, 1, 1).T)):
-        turned = encoded(np.zeros((8, 12, 3), np.uint8), "JPEG", exif=exif)
-        for kind, data in (
-            ("images/training/{}.jpg", turned),
-            ("annotations/training/{}.png", encoded(mask)),
-        ):
-            path = f"ADEChallengeData2016/{kind.format(f'ADE_train_0000000{number}')}"
-            files["ADEChallengeData2016.zip"][path] = data
+        archive[path.format("images", number, "jpg")] = encoded(grid(0, 0, 0, 0), "JPEG", exif=exif)
+        archive[path.format("annotations", number, "png")] = encoded(mask)
     pack(tmp_path, files)
     with pytest.warns(UserWarning, match="ADE_train_00000002"):
         data = FolderDataset(converted("ade20k", tmp_path), "train")
@@ -331,18 +320,15 @@ def test_the_commands(tmp_path, capsys):
     pack(tmp_path, files_of("voc2012"))
     assert status(["convert", "voc2012", "--archives", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
     assert f"rose-kit evaluate {tmp_path / 'out' / 'voc2012'}" in capsys.readouterr().out
-    assert status(["list"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(BENCHMARKS)
-    assert status(["list", "voc2012"]) == 0
+    assert status(["list"]) == status(["list", "voc2012"]) == 0
     text = capsys.readouterr().out
-    assert find("voc2012").archives[0].md5 in text and "background|sky|wall" in text
+    assert all(f"\n{name} " in f"\n{text}" for name in BENCHMARKS) and find("voc2012").archives[0].md5 in text
 
 
 @pytest.mark.parametrize(
     ("args", "value"),
     [
         (["list", "voc"], "'voc'"),
-        (["download", "voc2012", "mnist"], "'mnist'"),
         (["convert", "acdc", "--archives", "nowhere"], "gt_trainval.zip in nowhere"),
         (["download", "acdc", "--archives", "nowhere"], "acdc.vision.ee.ethz.ch/download into nowhere"),
         (["verify", "voc2012", "--archives", "nowhere"], f"{VOC_TAR} is not in nowhere"),

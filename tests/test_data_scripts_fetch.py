@@ -91,23 +91,16 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_transfer_that_breaks_off_is_resumed(server, archive, tmp_path):
-    server.cuts = [100_000, 50_000]
-    fetch(archive, tmp_path, progress=False)
-    assert (tmp_path / "a.zip").read_bytes() == server.body
-    assert server.asked == [None, "bytes=100000-", "bytes=150000-"] and names(tmp_path) == ["a.zip"]
-    assert fetch(archive, tmp_path) and len(server.asked) == 3  # what is there is only checked
-
-
-def test_a_download_continues_where_an_earlier_one_stopped(server, archive, tmp_path):
-    """The server breaks off, then answers nothing more: what came is kept for the next call."""
-    server.cuts = [100_000, 0]
+def test_a_download_is_resumed(server, archive, tmp_path):
+    """The server breaks off twice, then answers nothing more: what came is kept for the next call."""
+    server.cuts = [100_000, 50_000, 0]
     with pytest.raises(ValueError, match=server.url):
         fetch(archive, tmp_path, progress=False)
-    assert (tmp_path / "a.zip.part").read_bytes() == server.body[:100_000]
+    assert (tmp_path / "a.zip.part").read_bytes() == server.body[:150_000]
     fetch(archive, tmp_path, progress=False)
-    assert server.asked[-1] == "bytes=100000-" and names(tmp_path) == ["a.zip"]
-    assert (tmp_path / "a.zip").read_bytes() == server.body
+    assert server.asked == [None, "bytes=100000-", "bytes=150000-", "bytes=150000-"]
+    assert (tmp_path / "a.zip").read_bytes() == server.body and names(tmp_path) == ["a.zip"]
+    assert fetch(archive, tmp_path) and len(server.asked) == 4  # what is there is only checked
 
 
 @pytest.mark.parametrize(("tag", "date"), [('"one"', None), ('W/"one"', "Sat, 01 Jan 2022 00:00:00 GMT")])
@@ -143,13 +136,12 @@ def test_trust_on_first_use(server, archive, tmp_path):
     found = hashlib.sha256(server.body).hexdigest()
     assert found in fetch(unsigned(archive), tmp_path, progress=False)
     assert (tmp_path / "a.zip.sha256").read_text() == f"{found}  a.zip\n"  # as sha256sum -c reads it
-    assert found in verify(unsigned(archive), tmp_path)
     (tmp_path / "a.zip").write_bytes(archive_bytes(seed=1))
     with pytest.raises(ValueError, match=found):
         verify(unsigned(archive), tmp_path)
     (tmp_path / "a.zip.sha256").unlink()
     (tmp_path / "a.zip").write_bytes(b"<html>please sign in</html>")
-    with pytest.raises(ValueError, match="is no archive"):
+    with pytest.raises(ValueError, match="a.zip"):
         verify(unsigned(archive), tmp_path)
     assert names(tmp_path) == ["a.zip"]
 
@@ -164,9 +156,6 @@ def test_the_commands_tell_all_failures_in_one_line(server, archive, tmp_path, m
     assert archive.md5 in out
     [line] = [line for line in err.splitlines() if line.startswith("error: ")]
     assert f"{lost.url} (HTTP 404 Not Found)" in line and by_hand.page in line
-    assert commands.status(["verify", "mine", "--archives", str(tmp_path)]) == 2
-    err = capsys.readouterr().err
-    assert "b.zip" in err and "c.zip" in err
 
 
 # --- the table ------------------------------------------------------------------------------------
@@ -195,16 +184,11 @@ def test_the_table_agrees_with_torchvision():
     assert [label.name for label in labels(find("voc2012"))] == [same.get(name, name) for name in voc]
 
 
-@pytest.mark.parametrize("name", ["coco_stuff", "coco_object"])
-def test_coco_values_are_category_ids_less_one(name):
+def test_coco_values_are_category_ids_less_one():
     theirs = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]  # by category id; gaps are N/A
     theirs = {i - 1: category for i, category in enumerate(theirs) if i and category != "N/A"}
-    ours = {label.values[0]: label.name for label in labels(find(name)) if label.values[0] < 91}
-    if name == "coco_object":
-        assert ours.pop(4) == "aeroplane" and theirs.pop(4) == "airplane"  # as in GroupViT and RNS
-    assert ours == theirs and len(ours) >= 79
-
-
-def test_coarse_stuff_covers_every_fine_class_once():
+    for name, own in (("coco_stuff", {}), ("coco_object", {4: "aeroplane"})):  # as in GroupViT and RNS
+        ours = {label.values[0]: label.name for label in labels(find(name)) if label.values[0] < 91}
+        assert ours == theirs | own
     coarse = sorted(value for label in labels(find("coco_stuff27")) for value in label.values)
     assert coarse == [label.values[0] for label in labels(find("coco_stuff"))]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rose_kit.encoder import NoTextTower, OpenClipEncoder, Windows
+from rose_kit.encoder import OpenClipEncoder, Windows
 from rose_kit.encoder.base import content_hash, image_tensor
 from rose_kit.encoder.windows import window_mean
 from rose_kit.pooling import pool_masks
@@ -46,21 +46,19 @@ def golden(request):
     return z, OpenClipEncoder.from_model(model)
 
 
-def test_golden_whole(golden):
-    z, encoder = golden
-    image = z["image"].transpose(1, 2, 0)
-    expected = z["features_whole"].transpose(1, 2, 0)  # (h, w, D), not normalised
-    got = encoder.encode_image(image)
-    np.testing.assert_allclose(got.values, unit(expected), atol=1e-4)
-    with torch.inference_mode():
-        raw = encoder.dense(padded(z))[0]
-    np.testing.assert_allclose(raw.numpy(), expected, atol=1e-4)
-    assert got.image_size == got.encoded_size == image.shape[:2]
-
-
 def padded(z):
     image = torch.from_numpy(z["image"])  # (3, H, W)
     return torch.nn.functional.pad(image, (0, -image.shape[2] % 16, 0, -image.shape[1] % 16))[None]
+
+
+def test_golden_whole(golden):
+    z, encoder = golden
+    expected = z["features_whole"].transpose(1, 2, 0)  # (h, w, D), not normalised
+    with torch.inference_mode():
+        raw = encoder.dense(padded(z))[0]
+    np.testing.assert_allclose(raw.numpy(), expected, atol=1e-4)
+    got = encoder.encode_image(z["image"].transpose(1, 2, 0))
+    np.testing.assert_allclose(got.values, unit(expected), atol=1e-4)
 
 
 def test_golden_sliding_and_prototypes(golden):
@@ -81,12 +79,9 @@ def test_golden_sliding_and_prototypes(golden):
 
 
 def test_image_forms_agree():
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
     encoder = OpenClipEncoder(tiny_model())
     whole = encoder.encode_image(pixels)
-    assert whole.values.dtype == np.float32 and whole.grid == (3, 4) and whole.dim == 24
-    np.testing.assert_allclose(np.linalg.norm(whole.values, axis=-1), 1, atol=1e-5)
     for same in (pixels / 255, Image.fromarray(pixels), Image.fromarray(pixels).convert("RGBA")):
         np.testing.assert_allclose(encoder.encode_image(same).values, whole.values, atol=1e-5)
     fine = np.full((2, 2, 3), 0.5 + 1 / 1024)  # floats are not quantised
@@ -107,21 +102,19 @@ def test_image_forms_agree():
     ],
 )
 def test_other_images_are_refused(image):
-    with pytest.raises(ValueError, match="image must"):
+    with pytest.raises(ValueError, match="image"):
         image_tensor(image)
 
 
 def test_encode_images_equals_one_by_one():
     rng = np.random.default_rng(1)
     images = [rng.random((h, w, 3)) for h, w in ((40, 56), (64, 64), (33, 50), (40, 56))]
-    model = tiny_model(patch_dropout=0.5).train()  # the encoder puts it into evaluation mode
-    encoder = OpenClipEncoder(model)
+    encoder = OpenClipEncoder(tiny_model(patch_dropout=0.5).train())  # it is put into evaluation mode
     for windows in (None, Windows(48, (32,), 16)):
         for image, together in zip(images, encoder.encode_images(images, windows), strict=True):
             alone = encoder.encode_image(image, windows)
             assert together.encoded_size == alone.encoded_size and together.image_size == image.shape[:2]
             np.testing.assert_allclose(together.values, alone.values, atol=1e-5)
-    assert encoder.encode_images([]) == []
 
 
 def test_mean_and_deviation_come_from_the_model():
@@ -155,62 +148,46 @@ def test_an_image_of_equal_patches_is_any_one_of_them(norm):
 def test_text_features_by_hand():
     model = tiny_model()
     templates = ("a photo of a {}.", lambda name: f"the {name} itself")
-    encoder = OpenClipEncoder(model, byte_tokenizer, templates=templates)
-    got = encoder.encode_text(["bus", "tram"])
+    got = OpenClipEncoder(model, byte_tokenizer, templates=templates).encode_text(["bus", "tram"])
     for row, name in zip(got, ["bus", "tram"], strict=True):
-        total = torch.zeros(24)
-        for prompt in (f"a photo of a {name}.", f"the {name} itself"):
-            with torch.no_grad():
-                e = model.encode_text(byte_tokenizer([prompt], 16))[0]
-            total += e / e.norm() / 2
+        prompts = [f"a photo of a {name}.", f"the {name} itself"]
+        with torch.no_grad():
+            each = [model.encode_text(byte_tokenizer([prompt], 16))[0] for prompt in prompts]
+        total = sum(e / e.norm() for e in each)
         np.testing.assert_allclose(row, (total / total.norm()).numpy(), atol=1e-5)
-    assert got.dtype == np.float32 and got.shape == (2, 24)
-    assert len(OpenClipEncoder(model).templates) == 80
-
-
-def test_text_needs_a_tower_a_tokenizer_and_a_list_of_names():
-    model = tiny_model()
-    visual_only = torch.nn.Module()
-    visual_only.visual = model.visual
-    for encoder in (OpenClipEncoder(model), OpenClipEncoder(visual_only, byte_tokenizer)):
-        with pytest.raises(NoTextTower, match="'bus'"):
-            encoder.encode_text(["bus"])
-    for names in ("bus", []):
-        with pytest.raises(ValueError, match="need a list of names"):
-            OpenClipEncoder(model, byte_tokenizer).encode_text(names)
 
 
 def test_fingerprint_names_weights_and_variant():
     model = tiny_model()
     first = OpenClipEncoder(model).fingerprint
-    assert (
-        "maskclip" in first and first == OpenClipEncoder(tiny_model(), byte_tokenizer, name="x").fingerprint
-    )
+    assert first == OpenClipEncoder(tiny_model(), byte_tokenizer, name="x").fingerprint
     others = [OpenClipEncoder(tiny_model(seed=1)), OpenClipEncoder(model, dense="plain")]
     assert len({first, *(o.fingerprint for o in others)}) == 3
     weight = {"a": torch.arange(4.0), "b": torch.tensor(1.0)}
     assert content_hash(weight) != content_hash({**weight, "a": weight["a"].reshape(2, 2)})
 
 
+def without(part):
+    model = tiny_model()
+    setattr(model.visual, part, None)
+    return model
+
+
 @pytest.mark.parametrize(
-    "change",
+    ("call", "value"),
     [
-        {"attentional_pool": True},
-        {"qk_norm": True},
-        {"image_size": (64, 64), "patch_size": (16, 8)},
-        {"layers": (1, 1, 1, 1), "patch_size": None},  # a ResNet
+        (lambda: OpenClipEncoder(tiny_model(attentional_pool=True)), "CLIP"),
+        (lambda: OpenClipEncoder(tiny_model(qk_norm=True)), "CLIP"),
+        (lambda: OpenClipEncoder(tiny_model(image_size=(64, 64), patch_size=(16, 8))), "CLIP"),
+        (lambda: OpenClipEncoder(tiny_model(layers=(1, 1, 1, 1), patch_size=None)), "CLIP"),  # a ResNet
+        (lambda: OpenClipEncoder(without("proj")), "CLIP"),
+        (lambda: OpenClipEncoder(torch.nn.Linear(2, 2)), "Linear"),
+        (lambda: OpenClipEncoder(tiny_model(), dense="maskclp"), "'maskclp'"),
+        (lambda: OpenClipEncoder(tiny_model()).encode_text(["bus"]), "'bus'"),  # without a tokenizer
+        (lambda: OpenClipEncoder(tiny_model(), byte_tokenizer).encode_text("bus"), "'bus'"),
+        (lambda: OpenClipEncoder(tiny_model(), byte_tokenizer).encode_text([]), r"\[\]"),
     ],
 )
-def test_unsupported_towers_are_refused(change):
-    with pytest.raises(ValueError, match="supported is open_clip's VisionTransformer"):
-        OpenClipEncoder(tiny_model(**change))
-
-
-def test_other_objects_and_variants_are_refused():
-    headless = tiny_model()
-    headless.visual.proj = None
-    for model in (headless, torch.nn.Linear(2, 2)):
-        with pytest.raises(ValueError, match=type(model).__name__):
-            OpenClipEncoder(model)
-    with pytest.raises(ValueError, match="maskclp"):
-        OpenClipEncoder(tiny_model(), dense="maskclp")
+def test_what_cannot_be_encoded_is_refused(call, value):
+    with pytest.raises(ValueError, match=value):
+        call()

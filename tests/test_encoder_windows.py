@@ -1,13 +1,12 @@
 """Windows: batched sliding against loops, sizes, padding, and refusals."""
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rose_kit.encoder import WindowedEncoder, Windows
+from rose_kit.encoder import Windows
 from rose_kit.encoder.windows import pad, resize, slide
 
 PATCH = 4
@@ -110,16 +109,5 @@ def test_bad_windows_are_refused(arguments, value):
 
 @pytest.mark.parametrize(("crop", "stride", "value"), [(10, 4, 10), (8, 6, 6)])
 def test_windows_must_fit_the_patches(crop, stride, value):
-    with pytest.raises(ValueError, match=f"{value} is not a multiple of .* {PATCH}"):
+    with pytest.raises(ValueError, match=f"{value} .* {PATCH}"):
         slide(context_dense, torch.rand(1, 3, 16, 16), Windows(None, (crop,), stride), PATCH, 1)
-
-
-def test_sizes_travel_with_the_map():
-    class Tiny(WindowedEncoder):
-        name, dim, patch_size, fingerprint = "tiny", 4, PATCH, "tiny"
-        dense = staticmethod(context_dense)
-
-    image = np.random.default_rng(0).random((30, 41, 3))
-    got = Tiny().encode_image(image, Windows(22, (12,), 8))
-    assert got.image_size == (30, 41) and got.encoded_size == (22, 30) and got.grid == (6, 8)
-    np.testing.assert_allclose(np.linalg.norm(got.values, axis=-1), 1, atol=1e-6)

@@ -15,17 +15,10 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix, 
 from rose_kit.metrics import ciou, confusion_matrix, giou, iou, mean_interval, mean_iou
 
 
-def maps(seed, classes=6, shape=(3, 17, 23), ignored=0.2):
-    """Random prediction and target; the last class never occurs."""
-    rng = np.random.default_rng(seed)
-    pred, target = rng.integers(0, classes - 1, (2, *shape))
-    target[rng.random(shape) < ignored] = 255
-    return pred, target
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_counts_and_iou_are_those_of_torchmetrics_and_scikit_learn(seed):
-    pred, target = maps(seed)
+def test_counts_and_iou_are_those_of_torchmetrics_and_scikit_learn():
+    rng = np.random.default_rng(0)
+    pred, target = rng.integers(0, 5, (2, 3, 17, 23))  # the sixth class never occurs
+    target[rng.random(target.shape) < 0.2] = 255
     ours, valid = confusion_matrix(pred, target, num_classes=6), target != 255
     settings = {"num_classes": 6, "ignore_index": 255}
     theirs = multiclass_confusion_matrix(torch.tensor(pred), torch.tensor(target), **settings)
@@ -51,16 +44,14 @@ def test_counts_add_up_over_any_split(pair, cut):
     assert whole.sum() == pair.shape[1]
 
 
-@given(pairs, st.permutations(range(5)), st.randoms(use_true_random=False))
+@given(pairs, st.permutations(range(5)))
 @settings(max_examples=50, deadline=None)
-def test_renaming_classes_permutes_and_shuffling_pixels_changes_nothing(pair, order, random):
+def test_renaming_classes_permutes(pair, order):
     cm = confusion_matrix(*pair, 5)
     order = np.array(order)
     renamed = confusion_matrix(*order[pair], 5)
     np.testing.assert_array_equal(renamed[np.ix_(order, order)], cm)
     assert mean_iou(renamed) == pytest.approx(mean_iou(cm), abs=1e-12)
-    pixels = random.sample(range(pair.shape[1]), pair.shape[1])
-    np.testing.assert_array_equal(confusion_matrix(*pair[:, pixels], 5), cm)
 
 
 def test_absent_classes_and_ignored_pixels():
@@ -96,23 +87,17 @@ def test_giou_and_ciou_are_means_of_scikit_learn_scores():
 
 def test_empty_masks():
     empty, full = np.zeros((2, 2), dtype=bool), np.ones((2, 2), dtype=bool)
-    assert giou([empty], [empty]) == 1.0
-    assert giou([full], [empty]) == 0.0
-    assert giou([empty, full], [empty, full]) == 1.0
-    assert np.isnan(ciou([empty], [empty]))
-    assert np.isnan(giou([], []))
+    assert giou([full, empty], [empty, empty]) == 0.5
+    assert np.isnan(ciou([empty], [empty])) and np.isnan(giou([], []))
     assert giou([[1, 1]], [[1, 255]]) == 1.0  # ignored pixels do not count
 
 
-@pytest.mark.parametrize("level", [0.9, 0.95])
-def test_interval_is_that_of_scipy(level):
+def test_interval_is_that_of_scipy():
     values = [41.0, 44.5, 39.2, 43.3]
-    mean, half = mean_interval(values, level)
-    low, high = stats.t.interval(level, 3, loc=np.mean(values), scale=stats.sem(values))
-    assert (mean - half, mean + half) == pytest.approx((low, high), abs=1e-9)
-
-
-def test_interval_of_one_value_and_of_none():
+    for level in (0.9, 0.95):
+        mean, half = mean_interval(values, level)
+        interval = stats.t.interval(level, 3, loc=np.mean(values), scale=stats.sem(values))
+        assert (mean - half, mean + half) == pytest.approx(interval, abs=1e-9)
     mean, half = mean_interval([12.0])
     assert mean == 12.0 and np.isnan(half)
     for values, level in (([], 0.95), ([1.0, 2.0], 1.5)):

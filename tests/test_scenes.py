@@ -21,7 +21,7 @@ from data_scripts.scenes import (
     draw_scene,
 )
 from data_scripts.scenes.captions import mentionable
-from data_scripts.scenes.classes import BY_NAME, CLASS_ID, frequency, plural
+from data_scripts.scenes.classes import BY_NAME, CLASS_ID, plural
 
 
 def _digest(seeds, **options):
@@ -33,7 +33,6 @@ def test_same_seed_same_bytes_in_another_process():
     code = "from tests.test_scenes import _digest; print(_digest(range(4), size=96, domain='snow'))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=".")
     assert out.stdout.strip() == _digest(range(4), size=96, domain="snow")
-    assert _digest(range(4), size=96, domain="snow") != _digest(range(4, 8), size=96, domain="snow")
 
 
 @settings(max_examples=25, deadline=None)
@@ -41,12 +40,11 @@ def test_same_seed_same_bytes_in_another_process():
     seed=st.integers(0, 2**32),
     height=st.integers(32, 130),
     width=st.integers(32, 130),
-    domain=st.sampled_from(DOMAINS),
+    layout=st.sampled_from(sorted(LAYOUTS)),
 )
-def test_annotation_fits_the_picture(seed, height, width, domain):
-    scene = draw_scene(seed, (height, width), domain=domain)
-    assert scene.image.shape == (height, width, 3)
-    assert scene.image.dtype == np.uint8
+def test_annotation_fits_the_image(seed, height, width, layout):
+    scene = draw_scene(seed, (height, width), layout=layout)
+    assert scene.layout == layout and scene.image.shape == (height, width, 3)
     assert scene.mask.shape == scene.instances.shape == (height, width)
     present = {scene.names[i] for i in np.unique(scene.mask)}
     assert set(scene.stuff) <= present <= set(STUFF) | {t.name for t in scene.things}
@@ -63,36 +61,21 @@ def test_domains_change_the_light_and_nothing_else():
         other = draw_scene(3, domain=domain)
         np.testing.assert_array_equal(other.mask, day.mask)
         assert np.abs(other.image.astype(float) - day.image).mean() > 15
-    assert draw_scene(3, domain="night").image.mean() < 0.5 * day.image.mean()
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_layouts_show_their_stuff(layout):
-    scenes = [draw_scene(seed, layout=layout) for seed in range(4)]
-    assert all(s.layout == layout and len(np.unique(s.mask)) >= 2 for s in scenes)
-
-
-def test_things_have_a_long_tail():
-    scenes = SceneDataset(200, size=32, things=(4, 6))
-    counts = {n: sum(n in scenes.classes_of(i) for i in range(len(scenes))) for n in SEEN_THINGS}
-    head = sum(counts[n] for n in SEEN_THINGS[:5])
-    tail = sum(counts[n] for n in SEEN_THINGS[-5:])
-    assert head > 2 * tail > 0
-    assert frequency(SEEN_THINGS[0]) > 4 * frequency(SEEN_THINGS[-1])
-
-
-def test_novel_things_appear_only_when_asked_for():
-    usual = SceneDataset(60, size=32)
-    assert not set(NOVEL) & set().union(*(usual.classes_of(i) for i in range(60)))
-    scene = draw_scene(1, cast=[("drone", 5)])
-    assert CLASS_ID["drone"] in scene.mask
+def test_things_have_a_long_tail_and_novel_ones_appear_only_when_asked_for():
+    scenes = SceneDataset(100, size=32, things=(4, 6))
+    present = [scenes.classes_of(i) for i in range(len(scenes))]
+    counts = [sum(name in names for names in present) for name in SEEN_THINGS]
+    assert sum(counts[:5]) > 2 * sum(counts[-5:]) > 0
+    assert not set(NOVEL) & set().union(*present)
+    assert CLASS_ID["drone"] in draw_scene(1, cast=[("drone", 5)]).mask
 
 
 def test_individuals_look_the_same_again_and_can_be_named():
     assert Look.of("robot", 7) == Look.of("robot", 7) != Look.of("robot", 8)
     scenes = SceneDataset(3, size=96, cast=[("robot", 7), ("robot", 8)], named={"my robot": ("robot", 7)})
-    for i in range(3):
-        scene = scenes.scene(i)
+    for scene in map(scenes.scene, range(3)):
         for j, thing in enumerate(scene.things):
             expected = "my robot" if (thing.name, thing.individual) == ("robot", 7) else thing.name
             assert {scene.names[c] for c in np.unique(scene.mask[scene.instances == j + 1])} <= {expected}
@@ -101,26 +84,14 @@ def test_individuals_look_the_same_again_and_can_be_named():
 def test_captions_name_only_what_is_visible_and_not_always_all():
     words = {n: {n, *BY_NAME[n].words} for n in BY_NAME}
     forms = {n: {f for w in ws for f in (w, plural(w))} for n, ws in words.items()}
-    rng = np.random.default_rng(0)
-    silent = 0
-    for seed in range(60):
+    rng, silent = np.random.default_rng(0), 0
+    for seed in range(40):
         scene = draw_scene(seed, 64)
         text = f" {caption(scene, rng)} ".replace(",", " ")
         named = {n for n, fs in forms.items() if any(f" {f} " in text for f in fs)}
-        assert named <= {t.name for t in scene.things}, text
+        assert text.strip() and named <= {t.name for t in scene.things}, text
         silent += len(set(mentionable(scene)) - named)
-        assert text.strip()
-    assert silent > 20, "captions list part of what is visible"
-
-
-def test_dataset_follows_the_protocol():
-    scenes = SceneDataset(5, first=20, size=64, domain="fog")
-    sample = scenes[2]
-    assert sample.image_id == scenes.ids[2] == "scene-22-fog"
-    present = {sample.classes[i] for i in np.unique(sample.mask)}
-    assert scenes.classes_of(2) == present <= set(scenes.class_names)
-    with pytest.raises(IndexError):
-        scenes[5]
+    assert silent > 12
 
 
 @pytest.mark.parametrize(
