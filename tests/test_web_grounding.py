@@ -12,6 +12,7 @@ from rose_kit.web.types import Promptable
 
 transformers = pytest.importorskip("transformers")
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "?", "boat", "drone", "red", "a"]
+TINY = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 
 
 def tiny_detector(path):
@@ -20,69 +21,23 @@ def tiny_detector(path):
     tokenizer = transformers.BertTokenizer(str(path / "vocab.txt"))
     images = transformers.GroundingDinoImageProcessor(size={"shortest_edge": 128, "longest_edge": 128})
     transformers.GroundingDinoProcessor(images, tokenizer).save_pretrained(path)
-    text = transformers.BertConfig(
-        vocab_size=len(WORDS),
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-    )
-    backbone = transformers.SwinConfig(
-        image_size=64,
-        embed_dim=8,
-        depths=[1, 1, 1, 1],
-        num_heads=[1, 1, 2, 2],
-        window_size=4,
-        out_features=["stage2", "stage3", "stage4"],
-    )
-    config = transformers.GroundingDinoConfig(
-        backbone_config=backbone,
-        text_config=text,
-        d_model=32,
-        encoder_layers=1,
-        decoder_layers=2,
-        encoder_ffn_dim=32,
-        decoder_ffn_dim=32,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        num_queries=6,
-        num_feature_levels=4,
-        max_text_len=16,
-    )
+    text = transformers.BertConfig(vocab_size=len(WORDS), intermediate_size=32, **TINY)
+    stages = ["stage2", "stage3", "stage4"]
+    backbone = transformers.SwinConfig(embed_dim=8, depths=[1] * 4, num_heads=[1] * 4, out_features=stages)
+    size = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 2, "num_queries": 6}
+    config = transformers.GroundingDinoConfig(backbone_config=backbone, text_config=text, **size)
     transformers.GroundingDinoForObjectDetection(config).save_pretrained(path)
 
 
 def tiny_filler(path):
-    images = transformers.SamImageProcessor(
-        size={"longest_edge": 64},
-        pad_size={"height": 64, "width": 64},
-        mask_size={"longest_edge": 16},
-        mask_pad_size={"height": 16, "width": 16},
-    )
+    images = transformers.SamImageProcessor(size={"longest_edge": 64}, pad_size={"height": 64, "width": 64})
     transformers.SamProcessor(images).save_pretrained(path)
-    vision = transformers.SamVisionConfig(
-        hidden_size=16,
-        output_channels=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        image_size=64,
-        patch_size=16,
-        window_size=2,
-        global_attn_indexes=[0],
-        num_pos_feats=8,
-        mlp_dim=16,
-    )
-    prompt = transformers.SamPromptEncoderConfig(
-        hidden_size=16, image_size=64, patch_size=16, image_embedding_size=4
-    )
-    decoder = transformers.SamMaskDecoderConfig(
-        hidden_size=16, mlp_dim=16, num_hidden_layers=1, num_attention_heads=2, iou_head_hidden_dim=16
-    )
-    config = transformers.SamConfig(
-        vision_config=vision.to_dict(),
-        prompt_encoder_config=prompt.to_dict(),
-        mask_decoder_config=decoder.to_dict(),
-    )
+    image = {"image_size": 64, "output_channels": 32, "num_pos_feats": 16, "global_attn_indexes": [0]}
+    vision = transformers.SamVisionConfig(**TINY, **image)
+    prompt = transformers.SamPromptEncoderConfig(hidden_size=32, image_size=64, image_embedding_size=4)
+    decoder = transformers.SamMaskDecoderConfig(**TINY, mlp_dim=16, iou_head_hidden_dim=16)
+    parts = {"vision_config": vision, "prompt_encoder_config": prompt, "mask_decoder_config": decoder}
+    config = transformers.SamConfig(**{name: part.to_dict() for name, part in parts.items()})
     transformers.SamModel(config).save_pretrained(path)
 
 

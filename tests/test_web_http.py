@@ -9,7 +9,6 @@ import ssl
 import subprocess
 import time
 
-import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,16 +16,9 @@ from PIL import Image
 from rose_kit.web.net import Client, WebError, decode_image
 from tests.webserver import image_bytes
 
-CERTIFICATES = httpx.create_ssl_context()
 LIMIT = 100_000  # bytes
 BOMB = gzip.compress(bytes(20_000_000))
 GZIP = {"Content-Encoding": "gzip"}
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Nearly all of it is plain HTTP: certificates need not be loaded for every client."""
-    monkeypatch.setattr("httpx._transports.default.create_ssl_context", lambda **_: CERTIFICATES)
 
 
 @pytest.fixture

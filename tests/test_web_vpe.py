@@ -15,7 +15,7 @@ from experiments import verification
 from experiments.verification import Episode, calibrate, draw_episode, episodes
 from rose_kit.encoder import load_encoder
 from rose_kit.metrics import giou
-from rose_kit.regions.foreground import discriminant, foreground, largest_cluster
+from rose_kit.regions.foreground import discriminant, foreground
 from rose_kit.types import FeatureMap, unit
 from rose_kit.web.types import Mask, ReferenceImage, Source
 from rose_kit.web.vpe import VisualPromptEnhancer
@@ -115,13 +115,6 @@ def test_the_foreground_is_what_the_border_is_not():
     found = foreground(FeatureMap(values, 4, (32, 32), (32, 32))).reshape(8, 8)
     assert found.sum() == 8 and found[3:5, 2:6].all()
     assert not foreground(FeatureMap(np.tile(values[:1, :1], (8, 8, 1)), 4, (32, 32), (32, 32))).any()
-
-
-def test_the_largest_cluster_wins_and_of_equals_the_first():
-    a, b = np.array([1.0, 0.02]), np.array([0.02, 1.0])
-    assert largest_cluster([a, b, b], 0.5) == [1, 2]
-    assert largest_cluster([b, a, a, b], 0.5) == [0, 3]
-    assert largest_cluster([a], 0.5) == [0] and largest_cluster([], 0.5) == []
 
 
 def test_the_thresholds_in_use_are_those_that_were_recorded():
