@@ -4,6 +4,8 @@ import hypothesis
 import pytest
 from nbval.plugin import IPyNbFile
 
+pytest_plugins = ["tests.webserver"]  # its fixture `server`
+
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("fixed")
 

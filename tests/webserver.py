@@ -1,12 +1,12 @@
 """A server on the loopback address that misbehaves as each test likes, and images to serve."""
 
 import io
-from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 from urllib.parse import parse_qsl, urlsplit
 
+import pytest
 from PIL import Image
 
 COLOURS = {"RGB": (200, 60, 40), "CMYK": (0, 255, 255, 0), "L": 90, "RGBA": (255, 0, 0, 0), "1": 1}
@@ -15,7 +15,7 @@ COLOURS = {"RGB": (200, 60, 40), "CMYK": (0, 255, 255, 0), "L": 90, "RGBA": (255
 class Handler(BaseHTTPRequestHandler):
     """Answers a request by the route of its path: (status, headers, body), or a function of the handler.
 
-    A function may answer by itself and return None. A header that is None is not sent.
+    A function may answer by itself and return None.
     """
 
     protocol_version = "HTTP/1.1"
@@ -41,8 +41,7 @@ class Handler(BaseHTTPRequestHandler):
         headers = {"Content-Length": str(len(body)), "Date": self.date_time_string()} | headers
         self.send_response_only(status)
         for name, value in headers.items():
-            if value is not None:
-                self.send_header(name, value)
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
         self.close_connection |= headers["Content-Length"] != str(len(body))
@@ -58,42 +57,26 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.routes, self.asked, self.headers, self.bodies, self.over = {}, [], [], [], Event()
+        self.routes, self.asked, self.headers, self.bodies = {}, [], [], []
+        self.over = Event()  # set when the test ends, for routes that wait
         self.host = f"127.0.0.1:{self.server_port}"
         self.url = f"http://{self.host}"
-
-    def count(self):
-        """How often each path was asked for."""
-        return Counter(urlsplit(path).path for path in self.asked)
 
     def handle_error(self, request, client_address):
         pass  # a client that hangs up is what was wanted
 
-    def drip(self, pieces, pause=0.05):
-        """A route that writes pieces as they are, one by one, until the server is shut down."""
 
-        def route(handler):
-            for piece in pieces:
-                handler.wfile.write(piece)
-                if self.over.wait(pause):
-                    return
-
-        return route
-
-
-@contextmanager
-def serving():
-    """A server, while the block runs."""
+@pytest.fixture
+def server():
+    """A server, while a test runs."""
     server = Server()
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
-    try:
-        yield server
-    finally:
-        server.over.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    yield server
+    server.over.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
 
 
 def image_bytes(form="PNG", mode="RGB", size=(40, 30), **options):

@@ -2,6 +2,7 @@
 
 import csv
 import html
+import json
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -68,7 +69,7 @@ class Wikimedia(ListingProvider):
     def _ask(self, api: str, action: str = "query", **params: Any) -> dict[str, Any]:
         shared = {"format": "json", "formatversion": 2, "maxage": 3600}
         with as_web_error(api):
-            answer = self.client.json(api, action=action, **shared, **params)
+            answer = json.loads(self.client.get(api, action=action, **shared, **params))
             if "error" in answer:
                 raise ValueError(answer["error"]["info"])
             return dict(answer.get(action, {}))
