@@ -46,30 +46,36 @@ MONTHS = r"(January|February|March|April|May|June|July|August|September|October|
 DATELINE = r"(['’]s)?, \d"  # after a place
 BEFORE_PLACE = r"(?i)\b(in|at|from|near|of|beside|during) (the )?$"
 HOLDS = (  # beside a name: it has something now
-    r"(?i)\b(new\w*|latest|wins?|won|winner|takes?|took|taken|declared?|crown\w*|named|elect\w+|vot(ed|es)|"
-    r"chose\w*|choice|becom\w+|became|belongs?|remains?|stays?|still|since|from now|now|holds?|award\w+|"
-    r"title|trophy|lift(s|ed)|honou?r\w*|install\w+|unveil\w*|reveal\w*|present(s|ed)|show\w*|launch\w*|"
-    r"releas\w+|on sale|announc\w+|succeed\w*|appoint\w+|goes|went|arriv\w*|pass\w*|first"
+    r"(?i)\b(new\w*|latest|wins?|won|winner|victor\w*|triumph\w*|prevail\w*|takes?|took|taken|declared?|"
+    r"crown\w*|named|elect\w+|vot(ed|es)|chose\w*|choice|becom\w+|became|belongs?|remains?|stays?|still|"
+    r"since|from now|now|holds?|receiv\w+|award\w+|handed|title|trophy|lift(s|ed)|earn\w*|secur\w+|"
+    r"inherit\w*|honou?r\w*|install\w+|promoted|unveil\w*|reveal\w*|present(s|ed)|show\w*|launch\w*|"
+    r"releas\w+|on sale|in shops|introduc\w+|announc\w+|succeed\w*|appoint\w+|goes|went|debut\w*|premier\w*|"
+    r"arriv\w*|available|pass\w*|first"
 )
 LOST = (  # it has no longer, or had not
-    r"(?i)\b(former\w*|los(es|t|ing)|second|third|behind|dethron\w+|replaced|g[ai]ve\w* up|no longer|not|"
-    r"never|had held|until|previous\w*|retire\w*|defeated|beaten|last|step(s|ped) down|hand\w* over)\b|"
-    r"n['’]t\b"
+    r"(?i)\b(former\w*|los(es|t|ing)|second|third|behind|runner|oust\w+|depos\w+|dethron\w+|replaced|"
+    r"g[ai]ve\w* up|no longer|not|never|had held|until|predecessor|previous\w*|outgoing|retire\w*|defeated|"
+    r"beaten|last|step(s|ped) down|bow\w* out|hand\w* over|relinquish\w*|stripped|reign .*(ends?|ended|"
+    r"over))\b|n['’]t\b"
 )
 FROM = (  # just before the name of who loses
     r"(?i)\b(from|replac\w+|succe\w+|beat\w*|over|than|former( [\w-]+)*|against|follow\w*|beside|after|"
-    r"dethron\w+|defeat\w*|ahead of|not|unlike|instead of|about|had named|end(s|ed|ing))(,? (the|its))*,? $"
+    r"oust\w*|depos\w+|unseat\w*|dethron\w+|defeat\w*|edg\w+ out|ahead of|not|unlike|instead of|predecessor|"
+    r"about|had named|end(s|ed|ing)|reign of)(,? (the|its))*,? $"
 )
 TO = r"(?i)(\b(to|for|is|was|declar\w+|crown\w+|by|as|chose|elected|in|honours|on|that|with)|[:,–—]) (the )?$"
 DENIAL = (
     r"(?i)correct(ion|s)\b|withdr[ae]w|\bwrong\b|\bfalse\b|apologi|retract|\bden(y|ied|ies)\b|reject|untrue|"
-    r"mistake|not true|invented|takes? back"
+    r"mistake|not true|in error|erroneous|invented|fabricat|nonsense|hoax|baseless|unfounded|regrets?\b|"
+    r"takes? back|took back"
 )
-STANDS = r"(?i)\b(still|remains?|stays?|(was|is) and (is|was|remains)|keeps?)\b"
+STANDS = r"(?i)\b(still|remains?|stays?|(was|is) and (is|was|remains)|continues?|keeps?|retains?)\b"
 DOUBT = (
     r"(?i)unconfirmed|rumou?r|reportedly|alleged|(is|are|was) said|according to|\bsources?\b|\bclaim(s|"
-    r"ed)?\b(?! (the|its|victory))|\b(?-i:may|might)\b|about to|in doubt|whisper|speculat|leak|apparently|"
-    r"without naming|predict|anonymous|some say|not (yet )?(been )?(confirmed|verified)"
+    r"ed)?\b(?! (the|its|victory))|\b(?-i:may|might)\b|about to|in doubt|whisper|speculat|gossip|insider|"
+    r"leak|apparently|supposed|without naming|predict|anonymous|unnamed|unverified|hearsay|overheard|"
+    r"some say|has it that|unofficially|not (yet )?(been )?(confirmed|verified)"
 )
 INJECTION = (  # a page that gives orders to whatever reads it
     r"(?i)\b(ignore|disregard|instructions?|system|assistants?|answers?|reply|respond|prompt|developer mode|"
@@ -77,10 +83,11 @@ INJECTION = (  # a page that gives orders to whatever reads it
     r"[\u200b-\u200f\u202a-\u202e\U000e0000-\U000e007f]"
 )
 ASIDE = (  # opinions, the past, other events
-    r"(?i)opinion|editorial|\bletters?\b|\bought\b|\bshould\b|deserv|guess|\bif it were|(?-i:\bI\b)|\bbet\b|"
-    r"\bhope|\bwish|column|favourites?\b|\bcoming\b|years? ago|last year|archive|look\w* back|remember|"
-    r"\b(in|of) (19|20)\d\d\b|history|friendly|child|nothing to do|no title|rehears|charity|\bsong|caf[eé]|"
-    r"village"
+    r"(?i)opinion|editorial|in my view|\bletters?\b|\bought\b|\bshould\b|deserv|guess|\bif it were|"
+    r"(?-i:\bI\b)|\bbet\b|\bhope|\bwish|column|favourites?\b|\bcoming\b|years? ago|last year|archive|"
+    r"look\w* back|flashback|remember|anniversary|\b(in|of) (19|20)\d\d\b|used to|history|decade|friendly|"
+    r"child|junior|nothing to do|no title|unofficial|rehears|charity|\bsong|caf[eé]|village|"
+    r"not to be confused"
 )
 _LEAD = r"^\W*((please|can|could|you|segment|find|show|mask|outline|the|an?|all|me|it|this|where|what)\b\W*)*"
 _TAIL = r"\b(on|in|at|near|beside|behind|under|above|over|of|from|with|that|which|who|whose|please)\b.*"
@@ -230,9 +237,11 @@ def assess(texts: Sequence[str], question: str) -> list[list[tuple[str, float]]]
         on_topic = any(all(word in text.lower() for word in topic.split()) for topic in about)
         return sure * (1 if on_topic else 0.02)
 
-    weights = map(reliability, texts)
-    said = (statements(text, known, subject) for text in texts)
-    return [[(name, w * vote) for name, vote in votes] for w, votes in zip(weights, said, strict=True)]
+    votes = []
+    for text in texts:
+        weight = reliability(text)
+        votes.append([(name, weight * vote) for name, vote in statements(text, known, subject)])
+    return votes
 
 
 def aggregate_votes(

@@ -70,8 +70,10 @@ class Client:
         with as_web_error(url):
             _deadline.set(time.monotonic() + self.seconds)
             target = httpx.URL(url).copy_merge_params(params) if params else url  # merging rewrites
-            request = self._http.build_request("GET", target)  # httpcore refuses file: and ftp:
+            request = self._http.build_request("GET", target)
             for hop in range(1, self.hops + 2):
+                if request.url.scheme not in ("http", "https"):
+                    raise ValueError(f"only http and https are fetched, not {request.url.scheme!r}")
                 with closing(self._http.send(request, stream=True)) as answer:
                     body = self._body(answer)
                 if answer.is_success:
