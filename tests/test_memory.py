@@ -340,6 +340,7 @@ def of_norm(length):
         (lambda m: SupportMemory(DIM).lookup([0]), "id 0"),
         (lambda m: m.lookup([0, 99]), "id 99.*0 to 5"),
         (lambda m: m.subset([-1]), "id -1"),
+        (lambda m: m.remove("a", ids=[0]), "'a'"),
         (searching(queries=np.ones((2, 5))), r"\(2, 5\)"),
         (searching(queries=np.full((2, DIM), np.nan)), "query 0"),
         (searching(k=0), "0"),

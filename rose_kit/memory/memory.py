@@ -170,12 +170,15 @@ class SupportMemory:
             how many rows were removed.
 
         Raises:
-            ValueError: nothing is given, or no row matches (lists near names).
+            ValueError: nothing is given, ids beside a name, or no row matches (lists near names).
         """
+        ids = np.asarray(ids, dtype=np.int64).reshape(-1)
+        if len(ids) and (image_id, class_name) != (None, None):
+            raise ValueError(f"ids stand alone, without the name {image_id or class_name!r}")
         with self._lock:
             self._check_writable()
             rows = self._rows
-            if len(ids := np.asarray(ids, dtype=np.int64).reshape(-1)):
+            if len(ids):
                 chosen = np.zeros(len(rows), dtype=bool)
                 chosen[_positions(rows, ids)] = True
             else:
