@@ -1,4 +1,4 @@
-"""Zero-shot, late fusion and retrieval: against slow legible twins, and what must not change the answer."""
+"""Zero-shot, late fusion and retrieval, against slow legible twins."""
 
 import numpy as np
 import pytest
@@ -56,69 +56,47 @@ def test_classes_without_text_share_the_mean_text_and_tie_to_the_last_bit():
 # --- late fusion ------------------------------------------------------------------------------------
 
 
-def test_knn_clip_and_its_evidence_against_a_loop():
+def assert_evidence(prediction, n: int, gain: dict):
+    """The evidence of query n lists these ids with these weights, which add up to `gain`'s sum."""
+    top = prediction.evidence.top(n, 99)
+    assert dict(zip(top.prototype_id, top.weight, strict=True)) == pytest.approx(gain, abs=1e-5)
+
+
+@pytest.mark.parametrize("threshold", [1.0, 0.8])  # the vote is not asked where zero-shot is surer
+def test_knn_clip_and_its_evidence_against_a_loop(threshold):
     features, memory, vocabulary = world()
     text = predicted(ZeroShot(), features, None, vocabulary)
-    prediction = KnnClip(weight=0.3, k=3, temperature=0.1).predict(features, memory, vocabulary)
+    method = KnnClip(weight=0.3, k=3, temperature=0.1, threshold=threshold)
+    prediction = method.predict(features, memory, vocabulary)
+    assert 0 < (text.max(1) > 0.8).sum() < len(text)
     for n, x in enumerate(features):
         rows = [r for r in range(len(ROWS)) if ROWS[r] in NAMES]
         nearest = sorted(rows, key=lambda r: -float(x @ memory.vectors[r]))[:3]
         power = {r: np.exp(float(x @ memory.vectors[r]) / 0.1) for r in nearest}
-        share = {r: e / sum(power.values()) for r, e in power.items()}
+        weight = 0 if text[n].max() > threshold else 0.3
+        share = {r: weight * e / sum(power.values()) for r, e in power.items()}
         vote = [sum(p for r, p in share.items() if ROWS[r] == name) for name in NAMES]
-        expected = 0.3 * np.array(vote) + 0.7 * text[n]
+        expected = np.array(vote) + (1 - weight) * text[n]
         np.testing.assert_allclose(np.asarray(prediction)[n], expected, atol=1e-5)
         c = expected.argmax()
-        gain = {r: 0.3 * p for r, p in share.items() if ROWS[r] == NAMES[c]} | {-1: 0.7 * text[n, c]}
-        top = prediction.evidence.top(n, 99)
-        assert dict(zip(top.prototype_id, top.weight, strict=True)) == pytest.approx(gain, abs=1e-5)
-        assert set(top.class_name) == {NAMES[c]}
-
-
-def test_knn_clip_asks_no_vote_where_zero_shot_is_sure():
-    features, memory, vocabulary = world()
-    text = predicted(ZeroShot(), features, None, vocabulary)
-    threshold = float(np.sort(text.max(1))[2])
-    prediction = KnnClip(weight=1.0, k=2, threshold=threshold).predict(features, memory, vocabulary)
-    sure = text.max(1) > threshold
-    assert 0 < sure.sum() < len(sure)
-    np.testing.assert_allclose(np.asarray(prediction)[sure], text[sure], atol=1e-6)
-    assert set(prediction.evidence.query[prediction.evidence.prototype_id >= 0]) <= set(np.flatnonzero(~sure))
+        gain = {r: p for r, p in share.items() if ROWS[r] == NAMES[c] and p}
+        assert_evidence(prediction, n, gain | {-1: (1 - weight) * text[n, c]})
 
 
 def test_freeda_and_its_evidence_against_a_loop():
     features, memory, vocabulary = world()
     prediction = Freeda(weight=0.3).predict(features, memory, vocabulary)
     rows = [np.flatnonzero(memory.class_names == name) for name in NAMES]
-    score = np.zeros((len(features), 4))
     for n, x in enumerate(features):
+        gains = []
         for c in range(4):
-            text, share = x @ vocabulary.text[c], 0.3 if len(rows[c]) else 0
-            score[n, c] = (1 - share) * text
-            if share:
-                score[n, c] += share * x @ unit(memory.vectors[rows[c]].sum(0))
-        c = score[n].argmax()
-        top = prediction.evidence.top(n, 99)
-        assert set(top.prototype_id) == {-1, *rows[c]}
-        for i, weight in zip(top.prototype_id, top.weight, strict=True):
-            expected = x @ vocabulary.text[c] * (0.7 if len(rows[c]) else 1)
-            if i != -1:
-                expected = 0.3 * x @ memory.vectors[i] / np.linalg.norm(memory.vectors[rows[c]].sum(0))
-            assert weight == pytest.approx(expected, abs=1e-5)
-    e = np.exp(100 * score)
-    np.testing.assert_allclose(np.asarray(prediction), e / e.sum(1, keepdims=True), atol=1e-4)
-
-
-@pytest.mark.parametrize("method", [*METHODS, RNS(mu=4e-2)], ids=lambda m: type(m).__name__)
-@settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 1000))
-def test_the_order_of_rows_does_not_matter(method, seed):
-    features, memory, vocabulary = world(seed)
-    rows = np.random.default_rng(seed).permutation(len(ROWS))
-    columns = memory.vectors[rows], memory.class_names[rows], memory.image_ids[rows]
-    before = predicted(method, features, memory, vocabulary)
-    after = predicted(method, features, SupportMemory.from_prototypes(*columns), vocabulary)
-    np.testing.assert_allclose(after, before, atol=1e-4 if method in METHODS else 5e-3)
+            total = np.linalg.norm(memory.vectors[rows[c]].sum(0))
+            gain = {i: 0.3 * x @ memory.vectors[i] / total for i in rows[c]}
+            gains.append(gain | {-1: x @ vocabulary.text[c] * (0.7 if len(rows[c]) else 1)})
+        score = np.array([sum(gain.values()) for gain in gains])
+        e = np.exp(100 * score)
+        np.testing.assert_allclose(np.asarray(prediction)[n], e / e.sum(), atol=1e-4)
+        assert_evidence(prediction, n, gains[score.argmax()])
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
@@ -144,10 +122,10 @@ def test_fit_finds_the_side_that_is_right(method):
     fitted = method(weight=0.0).fit(memory, wrong_text, [(query, target, "i0")])
     assert fitted.fitted_weight > 0.4 and fitted.weight == 0.0
     assert (predicted(fitted, query, memory, wrong_text).argmax(1)[:5] == target[:5]).all()
-    # Each image is left out: with a single support image there is nothing to tune on.
-    alone = SupportMemory.from_prototypes(bank[::3], NAMES, ["i0"] * 4)
+    alone = SupportMemory.from_prototypes(
+        bank[::3], NAMES, ["i0"] * 4
+    )  # left out, it leaves nothing to tune on
     assert method(weight=0.2).fit(alone, wrong_text, [(query, target, "i0")]).fitted_weight == 0.2
-    assert fitted.fit(memory, wrong_text).fitted_weight == 0.0  # no support: back to the given weight
 
 
 @pytest.mark.parametrize(
@@ -156,7 +134,6 @@ def test_fit_finds_the_side_that_is_right(method):
         (lambda: Freeda(weight=1.5), "1.5"),
         (lambda: KnnClip(k=0), "0"),
         (lambda: KnnClip(temperature=0.0), "0.0"),
-        (lambda: ZeroShot().predict(world()[0], None, Vocabulary(NAMES)), "bus, background"),
         (lambda: ZeroShot().predict(world()[0], None, Vocabulary(("a", "b"), np.eye(2))), "12 .* 2"),
         (lambda: Freeda(where="day").predict(*world()), "'day'"),
     ],
@@ -198,11 +175,11 @@ def test_retrieval_against_a_loop(seed, name, k):
 
 def test_random_retrieval_differs_by_seed_and_image_and_is_always_the_same():
     features, memory, vocabulary = world(n=3)
-    draws = [tuple(retrieve_random(features, memory, vocabulary, 1, seed).ids) for seed in range(20)]
-    assert len(set(draws)) > 2
-    assert draws[4] == tuple(retrieve_random(features, memory, vocabulary, 1, 4).ids)
-    rolled = [tuple(retrieve_random(np.roll(features, i, 1), memory, vocabulary, 1).ids) for i in range(12)]
-    assert len(set(rolled)) > 2
+    draws = [retrieve_random(features, memory, vocabulary, 1, seed).ids.tolist() for seed in range(20)]
+    assert len(set(map(tuple, draws))) > 2
+    assert draws[4] == retrieve_random(features, memory, vocabulary, 1, 4).ids.tolist()
+    images = [retrieve_random(np.roll(features, i, 1), memory, vocabulary, 1).ids for i in range(12)]
+    assert len(set(map(tuple, images))) > 2
 
 
 @pytest.mark.parametrize("name", sorted(RETRIEVALS))
