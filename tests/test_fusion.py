@@ -122,9 +122,8 @@ def test_fit_finds_the_side_that_is_right(method):
     fitted = method(weight=0.0).fit(memory, wrong_text, [(query, target, "i0")])
     assert fitted.fitted_weight > 0.4 and fitted.weight == 0.0
     assert (predicted(fitted, query, memory, wrong_text).argmax(1)[:5] == target[:5]).all()
-    alone = SupportMemory.from_prototypes(
-        bank[::3], NAMES, ["i0"] * 4
-    )  # left out, it leaves nothing to tune on
+    # Each image is left out: with a single support image there is nothing to tune on.
+    alone = SupportMemory.from_prototypes(bank[::3], NAMES, ["i0"] * 4)
     assert method(weight=0.2).fit(alone, wrong_text, [(query, target, "i0")]).fitted_weight == 0.2
 
 

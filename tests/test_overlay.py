@@ -7,12 +7,9 @@ from PIL import Image
 from rose_kit.viz.overlay import (
     ALPHA,
     _as_seen,
-    fit,
-    label_map,
     outline,
     overlay,
     palette,
-    spotlight,
 )
 
 RNG = np.random.default_rng(0)
@@ -59,18 +56,8 @@ def test_names_stand_in_their_own_region_on_any_background(shade):
     assert overlay(PHOTO[:12], slivers, [f"class {i}" for i in range(40)]).shape == (12, 120, 3)
 
 
-def test_outlines_and_spotlights_keep_to_their_region():
+def test_outlines_keep_to_their_region():
     grey, region = np.full((20, 20, 3), 128, np.uint8), np.zeros((20, 20), bool)
     region[:8, :8] = True
     white = (outline(grey, region) == 255).all(-1)  # its own border, closed where the image ends
     assert white[0, :8].all() and white[:8, 7].all() and white.sum() == 28
-    lit = spotlight(grey, region)
-    assert (lit[region] == 128).all() and (lit[~region] > 200).all()
-
-
-def test_images_are_scaled_and_labels_never_mixed():
-    small = fit(np.full((900, 600, 3), 77, np.uint8), 90)
-    assert small.shape == (90, 60, 3) and (small == 77).all() and small.flags.writeable
-    assert set(np.unique(fit(3 * HALVES, 50))) == {0, 3}
-    flat = label_map(np.array([[0, 255]] * 2), ["a"], side=60)
-    assert flat.shape == (60, 60, 3) and len(np.unique(flat[1, [1, -1]], axis=0)) == 2

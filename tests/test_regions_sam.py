@@ -99,17 +99,11 @@ def test_what_holds_no_tensors_is_refused(saved, content):
         load_sam(saved)
 
 
-@pytest.mark.parametrize(
-    ("call", "value"),
-    [
-        (lambda: load_sam("vit_x"), "'vit_x'.*vit_b, vit_l, vit_h"),
-        (lambda: load_sam("x.pth", "vit_g"), "'vit_g'"),
-        (lambda: Sam(tiny_sam(), order="sideways"), "'sideways'"),
-    ],
-)
-def test_unknown_checkpoints_and_wrong_settings_are_refused(call, value):
-    with pytest.raises(ValueError, match=value):
-        call()
+def test_unknown_architectures_and_orders_are_refused():
+    with pytest.raises(ValueError, match=r"'vit_x'.*vit_b, vit_l, vit_h"):
+        load_sam("vit_x")
+    with pytest.raises(ValueError, match="'sideways'"):
+        Sam(tiny_sam(), order="sideways")
 
 
 def test_weights_are_fetched_once_and_checked(saved, tmp_path, monkeypatch):

@@ -43,9 +43,6 @@ def test_the_optimum_is_that_of_scikit_learn(mu):
     centred = model.intercept_ - model.intercept_.mean()  # J does not fix a constant added to the bias
     np.testing.assert_allclose(head.weight, model.coef_, atol=2e-3 * np.abs(model.coef_).max())
     np.testing.assert_allclose(head.bias - head.bias.mean(), centred, atol=2e-3 * np.abs(model.coef_).max())
-    far = np.random.default_rng(1).normal(size=(5, 16)).astype(np.float32)  # nor does the start matter
-    warm = lbfgs(x, q, a, far, mu=mu, tolerance=0)
-    np.testing.assert_allclose(warm.weight, head.weight, atol=5e-3 * np.abs(head.weight).max())
 
 
 @settings(max_examples=15, deadline=None)

@@ -1,7 +1,5 @@
 """The widgets without a browser: driven by code, and by what the front end sends."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -11,7 +9,6 @@ from rose_kit.encoder import HandcraftedEncoder, load_encoder
 from rose_kit.fusion import Freeda, KnnClip, ZeroShot
 from rose_kit.memory import SupportMemory
 from rose_kit.segmenter import Segmenter, name_vocabulary
-from rose_kit.types import Evidence
 from rose_kit.viz.widgets import EvidenceExplorer, FusionPlayground, TeachByExample
 
 DOG = ((91, 64), (95, 50), (108, 32), (109, 57))  # pixels in four regions of the dog
@@ -73,18 +70,6 @@ def test_weights_add_up_to_the_score_and_name_rows_of_the_memory(segmenter, scen
         for p in explained["prototypes"]:
             held = segmenter.memory.lookup(p["prototype_id"])
             assert (held.class_names[0], held.image_ids[0]) == (p["class"], p["image_id"])
-
-
-def test_clicks_keys_and_code_explain_regions_alike(segmenter, scene, vocabulary):
-    segmenter = Segmenter(segmenter.encoder, segmenter.memory, RNS(), regions="slic")
-    widget = EvidenceExplorer(segmenter, scene.image, vocabulary)
-    assert widget.explain(108, 32)["region"].sum() > 64
-    by_code = (widget.canvas.png, widget.panel.value, widget.status)
-    for act in (lambda: stroke(widget, (108, 32)), lambda: widget.canvas.set_state({"cursor": [108, 32]})):
-        widget.explain(3, 3)
-        assert widget.canvas.png != by_code[0]
-        act()
-        assert (widget.canvas.png, widget.panel.value, widget.status) == by_code
     for explain, given in ((widget.explain_class, ["zebra"]), (widget.explain, [128, 0])):
         with pytest.raises(ValueError, match=str(given[0])):
             explain(*given)
@@ -105,18 +90,6 @@ def test_without_a_memory_or_evidence_a_widget_says_so(encoder, support, scene, 
     assert_refused(widget, "ZeroShot")
     for kind in (EvidenceExplorer, FusionPlayground):
         assert_refused(kind(empty, scene.image, vocabulary), "empty")
-
-
-def test_evidence_may_be_of_few_patches_and_without_text(segmenter, scene, vocabulary):
-    widget = EvidenceExplorer(segmenter, scene.image, vocabulary)
-    evidence = widget.segmentation.evidence
-    for rows in (evidence.prototype_id >= 0, slice(0, 0)):
-        columns = (column[rows] for column in evidence.columns().values())
-        widget.segmentation = replace(widget.segmentation, evidence=Evidence(*columns))
-        explained = widget.explain_class(CLASSES[widget.segmentation.labels[3, 3]])
-        labels, pixels = np.unique(widget.segmentation.labels[explained["region"]], return_counts=True)
-        assert explained["winner"] == CLASSES[labels[pixels.argmax()]]
-        assert bool(explained["prototypes"]) == bool(len(widget.segmentation.evidence.query))
 
 
 @pytest.mark.parametrize("text", [True, False])
