@@ -16,6 +16,9 @@ _HOME = {
     "adapter": "RNS OfflineLinear methods",
     "model": "ROSE FrozenEncoder MemoryRetriever RoseMethod",
     "segmenter": "Segmenter",
+    "evaluation": "evaluate",
+    "viz.coco": "read_coco write_coco",
+    "viz.export": "write_folder",
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names.split()}
 __all__ = sorted(_WHERE)

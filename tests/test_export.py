@@ -4,13 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools.coco import COCO
 from skimage.measure import regionprops
 
-from rose_kit.cli import write_classes
 from rose_kit.data import DataError, FolderDataset, Sample
 from rose_kit.viz.coco import decode_segmentation, read_coco, write_coco
 from rose_kit.viz.export import save_labels, write_folder
@@ -56,7 +55,6 @@ def test_a_folder_is_read_back_by_our_loader_and_never_written_over(folder, tmp_
         ([sample(), sample("b", classes={0: "sea", 3: "grass", 7: "bus"})], "'sea'"),
         ([sample(classes=CLASSES | {255: "void"})], "255"),
         ([sample(classes=CLASSES | {9: "a|b"})], "'a|b'"),
-        ([sample(classes=CLASSES | {9: "a\nb"})], "classes.txt"),
     ],
 )
 def test_what_a_folder_cannot_hold_is_refused_and_leaves_nothing(tmp_path, samples, value):
@@ -76,8 +74,6 @@ def test_labels_keep_their_ids_and_show_their_colours(tmp_path, ids, mode):
             assert np.array_equal(colours, [palette(8)[0], palette(8)[7], [0, 0, 0]])
     with pytest.raises(ValueError, match="256"):
         save_labels(tmp_path / "b.png", labels, 256)
-    with pytest.raises(ValueError, match="256"):
-        write_classes(tmp_path / "classes.txt", [f"c{i}" for i in range(256)])
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
 
@@ -96,12 +92,12 @@ def test_pycocotools_reads_the_masks_that_were_written_and_so_do_we(masks, tmp_p
     read, classes = read_coco(path)
     assert classes == CLASSES and list(read) == list(masks)
     assert all(np.array_equal(read[name], masks[name]) for name in masks)
-    for pairs in ([("b", np.array([[0, 9]]))], [("b", np.array([[0]]))] * 2):
-        with pytest.raises(DataError, match="'b'"):
-            write_coco(tmp_path / "c.json", pairs, CLASSES)
+    with pytest.raises(DataError, match="'b'"):
+        write_coco(tmp_path / "c.json", [("b", np.array([[0, 9]]))], CLASSES)
     assert list(tmp_path.iterdir()) == [path]
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.dictionaries(st.integers(0, 65535).filter(lambda c: c != 255), st.text(max_size=3), min_size=1))
 def test_any_ids_come_back(tmp_path_factory, classes):
     mask = np.array([[*classes, 255]])
@@ -136,15 +132,12 @@ def test_polygons_and_plain_run_lengths_are_read_and_the_smaller_lies_on_top(tmp
         (("annotations", 0, "segmentation"), ONES | {"counts": [-1, 621]}, "fit"),
         (("annotations", 0, "segmentation"), ONES | {"counts": [0.5, 619.5]}, "float"),
         (("annotations", 0, "segmentation"), ONES | {"counts": "abc"}, "fit"),  # ... and reads past this
-        (("annotations", 0, "segmentation"), ONES | {"counts": "34"}, "fit"),
-        (("annotations", 0, "segmentation"), ONES | {"counts": "é0"}, "fit"),
         (("annotations", 0, "segmentation"), ONES | {"size": [31, 20]}, "fit"),
         (("annotations", 0, "segmentation"), [[1, 2, 3, 4]], "fit"),
         (("annotations", 0, "segmentation"), [[0, 0, 1e12, 0, 4, 4]], "fit"),
         (("annotations", 0, "segmentation"), None, "no COCO JSON"),
         (("annotations", 0, "image_id"), 99, "99"),
         (("images", 0, "width"), 10**9, "1000000000"),
-        (("images", 0, "width"), -4, "no COCO JSON"),
         (("categories", 0, "id"), 256, "255"),
         (("categories",), {}, "category 8"),
         ((), [], "no COCO JSON"),
@@ -160,7 +153,4 @@ def test_what_is_no_coco_is_refused(masks, tmp_path, where, value, message):
     part[last] = value
     path.write_text(json.dumps(content[""]))
     with pytest.raises(DataError, match=f"(?s)coco.json.*{message}"):
-        read_coco(path)
-    path.write_text("\0")
-    with pytest.raises(DataError, match="coco.json"):
         read_coco(path)

@@ -1,4 +1,4 @@
-"""Zero-shot, late fusion and retrieval: against slow legible twins, and what must not change the answer."""
+"""Zero-shot, late fusion and retrieval, against slow legible twins."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rose_kit import RNS, Freeda, KnnClip, Query, SupportMemory, Vocabulary, ZeroShot, methods, unit
-from rose_kit.fusion import RETRIEVALS, retrieve
+from rose_kit.fusion import RETRIEVALS
 from rose_kit.fusion.retrieval import restrict, retrieve_random
 from rose_kit.fusion.text import class_cosines, complete_text
 
@@ -27,11 +27,6 @@ def world(seed: int = 0, n: int = 9):
 
 def predicted(method, *args, **options) -> np.ndarray:
     return np.asarray(method.predict(*args, **options))
-
-
-def test_all_methods_are_registered():
-    baselines = {"offline-linear", "offline-pixels", "supervised"}
-    assert set(methods) >= {"freeda", "knn-clip", "rns", "zero-shot", *baselines}
 
 
 # --- text -------------------------------------------------------------------------------------------
@@ -56,85 +51,52 @@ def test_classes_without_text_share_the_mean_text_and_tie_to_the_last_bit():
     cosines = class_cosines(features, partial)
     np.testing.assert_array_equal(cosines[:, 0], cosines[:, 3])
     assert 3 not in cosines.argmax(1)
-    one_left = complete_text(Vocabulary(("a", "b"), [[1, 0], [np.nan, np.nan], [0, 1]], [0, 0, 1]))
-    assert one_left.text.tolist() == [[1, 0], [0, 1]] and one_left.owner.tolist() == [0, 1]
 
 
 # --- late fusion ------------------------------------------------------------------------------------
 
 
-def test_knn_clip_against_a_loop():
+def assert_evidence(prediction, n: int, gain: dict):
+    """The evidence of query n lists these ids with these weights, which add up to `gain`'s sum."""
+    top = prediction.evidence.top(n, 99)
+    assert dict(zip(top.prototype_id, top.weight, strict=True)) == pytest.approx(gain, abs=1e-5)
+
+
+@pytest.mark.parametrize("threshold", [1.0, 0.8])  # the vote is not asked where zero-shot is surer
+def test_knn_clip_and_its_evidence_against_a_loop(threshold):
     features, memory, vocabulary = world()
     text = predicted(ZeroShot(), features, None, vocabulary)
-    answer = predicted(KnnClip(weight=0.3, k=3, temperature=0.1), features, memory, vocabulary)
-    for x, p_text, p in zip(features, text, answer, strict=True):
+    method = KnnClip(weight=0.3, k=3, temperature=0.1, threshold=threshold)
+    prediction = method.predict(features, memory, vocabulary)
+    assert 0 < (text.max(1) > 0.8).sum() < len(text)
+    for n, x in enumerate(features):
         rows = [r for r in range(len(ROWS)) if ROWS[r] in NAMES]
         nearest = sorted(rows, key=lambda r: -float(x @ memory.vectors[r]))[:3]
-        power = [np.exp(float(x @ memory.vectors[r]) / 0.1) for r in nearest]
-        vote = np.zeros(4)
-        for r, e in zip(nearest, power, strict=True):
-            vote[NAMES.index(ROWS[r])] += e / sum(power)
-        np.testing.assert_allclose(p, 0.3 * vote + 0.7 * p_text, atol=1e-5)
-
-
-def test_knn_clip_asks_no_vote_where_zero_shot_is_sure():
-    features, memory, vocabulary = world()
-    text = predicted(ZeroShot(), features, None, vocabulary)
-    threshold = float(np.sort(text.max(1))[2])
-    prediction = KnnClip(weight=1.0, k=2, threshold=threshold).predict(features, memory, vocabulary)
-    sure = text.max(1) > threshold
-    assert 0 < sure.sum() < len(sure)
-    np.testing.assert_allclose(np.asarray(prediction)[sure], text[sure], atol=1e-6)
-    assert set(prediction.evidence.query[prediction.evidence.prototype_id >= 0]) <= set(np.flatnonzero(~sure))
-
-
-def test_knn_clip_evidence_is_votes_and_the_rest_is_zero_shot():
-    features, memory, vocabulary = world()
-    prediction = KnnClip(k=3, temperature=0.1).predict(features, memory, vocabulary)
-    evidence, winner = prediction.evidence, np.asarray(prediction).argmax(1)
-    total = np.bincount(evidence.query, weights=evidence.weight, minlength=9)
-    np.testing.assert_allclose(total, np.asarray(prediction).max(1), atol=1e-5)
-    assert (np.array(NAMES)[winner[evidence.query]] == evidence.class_name).all()
-    text = predicted(ZeroShot(), features, None, vocabulary)
-    expected = 0.5 * text[np.arange(9), winner]
-    np.testing.assert_allclose(evidence.weight[evidence.prototype_id == -1], expected, atol=1e-5)
+        power = {r: np.exp(float(x @ memory.vectors[r]) / 0.1) for r in nearest}
+        weight = 0 if text[n].max() > threshold else 0.3
+        share = {r: weight * e / sum(power.values()) for r, e in power.items()}
+        vote = [sum(p for r, p in share.items() if ROWS[r] == name) for name in NAMES]
+        expected = np.array(vote) + (1 - weight) * text[n]
+        np.testing.assert_allclose(np.asarray(prediction)[n], expected, atol=1e-5)
+        c = expected.argmax()
+        gain = {r: p for r, p in share.items() if ROWS[r] == NAMES[c] and p}
+        assert_evidence(prediction, n, gain | {-1: (1 - weight) * text[n, c]})
 
 
 def test_freeda_and_its_evidence_against_a_loop():
     features, memory, vocabulary = world()
     prediction = Freeda(weight=0.3).predict(features, memory, vocabulary)
     rows = [np.flatnonzero(memory.class_names == name) for name in NAMES]
-    score = np.zeros((len(features), 4))
     for n, x in enumerate(features):
+        gains = []
         for c in range(4):
-            text, share = x @ vocabulary.text[c], 0.3 if len(rows[c]) else 0
-            score[n, c] = (1 - share) * text
-            if share:
-                score[n, c] += share * x @ unit(memory.vectors[rows[c]].sum(0))
-        c = score[n].argmax()
-        top = prediction.evidence.top(n, 99)
-        assert set(top.prototype_id) == {-1, *rows[c]}
-        for i, weight in zip(top.prototype_id, top.weight, strict=True):
-            expected = x @ vocabulary.text[c] * (0.7 if len(rows[c]) else 1)
-            if i != -1:
-                expected = 0.3 * x @ memory.vectors[i] / np.linalg.norm(memory.vectors[rows[c]].sum(0))
-            assert weight == pytest.approx(expected, abs=1e-5)
-    e = np.exp(100 * score)
-    np.testing.assert_allclose(np.asarray(prediction), e / e.sum(1, keepdims=True), atol=1e-4)
-
-
-@pytest.mark.parametrize("method", [*METHODS, RNS(mu=4e-2)], ids=lambda m: type(m).__name__)
-@settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 1000))
-def test_the_order_of_rows_and_classes_does_not_matter(method, seed):
-    features, memory, vocabulary = world(seed)
-    rng = np.random.default_rng(seed)
-    rows, order = rng.permutation(len(ROWS)), rng.permutation(4)
-    columns = memory.vectors[rows], memory.class_names[rows], memory.image_ids[rows]
-    moved = Vocabulary([NAMES[c] for c in order], vocabulary.text, np.argsort(order))
-    before = predicted(method, features, memory, vocabulary)
-    after = predicted(method, features, SupportMemory.from_prototypes(*columns), moved)
-    np.testing.assert_allclose(after, before[:, order], atol=1e-4 if method in METHODS else 5e-3)
+            total = np.linalg.norm(memory.vectors[rows[c]].sum(0))
+            gain = {i: 0.3 * x @ memory.vectors[i] / total for i in rows[c]}
+            gains.append(gain | {-1: x @ vocabulary.text[c] * (0.7 if len(rows[c]) else 1)})
+        score = np.array([sum(gain.values()) for gain in gains])
+        e = np.exp(100 * score)
+        np.testing.assert_allclose(np.asarray(prediction)[n], e / e.sum(), atol=1e-4)
+        assert_evidence(prediction, n, gains[score.argmax()])
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
@@ -163,7 +125,6 @@ def test_fit_finds_the_side_that_is_right(method):
     # Each image is left out: with a single support image there is nothing to tune on.
     alone = SupportMemory.from_prototypes(bank[::3], NAMES, ["i0"] * 4)
     assert method(weight=0.2).fit(alone, wrong_text, [(query, target, "i0")]).fitted_weight == 0.2
-    assert fitted.fit(memory, wrong_text).fitted_weight == 0.0  # no support: back to the given weight
 
 
 @pytest.mark.parametrize(
@@ -172,7 +133,6 @@ def test_fit_finds_the_side_that_is_right(method):
         (lambda: Freeda(weight=1.5), "1.5"),
         (lambda: KnnClip(k=0), "0"),
         (lambda: KnnClip(temperature=0.0), "0.0"),
-        (lambda: ZeroShot().predict(world()[0], None, Vocabulary(NAMES)), "bus, background"),
         (lambda: ZeroShot().predict(world()[0], None, Vocabulary(("a", "b"), np.eye(2))), "12 .* 2"),
         (lambda: Freeda(where="day").predict(*world()), "'day'"),
     ],
@@ -214,11 +174,11 @@ def test_retrieval_against_a_loop(seed, name, k):
 
 def test_random_retrieval_differs_by_seed_and_image_and_is_always_the_same():
     features, memory, vocabulary = world(n=3)
-    draws = [tuple(retrieve_random(features, memory, vocabulary, 1, seed).ids) for seed in range(20)]
-    assert len(set(draws)) > 2
-    assert draws[4] == tuple(retrieve_random(features, memory, vocabulary, 1, 4).ids)
-    rolled = [tuple(retrieve_random(np.roll(features, i, 1), memory, vocabulary, 1).ids) for i in range(12)]
-    assert len(set(rolled)) > 2
+    draws = [retrieve_random(features, memory, vocabulary, 1, seed).ids.tolist() for seed in range(20)]
+    assert len(set(map(tuple, draws))) > 2
+    assert draws[4] == retrieve_random(features, memory, vocabulary, 1, 4).ids.tolist()
+    images = [retrieve_random(np.roll(features, i, 1), memory, vocabulary, 1).ids for i in range(12)]
+    assert len(set(map(tuple, images))) > 2
 
 
 @pytest.mark.parametrize("name", sorted(RETRIEVALS))
@@ -227,14 +187,8 @@ def test_rns_learns_from_what_it_is_told_to_retrieve(name):
     ids = RETRIEVALS[name](features, memory, vocabulary, 1).ids
     answer = RNS(k=1, retrieve=name).predict(features, memory, vocabulary)
     assert set(answer.evidence.prototype_id) - {-1} <= set(ids)
-    calls = []
-
-    def own(*args):
-        calls.append(args)
-        return RETRIEVALS[name](*args)
-
-    np.testing.assert_array_equal(predicted(RNS(k=1, retrieve=own), features, memory, vocabulary), answer)
-    assert len(calls) == 1 and calls[0][1:] == (memory, vocabulary, 1)
+    by_function = RNS(k=1, retrieve=lambda *args: RETRIEVALS[name](*args))
+    np.testing.assert_array_equal(predicted(by_function, features, memory, vocabulary), answer)
 
 
 @pytest.mark.parametrize("name", ["knn-clip", "freeda", "rns"])
@@ -257,7 +211,19 @@ def test_where_answers_as_the_matching_part_of_the_memory_does(name, where):
     for column, values in answer.evidence.columns().items():
         np.testing.assert_array_equal(values, same[column])
     assert np.abs(predicted(methods.make(name), features, memory, vocabulary) - answer).max() > 1e-3
-    assert len(restrict(memory, {"domain": "dusk"})) == 0 and restrict(memory, None) is memory
     nothing = methods.make(name, where={"domain": "dusk"})
     np.testing.assert_allclose(predicted(nothing, features, memory, vocabulary).sum(1), 1, atol=1e-5)
-    assert retrieve(features, restrict(memory, {"domain": "dusk"}), vocabulary, 2).positions.max() == -1
+
+
+def test_the_part_of_a_memory_is_kept_until_the_memory_or_the_condition_changes():
+    _, memory, _ = world()
+    memory.extend(type(memory.rows).make([0], np.eye(D)[:1], ["sky"], ["new"], metadata=[{"domain": "day"}]))
+    where = {"domain": "day"}
+    part = restrict(memory, where)
+    assert part.ids.tolist() == [6] and restrict(memory, {"domain": "day"}) is part
+    assert restrict(memory, None) is memory and len(restrict(memory.subset([0, 1]), where)) == 0
+    memory.remove("new")
+    assert len(restrict(memory, where)) == 0
+    memory.extend(part.rows)
+    where["domain"] = "night"
+    assert len(restrict(memory, where)) == 0 and len(restrict(memory, {"domain": "day"})) == 1

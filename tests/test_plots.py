@@ -46,9 +46,8 @@ def test_a_row_shows_each_image_under_its_title_and_maps_on_one_scale():
     assert (shown[0].images[0].get_array() == IMAGE).all()
     assert [ax.images[0].get_clim() for ax in shown[1:]] == [(0, 5)] * 2
     assert plots.image_row(maps, limits=(-1, 9)).axes[0].images[0].get_clim() == (-1, 9)
-    for images, titles in (([], []), ([IMAGE], ["a", "b"])):
-        with pytest.raises(ValueError, match=f"{len(images)} images .* {len(titles)} titles"):
-            plots.image_row(images, titles)
+    with pytest.raises(ValueError, match=r"1 images .* 2 titles"):
+        plots.image_row([IMAGE], ["a", "b"])
 
 
 def test_bars_are_as_long_as_the_scores():

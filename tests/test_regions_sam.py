@@ -14,17 +14,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.ndimage import label
 from segment_anything import sam_model_registry
-from test_segmenter import ColourEncoder, memory_of, scene
 
 from course.tiny_sam import tiny_sam
 from data_scripts.scenes import draw_scene
-from rose_kit import Sam, Segmenter, Slic, load_sam
+from rose_kit import Sam, Slic, load_sam
 from rose_kit.encoder import WeightsUnavailable
 from rose_kit.regions import sam
 from rose_kit.regions.sam import fill, flatten
 
-LENIENT = {"points_per_side": 6, "pred_iou_thresh": -1e9, "stability_score_thresh": 0.0}
-IMAGE = draw_scene(3, 128).image
+LENIENT = {"points_per_side": 4, "pred_iou_thresh": -1e9, "stability_score_thresh": 0.0}
+IMAGE = draw_scene(3, 96).image
 MASKS = st.tuples(st.integers(0, 6), st.integers(1, 7), st.integers(1, 7)).flatmap(
     lambda shape: hnp.arrays(bool, shape)
 )
@@ -74,18 +73,9 @@ def test_real_masks_become_regions(order):
     assert cover.max() >= 2 and cover.min() == 0, "overlaps and gaps, else nothing is tested"
     ids = maker(IMAGE)
     np.testing.assert_array_equal(ids, maker(IMAGE / np.float32(255)))
-    np.testing.assert_array_equal(ids, fill(flatten(masks, (128, 128), order), Slic()(IMAGE)))
+    np.testing.assert_array_equal(ids, fill(flatten(masks, (96, 96), order), Slic()(IMAGE)))
     none = Sam(tiny_sam(), points_per_side=2, pred_iou_thresh=1e9)
     np.testing.assert_array_equal(none(IMAGE[:30, :77]), Slic()(IMAGE[:30, :77]))  # superpixels remain
-
-
-def test_the_segmenter_runs_on_sam_regions():
-    encoder, (image, mask) = ColourEncoder(), scene()
-    maker = Sam(tiny_sam(), **LENIENT, rest=Slic(segments=40))
-    segmenter = Segmenter(encoder, memory_of(image, mask, encoder), regions=maker)
-    result, ids = segmenter.segment(image, ["red", "green"]), maker(image)
-    assert all(len(np.unique(result.labels[ids == r])) == 1 for r in range(ids.max() + 1))
-    assert set(result.evidence.query) == set(range(ids.max() + 1))
 
 
 def test_a_checkpoint_is_saved_loaded_and_gives_the_same_regions(saved):
@@ -93,8 +83,8 @@ def test_a_checkpoint_is_saved_loaded_and_gives_the_same_regions(saved):
     own = saved.rename(saved.with_name("own.pth"))
     with pytest.raises(ValueError, match="own.pth"):
         load_sam(own)
-    for key, value in load_sam(own, "tiny").state_dict().items():
-        assert torch.equal(value, tiny_sam().state_dict()[key]), key
+    weights = tiny_sam().state_dict()
+    assert all(torch.equal(value, weights[key]) for key, value in load_sam(own, "tiny").state_dict().items())
 
 
 class Evil:
@@ -109,19 +99,11 @@ def test_what_holds_no_tensors_is_refused(saved, content):
         load_sam(saved)
 
 
-@pytest.mark.parametrize(
-    ("call", "value"),
-    [
-        (lambda: load_sam("vit_x"), "'vit_x'.*vit_b, vit_l, vit_h"),
-        (lambda: load_sam("sam_vit_b_01ec64.pth"), "'sam_vit_b_01ec64.pth'"),
-        (lambda: load_sam("x.pth", "vit_g"), "'vit_g'"),
-        (lambda: Sam(tiny_sam(), order="sideways"), "'sideways'"),
-        (lambda: Sam(tiny_sam(), points_per_side=0), "0"),
-    ],
-)
-def test_unknown_checkpoints_and_wrong_settings_are_refused(call, value):
-    with pytest.raises(ValueError, match=value):
-        call()
+def test_unknown_architectures_and_orders_are_refused():
+    with pytest.raises(ValueError, match=r"'vit_x'.*vit_b, vit_l, vit_h"):
+        load_sam("vit_x")
+    with pytest.raises(ValueError, match="'sideways'"):
+        Sam(tiny_sam(), order="sideways")
 
 
 def test_weights_are_fetched_once_and_checked(saved, tmp_path, monkeypatch):

@@ -93,7 +93,7 @@ def misplaced(own: str, names: list[str]) -> list[str]:
     for name in names:
         head, _, rest = name.partition(".")
         first = rest.split(".")[0]
-        stage = first if first in STAGES else rose_kit._WHERE.get(first, own)
+        stage = first if first in STAGES else rose_kit._WHERE.get(first, own).split(".")[0]
         if head in OTHERS or (head == "rose_kit" and STAGES.index(stage) > STAGES.index(own)):
             wrong.append(name)
     return wrong

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 
 from rose_kit import RNS, SupportMemory, Vocabulary, unit
@@ -13,28 +13,23 @@ from rose_kit.adapter.solvers import lbfgs
 from rose_kit.fusion import retrieve
 
 
-def problem(seed=0, size=60, dim=16, classes=5, soft=True):
-    """Overlapping classes around a common direction, of unequal weight; some targets soft."""
+def problem(seed=0, size=60, dim=16, classes=5):
+    """Overlapping classes around a common direction, of unequal weight; a third of the targets is soft."""
     rng = np.random.default_rng(seed)
     label = rng.integers(classes, size=size)
     label[:classes] = np.arange(classes)
     centres = rng.normal(size=(classes, dim))
     x = unit(2 * rng.normal(size=dim) + centres[label] + 0.8 * rng.normal(size=(size, dim)))
     q = np.eye(classes, dtype=np.float32)[label]
-    if soft:
-        q[: size // 3] = 0.8 * q[: size // 3] + 0.2 * rng.dirichlet(np.ones(classes), size // 3)
+    q[: size // 3] = 0.8 * q[: size // 3] + 0.2 * rng.dirichlet(np.ones(classes), size // 3)
     a = rng.uniform(0.2, 1, size).astype(np.float32)
     return x, q, a / a.sum()
 
 
 def objective(head, x, q, a, mu):
-    """J as one would write it, in float64, with its gradients."""
-    w, b = (torch.from_numpy(v).double().requires_grad_() for v in (head.weight, head.bias))
-    x, q, a = (torch.from_numpy(v).double() for v in (x, q, a))
-    loss = -(q * torch.log_softmax(x @ w.T + b, 1)).sum(1)
-    value = (a * loss).sum() + mu / 2 * w.square().sum()
-    value.backward()
-    return value.item(), w.grad, b.grad
+    """J as one would write it."""
+    loss = -(q * log_softmax(x @ head.weight.T + head.bias, 1)).sum(1)
+    return (a * loss).sum() + mu / 2 * np.square(head.weight).sum()
 
 
 @pytest.mark.parametrize("mu", [1e-1, 1e-2, 1e-3])
@@ -48,9 +43,6 @@ def test_the_optimum_is_that_of_scikit_learn(mu):
     centred = model.intercept_ - model.intercept_.mean()  # J does not fix a constant added to the bias
     np.testing.assert_allclose(head.weight, model.coef_, atol=2e-3 * np.abs(model.coef_).max())
     np.testing.assert_allclose(head.bias - head.bias.mean(), centred, atol=2e-3 * np.abs(model.coef_).max())
-    far = np.random.default_rng(1).normal(size=(5, 16)).astype(np.float32)  # nor does the start matter
-    warm = lbfgs(x, q, a, far, mu=mu, tolerance=0)
-    np.testing.assert_allclose(warm.weight, head.weight, atol=5e-3 * np.abs(head.weight).max())
 
 
 @settings(max_examples=15, deadline=None)
@@ -60,19 +52,13 @@ def test_the_optimum_is_that_of_scikit_learn(mu):
     tolerance=st.sampled_from([1e-2, 3e-3, 1e-3]),
     dim=st.sampled_from([4, 16, 90]),
 )
-def test_stopping_early_stays_near_the_minimum(seed, mu, tolerance, dim):
+def test_stopping_early_stays_near_the_minimum_and_in_the_span_of_the_samples(seed, mu, tolerance, dim):
     x, q, a = problem(seed, dim=dim)
     early, exact = (lbfgs(x, q, a, None, mu=mu, tolerance=t) for t in (tolerance, 0))
-    reached, least = (objective(head, x, q, a, mu)[0] for head in (early, exact))
+    reached, least = (objective(head, x, q, a, mu) for head in (early, exact))
     assert least * (1 - 1e-6) <= reached <= least * (1 + 5 * tolerance)
-
-
-@pytest.mark.parametrize("tolerance", [0, 0.1])
-@pytest.mark.parametrize("dim", [16, 90])
-def test_the_head_lies_in_the_span_of_its_samples_however_early_it_stops(tolerance, dim):
-    x, q, a = problem(dim=dim)
-    head = lbfgs(x, q, a, None, mu=1e-3, tolerance=tolerance)
-    np.testing.assert_allclose(head.coefficients @ x, head.weight, atol=1e-4 * np.abs(head.weight).max())
+    for head in (early, exact):  # both lie in the span of the samples
+        np.testing.assert_allclose(head.coefficients @ x, head.weight, atol=1e-3 * np.abs(head.weight).max())
 
 
 def test_a_class_without_samples_is_never_the_answer_and_costs_nothing():
@@ -86,12 +72,9 @@ def test_a_class_without_samples_is_never_the_answer_and_costs_nothing():
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize(
-    "seeds", [range(60), (11, 384, 1047, 2055, 3021, 3125, 3955)]
-)  # the latter once failed
-def test_degenerate_samples_divide_nothing_by_zero(seeds):
+def test_degenerate_samples_divide_nothing_by_zero():
     """One to three samples, often the same again, at the optimum from the start where targets are soft."""
-    for seed in seeds:
+    for seed in (*range(30), 11, 384, 1047, 2055, 3021, 3125, 3955):  # those by name once failed
         rng = np.random.default_rng(seed)
         size, dim, classes = int(rng.integers(1, 4)), int(rng.choice([1, 2, 16, 40])), int(rng.integers(1, 5))
         x = unit(rng.normal(size=(size, dim))).astype(np.float32)

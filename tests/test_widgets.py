@@ -1,7 +1,5 @@
 """The widgets without a browser: driven by code, and by what the front end sends."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -11,9 +9,7 @@ from rose_kit.encoder import HandcraftedEncoder, load_encoder
 from rose_kit.fusion import Freeda, KnnClip, ZeroShot
 from rose_kit.memory import SupportMemory
 from rose_kit.segmenter import Segmenter, name_vocabulary
-from rose_kit.types import Evidence
 from rose_kit.viz.widgets import EvidenceExplorer, FusionPlayground, TeachByExample
-from rose_kit.viz.widgets.playground import METHODS
 
 DOG = ((91, 64), (95, 50), (108, 32), (109, 57))  # pixels in four regions of the dog
 
@@ -65,27 +61,15 @@ def test_weights_add_up_to_the_score_and_name_rows_of_the_memory(segmenter, scen
     widget = EvidenceExplorer(segmenter, scene.image, vocabulary, top=3)
     evidence = widget.segmentation.evidence
     for row, column in ((3, 3), (64, 64), (127, 127)):
-        found = widget.explain(row, column)
-        assert found["region"].sum() == 64 and found["region"][row, column]
+        explained = widget.explain(row, column)
+        assert explained["region"].sum() == 64 and explained["region"][row, column]
         q = row // 8 * 16 + column // 8
-        assert np.isclose(found["score"], evidence.weight[evidence.query == q].sum(), atol=1e-4)
-        parts = found["rest"] + sum(p["weight"] for p in found["prototypes"])
-        assert np.isclose(parts, found["score"], atol=1e-5) and len(found["prototypes"]) <= 3
-        for p in found["prototypes"]:
+        assert np.isclose(explained["score"], evidence.weight[evidence.query == q].sum(), atol=1e-4)
+        parts = explained["rest"] + sum(p["weight"] for p in explained["prototypes"])
+        assert np.isclose(parts, explained["score"], atol=1e-5) and len(explained["prototypes"]) <= 3
+        for p in explained["prototypes"]:
             held = segmenter.memory.lookup(p["prototype_id"])
             assert (held.class_names[0], held.image_ids[0]) == (p["class"], p["image_id"])
-
-
-def test_clicks_keys_and_code_explain_regions_alike(segmenter, scene, vocabulary):
-    segmenter = Segmenter(segmenter.encoder, segmenter.memory, RNS(), regions="slic")
-    widget = EvidenceExplorer(segmenter, scene.image, vocabulary)
-    assert widget.explain(108, 32)["region"].sum() > 64
-    by_code = (widget.canvas.png, widget.panel.value, repr(widget))
-    for act in (lambda: stroke(widget, (108, 32)), lambda: widget.canvas.set_state({"cursor": [108, 32]})):
-        widget.explain(3, 3)
-        assert widget.canvas.png != by_code[0]
-        act()
-        assert (widget.canvas.png, widget.panel.value, repr(widget)) == by_code
     for explain, given in ((widget.explain_class, ["zebra"]), (widget.explain, [128, 0])):
         with pytest.raises(ValueError, match=str(given[0])):
             explain(*given)
@@ -105,21 +89,7 @@ def test_without_a_memory_or_evidence_a_widget_says_so(encoder, support, scene, 
     widget = EvidenceExplorer(Segmenter(encoder, support, ZeroShot()), scene.image, vocabulary)
     assert_refused(widget, "ZeroShot")
     for kind in (EvidenceExplorer, FusionPlayground):
-        assert_refused(kind(empty, scene.image, vocabulary), "the memory is empty")
-
-
-@pytest.mark.parametrize("kept", ["prototypes", "nothing"])
-def test_evidence_may_lack_the_row_for_text_or_be_empty(segmenter, scene, vocabulary, kept):
-    widget = EvidenceExplorer(segmenter, scene.image, vocabulary)
-    evidence = widget.segmentation.evidence
-    rows = evidence.prototype_id >= 0 if kept == "prototypes" else slice(0, 0)
-    columns = (column[rows] for column in evidence.columns().values())
-    widget.segmentation = replace(widget.segmentation, evidence=Evidence(*columns))
-    for name in widget.classes:
-        found = widget.explain_class(name)
-        labels, pixels = np.unique(widget.segmentation.labels[found["region"]], return_counts=True)
-        assert found["winner"] == CLASSES[labels[pixels.argmax()]]
-        assert bool(found["prototypes"]) == (kept == "prototypes")
+        assert_refused(kind(empty, scene.image, vocabulary), "empty")
 
 
 @pytest.mark.parametrize("text", [True, False])
@@ -140,37 +110,31 @@ def test_an_example_is_one_prototype_and_undo_takes_it_back(segmenter, scene, vo
     found = widget.segmentation.labels == widget.segmentation.names.index("puppy")
     assert (found & mask).sum() > (0.5 if text else 0.1) * mask.sum()
     second = TeachByExample(segmenter, scene.image, vocabulary)  # takes a name of its own in the memory
-    for other in (widget, second):
-        other.toggle(5, 60)
-        other.add_example("sky")
-    assert memory.image_ids[-3:].tolist() == ["photo/1", "photo/2", "photo/3"]
+    second.toggle(5, 60)
+    second.add_example("sky")
+    assert memory.image_ids[-2:].tolist() == ["photo/1", "photo/2"]
     click(second.back)
-    for _ in range(2):
-        click(widget.back)
+    click(widget.back)
     assert memory.ids.tolist() == ids and np.array_equal(widget.mask, mask) and widget.answer.png == answer
     assert np.array_equal(widget.segmentation.labels, before.labels) and widget.vocabulary is vocabulary
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_what_cannot_be_answered_leaves_nothing(segmenter, scene, vocabulary, monkeypatch, error):
+def test_what_cannot_be_answered_leaves_nothing(segmenter, scene, vocabulary, monkeypatch):
     widget, memory = TeachByExample(segmenter, scene.image, vocabulary), segmenter.memory
-    for button, text in ((widget.back, "nothing to undo"), (widget.add, "the name is empty")):
+    for button in (widget.back, widget.add):
         click(button)
-        assert_refused(widget, text)
-    widget.name.value = "dog"
-    click(widget.add)
-    assert_refused(widget, "'dog'")
+        assert_refused(widget, "nothing" if button is widget.back else "empty")
     stroke(widget, DOG[0])
     before = memory.ids.tolist(), widget.vocabulary, set(widget.picked), widget.segmentation
 
-    def fail(*_):
-        raise error("no answer")
+    def interrupt(*_):
+        raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(error, match="no answer"):
-        patched.setattr(segmenter, "segment", fail)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(segmenter, "segment", interrupt)
         widget.add_example("puppy")
     assert (memory.ids.tolist(), widget.vocabulary, widget.picked, widget.segmentation) == before
-    with pytest.raises(ValueError, match="nothing to undo"):
+    with pytest.raises(ValueError, match="undo"):
         widget.undo()
     with pytest.raises(ValueError, match=r"\(4, 4\)"):
         TeachByExample(segmenter, scene.image, vocabulary, proposals=np.zeros((4, 4), int))
@@ -197,24 +161,20 @@ def test_options_start_where_the_methods_do_and_reach_them(segmenter, scene, voc
             value = {"k": 1, "lam": 0.2, "temperature": 0.5, "text": 0.0}[option]
             assert not np.allclose(widget.set(**{option: value}).scores, start, atol=1e-3), (name, option)
             widget.set(**{option: default})
-    assert list(widget.options) == list(METHODS)
 
 
-def test_wrong_options_change_nothing(segmenter, scene, vocabulary):
-    widget = FusionPlayground(segmenter, scene.image, vocabulary)
-    before, nan = widget.segmentation, float("nan")
-    wrong = [("kNN", {}, "'kNN'"), ("FREEDA", {"k": 3}, "'k'"), ("RNS", {"k": 0}, "0")]
-    for method, options, value in [*wrong, ("kNN-CLIP", {"k": 2.5}, "2.5"), (None, {"lam": nan}, "nan")]:
-        with pytest.raises(ValueError, match=value):
-            widget.set(method, **options)
-    assert widget.segmentation is before and widget.method == "kNN-CLIP"
-
-
-def test_sliders_follow_code_and_each_method_keeps_its_own(segmenter, scene, vocabulary):
+def test_sliders_follow_code_each_method_keeps_its_own_and_wrong_options_change_nothing(
+    segmenter, scene, vocabulary
+):
     widget = FusionPlayground(segmenter, scene.image, vocabulary)
     widget.sliders["lam"].value = 1.0
-    widget.set("FREEDA", lam=0.25)
+    before = widget.set("FREEDA", lam=0.25)
     assert widget.choice.value == "FREEDA" and widget.sliders["lam"].value == 0.25
-    assert widget.sliders["k"].disabled and "not used" in widget.sliders["k"].description
+    assert widget.sliders["k"].disabled
+    wrong = [("kNN", {}, "'kNN'"), ("FREEDA", {"k": 3}, "'k'"), ("RNS", {"k": 0}, "0")]
+    for method, options, value in [*wrong, ("kNN-CLIP", {"k": 2.5}, "2.5"), (None, {"lam": np.nan}, "nan")]:
+        with pytest.raises(ValueError, match=value):
+            widget.set(method, **options)
+    assert widget.segmentation is before and widget.method == "FREEDA"
     widget.choice.value = "kNN-CLIP"
     assert widget.sliders["lam"].value == 1.0 and not widget.sliders["k"].disabled

@@ -46,8 +46,6 @@ class Freeda(LateFusion):
 
     def fuse(self, visual, textual, weight: float) -> NDArray:
         """(N, C) mixed cosines; text alone for a class without visual support."""
-        if visual is None or textual is None:
-            return textual if visual is None else visual
         known = np.isfinite(visual)
         return np.where(known, weight * np.where(known, visual, 0) + (1 - weight) * textual, textual)
 

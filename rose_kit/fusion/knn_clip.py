@@ -58,8 +58,6 @@ class KnnClip(LateFusion):
 
     def fuse(self, visual, textual, weight: float) -> NDArray:
         """(N, C) mixed probabilities."""
-        if visual is None or textual is None:
-            return textual if visual is None else visual
         share = self.visual_share(textual, weight)
         return share * visual + (1 - share) * textual
 

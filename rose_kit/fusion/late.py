@@ -22,7 +22,7 @@ class LateFusion:
     - `visual(features, memory, vocabulary) -> (N, C)` scores, or None if the memory has none of the
       classes; and what `explain` needs to name its sources;
     - `textual(features, vocabulary) -> (N, C)` scores;
-    - `fuse(visual, textual, weight) -> (N, C)`, either of them may be None, and `probabilities`;
+    - `fuse(visual, textual, weight) -> (N, C)`, where there are both, and `probabilities`;
     - `explain(features, fused, textual, sources, memory, vocabulary) -> Evidence`.
 
     Args:
@@ -70,10 +70,10 @@ class LateFusion:
         features, memory = Query.of(query).features, restrict(memory, self.where)
         visual, sources = self.visual(features, memory, vocabulary)
         textual = self.textual(features, vocabulary) if vocabulary.has_text.any() else None
-        if visual is None and textual is None:
-            raise no_support_error(vocabulary)
-        fused = self.fuse(visual, textual, self.fitted_weight)  # (N, C)
-        evidence = None
-        if visual is not None:
-            evidence = self.explain(features, fused, textual, sources, memory, vocabulary)
+        if visual is None:
+            if textual is None:
+                raise no_support_error(vocabulary)
+            return Prediction(self.probabilities(textual).astype(np.float32))
+        fused = visual if textual is None else self.fuse(visual, textual, self.fitted_weight)  # (N, C)
+        evidence = self.explain(features, fused, textual, sources, memory, vocabulary)
         return Prediction(self.probabilities(fused).astype(np.float32), evidence)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,18 +98,31 @@ RETRIEVALS: dict[str, Retrieval] = {
 }
 
 
+_latest: tuple = (None, None, None)  # the rows, the `where` and the result of the latest `restrict`
+
+
 def restrict(memory: SupportMemory | None, where: Where | None) -> SupportMemory | None:
     """The part of a memory that a method may use; with `where` a copy of its rows, searched exactly.
 
+    The latest part is kept for the next image, until the memory changes or `where` does.
+
     Args:
         memory: None stays None.
-        where: metadata that a row must have, as for `SupportMemory.search`; None: the memory itself.
+        where: metadata that a row must have, as for `SupportMemory.search`; None: the memory itself. A
+            function must answer the same for the same row.
 
     Raises:
         ValueError: `where` is neither a mapping nor a function.
     """
-    allowed = None if memory is None else Filter.of(None, (), where).mask(memory.rows)
-    return memory if allowed is None else memory.subset(memory.ids[allowed])
+    global _latest
+    if memory is None or where is None:
+        return memory
+    rows, known, part = _latest
+    if rows is not memory.rows or known != where:  # a change gives a memory another table of rows
+        allowed = Filter.of(None, (), where).mask(memory.rows)
+        part = memory if allowed is None else memory.subset(memory.ids[allowed])
+        _latest = memory.rows, deepcopy(where), part
+    return part
 
 
 def supported_classes(memory: SupportMemory | None, vocabulary: Vocabulary) -> NDArray[np.bool_]:

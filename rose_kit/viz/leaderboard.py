@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import FigureBase
+from matplotlib.figure import Figure
 
 from rose_kit.evaluation import GROUP, Leaderboard
 from rose_kit.viz.plots import BLUE, GREY, ORANGE
@@ -19,12 +19,11 @@ VERDICTS = {
 }
 
 
-def leaderboard_figure(board: Leaderboard, fig: FigureBase | None = None) -> FigureBase:
+def leaderboard_figure(board: Leaderboard) -> Figure:
     """Left mIoU with its interval over seeds, right the paired difference with its bootstrap interval.
 
     Args:
         board: from `rose_kit.evaluation.leaderboard`; one pair of panels per group.
-        fig: draw into this figure.
 
     Raises:
         ValueError: the board is empty.
@@ -33,8 +32,8 @@ def leaderboard_figure(board: Leaderboard, fig: FigureBase | None = None) -> Fig
         raise ValueError("there are no methods on the board")
     groups = list(board.table.groupby(GROUP, sort=False))
     heights = [1.1 + 0.32 * len(lines) for _, lines in groups]
-    fig = fig or plt.figure(figsize=(8.5, sum(heights)), layout="constrained")
-    axes = fig.subplots(len(groups), 2, squeeze=False, height_ratios=heights)
+    options = {"figsize": (8.5, sum(heights)), "layout": "constrained"}
+    fig, axes = plt.subplots(len(groups), 2, squeeze=False, height_ratios=heights, **options)
     for (left, right), (group, lines) in zip(axes, groups, strict=True):
         _panel(left, lines, lines["miou"], lines["half_width"].fillna(0))
         left.set_yticks(range(len(lines)), lines["method"])

@@ -1,6 +1,6 @@
 """Figures that the notebooks share: rows of images, bars of scores, and the evidence of an answer.
 
-Each function returns the figure it made, or draws into the one it is given, so that figures compose.
+`image_row` and `evidence_figure` draw into a figure that they are given, so that figures compose.
 `show` puts a figure into a notebook, `save` writes it to a file.
 """
 
@@ -66,15 +66,13 @@ def image_row(
     return fig
 
 
-def score_bars(summaries: Sequence[Mapping[str, Any]], fig: FigureBase | None = None) -> FigureBase:
+def score_bars(summaries: Sequence[Mapping[str, Any]]) -> Figure:
     """Mean IoU of each method as a bar, with its interval over seeds as a whisker.
 
     Args:
         summaries: from `rose_kit.evaluation.summarise`, one bar each; several shots become several bars.
-        fig: draw into this figure.
     """
-    fig = fig or plt.figure(figsize=(6, 0.5 + 0.4 * len(summaries)), layout="constrained")
-    ax = fig.subplots()
+    fig, ax = plt.subplots(figsize=(6, 0.5 + 0.4 * len(summaries)), layout="constrained")
     several = len({s["shots"] for s in summaries}) > 1
     names = [f"{s['method']}, {s['shots']} shots" if several else s["method"] for s in summaries]
     means, half = ([s[key] for s in summaries] for key in ("miou", "half_width"))

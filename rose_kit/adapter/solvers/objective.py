@@ -86,9 +86,7 @@ class RegularisedObjective:
             return 0.0
         squares = weighted.mul_(slope).sum(0)  # (S,)
         curvature = square + float(self.a @ (squares - mean.square_()))
-        if not curvature > NOISE * float(
-            self.a @ squares
-        ):  # all classes move alike: no step, J is flat there
+        if not curvature > NOISE * float(self.a @ squares):  # all classes move alike: J is flat there
             return 0.0
         step = -rise / curvature
         origin = self.logits

@@ -81,14 +81,10 @@ class EvidenceExplorer(StatusWidget):
         Raises:
             ValueError: the pixel is not in the image, the memory is empty, or the method gives no evidence.
         """
-        query = int(value_at(self.queries, row, column))
-        if self.segmentation is None:
+        query, answer = int(value_at(self.queries, row, column)), self.segmentation
+        if answer is None:
             raise ValueError("the memory is empty, so there is no answer to explain: add images first")
-        evidence, names, labels = (
-            self.segmentation.evidence,
-            self.segmentation.names,
-            self.segmentation.labels,
-        )
+        evidence, names, labels = answer.evidence, answer.names, answer.labels
         if evidence is None:
             method = type(self.method).__name__
             raise ValueError(f"{method} gives no evidence: choose a method that retrieves, such as RNS")
