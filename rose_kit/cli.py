@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import date, datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
     from numpy.typing import NDArray
 
-    from rose_kit.contract import Check
     from rose_kit.data import Dataset
     from rose_kit.encoder import Encoder
     from rose_kit.fusion import Method
@@ -420,7 +418,8 @@ def ask(
     encoder = kit.load_encoder("bundled")
     framework = RoseFramework.of(SegmenterAsPromptable(encoder), where, encoder, llm)
     result = framework.ask(pixels, question, when)
-    typer.echo("\n".join(map(printable, story(result, question, when))))
+    for line in (f"question  {question!r}, asked on {when}", *result.lines()):
+        typer.echo(printable(line))
     typer.echo(f"model     {model or NO_MODEL}")
     for path in write_mask(out, pixels, result, drawn=image == "example"):
         typer.echo(f"written   {path}")
@@ -443,28 +442,6 @@ def make_provider(name: str, image: str) -> Provider:
     if image == "example" and not hasattr(where, "example"):
         raise ValueError(f"provider {name!r} has no example; name an image")
     return where
-
-
-def story(result: FrameworkResult, question: str, day: date) -> Iterator[str]:
-    """A result as lines of text."""
-    yield f"question  {question!r}, asked on {day}"
-    gate = result.decision
-    yield f"gate      {'look up' if gate.retrieve else 'no look-up'} (by {gate.by}): {gate.reason}"
-    if found := result.retrieval:
-        yield f"searched  {found.query!r}: {len(found.passages)} passages"
-        for one in found.candidates[:4]:
-            alike = f", in the image {found.visible[one.text]:.2f}" if one.text in found.visible else ""
-            yield f"candidate {one.text}: confidence {one.confidence:.2f}{alike}"
-        how = "text and image agree" if found.agreed else "the image shows nothing like it; the text alone"
-        yield f"answer    {found.answer.text} ({how})" if found.answer else "answer    none found"
-    for source in result.sources[:12]:
-        yield f"source    {source.date or 'no date'}, {source.licence}: {source.title} <{source.url}>"
-    yield f"prompt    {result.prompt!r}"
-    if check := result.verification:
-        images = f"{len(check.used)} images used, {len(check.rejected)} rejected"
-        yield f"verified  {check.action}: {check.reason}; {images}"
-    share = result.mask.mask.mean()
-    yield f"mask      {share:.1%} of the image, confidence {result.mask.confidence:.2f}"
 
 
 def check_answer_file(out: Path, image: str) -> None:
@@ -646,6 +623,8 @@ def check(
     empty memory, other vocabularies, evidence; their speed is reported. Encoders: grid, width, unit
     length, text. Each failure says how to fix it, and the exit status is 1.
     """
+    from rose_kit.contract import check_plugin
+
     checked = check_plugin(plugin)
     for name, outcomes in checked.items():
         typer.echo(name)
@@ -655,17 +634,9 @@ def check(
         raise typer.Exit(1)
 
 
-def check_plugin(plugin: Path) -> dict[str, list[Check]]:
-    """Load and check a plugin; refuses one that brings neither a method nor an encoder."""
-    from rose_kit import contract
-
-    if checked := contract.check_plugin(plugin):
-        return checked
-    raise ValueError(f"plugin {str(plugin)!r} has no @register_method('a-name') nor @register_encoder")
-
-
 def checked_methods(plugin: Path) -> list[str]:
     """The names of a plugin's methods; refuses a plugin that fails a check."""
+    from rose_kit.contract import check_plugin
     from rose_kit.registry import methods
 
     checked = check_plugin(plugin)
@@ -970,18 +941,11 @@ def status(args: Sequence[str], app: typer.Typer = app, name: str = "rose-kit") 
         try:
             return cli.main(args=list(args) or ["--help"], prog_name=name, standalone_mode=False) or 0
         except typer.TyperException as error:  # the command line itself: unknown option, missing argument
-            message = f"{error.format_message()} {_refused_value(error, args)}See {name} --help."
+            message = f"{error.format_message()} See {name} --help."
         except (ValueError, OSError, ImportError) as error:
             message = str(error)
     typer.echo(f"error: {_one_line(message)}", err=True)
     return 2
-
-
-def _refused_value(error: typer.TyperException, args: Sequence[str]) -> str:
-    """The value that an option refused, which messages about numbers leave out."""
-    options = getattr(getattr(error, "param", None), "opts", ())
-    values = [value for option, value in pairwise(args) if option in options]
-    return f"(got {values[-1]!r}) " if values else ""
 
 
 def _warn(message: Warning | str, category: type[Warning], *_: Any) -> None:
