@@ -1,4 +1,4 @@
-"""Claims as experiments: the rule, the statistics against SciPy, the lab against `evaluate`, the table."""
+"""Claims as experiments: the rule, the statistics against SciPy, the bench against `evaluate`, the table."""
 
 import math
 
@@ -9,13 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from course.curve_figures import claims_figure, curves
-from data_scripts.scenes import THINGS, SceneDataset
 from experiments.claims import (
-    ROWS,
-    Case,
+    CLAIMS,
     Expected,
-    Lab,
+    SceneBenchmark,
+    Setting,
     additions,
     choose,
     heads,
@@ -25,26 +23,20 @@ from experiments.claims import (
     verdict,
     write,
 )
-from experiments.claims.frames import frame, missing_frame, over_seeds, shots_frame
-from experiments.claims.lab import APART, QUERY, SUPPORT
-from experiments.claims.personal import Personal, tell_apart
-from experiments.claims.row import Row
+from experiments.claims.claim import Claim
+from experiments.claims.personal import instance_metrics
 from experiments.claims.verdict import EQUAL, FAILS, HOLDS, LESS, MORE, UNCLEAR
-from experiments.claims.weak import WEAK, spoil
+from experiments.claims.weak import perturb_weights
 from rose_kit.adapter import RNS, OfflineLinear
-from rose_kit.evaluation import MissingSupport, evaluate
-from rose_kit.fusion import KnnClip, ZeroShot
+from rose_kit.evaluation import MissingSupport
+from rose_kit.fusion import ZeroShot
+from rose_kit.segmenter import EncodedImage
 from rose_kit.types import FeatureMap, Prediction, Query, Vocabulary
 
 TINY = {"size": 48, "pool": 24, "queries": 3}
 NUMBERS = st.floats(-100, 100)
 BOUNDS = st.tuples(NUMBERS, NUMBERS).filter(lambda b: b[0] < b[1]).map(lambda b: Expected(*b))
 EXPECTED = st.one_of(BOUNDS, NUMBERS.map(lambda x: Expected(low=x)), NUMBERS.map(lambda x: Expected(high=x)))
-
-
-@pytest.fixture(scope="module")
-def lab():
-    return Lab(**TINY)
 
 
 # --- the rule ---------------------------------------------------------------------------------------------
@@ -61,18 +53,6 @@ def test_the_verdict_is_about_every_point_of_the_interval(mean, half, expected, 
     assert near or not (said == FAILS and inside)
     ends = [expected.low < end < expected.high for end in (mean - half, mean + half)]
     assert (said == HOLDS) == all(ends)
-
-
-@given(NUMBERS, st.floats(0, 50), EXPECTED)
-def test_the_verdict_has_no_favourite_sign(mean, half, expected):
-    mirrored = Expected(-expected.high, -expected.low)
-    assert verdict(mean, half, expected) == verdict(-mean, half, mirrored)
-
-
-@given(NUMBERS, st.floats(0, 50), st.floats(0, 50), EXPECTED)
-def test_a_wider_interval_never_decides_more(mean, half, more, expected):
-    wide = verdict(mean, half + more, expected)
-    assert wide in (verdict(mean, half, expected), UNCLEAR)
 
 
 def test_what_is_not_known_is_unclear_and_nothing_at_all_does_not_hold():
@@ -96,95 +76,25 @@ def test_paired_differences_agree_with_scipy(pairs):
         assert (said == UNCLEAR) == (p > 0.05)
 
 
-# --- the statements -----------------------------------------------------------------------------------------
-
-
-def test_every_claim_has_rows_and_every_row_says_something_of_its_own():
-    claims = {row.claim for row in ROWS}
-    asked = "one-shot shots knn-clip text lambdas relevance pseudo-labels missing retrieval k domain regions"
-    asked += " robustness personalised growth steps weak-encoder detection"
-    assert set(asked.split()) <= claims
-    assert len({row.says for row in ROWS}) == len(ROWS)  # the key under which effects are kept
-    assert all(row.expected.low < row.expected.high for row in ROWS)
-    assert not any("|" in text for row in ROWS for text in (row.says, row.paper, row.source))
-
-
-def test_an_unknown_claim_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="unknown claim 'shot'; known: one-shot, shots"):
-        choose(ROWS, ["one-shot", "shot"])
-    with pytest.raises(ValueError, match=r"between 0 and 999, got \[1000\]"):
-        measure(ROWS, [1000], Fake())
-    with pytest.raises(ValueError, match="queries"):
-        Lab(size=48, queries=0)
-
-
-# --- the lab ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("gaps", [MissingSupport(), MissingSupport(visual=0.5, text=0.25)])
-def test_the_lab_measures_what_evaluate_does(lab, gaps):
-    seed, methods = 3, {"rns": RNS(), "knn": KnnClip(), "zero": ZeroShot()}
-    things = [thing.name for thing in THINGS]
-    support = SceneDataset(TINY["pool"], first=SUPPORT, size=48, classes=things)
-    query = SceneDataset(TINY["queries"], first=QUERY + seed * APART, size=48, classes=things)
-    windows = {"support_windows": lab.windows, "query_windows": lab.windows}
-    options = {"shots": 2, "seeds": [seed], "missing": gaps, "progress": False, **windows}
-    rows = evaluate(support, query, lab.encoder(), methods, **options)
-    expected = {row["method"]: row["miou"] for row in rows}
-    for name in ("rns", "zero"):
-        case = Case(methods[name], shots=2, gaps=gaps)
-        assert lab.miou(case, seed) == pytest.approx(expected[name], abs=1e-9)
-    tuned = Case(methods["knn"], shots=2, gaps=gaps, tuned=True)
-    assert lab.miou(tuned, seed) == pytest.approx(expected["knn"], abs=1e-9)
-
-
-def test_zero_shot_is_measured_once_whatever_the_memory(lab):
-    cases = [Case(ZeroShot(), shots, support, gaps=gaps) for shots, support, gaps in
-             ((1, "day", MissingSupport()), (20, "night", MissingSupport(visual=0.5)))]  # fmt: skip
-    assert cases[0] == cases[1]
-    assert Case(ZeroShot(), gaps=MissingSupport(text=0.5)) != cases[0]
-
-
-def test_two_domains_are_the_union_of_both(lab):
-    day, night, both = (lab.memory(Case(RNS(), support=s), 1) for s in ("day", "night", "day+night"))
-    assert len(both) == len(day) + len(night)
-    assert set(both.image_ids) == set(day.image_ids) | set(night.image_ids)
-    none = lab.memory(Case(RNS(), gaps=MissingSupport(visual=1.0)), 1)
-    assert len(none) == 0
-    kept = set(lab.names) - set(MissingSupport(visual=0.5).draw(lab.names, 1)[0])
-    assert set(lab.memory(Case(RNS(), gaps=MissingSupport(visual=0.5)), 1).class_names) == kept & set(
-        day.class_names
-    )
-
-
-def test_a_weak_encoder_keeps_its_shape_and_loses_what_it_knew(lab):
-    noisy, again, strong = spoil(0.5), spoil(0.5), lab.encoder()
-    assert noisy.fingerprint == again.fingerprint != strong.fingerprint
-    assert spoil(0.0).fingerprint == strong.fingerprint
-    weights = (dict(encoder.model.named_parameters()) for encoder in (spoil(None), strong))
-    key = "visual.transformer.resblocks.0.attn.in_proj_weight"
-    drawn, learned = (w[key].detach().numpy().ravel() for w in weights)
-    assert drawn.std() == pytest.approx(learned.std(), rel=0.05)
-    assert abs(np.corrcoef(drawn, learned)[0, 1]) < 0.05
-    assert set(WEAK) == {"noisy", "untrained"}
+# --- measures ---------------------------------------------------------------------------------------------
 
 
 class Table:
-    """A lab whose scores are looked up."""
+    """A bench whose scores are looked up."""
 
     def __init__(self, score):
-        self.score, self.names = score, Lab.names
+        self.score, self.names = score, SceneBenchmark.names
 
     def miou(self, case, seed, over=None):
         return self.score(case)
 
 
-def test_how_far_a_decline_sags_and_how_low_it_gets():
-    even = Table(lambda case: 40 - 8 * case.gaps.visual)
-    assert missing.sag("visual")(even, 1) == pytest.approx(0)
+def test_the_largest_drop_and_the_lowest_point_of_a_curve():
+    even = Table(lambda case: 40 - 8 * case.missing.visual)
+    assert missing.max_drop_below_linear("visual")(even, 1) == pytest.approx(0)
     curve = dict(zip(missing.SHARES, (40, 31, 36, 34, 32), strict=True))
-    dip = Table(lambda case: 33 if isinstance(case.method, ZeroShot) else curve[case.gaps.visual])
-    assert missing.sag("visual")(dip, 1) == pytest.approx(38 - 31)
+    dip = Table(lambda case: 33 if isinstance(case.method, ZeroShot) else curve[case.missing.visual])
+    assert missing.max_drop_below_linear("visual")(dip, 1) == pytest.approx(38 - 31)
     assert missing.least_over_zero_shot("visual")(dip, 1) == 31 - 33
     assert missing.unseen_over_zero_shot()(dip, 1) == 36 - 33
 
@@ -201,17 +111,11 @@ def test_spread_and_regret_of_a_regulariser():
     assert heads.spread(20)(Table(score), 1) == (70 - 50) - 1
 
 
-def test_adding_classes_nobody_asks_for_changes_no_answer(lab):
-    assert additions.changed_answers(lab, 1) == 0
-    before, after, known = additions._halves(lab, 1)
-    assert len(lab.memory(before, 1)) < len(lab.memory(after, 1)) and len(known) == len(lab.names) / 2
-
-
 # --- the run ------------------------------------------------------------------------------------------------
 
 
 class Fake:
-    """A lab without scenes."""
+    """A bench without scenes."""
 
     def __init__(self, settings="a"):
         self.settings = lambda: settings
@@ -222,7 +126,7 @@ def rows_that_fail_at(stop):
     calls = []
 
     def effect(name, value):
-        def run(lab, seed):
+        def run(bench, seed):
             calls.append((name, seed))
             if len(calls) == stop:
                 raise KeyboardInterrupt
@@ -230,7 +134,7 @@ def rows_that_fail_at(stop):
 
         return run
 
-    return [Row("c", name, MORE, effect(name, i)) for i, name in enumerate("xyz")], calls
+    return [Claim("c", name, MORE, effect(name, i)) for i, name in enumerate("xyz")], calls
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path):
@@ -247,27 +151,11 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path):
     assert table["effects"].tolist() == ["1.000 2.000", "2.000 3.000", "3.000 4.000"]
 
 
-def test_what_was_measured_under_other_settings_is_not_used(tmp_path):
-    store = tmp_path / "partial.csv"
-    rows, _ = rows_that_fail_at(4)
-    with pytest.raises(KeyboardInterrupt):
-        measure(rows, [1, 2], Fake("old weights"), store, progress=False)
-    rows, calls = rows_that_fail_at(None)
-    measure(rows, [1, 2], Fake("new weights"), store, progress=False)
-    assert len(calls) == 6
-
-
-@pytest.mark.parametrize("seeds", [[], [1, 1]])
-def test_seeds_must_be_different_and_some(seeds):
-    with pytest.raises(ValueError, match="seeds that are all different"):
-        measure(ROWS, seeds, Fake())
-
-
 def test_a_table_that_is_written_follows_from_its_effects(tmp_path):
-    rows = choose(ROWS, ["one-shot", "k", "regions"])
-    write(measure(rows, [1, 2], Lab(**TINY | {"queries": 2}), progress=False), tmp_path / "out")
+    rows = choose(CLAIMS, ["one-shot", "k", "regions"])
+    write(measure(rows, [1, 2], SceneBenchmark(**TINY | {"queries": 2}), progress=False), tmp_path / "out")
     table = pd.read_csv(tmp_path / "out" / "rns_claims.csv", keep_default_na=False)
-    assert table["statement"].tolist() == [row.says for row in rows]
+    assert table["statement"].tolist() == [row.statement for row in rows]
     for line, row in zip(table.to_dict("records"), rows, strict=True):
         mean, half, said = paired([float(x) for x in line["effects"].split()], row.expected)
         assert (line["effect"], line["half_width"]) == pytest.approx((mean, half), abs=2e-2)
@@ -276,43 +164,7 @@ def test_a_table_that_is_written_follows_from_its_effects(tmp_path):
     assert text.count("\n| ") == len(rows) + 1 and "48 px, 2 query scenes a seed" in text
 
 
-# --- the figures --------------------------------------------------------------------------------------------
-
-
-def test_frames_hold_the_labs_own_numbers_and_become_lines(lab):
-    methods = {"zero-shot": ZeroShot(), "kNN-CLIP": KnnClip()}
-    shots = shots_frame(lab, [1, 2], (1, 2), methods, progress=False)
-    assert len(shots) == 2 * 2 * 2
-    line = shots.set_index(["label", "x", "seed"]).loc[("kNN-CLIP", 2, 1)]
-    assert line["miou"] == lab.miou(Case(KnnClip(), 2), 1)
-    floor = missing_frame(lab, "text", [1], (0.0, 1.0), methods, progress=False)
-    assert floor[floor["label"] == "zero-shot"]["miou"].nunique() == 1
-    (ax,) = curves(over_seeds(shots), "shots").axes
-    assert len(ax.containers) == 2 and [t.get_text() for t in ax.get_xticklabels()] == ["1", "2"]
-    with pytest.raises(ValueError, match="no points"):
-        curves(over_seeds(frame(lab, {}, [1], progress=False)), "shots")
-
-
-def test_the_figure_of_claims_shows_each_with_its_verdict():
-    rows, _ = rows_that_fail_at(None)
-    table = measure(rows, [1, 2], Fake(), progress=False)
-    (ax,) = claims_figure(table).axes
-    assert ax.get_yticklabels()[0].get_text() == "c: x (expected > 0)"
-    assert len(ax.containers) == len(rows)
-
-
 # --- individuals --------------------------------------------------------------------------------------------
-
-
-def test_a_personal_scene_marks_one_individual_and_leaves_the_others_in_their_class():
-    who = Personal("tent", 7)
-    sample = who.sample(5, others=[11, 12], size=96)
-    names = {sample.classes[v] for v in np.unique(sample.mask)}
-    assert {"my tent", "tent"} <= names
-    alone = who.sample(5, size=96)
-    assert "tent" not in {alone.classes[v] for v in np.unique(alone.mask)}
-    first, second = who.scenes(2, 50, size=48)
-    assert first.image_id != second.image_id
 
 
 @pytest.mark.parametrize(("knows", "auc", "found"), [(1.0, 100, 100), (0.0, 50, None), (-1.0, 0, 0)])
@@ -328,7 +180,38 @@ def test_telling_apart_is_100_for_who_knows_and_50_for_who_guesses(knows, auc, f
             return Prediction(scores / scores.sum(1, keepdims=True))
 
     vocabulary = Vocabulary(["sky", "tent", "my tent"])
-    result = tell_apart(Oracle(), [(features, Query.of(features), target)], None, vocabulary, "tent")
+    result = instance_metrics(
+        Oracle(), [(EncodedImage(features, Query.of(features)), target)], None, vocabulary, "tent"
+    )
     assert result["auc"] == pytest.approx(auc) and result["share"] == pytest.approx(200 / 3)
     if found is not None:
         assert result["iou"] == pytest.approx(found)
+
+
+# --- refusals, once each ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: choose(CLAIMS, ["one-shot", "shot"]), "'shot'"),
+        (lambda: measure(CLAIMS, [1000], Fake()), "1000"),
+        (lambda: measure(CLAIMS, [1, 1], Fake()), r"\[1, 1\]"),
+        (lambda: SceneBenchmark(size=48, queries=0), "queries 0"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(call, said):
+    with pytest.raises(ValueError, match=said):
+        call()
+
+
+def test_settings_leave_out_what_they_say_and_zero_shot_is_measured_once():
+    bench, half = SceneBenchmark(**TINY), MissingSupport(visual=0.5)
+    day, night, both = (bench.memory(Setting(RNS(), support=s), 1) for s in ("day", "night", "day+night"))
+    assert both.rows.keys() == day.rows.keys() + night.rows.keys()
+    kept = set(bench.names) - set(half.draw(bench.names, 1)[0])
+    assert set(bench.memory(Setting(RNS(), missing=half), 1).classes) == kept & set(day.classes)
+    assert len(bench.memory(Setting(RNS(), missing=MissingSupport(visual=1.0)), 1)) == 0
+    assert Setting(ZeroShot(), 20, "night", missing=half) == Setting(ZeroShot(), query="day")
+    assert additions.changed_answers(bench, 1) == 0  # adding classes that nobody asks for
+    assert perturb_weights(0.5).fingerprint == perturb_weights(0.5).fingerprint != bench.encoder().fingerprint

@@ -26,7 +26,7 @@ from rose_kit.data import open_dataset
 from rose_kit.encoder import OpenClipEncoder, load_encoder
 from rose_kit.evaluation import evaluate, without_classes
 from rose_kit.model import ROSE, methods
-from rose_kit.model.training import Training, prepare, train
+from rose_kit.model.training import TrainConfig, prepare, train
 from rose_kit.regions import make_regions
 from rose_kit.registry import datasets, encoders, load_plugin
 from rose_kit.types import Vocabulary, unit
@@ -191,7 +191,7 @@ def test_a_fusion_of_a_plugin_trains_and_comes_back_by_its_name(tmp_path):
     encoder, scenes = load_encoder("bundled"), SceneDataset(4, first=1_000, size=32)
     vocabulary = Vocabulary.encode(scenes.class_names, encoder)
     lessons = prepare(scenes, encoder, vocabulary, progress=False)
-    model, losses = train(lessons, encoder, "sharp", Training(steps=2, batch=2), progress=False)
+    model, losses = train(lessons, encoder, "sharp", TrainConfig(steps=2, batch=2), progress=False)
     assert len(losses) == 2 and np.isfinite(losses).all() and type(model.fusion).__name__ == "Sharp"
     model.save(tmp_path / "model")
     back = ROSE.load(tmp_path / "model", encoder, model.retriever.memory)

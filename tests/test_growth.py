@@ -1,41 +1,32 @@
-"""Growing memories: spoiling and curing against brute force, learning in lessons and from oneself."""
+"""Growing memories: noise and filters against brute force, learning in lessons and self-training."""
 
-import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from course.growth import (
     GradientHead,
-    as_it_comes,
-    ask,
     continual,
     drift,
-    learn_from_itself,
-    percent,
-    self_taught,
+    evaluate_memory,
+    miou_percent,
+    self_training_curve,
+    self_training_step,
     stream,
-    thirds,
 )
-from course.growth_figures import lesson_maps, sign_histograms
 from course.memory_noise import (
     agreement,
-    best,
-    confidence,
-    mislabelled,
-    named_right,
-    nearness,
-    off_domain,
-    part,
+    filter_lowest,
+    leave_one_out_similarity,
     weighted,
+    with_domain_noise,
+    with_label_noise,
 )
-from course.reliability import auroc
-from experiments.claims import Case, Lab
+from experiments.claims import SceneBenchmark, Setting
 from rose_kit.adapter import RNS
-from rose_kit.memory import Prototypes, SupportMemory
-from rose_kit.types import Prediction, Vocabulary, unit
+from rose_kit.memory import SupportMemory
+from rose_kit.types import Vocabulary, unit
 
 SHARES = st.floats(0, 1)
 SEEDS = st.integers(0, 999)
@@ -51,29 +42,29 @@ def clusters(images=8, noise=0.1, seed=0) -> SupportMemory:
 
 
 @pytest.fixture(scope="module")
-def lab():
-    return Lab(size=48, pool=16, queries=2)
+def bench():
+    return SceneBenchmark(size=48, pool=16, queries=2)
 
 
 @pytest.fixture(scope="module")
-def memory(lab):
-    return lab.memory(Case(RNS()), 1)
+def memory(bench):
+    return bench.memory(Setting(RNS()), 1)
 
 
-# --- careless hands -----------------------------------------------------------------------------------------
+# --- noise -----------------------------------------------------------------------------------------
 
 
 @given(SHARES, SEEDS)
 @settings(max_examples=40, deadline=None)
 def test_wrong_names_are_names_of_what_the_image_does_not_show(share, seed):
     memory = clusters()
-    spoilt, wrong = mislabelled(memory, share, seed)
+    spoilt, wrong = with_label_noise(memory, share, seed)
     assert wrong.sum() == round(share * len(memory))
     assert np.array_equal(spoilt.vectors, memory.vectors)
     assert np.array_equal(spoilt.class_names != memory.class_names, wrong)
     keys = list(zip(memory.image_ids, memory.class_names, strict=True))
     assert all((spoilt.image_ids[i], spoilt.class_names[i]) not in keys for i in np.flatnonzero(wrong))
-    more = mislabelled(memory, min(1, share + 0.2), seed)[1]
+    more = with_label_noise(memory, min(1, share + 0.2), seed)[1]
     assert not (wrong & ~more).any()
 
 
@@ -81,13 +72,13 @@ def test_wrong_names_are_names_of_what_the_image_does_not_show(share, seed):
 @settings(max_examples=20, deadline=None)
 def test_strange_rows_keep_their_names_and_come_from_the_other_domain(share, seed):
     memory, other = clusters(), clusters(seed=1)
-    spoilt, strange = off_domain(memory, other, share, seed)
+    spoilt, strange = with_domain_noise(memory, other, share, seed)
     assert strange.sum() == round(share * len(memory))
     assert spoilt.class_names.tolist() == memory.class_names.tolist()
     for i in range(len(memory)):
         source = other.vectors[other.class_names == memory.class_names[i]] if strange[i] else memory.vectors
         assert (spoilt.vectors[i] == source).all(1).any()
-    less = off_domain(memory, part(other, other.class_names != "cup"), share, seed)[1]
+    less = with_domain_noise(memory, other.subset(other.ids[other.class_names != "cup"]), share, seed)[1]
     assert np.array_equal(less, strange & (memory.class_names != "cup"))
 
 
@@ -95,46 +86,27 @@ def test_strange_rows_keep_their_names_and_come_from_the_other_domain(share, see
 def test_shares_outside_0_to_1_are_refused(share):
     memory = clusters()
     for call in (
-        lambda: mislabelled(memory, share, 0),
-        lambda: off_domain(memory, memory, share, 0),
-        lambda: best(memory, np.ones(len(memory)), share),
+        lambda: with_label_noise(memory, share, 0),
+        lambda: with_domain_noise(memory, memory, share, 0),
+        lambda: filter_lowest(memory, np.ones(len(memory)), share),
     ):
         with pytest.raises(ValueError, match=f"share must be in .* got {share}"):
             call()
 
 
-# --- the cure -----------------------------------------------------------------------------------------------
+# --- filters -----------------------------------------------------------------------------------------------
 
 
 def test_signs_agree_with_brute_force():
-    memory, k = mislabelled(clusters(noise=0.4), 0.3, 3)[0], 3
+    memory, k = with_label_noise(clusters(noise=0.4), 0.3, 3)[0], 3
     x, names, images = memory.vectors, memory.class_names, memory.image_ids
-    for i, (agree, near) in enumerate(zip(agreement(memory, k), nearness(memory), strict=True)):
+    for i, (agree, near) in enumerate(
+        zip(agreement(memory, k), leave_one_out_similarity(memory), strict=True)
+    ):
         others = sorted((j for j in range(len(x)) if images[j] != images[i]), key=lambda j: -(x[i] @ x[j]))
         assert agree == pytest.approx(np.mean([names[j] == names[i] for j in others[:k]]))
         mean = np.mean([x[j] for j in range(len(x)) if j != i and names[j] == names[i]], axis=0)
         assert near == pytest.approx(x[i] @ mean / np.linalg.norm(mean), abs=1e-5)
-
-
-def test_signs_of_what_cannot_be_judged():
-    memory = SupportMemory.from_prototypes(np.eye(3), NAMES[:3], ["a", "a", "b"])
-    assert np.isnan(nearness(memory)).all()  # every class has one row
-    assert agreement(memory).tolist() == [0, 0, 0]  # neighbours, but none of the class
-    alone = SupportMemory.from_prototypes(np.eye(2), NAMES[:2], ["a", "a"])
-    assert agreement(alone).tolist() == [0, 0]  # no other image at all
-    with pytest.raises(ValueError, match="'tree' is not in the vocabulary: sky, bus"):
-        named_right(memory, Vocabulary(NAMES[:2], np.eye(3)[:2]))
-
-
-def test_every_sign_finds_wrong_names_where_classes_lie_apart():
-    spoilt, wrong = mislabelled(clusters(images=24), 0.2, 0)
-    vocabulary = Vocabulary(NAMES, np.eye(6)[:4])
-    signs = (agreement(spoilt), nearness(spoilt), named_right(spoilt, vocabulary))
-    for sign in (*signs, confidence(spoilt, vocabulary)):
-        assert auroc(~wrong, sign) > 0.95
-    spared = best(spoilt, nearness(spoilt), 0.3)
-    bad = set(part(spoilt, wrong).rows.keys())
-    assert len(bad & set(spared.rows.keys())) < len(bad) / 2 and set(spared.classes) == set(NAMES)
 
 
 @given(SHARES, SEEDS)
@@ -143,7 +115,7 @@ def test_the_best_rows_of_each_class_stay(share, seed):
     memory = clusters()
     sign = np.random.default_rng(seed).random(len(memory))
     sign[0] = np.nan
-    kept = best(memory, sign, share)
+    kept = filter_lowest(memory, sign, share)
     left = set(kept.rows.keys())
     stays = np.array([key in left for key in memory.rows.keys()])  # noqa: SIM118 (rows are no mapping)
     assert stays.sum() == len(kept)
@@ -160,7 +132,7 @@ def test_weights_of_one_and_zero_are_class_prototypes_and_filters():
     whole = weighted(memory, np.full(len(memory), 0.7))
     assert np.allclose(whole.class_prototypes(NAMES), memory.class_prototypes(NAMES), atol=1e-6)
     keep = np.arange(len(memory)) % 2 == 0
-    filtered = part(memory, keep).class_prototypes(memory.classes)
+    filtered = memory.subset(memory.ids[keep]).class_prototypes(memory.classes)
     assert np.isnan(filtered).any() or np.allclose(
         weighted(memory, keep).class_prototypes(memory.classes), filtered, atol=1e-6
     )
@@ -174,23 +146,16 @@ def test_weights_of_one_and_zero_are_class_prototypes_and_filters():
 # --- asking and learning ------------------------------------------------------------------------------------
 
 
-def test_asking_a_memory_of_the_lab_gives_the_labs_own_counts(lab, memory):
-    counts = ask(lab, RNS(), memory, 1)
-    assert np.array_equal(counts, lab.counts(Case(RNS()), 1))
-    assert percent(counts) == pytest.approx(lab.miou(Case(RNS()), 1))
-    assert np.isnan(percent(np.zeros((3, 3), int)))
-
-
-def test_pixels_of_classes_not_asked_about_do_not_count(lab, memory):
+def test_pixels_of_classes_not_asked_about_do_not_count(bench, memory):
     names = ("road", "sky")
-    counts = ask(lab, RNS(), memory, 1, names)
+    counts = evaluate_memory(bench, RNS(), memory, 1, names)
     for c, name in enumerate(names):
-        targets = [target for *_, target in lab.asked(Case(RNS()), 1)]
-        assert counts[c].sum() == sum((t == lab.names.index(name)).sum() for t in targets)
+        targets = [target for *_, target in bench.query_set(Setting(RNS()), 1)]
+        assert counts[c].sum() == sum((t == bench.names.index(name)).sum() for t in targets)
 
 
-def test_a_memory_forgets_nothing_and_a_head_learns_its_lesson(lab):
-    found = continual(lab, 1, 2, RNS(), shots=1)
+def test_a_memory_forgets_nothing_and_a_head_learns_its_lesson(bench):
+    found = continual(bench, 1, 2, RNS(), shots=1)
     assert found.groupby("asked").size().to_dict() == {"all so far": 6, "first group": 4}
     first = found[(found.label == "memory") & (found.asked == "first group")]
     assert first.step.tolist() == [1, 2] and first.miou.nunique(dropna=False) == 1
@@ -204,80 +169,19 @@ def test_a_memory_forgets_nothing_and_a_head_learns_its_lesson(lab):
     assert np.allclose(swapped[:, ::-1], answer)
 
 
-def test_the_tail_of_scenes_as_they_come(lab):
-    memory = as_it_comes(lab, 6, seed=3)
-    assert len(memory.images) == 6 and np.array_equal(memory.vectors, as_it_comes(lab, 6, 3).vectors)
-    ranks = thirds(memory, lab.names)
-    assert sorted(sum(ranks.values(), ())) == sorted(lab.names)
-    rows = [[memory.summary().get(name, 0) for name in group] for group in ranks.values()]
-    assert min(rows[0]) >= max(rows[1]) and min(rows[1]) >= max(rows[2])
-
-
-class Says:
-    """A method that always gives the same answer."""
-
-    def __init__(self, answer):
-        self.answer = answer
-
-    def predict(self, query, memory, vocabulary, *, initial_weight=None):
-        return Prediction(self.answer)
-
-
-def test_a_memory_learns_what_it_answers_right_or_wrong(lab, memory):
-    image_id, seen = stream(lab, 1, 1)[0]
-    sure = np.zeros((len(seen[1]), len(lab.names)), np.float32)
-    wrong = next(c for c in range(len(lab.names)) if not (seen[2] == c).any())
-    sure[:, wrong] = 0.8
-    for threshold, rows in ((0.81, 0), (0.8, 1)):
-        now = part(memory, np.ones(len(memory), bool))
-        given = learn_from_itself(now, image_id, seen, lab.text(), Says(sure), threshold)
-        assert given == [False] * rows and len(now) == len(memory) + rows
-    assert now.class_names[-1] == lab.names[wrong] and now.rows.metadata[-1] == {"self": True}
-    assert np.allclose(now.vectors[-1], unit(seen[0].flat().sum(0)), atol=1e-5)
-    taught = learn_from_itself(
-        part(memory, np.ones(len(memory), bool)), image_id, seen, lab.text(), None, None
-    )
-    assert taught and all(taught)
-
-
-def test_what_a_memory_taught_itself_can_be_taken_back(lab, memory):
+def test_what_a_memory_taught_itself_can_be_taken_back(bench, memory):
     rows = memory.vectors.copy()
-    found = self_taught(lab, memory, 1, [0, 2], threshold=0.0)
+    found = self_training_curve(bench, memory, 1, [0, 2], threshold=0.0)
     assert np.array_equal(memory.vectors, rows)  # it worked on a copy
-    assert found.miou[0] == pytest.approx(percent(ask(lab, RNS(), memory, 1))) and found.drift[0] < 1e-6
+    assert (
+        found.miou[0] == pytest.approx(miou_percent(evaluate_memory(bench, RNS(), memory, 1)))
+        and found.drift[0] < 1e-6
+    )
     assert found["rows"].tolist()[0] == 0 and found["rows"][1] > 0 and 0 <= found.wrong[1] <= 100
-    now = part(memory, np.ones(len(memory), bool))
-    for image_id, seen in stream(lab, 1, 2):
-        learn_from_itself(now, image_id, seen, lab.text(), RNS(), 0.0)
+    now = memory.copy()
+    for image_id, seen in stream(bench, 1, 2):
+        self_training_step(now, image_id, seen, bench.text(), RNS(), 0.0)
     assert len(now) == len(memory) + found["rows"][1]
     assert drift(now, memory) == pytest.approx(found.drift[1], abs=1e-6)
-    kept = part(now, [not facts.get("self") for facts in now.rows.metadata])
+    kept = now.subset(now.ids[[not facts.get("self") for facts in now.rows.metadata]])
     assert np.array_equal(kept.vectors, memory.vectors)
-
-
-def test_drift_is_none_without_change_and_one_at_a_right_angle():
-    start = SupportMemory.from_prototypes(np.eye(3)[:2], NAMES[:2], ["a", "b"])
-    turned = SupportMemory.from_prototypes(np.eye(3)[[2, 1]], NAMES[:2], ["a", "b"])
-    assert drift(start, start) == 0 and drift(turned, start) == 0.5
-    assert drift(turned, start, NAMES[:1]) == 1
-    lesson = Prototypes.make([0], np.eye(3)[[2]], ["cup"], ["c"])
-    turned.extend(lesson)
-    assert drift(turned, start, ("sky", "cup")) == 1  # cup is new: it cannot have moved
-
-
-# --- figures ------------------------------------------------------------------------------------------------
-
-
-def test_figures_show_a_map_per_learner_and_a_panel_per_sign():
-    lines = [(who, step, group, 50.0) for who in "ab" for step in (1, 2) for group in range(1, step + 1)]
-    fig = lesson_maps(pd.DataFrame(lines, columns=["label", "step", "group", "miou"]))
-    assert [ax.get_title() for ax in fig.axes] == ["a", "b"]
-    assert [t.get_text() for t in fig.axes[0].texts] == ["50", "", "50", "50"]
-    bad = np.array([True, False, False, True])
-    fig = sign_histograms({"one": (np.array([0.1, 0.9, np.nan, 0.2]), bad), "two": (np.zeros(4), bad)})
-    heights = [sum(bar.get_height() > 0 for bar in bars) for bars in fig.axes[0].containers]
-    assert len(fig.axes) == 2 and heights == [1, 2]  # of good rows, of bad rows; NaN is left out
-    plt.close("all")
-    for call in (lambda: lesson_maps(pd.DataFrame()), lambda: sign_histograms({})):
-        with pytest.raises(ValueError, match="to draw"):
-            call()

@@ -43,7 +43,6 @@ from rose_kit.data import atomic_write
 from rose_kit.encoder.clip import OpenClipEncoder
 from rose_kit.encoder.dense import DENSE
 from rose_kit.encoder.windows import Windows
-from rose_kit.model.schedule import half_cosine, set_rate
 
 TEMPLATES = ("{}", "a {}", "the {}", "a photo of a {}", "a photo of the {}", "two {}s")
 MERGES = "merges.txt.gz"  # as `load_bundled` expects it
@@ -88,7 +87,7 @@ class Recipe:
         if step < self.warmup:
             return self.learning_rate * (step + 1) / self.warmup
         done = (min(step, self.anneal) - self.warmup) / (self.horizon - self.warmup)
-        rate = self.learning_rate * (0.02 + 0.98 * half_cosine(done))
+        rate = self.learning_rate * (0.02 + 0.98 * float((1 + np.cos(np.pi * done)) / 2))
         return rate * min(1.0, (self.steps - step) / max(1, self.steps - self.anneal))
 
 
@@ -201,7 +200,8 @@ def train_encoder(
     progress = tqdm(range(start, recipe.steps), "training", recipe.steps, initial=start)
     began, losses = time.time(), []
     for step in progress:
-        set_rate(optimizer, recipe.rate(step))
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.rate(step)
         losses.append(
             _step(encoder, optimizer, _batch(images, captions, tokenizer, recipe, step), recipe, step)
         )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from tqdm.auto import tqdm
 
 from data_scripts.scenes import SEEN, STUFF, SceneDataset
 from rose_kit.encoder import OpenClipEncoder, Windows
-from rose_kit.metrics import confusion_matrix, iou
+from rose_kit.evaluation import count_answer, relabel
+from rose_kit.metrics import iou
+from rose_kit.segmenter import EncodedImage
+from rose_kit.types import Query, Vocabulary
 
 # The fixed evaluation set: day scenes of three sizes, 3-6 things each, seeds no other split uses.
 EVALUATION = {
@@ -38,16 +39,14 @@ def zero_shot_iou(
     Returns:
         (C,) IoU in [0, 1] over all pixels of all sets; NaN for a class that never occurs.
     """
-    text = encoder.encode_text(list(names))  # (C, D)
-    total = np.zeros((len(names), len(names)), dtype=np.int64)
+    vocabulary, counts = Vocabulary.encode(names, encoder), np.zeros((len(names), len(names)), dtype=np.int64)
     for scenes in sets:
         for sample in tqdm(scenes, "zero-shot", disable=not progress):
             features = encoder.encode_image(sample.image, windows=windows)
-            scores = torch.from_numpy(np.einsum("hwd,cd->chw", features.values, text))[None]
-            scores = F.interpolate(scores, size=sample.mask.shape, mode="bilinear", align_corners=False)
-            ids = np.array([names.index(n) if n in names else 255 for n in sample.classes.values()])
-            total += confusion_matrix(scores[0].argmax(0).numpy(), ids[sample.mask], len(names))
-    return iou(total)
+            cosines = features.flat() @ vocabulary.text.T  # (N, D) @ (D, C) -> (N, C)
+            encoded = EncodedImage(features, Query.of(features))
+            counts += count_answer(cosines, encoded, relabel(sample, vocabulary))
+    return iou(counts)
 
 
 def report(encoder: OpenClipEncoder, **options) -> dict[str, float]:

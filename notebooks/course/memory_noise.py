@@ -1,4 +1,4 @@
-"""A poor memory, wrong names and strange light, and its cure: filters, and weights by confidence."""
+"""Noise in a memory, of labels and of domains, and what helps: filters, and weights by confidence."""
 
 from __future__ import annotations
 
@@ -10,27 +10,24 @@ from rose_kit.memory import Prototypes, SupportMemory
 from rose_kit.types import Vocabulary, unit
 
 
-def part(memory: SupportMemory, keep: NDArray[np.bool_]) -> SupportMemory:
-    """A memory of its own with some of the rows, (P,) bool."""
-    return memory.subset(memory.ids[np.asarray(keep)])
-
-
 def _memory(like: SupportMemory, rows: Prototypes) -> SupportMemory:
     made = SupportMemory(like.dim, fingerprint=like.fingerprint, encoder=like.encoder)
     made.extend(rows)
     return made
 
 
-# --- careless hands -----------------------------------------------------------------------------------------
+# --- noise --------------------------------------------------------------------------------------------------
 
 
-def mislabelled(memory: SupportMemory, share: float, seed: int) -> tuple[SupportMemory, NDArray[np.bool_]]:
+def with_label_noise(
+    memory: SupportMemory, share: float, seed: int
+) -> tuple[SupportMemory, NDArray[np.bool_]]:
     """A copy in which a share of the rows bears the name of a class that its image does not hold.
 
     Args:
         memory: stays as it is; two classes at least.
         share: of the rows, in [0, 1].
-        seed: draws the rows and their new names. A smaller share spoils a part of the same rows.
+        seed: draws the rows and their new names. A smaller share changes a part of the same rows.
 
     Returns:
         the copy, its rows in the same order; (P,) which of them are wrong.
@@ -38,7 +35,7 @@ def mislabelled(memory: SupportMemory, share: float, seed: int) -> tuple[Support
     Raises:
         ValueError: the share is out of range.
     """
-    wrong, rng = _some(len(memory), share, seed), np.random.default_rng([seed, 1])
+    wrong, rng = _random_rows(len(memory), share, seed), np.random.default_rng([seed, 1])
     held, names = set(memory.rows.keys()), memory.class_names.astype(object)
     drawn = [rng.permutation(memory.classes).tolist() for _ in names]  # for every row: shares are nested
     for i in np.flatnonzero(wrong):
@@ -49,10 +46,10 @@ def mislabelled(memory: SupportMemory, share: float, seed: int) -> tuple[Support
     return _memory(memory, _renamed(memory.rows, names=names)), wrong
 
 
-def off_domain(
+def with_domain_noise(
     memory: SupportMemory, other: SupportMemory, share: float, seed: int
 ) -> tuple[SupportMemory, NDArray[np.bool_]]:
-    """A copy in which a share of the rows is of another domain: right names, strange light.
+    """A copy in which a share of the rows is of another domain: right names, other light.
 
     Args:
         memory: stays as it is.
@@ -61,23 +58,23 @@ def off_domain(
         seed: of the draw.
 
     Returns:
-        the copy, its rows in the same order; (P,) which of them are strange.
+        the copy, its rows in the same order; (P,) which of them are of the other domain.
 
     Raises:
         ValueError: the share is out of range.
     """
-    strange, rng = _some(len(memory), share, seed), np.random.default_rng([seed, 2])
+    replaced, rng = _random_rows(len(memory), share, seed), np.random.default_rng([seed, 2])
     vectors = np.array(memory.vectors)
     for i, name in enumerate(memory.class_names):
         rows = np.flatnonzero(other.class_names == name)
         pick = rng.integers(max(len(rows), 1))  # for every row: shares are nested
-        strange[i] &= bool(len(rows))
-        if strange[i]:
+        replaced[i] &= bool(len(rows))
+        if replaced[i]:
             vectors[i] = other.vectors[rows[pick]]
-    return _memory(memory, _renamed(memory.rows, vectors=vectors)), strange
+    return _memory(memory, _renamed(memory.rows, vectors=vectors)), replaced
 
 
-def _some(count: int, share: float, seed: int) -> NDArray[np.bool_]:
+def _random_rows(count: int, share: float, seed: int) -> NDArray[np.bool_]:
     if not 0 <= share <= 1:
         raise ValueError(f"share must be in [0, 1], got {share}")
     return np.random.default_rng(seed).permutation(count) < round(share * count)
@@ -91,7 +88,7 @@ def _renamed(rows: Prototypes, names=None, vectors=None) -> Prototypes:
     )
 
 
-# --- the cure -----------------------------------------------------------------------------------------------
+# --- filters -----------------------------------------------------------------------------------------------
 
 
 def agreement(memory: SupportMemory, k: int = 5) -> NDArray[np.float64]:
@@ -106,37 +103,39 @@ def agreement(memory: SupportMemory, k: int = 5) -> NDArray[np.float64]:
     return agree
 
 
-def nearness(memory: SupportMemory) -> NDArray[np.float64]:
+def leave_one_out_similarity(memory: SupportMemory) -> NDArray[np.float64]:
     """(P,) in [-1, 1]: cosine of a row with the mean of its class's other rows; NaN if it has none."""
     rest = memory.class_sums(memory.class_names.tolist()) - memory.vectors  # (P, D) the sum of the others
     alone = np.array([memory.summary()[name] for name in memory.class_names]) < 2
     return np.where(alone, np.nan, (unit(np.where(alone[:, None], 1, rest)) * memory.vectors).sum(1))
 
 
-def named_right(memory: SupportMemory, vocabulary: Vocabulary) -> NDArray[np.float64]:
-    """(P,) in [0, 1]: the zero-shot probability of a row's class; its name as a witness.
+def zero_shot_confidence(memory: SupportMemory, vocabulary: Vocabulary) -> NDArray[np.float64]:
+    """(P,) in [0, 1]: the zero-shot probability of a row's class.
 
     Raises:
         ValueError: a class of the memory is not in the vocabulary.
     """
-    says = np.asarray(ZeroShot().predict(memory.vectors, None, vocabulary))  # (P, C)
-    return says[np.arange(len(memory)), [vocabulary.index(name) for name in memory.class_names.tolist()]]
+    probabilities = np.asarray(ZeroShot().predict(memory.vectors, None, vocabulary))  # (P, C)
+    return probabilities[
+        np.arange(len(memory)), [vocabulary.index(name) for name in memory.class_names.tolist()]
+    ]
 
 
 def confidence(memory: SupportMemory, vocabulary: Vocabulary, k: int = 5) -> NDArray[np.float64]:
-    """(P,) in [0, 1]: how far neighbours and name, the two witnesses, vouch for a row."""
-    return (agreement(memory, k) + named_right(memory, vocabulary)) / 2
+    """(P,) in [0, 1]: the mean of `agreement` and `zero_shot_confidence`."""
+    return (agreement(memory, k) + zero_shot_confidence(memory, vocabulary)) / 2
 
 
-def best(memory: SupportMemory, sign: NDArray, share: float) -> SupportMemory:
-    """The memory without a share of its rows: those of the lowest sign, class by class.
+def filter_lowest(memory: SupportMemory, score: NDArray, share: float) -> SupportMemory:
+    """The memory without a share of its rows: those of the lowest score, class by class.
 
     Going class by class keeps rare classes, whose rows have fewer like them. The last row of a class
-    stays, and so does one whose sign is NaN: there is nothing to judge it by.
+    stays, and so does one whose score is NaN: there is nothing to judge it by.
 
     Args:
         memory: P rows; stays as it is.
-        sign: (P,) high for good rows.
+        score: (P,) high for good rows.
         share: to leave out, in [0, 1].
 
     Raises:
@@ -146,10 +145,10 @@ def best(memory: SupportMemory, sign: NDArray, share: float) -> SupportMemory:
         raise ValueError(f"share must be in [0, 1], got {share}")
     keep = np.ones(len(memory), dtype=bool)
     for name in memory.classes:
-        rows = np.flatnonzero((memory.class_names == name) & ~np.isnan(sign))
-        lowest = rows[np.argsort(sign[rows], kind="stable")]
+        rows = np.flatnonzero((memory.class_names == name) & ~np.isnan(score))
+        lowest = rows[np.argsort(score[rows], kind="stable")]
         keep[lowest[: min(round(share * len(rows)), max(len(rows) - 1, 0))]] = False
-    return part(memory, keep)
+    return memory.subset(memory.ids[keep])
 
 
 def weighted(memory: SupportMemory, weights: NDArray) -> SupportMemory:

@@ -9,7 +9,7 @@ from rose_kit import SupportMemory, unit
 @exercise(
     hint="search for each new row, and ask whether its neighbours bear its name",
     minutes=15,
-    right="Let `learn_from_itself` ask it before it adds a row.",
+    right="Let `self_training_step` ask it before it adds a row.",
 )
 def vetted(memory, rows, k=4):
     """(R,) bool: which new rows a memory should let in: at least half of their k nearest bear their name."""

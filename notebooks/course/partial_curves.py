@@ -29,7 +29,7 @@ def partial_curves(
 ) -> list[Row]:
     """Evaluate with each share of the classes lacking visual support, text, or both.
 
-    Pictures are drawn and encoded once. There is no point where nothing at all would be left, nor, for
+    Images are drawn and encoded once. There is no point where nothing at all would be left, nor, for
     methods that need text, where no class has any.
 
     Args:

@@ -41,6 +41,12 @@ class PseudoLabels:
         """(N,) the patches that teach class `c`."""
         return self.guess == c
 
+    def right(self, counts: NDArray) -> NDArray[np.bool_]:
+        """(N, C) pixels of each class in each patch -> (U,) whether half of a class's are its own."""
+        pixels = np.array([counts[self.patches(c)].sum(0) for c in self.classes]).reshape(-1, counts.shape[1])
+        own = pixels[np.arange(len(self.classes)), self.classes]  # (U,)
+        return own >= pixels.sum(1) / 2
+
 
 def pseudo_labels(
     query: AnyQuery, memory: SupportMemory | None, vocabulary: Vocabulary, method: Method | None = None

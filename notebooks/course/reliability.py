@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
 from tqdm.auto import tqdm
 
 from course.pseudo_labels import pseudo_labels
@@ -24,7 +26,7 @@ from rose_kit.pooling import patch_counts
 from rose_kit.segmenter import name_vocabulary
 
 
-def detect(
+def pseudo_label_auroc(
     support: Dataset,
     query: Dataset,
     encoder: Encoder,
@@ -65,22 +67,17 @@ def detect(
         feature_map = encoder.encode_image(sample.image, windows)
         counts = patch_counts(feature_map, relabel(sample, vocabulary), range(len(vocabulary)))  # (N, C)
         for seed, memory in memories.items():
-            left = vocabulary.without_text(gone[seed][1])
-            found = pseudo_labels(feature_map, memory, left, method)
-            purity = [counts[found.patches(c)].sum(0) for c in found.classes]  # (C,) pixels each
-            right[seed] += [p[c] >= p.sum() / 2 for c, p in zip(found.classes, purity, strict=True)]
-            scores[seed] += [
-                dict(zip(found.scores, column, strict=True))
-                for column in zip(*found.scores.values(), strict=True)
-            ]
+            labels = pseudo_labels(feature_map, memory, vocabulary.without_text(gone[seed][1]), method)
+            right[seed] += labels.right(counts).tolist()
+            scores[seed].append(pd.DataFrame(labels.scores))
     return [row for seed in seeds for row in _rows(seed, np.array(right[seed], bool), scores[seed])]
 
 
-def _rows(seed: int, right: NDArray[np.bool_], scores: Sequence[dict]) -> list[Row]:
+def _rows(seed: int, right: NDArray[np.bool_], scores: Sequence[pd.DataFrame]) -> list[Row]:
     share = float(right.mean()) if len(right) else float("nan")
     base = {"seed": seed, "labels": len(right), "right": share}
-    signs = scores[0] if scores else ()
-    return [base | {"sign": s, "auroc": auroc(right, [one[s] for one in scores])} for s in signs]
+    signs = pd.concat(scores, ignore_index=True) if len(right) else pd.DataFrame()
+    return [base | {"sign": sign, "auroc": auroc(right, signs[sign])} for sign in signs]
 
 
 def auroc(right: NDArray[np.bool_], score: Sequence[float]) -> float:
@@ -89,8 +86,4 @@ def auroc(right: NDArray[np.bool_], score: Sequence[float]) -> float:
     >>> auroc(np.array([True, True, False]), [0.9, 0.2, 0.2])
     0.75
     """
-    right, score = np.asarray(right), np.asarray(score)
-    if right.all() or not right.any():
-        return float("nan")
-    pairs = score[right][:, None] - score[~right]  # (R, W)
-    return float((pairs > 0).mean() + (pairs == 0).mean() / 2)
+    return float(roc_auc_score(right, score)) if 0 < np.mean(right) < 1 else float("nan")

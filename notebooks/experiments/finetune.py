@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.optim.lr_scheduler import LambdaLR
 from tqdm.auto import tqdm
 
 from data_scripts.scenes import SceneDataset
@@ -26,7 +28,7 @@ from rose_kit.encoder import OpenClipEncoder
 from rose_kit.encoder.base import image_tensor
 from rose_kit.encoder.bundled import WEIGHTS, load_bundled
 from rose_kit.evaluation import relabel
-from rose_kit.model.schedule import check_positive, set_rate, warm_cosine
+from rose_kit.model.training import check_positive, warm_cosine
 from rose_kit.pooling import patch_counts
 from rose_kit.types import FeatureMap, Vocabulary
 
@@ -48,10 +50,6 @@ class FineTuning:
 
     def __post_init__(self) -> None:
         check_positive(self, "steps", "batch", "learning_rate", "scale")
-
-    def rate(self, step: int) -> float:
-        """Learning rate: linear warm-up, then half a cosine."""
-        return warm_cosine(self.learning_rate, step, self.steps, self.warmup)
 
 
 def finetune(
@@ -131,10 +129,10 @@ def _train(
     """Train the vision tower in place; returns the loss every tenth of the way."""
     weights = [p for p in encoder.model.visual.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, settings.learning_rate, weight_decay=settings.weight_decay)
+    schedule = LambdaLR(optimizer, partial(warm_cosine, steps=settings.steps, warmup=settings.warmup))
     rng, losses = np.random.default_rng(settings.seed), []
     bar = tqdm(range(settings.steps), "fine-tuning", disable=not progress)
     for step in bar:
-        set_rate(optimizer, settings.rate(step))
         rows = torch.from_numpy(rng.choice(len(images), min(settings.batch, len(images)), replace=False))
         x, target = images[rows], targets[rows]
         if rng.random() < 0.5:  # mirrored
@@ -146,6 +144,7 @@ def _train(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
+        schedule.step()
         bar.set_postfix(loss=f"{loss.item():.3f}")
         if (step + 1) % max(settings.steps // 10, 1) == 0:
             losses.append(round(loss.item(), 4))

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from experiments.contenders import CONTENDERS
+from experiments.baseline_solvers import BASELINE_SOLVERS
 from rose_kit.adapter import RNS, SOLVERS, Head
 from rose_kit.adapter.samples import Samples
 from rose_kit.data import Dataset
@@ -62,14 +62,14 @@ class TimedRNS(RNS):
         return prediction
 
 
-def contenders(names: Sequence[str] | None = None) -> dict[str, TimedRNS]:
+def timed_methods(names: Sequence[str] | None = None) -> dict[str, TimedRNS]:
     """RNS with each solver: the reference, the default, the default without early stop, the others.
 
     Raises:
         ValueError: there is no solver of that name; lists those there are.
     """
     known = {REFERENCE: TimedRNS(run=SOLVERS[REFERENCE]), "lbfgs": TimedRNS(), EXACT: TimedRNS(tolerance=0)}
-    known |= {name: TimedRNS(run=run) for name, run in CONTENDERS.items()}
+    known |= {name: TimedRNS(run=run) for name, run in BASELINE_SOLVERS.items()}
     unknown = [name for name in names or () if name not in known]
     if unknown:
         raise ValueError(f"unknown solver {unknown[0]!r}. Known: {', '.join(known)}")
@@ -134,7 +134,7 @@ def speed_rows(
     with one_thread():
         for size in sizes:
             world = clustered_world(*SIZES[size])
-            for name, method in tqdm(contenders(names).items(), size, disable=not progress):
+            for name, method in tqdm(timed_methods(names).items(), size, disable=not progress):
                 for _ in range(1 if name == REFERENCE else repeats + 1):  # the first warms up
                     method.predict(*world)
                 rows.append(
@@ -155,7 +155,7 @@ def data_rows(
     progress: bool = True,
 ) -> list[Row]:
     """Each solver on the same images: mean time per image, mean J, mean mIoU over the seeds."""
-    methods = contenders(names)
+    methods = timed_methods(names)
     windows = getattr(encoder, "preferred_windows", None) or Windows()
     with one_thread():
         scores = evaluate(

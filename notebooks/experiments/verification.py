@@ -21,7 +21,7 @@ from rose_kit.web.promptable import SegmenterAsPromptable
 from rose_kit.web.types import Mask, ReferenceImage, Source
 from rose_kit.web.vpe import Thresholds, VisualPromptEnhancer
 
-# Scene seeds, apart from each other. The calibration's begin where those of `RoseLab`'s support scenes do
+# Scene seeds, apart from each other. The calibration's begin where the support scenes of `RoseBenchmark` do
 # (7,000,000 to 7,000,119, of another cast): neither experiment uses what the other draws or chooses.
 CALIBRATION, EVALUATION = 7_000_000, 7_500_000
 APART, STEP = 10_000, 50  # between the scenes of two seeds, of two episodes

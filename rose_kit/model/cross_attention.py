@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from rose_kit.model.fusion import FUSIONS, Fusion
-from rose_kit.model.retriever import Retrieved
+from rose_kit.model.retriever import RetrievedBatch
 
 
 @FUSIONS.register("cross-attention")
 class CrossAttention(Fusion):
-    """Relevance = cosine * sharpness + query . key, both projected by learned matrices.
+    """Relevance = cosine / temperature + query . key, both projected by learned matrices.
 
     A key sees the row and the prototype of its class.
 
@@ -24,7 +24,7 @@ class CrossAttention(Fusion):
         super().__init__(dim)
         self.query, self.key = nn.Linear(dim, width), nn.Linear(2 * dim, width)
 
-    def relevance(self, z: Tensor, retrieved: Retrieved) -> Tensor:
+    def relevance(self, z: Tensor, retrieved: RetrievedBatch) -> Tensor:
         """(B, N, K) logits of the rows."""
         keys = self.key(torch.cat([retrieved.values, retrieved.class_values], -1))  # (B, N, K, width)
         learned = torch.einsum("bnw,bnkw->bnk", self.query(z), keys) / keys.shape[-1] ** 0.5

@@ -12,35 +12,35 @@ from rose_kit.model.pyramid import Grid, MultiScale
 
 
 class Block(nn.Module):
-    """Each patch takes up what patches near it and like it hold.
+    """Attention among patches that are near each other and alike.
 
-    Only who looks at whom is learned. With a learned correction of the features (an MLP, as transformers
-    have) the classes that training showed draw in every class that it did not.
+    Only which patch attends to which is learned. With a learned correction of the features (an MLP, as
+    transformers have) the classes of the training attract every class that was not in it.
 
     Args:
         dim: D, the width of the features.
-        heads: ways of looking around.
+        heads: of the attention.
         width: of a head's queries and keys.
     """
 
     def __init__(self, dim: int, heads: int = 4, width: int = 16) -> None:
         super().__init__()
         self.heads, self.width = heads, width
-        self.norm, self.look = nn.LayerNorm(dim), nn.Linear(dim, 2 * heads * width)
-        self.reach = nn.Parameter(torch.linspace(0.5, 1.5, heads))  # log of patches
-        self.share = nn.Parameter(torch.full((heads,), 1 / heads))
+        self.norm, self.to_qk = nn.LayerNorm(dim), nn.Linear(dim, 2 * heads * width)
+        self.log_sigma = nn.Parameter(torch.linspace(0.5, 1.5, heads))  # sigma in patches
+        self.head_weight = nn.Parameter(torch.full((heads,), 1 / heads))
 
     def forward(self, f: Tensor, squared: Tensor) -> Tensor:
         """Args: f (B, n, D); squared (n, n) distances between patches. Returns: (B, n, D)."""
-        q, k = self.look(self.norm(f)).unflatten(2, (2, self.heads, self.width)).permute(2, 0, 3, 1, 4)
-        near = -squared / (2 * (2 * self.reach).exp()[:, None, None])  # (heads, n, n)
+        q, k = self.to_qk(self.norm(f)).unflatten(2, (2, self.heads, self.width)).permute(2, 0, 3, 1, 4)
+        near = -squared / (2 * (2 * self.log_sigma).exp()[:, None, None])  # (heads, n, n)
         around = (q @ k.transpose(-1, -2) / self.width**0.5 + near).softmax(-1)  # (B, heads, n, n)
-        mixed = torch.einsum("h,bhnm->bnm", self.share, around)
+        mixed = torch.einsum("h,bhnm->bnm", self.head_weight, around)
         return f + mixed @ f  # the features themselves, and nothing that training made of a class
 
 
 class Decoder(nn.Module):
-    """Fuses the scales, lets patches look around, and emits one unit vector per patch.
+    """Fuses the scales, lets patches attend to each other, and emits one unit vector per patch.
 
     No parameter is indexed by class: which class a vector means is decided outside, by its cosines to
     the anchors of whatever vocabulary is given.
@@ -48,7 +48,7 @@ class Decoder(nn.Module):
     Args:
         dim: D, the width of the features.
         scales: as the encoder's.
-        blocks: how often patches look around.
+        blocks: rounds of attention.
     """
 
     def __init__(self, dim: int, scales: Sequence[int] = (1, 2), blocks: int = 2) -> None:

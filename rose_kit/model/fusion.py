@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from rose_kit.model.retriever import Retrieved
+from rose_kit.model.retriever import RetrievedBatch
 from rose_kit.registry import fusions
 
 FUSIONS = fusions  # name -> class of (dim: int); a new one in one file appears everywhere
@@ -27,19 +27,19 @@ class Fusion(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
-        self.sharpness = nn.Parameter(torch.tensor(3.0))  # log of 1 / temperature
+        self.log_inv_temperature = nn.Parameter(torch.tensor(3.0))
         self.gate = nn.Sequential(nn.Linear(3, 16), nn.GELU(), nn.Linear(16, 1))
 
-    def relevance(self, z: Tensor, retrieved: Retrieved) -> Tensor:
+    def relevance(self, z: Tensor, retrieved: RetrievedBatch) -> Tensor:
         """(B, N, K) logits of the rows; higher counts more."""
-        return retrieved.scores * self.sharpness.exp()
+        return retrieved.scores * self.log_inv_temperature.exp()
 
-    def weights(self, z: Tensor, retrieved: Retrieved) -> Tensor:
+    def weights(self, z: Tensor, retrieved: RetrievedBatch) -> Tensor:
         """(B, N, K) shares of the rows; they sum to one, or to zero where nothing was retrieved."""
         logits = self.relevance(z, retrieved).masked_fill(~retrieved.valid, -1e4)
         return logits.softmax(-1) * retrieved.valid
 
-    def forward(self, z: Tensor, retrieved: Retrieved) -> Tensor:
+    def forward(self, z: Tensor, retrieved: RetrievedBatch) -> Tensor:
         """Enrich each query by what was retrieved for it.
 
         Args:
@@ -52,5 +52,5 @@ class Fusion(nn.Module):
         w = self.weights(z, retrieved)
         context = torch.einsum("bnk,bnkd->bnd", w, retrieved.values + retrieved.class_values)
         nearest, mean = retrieved.scores[..., 0], (w * retrieved.scores).sum(-1)  # (B, N)
-        signs = torch.stack([nearest, mean, (w * w).sum(-1)], -1)  # (B, N, 3); the last: few or many rows
-        return z + 2 * self.gate(signs).sigmoid() * context
+        statistics = torch.stack([nearest, mean, (w * w).sum(-1)], -1)  # (B, N, 3)
+        return z + 2 * self.gate(statistics).sigmoid() * context

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from rose_kit.model.fusion import FUSIONS
-from rose_kit.model.retriever import Retrieved
+from rose_kit.model.retriever import RetrievedBatch
 
 
 @FUSIONS.register("none")
@@ -18,6 +18,6 @@ class NoFusion(nn.Module):
         super().__init__()
         self.dim = dim
 
-    def forward(self, z: Tensor, retrieved: Retrieved | None) -> Tensor:
+    def forward(self, z: Tensor, retrieved: RetrievedBatch | None) -> Tensor:
         """(B, N, D) -> the same."""
         return z

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rose_kit.encoder import Windows
+from rose_kit.encoder import Encoder
 from rose_kit.types import FeatureMap
-
-if TYPE_CHECKING:
-    from rose_kit.encoder import Encoder
 
 Grid = tuple[int, int]
 
@@ -40,46 +37,42 @@ def level_grids(grid: Grid, scales: Sequence[int]) -> list[Grid]:
 
 
 class FrozenEncoder:
-    """An encoder of the kit as the model's first stage: pictures -> (B, N, D) and the patch grid.
+    """An encoder of the kit as the model's first stage: images -> (B, N, D) and the patch grid.
 
     Args:
         encoder: any; it is never trained.
         scales: see `pyramid`.
-        windows: how it scales and cuts pictures; by default as its makers recommend, else whole.
 
     Raises:
         ValueError: the first scale is not 1, or a scale is not positive.
     """
 
-    def __init__(
-        self, encoder: Encoder, scales: Sequence[int] = (1, 2), windows: Windows | None = None
-    ) -> None:
+    def __init__(self, encoder: Encoder, scales: Sequence[int] = (1, 2)) -> None:
         if not scales or scales[0] != 1 or min(scales) < 1:
             raise ValueError(f"scales must be positive and begin with 1, got {tuple(scales)}")
         self.encoder, self.scales = encoder, tuple(scales)
-        self.windows = windows or getattr(encoder, "preferred_windows", None)
+        self.windows = getattr(encoder, "preferred_windows", None)
 
     def features(self, image: Any) -> FeatureMap:
-        """One picture's features, as both training and memory want them."""
+        """One image's features, as both training and memory want them."""
         return self.encoder.encode_image(image, self.windows)
 
     def __call__(self, images: Sequence[Any] | Sequence[FeatureMap]) -> tuple[Tensor, Grid]:
-        """Encode pictures of one size, or take features that are there already.
+        """Encode images of one size, or take features that are there already.
 
         Args:
-            images: B pictures as `Encoder.encode_image` takes them, or their `FeatureMap`s.
+            images: B images as `Encoder.encode_image` takes them, or their `FeatureMap`s.
 
         Returns:
             (B, N, D) unit norm, all scales; (h, w).
 
         Raises:
-            ValueError: no picture, or pictures of several sizes.
+            ValueError: no image, or images of several sizes.
         """
-        given = list(images)
-        maps = [m if isinstance(m, FeatureMap) else self.features(m) for m in given]
+        maps = [m if isinstance(m, FeatureMap) else self.features(m) for m in images]
         grids = {m.grid for m in maps}
         if len(grids) != 1:
-            raise ValueError(f"a batch holds pictures of one size, got grids {sorted(grids)}")
+            raise ValueError(f"a batch holds images of one size, got grids {sorted(grids)}")
         values = torch.from_numpy(np.stack([m.values for m in maps]))  # (B, h, w, D)
         return pyramid(values, self.scales), maps[0].grid
 
@@ -101,9 +94,8 @@ class MultiScale(nn.Module):
         grids = level_grids(grid, self.scales)
         levels = f.transpose(1, 2).split([h * w for h, w in grids], dim=2)  # (B, D, h_s * w_s) each
         total = levels[0]
-        for share, level, scale, (h, w) in zip(
-            self.share.sigmoid(), levels[1:], self.scales[1:], grids[1:], strict=True
-        ):
-            large = F.interpolate(level.unflatten(2, (h, w)), scale_factor=scale, mode="bilinear")
+        for i, share in enumerate(self.share.sigmoid(), start=1):
+            coarse = levels[i].unflatten(2, grids[i])
+            large = F.interpolate(coarse, scale_factor=self.scales[i], mode="bilinear")
             total = total + share * large[..., : grid[0], : grid[1]].flatten(2)
         return total.transpose(1, 2)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,13 +18,13 @@ from rose_kit.data import atomic_write
 from rose_kit.encoder import Encoder
 from rose_kit.fusion.method import AnyQuery, StatelessMethod
 from rose_kit.memory import SupportMemory
-from rose_kit.model.anchors import Anchors, best_of
+from rose_kit.model.anchors import Anchors, anchor_inputs
 from rose_kit.model.decoder import Decoder
 from rose_kit.model.fusion import FUSIONS
-from rose_kit.model.pyramid import FrozenEncoder
+from rose_kit.model.pyramid import FrozenEncoder, Grid, pyramid
 from rose_kit.model.retriever import MemoryRetriever
 from rose_kit.registry import register_method
-from rose_kit.types import FeatureMap, Prediction, Query, Vocabulary
+from rose_kit.types import Prediction, Query, Vocabulary
 
 WEIGHTS = Path(__file__).parent / "weights"  # trained heads that come with the kit, one folder a fusion
 
@@ -36,37 +36,31 @@ class ROSE(nn.Module):
     the memory is no parameter: rows come and go without training.
 
     Args:
-        encoder: (B pictures) -> z (B, N, D), grid; a `FrozenEncoder`.
-        retriever: z, exclude_images -> `Retrieved`; a `MemoryRetriever`.
-        fusion: z, retrieved -> f (B, N, D); a key of `FUSIONS` or a module.
-        decoder: f, grid -> y (B, h, w, D); by default a `Decoder` for the encoder's scales.
+        encoder: (B images) -> z (B, N, D), grid; a `FrozenEncoder`.
+        retriever: z, exclude_images -> `RetrievedBatch`; a `MemoryRetriever`.
+        fusion: z, retrieved -> f (B, N, D); a key of `FUSIONS`.
 
     Raises:
         ValueError: the retriever's memory was made with another encoder, or an unknown fusion.
     """
 
     def __init__(
-        self,
-        encoder: FrozenEncoder,
-        retriever: MemoryRetriever,
-        fusion: nn.Module | str = "similarity",
-        decoder: nn.Module | None = None,
+        self, encoder: FrozenEncoder, retriever: MemoryRetriever, fusion: str = "similarity"
     ) -> None:
         super().__init__()
-        dim, memory = encoder.encoder.dim, getattr(retriever, "memory", None)
-        if memory is not None:
-            memory.check_encoder(encoder.encoder)
-        self.encoder, self.retriever = encoder, retriever
-        self.fusion = FUSIONS.make(fusion, dim=dim) if isinstance(fusion, str) else fusion
-        self.decoder = Decoder(dim, encoder.scales) if decoder is None else decoder
+        if retriever.memory is not None:
+            retriever.memory.check_encoder(encoder.encoder)
+        self.encoder, self.retriever, self.fusion_name = encoder, retriever, fusion
+        self.fusion = FUSIONS.make(fusion, dim=encoder.encoder.dim)
+        self.decoder = Decoder(encoder.encoder.dim, encoder.scales)  # f, grid -> y (B, h, w, D)
         self.anchors = Anchors()
         self.scale = nn.Parameter(torch.tensor(3.0))  # log of 1 / temperature
 
     def forward(self, x: Sequence[Any], exclude_images: Sequence[str | None] | None = None) -> Tensor:
-        """Pictures -> one D-vector per patch.
+        """Images -> one D-vector per patch.
 
         Args:
-            x: B pictures of one size, or their `FeatureMap`s.
+            x: B images of one size, or their `FeatureMap`s.
             exclude_images: (B,) image of the memory that each must not see; in training, its own.
 
         Returns:
@@ -77,27 +71,42 @@ class ROSE(nn.Module):
         f = self.fusion(z, r)
         return self.decoder(f, grid)
 
-    def scores(self, y: Tensor, vocabulary: Vocabulary) -> np.ndarray:
-        """(B, h, w, D) -> (B, h, w, C) cosines to each class's nearest anchor, -inf without any."""
-        anchors, owner = self.anchors.of(vocabulary, self.retriever.memory)
-        cosines = y @ anchors.to(y.device).T  # (B, h, w, A)
-        return best_of(cosines, owner.to(y.device), len(vocabulary)).detach().cpu().numpy()
-
-    @torch.no_grad()
-    def probabilities(self, x: Sequence[Any], vocabulary: Vocabulary) -> np.ndarray:
-        """Pictures, vocabulary -> (B, h, w, C) probabilities, by softmax(scale * cosine).
-
-        Only rows of the vocabulary's classes are looked up.
+    def scores(self, y: Tensor, vocabulary: Vocabulary, memory: SupportMemory | None) -> Tensor:
+        """(..., D) -> (..., C) cosines to each class's nearest anchor, -inf without any.
 
         Raises:
             ValueError: the vocabulary has no text and the memory none of its classes.
         """
-        asked, self.retriever.classes = self.retriever.classes, vocabulary.names
-        try:
-            scores = self.scores(self(x), vocabulary)
-        finally:
-            self.retriever.classes = asked
-        return torch.from_numpy(scores).mul(self.scale.exp()).softmax(-1).numpy()
+        parts, owner = anchor_inputs(vocabulary, memory)
+        cosines = y @ self.anchors(torch.from_numpy(parts)).T  # (..., D) @ (D, A) -> (..., A)
+        best = cosines.new_full((*y.shape[:-1], len(vocabulary)), -torch.inf)  # (..., C)
+        return best.scatter_reduce(-1, torch.from_numpy(owner).expand_as(cosines), cosines, "amax")
+
+    def probabilities(self, x: Sequence[Any], vocabulary: Vocabulary) -> np.ndarray:
+        """Images -> (B, h, w, C) probabilities; see `answer`."""
+        return self.answer(*self.encoder(x), vocabulary, self.retriever)
+
+    @torch.no_grad()
+    def answer(self, z: Tensor, grid: Grid, vocabulary: Vocabulary, retriever: MemoryRetriever) -> np.ndarray:
+        """Encoded images, vocabulary -> probabilities, by softmax(scale * cosine).
+
+        Nothing of the model changes, so that threads may share one. Only rows of the vocabulary's classes
+        are looked up.
+
+        Args:
+            z, grid: from the encoder.
+            vocabulary: C classes.
+            retriever: of the memory to look up in, whose rows are also the anchors.
+
+        Returns:
+            (B, h, w, C) float32.
+
+        Raises:
+            ValueError: as for `scores`.
+        """
+        f = self.fusion(z, retriever(z, classes=vocabulary.names))
+        scores = self.scores(self.decoder(f, grid), vocabulary, retriever.memory)
+        return scores.mul(self.scale.exp()).softmax(-1).cpu().numpy()
 
     def save(self, folder: str | Path, **record: Any) -> None:
         """Write what was learned: `rose.safetensors` and, last, `rose.json` with how to rebuild it.
@@ -105,17 +114,11 @@ class ROSE(nn.Module):
         Args:
             folder: made if it is not there.
             **record: whatever JSON holds, kept beside (seed, settings, losses).
-
-        Raises:
-            ValueError: the fusion has no name in `FUSIONS`, so that nobody could rebuild it.
         """
-        names = [name for name, made in FUSIONS.items() if type(self.fusion) is made]
-        if not names:
-            raise ValueError(f"{type(self.fusion).__name__} is not in FUSIONS: {', '.join(FUSIONS)}")
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         encoder = self.encoder.encoder
-        about = {"fusion": names[0], "dim": encoder.dim, "fingerprint": encoder.fingerprint,
+        about = {"fusion": self.fusion_name, "dim": encoder.dim, "fingerprint": encoder.fingerprint,
                  "scales": self.encoder.scales, "k": self.retriever.k, "record": record}  # fmt: skip
         state = {key: value.detach().contiguous() for key, value in self.state_dict().items()}
         with atomic_write(folder / "rose.safetensors") as beside:
@@ -141,40 +144,22 @@ class ROSE(nn.Module):
         try:
             about = json.loads((folder / "rose.json").read_text(encoding="utf-8"))
             state = load_file(folder / "rose.safetensors")
-            trained_on, k = about["fingerprint"], about["k"]
-            fusion, scales, dim = about["fusion"], about["scales"], about["dim"]
-        except (
-            OSError,
-            SafetensorError,
-            json.JSONDecodeError,
-            KeyError,
-            TypeError,
-            UnicodeDecodeError,
-        ) as error:
-            raise ValueError(
-                f"cannot read the model in {str(folder)!r}: {type(error).__name__} {error}"
-            ) from error
-        encoder = _Features(dim, trained_on) if encoder is None else encoder
+            fusion, trained_on, dim = about["fusion"], about["fingerprint"], about["dim"]
+            scales, k = about["scales"], about["k"]
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+            why = f"{type(error).__name__} {error}"
+            raise ValueError(f"cannot read the model in {str(folder)!r}: {why}") from error
+        if encoder is None:
+            encoder = SimpleNamespace(dim=dim, fingerprint=trained_on)
         if trained_on != encoder.fingerprint:
-            raise ValueError(
-                f"the model was trained on {trained_on!r}, the encoder is {encoder.fingerprint!r}"
-            )
+            given = encoder.fingerprint
+            raise ValueError(f"the model was trained on {trained_on!r}, the encoder is {given!r}")
         model = cls(FrozenEncoder(encoder, scales), MemoryRetriever(memory, k), fusion)
         try:
             model.load_state_dict(state)
         except RuntimeError as error:
-            raise ValueError(
-                f"{str(folder / 'rose.safetensors')!r} does not fit {fusion!r}: {error}"
-            ) from error
+            raise ValueError(f"the weights in {str(folder)!r} do not fit {fusion!r}: {error}") from error
         return model.eval()
-
-
-@dataclass(frozen=True)
-class _Features:
-    """What stands for an encoder whose features are given: its width and its fingerprint."""
-
-    dim: int
-    fingerprint: str
 
 
 class RoseMethod(StatelessMethod):
@@ -205,27 +190,22 @@ class RoseMethod(StatelessMethod):
         *,
         initial_weight: np.ndarray | None = None,
     ) -> Prediction:
-        """See `Method.predict`; the query must be a grid of patches.
+        """See `Method.predict`; the query must be a grid of patches. Threads may share a method.
 
         Raises:
-            ValueError: regions or unordered features; or as `ROSE.probabilities`.
+            ValueError: regions or unordered features; or as for `ROSE.scores`.
         """
-        query = Query.of(query)
+        query, model = Query.of(query), self.model
         if not isinstance(query.layout, tuple):
-            raise ValueError(
-                "ROSE needs the patches of a picture in their grid, not regions or loose features"
-            )
+            raise ValueError("ROSE needs an image's patches in their grid, not regions or loose features")
         if query.features.shape[1] != self.dim:
             raise ValueError(f"ROSE was trained on features {self.dim} wide, not {query.features.shape[1]}")
         if memory is not None:
-            memory.check_encoder(self.model.encoder.encoder)
-        size = query.layout
-        patches = FeatureMap(query.features.reshape(*size, -1), 1, size, size)
-        kept, self.model.retriever.memory = self.model.retriever.memory, memory if self.use_memory else None
-        try:
-            probabilities = self.model.probabilities([patches], vocabulary)
-        finally:
-            self.model.retriever.memory = kept
+            memory.check_encoder(model.encoder.encoder)
+        values = torch.from_numpy(query.features).unflatten(0, query.layout)[None]  # (1, h, w, D)
+        retriever = MemoryRetriever(memory if self.use_memory else None, model.retriever.k)
+        z = pyramid(values, model.encoder.scales)
+        probabilities = model.answer(z, query.layout, vocabulary, retriever)
         return Prediction(probabilities.reshape(-1, len(vocabulary)))
 
 
@@ -240,6 +220,5 @@ def trained_rose(fusion: str = "similarity", use_memory: bool = True) -> RoseMet
     Raises:
         ValueError: there is no head of that name.
     """
-    if fusion not in FUSIONS:
-        raise ValueError(f"unknown fusion {fusion!r}. Known: {', '.join(FUSIONS)}")
+    FUSIONS.find(fusion)
     return RoseMethod(ROSE.load(fusion), use_memory)

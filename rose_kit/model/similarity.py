@@ -5,7 +5,7 @@ from rose_kit.model.fusion import FUSIONS, Fusion
 
 @FUSIONS.register("similarity")
 class SimilarityAggregation(Fusion):
-    """Weight = softmax(cosine * sharpness); all that is learned is the sharpness and the gate.
+    """Weight = softmax(cosine / temperature); all that is learned is the temperature and the gate.
 
     Args:
         dim: D, the width of the features.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from rose_kit.model.fusion import FUSIONS, Fusion
-from rose_kit.model.retriever import Retrieved
+from rose_kit.model.retriever import RetrievedBatch
 
 
 @FUSIONS.register("transformer")
@@ -26,10 +26,10 @@ class TransformerConditioning(Fusion):
         self.layers = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.score = nn.Linear(width, 1)
 
-    def relevance(self, z: Tensor, retrieved: Retrieved) -> Tensor:
+    def relevance(self, z: Tensor, retrieved: RetrievedBatch) -> Tensor:
         """(B, N, K) logits of the rows."""
-        told = [retrieved.values, retrieved.class_values, retrieved.scores[..., None]]
-        tokens = torch.cat([self.query(z)[:, :, None], self.row(torch.cat(told, -1))], 2).flatten(0, 1)
+        parts = [retrieved.values, retrieved.class_values, retrieved.scores[..., None]]
+        tokens = torch.cat([self.query(z)[:, :, None], self.row(torch.cat(parts, -1))], 2).flatten(0, 1)
         absent = torch.cat([torch.zeros_like(retrieved.valid[..., :1]), ~retrieved.valid], -1).flatten(0, 1)
         read = self.layers(tokens, src_key_padding_mask=absent)[:, 1:]  # (B * N, K, width)
         learned = self.score(read).squeeze(-1).unflatten(0, z.shape[:2])  # (B, N, K)

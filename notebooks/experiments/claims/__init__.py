@@ -1,11 +1,22 @@
-"""The claims of Retrieve and Segment as experiments: `ROWS`, measured by `measure`, written by `write`."""
+"""The claims of Retrieve and Segment as experiments: `CLAIMS`, measured by `measure`, written by `write`."""
 
 from experiments.claims import additions, few_shots, heads, lookup, missing
-from experiments.claims.lab import Case, Lab
+from experiments.claims.benchmark import SceneBenchmark, Setting
 from experiments.claims.run import choose, measure
 from experiments.claims.table import markdown, write
 from experiments.claims.verdict import Expected, paired, verdict
 
-ROWS = (*few_shots.ROWS, *missing.ROWS, *lookup.ROWS, *heads.ROWS, *additions.ROWS)
+CLAIMS = (*few_shots.CLAIMS, *missing.CLAIMS, *lookup.CLAIMS, *heads.CLAIMS, *additions.CLAIMS)
 
-__all__ = ["ROWS", "Case", "Expected", "Lab", "choose", "markdown", "measure", "paired", "verdict", "write"]
+__all__ = [
+    "CLAIMS",
+    "Expected",
+    "SceneBenchmark",
+    "Setting",
+    "choose",
+    "markdown",
+    "measure",
+    "paired",
+    "verdict",
+    "write",
+]

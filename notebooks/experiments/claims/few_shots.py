@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from experiments.claims.lab import Case
-from experiments.claims.row import Row, gain
+from experiments.claims.benchmark import Setting
+from experiments.claims.claim import Claim, miou_difference
 from experiments.claims.verdict import EQUAL, LESS, MORE
 from rose_kit.adapter import RNS
 from rose_kit.evaluation import MissingSupport
@@ -14,49 +14,62 @@ UNIFORM = 1e6  # a temperature at which every class is equally relevant
 README, ABLATION, WORDS = "README of the release", "Table 1", "in words"
 
 
-def rns(shots: int, no_text: float = 0.0, **settings) -> Case:
+def rns(shots: int, no_text: float = 0.0, **settings) -> Setting:
     """RNS at so many shots, perhaps without text, perhaps with other settings."""
-    return Case(RNS(**settings), shots, gaps=MissingSupport(text=no_text))
+    return Setting(RNS(**settings), shots, missing=MissingSupport(text=no_text))
 
 
-def _growth(fewer: int, more: int, paper: str = "", source: str = "") -> Row:
-    return Row("shots", f"RNS: {more} shots over {fewer}", MORE, gain(rns(more), rns(fewer)), paper, source)
+def _growth(fewer: int, more: int, paper: str = "", source: str = "") -> Claim:
+    return Claim(
+        "shots",
+        f"RNS: {more} shots over {fewer}",
+        MORE,
+        miou_difference(rns(more), rns(fewer)),
+        paper,
+        source,
+    )
 
 
-def _knn(shots: int, expected) -> Row:
-    says = f"kNN-CLIP, shots {shots}: half text, half vote, over the vote alone"
-    mixed, vote = (Case(KnnClip(weight=weight), shots) for weight in (0.5, 1.0))
-    return Row("knn-clip", says, expected, gain(mixed, vote), "helps at 1, hurts from about 5", WORDS)
+def _knn(shots: int, expected) -> Claim:
+    statement = f"kNN-CLIP, shots {shots}: half text, half vote, over the vote alone"
+    mixed, vote = (Setting(KnnClip(weight=weight), shots) for weight in (0.5, 1.0))
+    return Claim(
+        "knn-clip", statement, expected, miou_difference(mixed, vote), "helps at 1, hurts from about 5", WORDS
+    )
 
 
-def _rival(name: str, method, shots: int) -> Row:
-    says = f"RNS over {name}, shots {shots}, its weight tuned on the support images"
-    effect = gain(rns(shots), Case(method, shots, tuned=True))
-    return Row("rivals", says, MORE, effect, "above at every number of shots", WORDS)
+def _rival(name: str, method, shots: int) -> Claim:
+    statement = f"RNS over {name}, shots {shots}, its weight tuned on the support images"
+    effect = miou_difference(rns(shots), Setting(method, shots, tuned=True))
+    return Claim("rivals", statement, MORE, effect, "above at every number of shots", WORDS)
 
 
-def _text(shots: int, expected, paper: str) -> Row:
-    says = f"RNS with text over without, shots {shots}"
-    return Row("text", says, expected, gain(rns(shots), rns(shots, no_text=1.0)), paper, ABLATION)
+def _text(shots: int, expected, paper: str) -> Claim:
+    statement = f"RNS with text over without, shots {shots}"
+    return Claim(
+        "text", statement, expected, miou_difference(rns(shots), rns(shots, no_text=1.0)), paper, ABLATION
+    )
 
 
-def _lambdas(shots: int, expected, paper: str) -> Row:
-    says = f"six mixing weights over 0.8 alone, shots {shots}, all classes equally relevant"
-    effect = gain(rns(shots, tau=UNIFORM), rns(shots, tau=UNIFORM, lambdas=(0.8,)))
-    return Row("lambdas", says, expected, effect, paper, ABLATION)
+def _lambdas(shots: int, expected, paper: str) -> Claim:
+    statement = f"six mixing weights over 0.8 alone, shots {shots}, all classes equally relevant"
+    effect = miou_difference(rns(shots, tau=UNIFORM), rns(shots, tau=UNIFORM, lambdas=(0.8,)))
+    return Claim("lambdas", statement, expected, effect, paper, ABLATION)
 
 
-def _relevance(shots: int, paper: str) -> Row:
-    says = f"classes weighted by relevance over all alike, shots {shots}"
-    return Row("relevance", says, MORE, gain(rns(shots), rns(shots, tau=UNIFORM)), paper, ABLATION)
+def _relevance(shots: int, paper: str) -> Claim:
+    statement = f"classes weighted by relevance over all alike, shots {shots}"
+    return Claim(
+        "relevance", statement, MORE, miou_difference(rns(shots), rns(shots, tau=UNIFORM)), paper, ABLATION
+    )
 
 
-ROWS = (
-    Row(
+CLAIMS = (
+    Claim(
         "one-shot",
         "RNS, shots 1, over zero-shot",
         MORE,
-        gain(rns(1), Case(ZeroShot())),
+        miou_difference(rns(1), Setting(ZeroShot())),
         "+8.4 (OpenCLIP), +19.1 (DINOv3.txt)",
         README,
     ),

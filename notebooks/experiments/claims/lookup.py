@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.claims.benchmark import Setting
+from experiments.claims.claim import Claim, miou_difference
 from experiments.claims.few_shots import WORDS, rns
-from experiments.claims.lab import Case
-from experiments.claims.row import Row, gain
 from experiments.claims.verdict import EQUAL, MORE
 from rose_kit.adapter import RNS
 from rose_kit.fusion import Retrieved, ZeroShot, retrieve
@@ -48,33 +48,33 @@ RETRIEVALS = {
 }
 
 
-def retrieving(how: str) -> Case:
+def retrieving(how: str) -> Setting:
     """RNS at five shots, trained on prototypes chosen in this way."""
-    return Case(RNS(retrieve=RETRIEVALS[how]), SHOTS)
+    return Setting(RNS(retrieve=RETRIEVALS[how]), SHOTS)
 
 
-def _order(one: str, other: str, says: str, paper: str) -> Row:
-    effect = gain(retrieving(one), retrieving(other))
-    return Row("retrieval", says, MORE, effect, paper, "Figure 5, " + WORDS)
+def _order(one: str, other: str, statement: str, paper: str) -> Claim:
+    effect = miou_difference(retrieving(one), retrieving(other))
+    return Claim("retrieval", statement, MORE, effect, paper, "Figure 5, " + WORDS)
 
 
-def from_to(support: str, query: str, method=None) -> Case:
+def from_to(support: str, query: str, method=None) -> Setting:
     """RNS (or another method) with five shots of one domain, asked about another."""
-    return Case(method or RNS(), SHOTS, support, query)
+    return Setting(method or RNS(), SHOTS, support, query)
 
 
-def _domains(there: str, here: str) -> tuple[Row, Row]:
+def _domains(there: str, here: str) -> tuple[Claim, Claim]:
     far, near, none = from_to(there, here), from_to(here, here), from_to(here, here, ZeroShot())
-    says = f"{here} queries: RNS with a {there} memory over zero-shot"
+    statement = f"{here} queries: RNS with a {there} memory over zero-shot"
     better = f"{here} queries: a {here} memory over a {there} memory"
     source = "Figure 9, " + WORDS
     return (
-        Row("domain", says, MORE, gain(far, none), "still improves", source),
-        Row("domain", better, MORE, gain(near, far), "in-domain is best", source),
+        Claim("domain", statement, MORE, miou_difference(far, none), "still improves", source),
+        Claim("domain", better, MORE, miou_difference(near, far), "in-domain is best", source),
     )
 
 
-ROWS = (
+CLAIMS = (
     _order("nearest", "classes", "nearest prototypes over all of the classes found", "slightly better"),
     _order("classes", "random", "all prototypes of the classes found over random ones", "better"),
     _order(
@@ -84,12 +84,19 @@ ROWS = (
         "clearly better",
     ),
     _order("random", "furthest", "random prototypes over the furthest", "furthest is worst"),
-    Row("k", "k = 4 over k = 1", MORE, gain(rns(SHOTS), rns(SHOTS, k=1)), "clearly", "Table 5, " + WORDS),
-    Row(
+    Claim(
+        "k",
+        "k = 4 over k = 1",
+        MORE,
+        miou_difference(rns(SHOTS), rns(SHOTS, k=1)),
+        "clearly",
+        "Table 5, " + WORDS,
+    ),
+    Claim(
         "k",
         "k = 16 over k = 4",
         EQUAL,
-        gain(rns(SHOTS, k=16), rns(SHOTS)),
+        miou_difference(rns(SHOTS, k=16), rns(SHOTS)),
         "about equal",
         "Table 5, " + WORDS,
     ),

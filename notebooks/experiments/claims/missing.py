@@ -8,9 +8,9 @@ import numpy as np
 
 from course.pseudo_labels import pseudo_labels
 from course.reliability import auroc
+from experiments.claims.benchmark import SceneBenchmark, Setting
+from experiments.claims.claim import Claim, Measure, miou_difference
 from experiments.claims.few_shots import WORDS
-from experiments.claims.lab import Case, Lab
-from experiments.claims.row import Measure, Row, gain
 from experiments.claims.verdict import LESS, MORE, NO_WORSE, SMALL
 from rose_kit.adapter import RNS
 from rose_kit.evaluation import MissingSupport
@@ -28,23 +28,25 @@ SIGNS = {
 HALF = MissingSupport(visual=0.5)
 
 
-def without(what: str, share: float, method: Method | None = None) -> Case:
+def without(what: str, share: float, method: Method | None = None) -> Setting:
     """RNS (or another method) at five shots, a share of the classes without `what`: "visual" or "text"."""
-    return Case(method or RNS(), SHOTS, gaps=MissingSupport(**{what: share}))
+    return Setting(method or RNS(), SHOTS, missing=MissingSupport(**{what: share}))
 
 
 def least_over_zero_shot(what: str, method: Method | None = None) -> Measure:
     """The worst share's mIoU less that of zero-shot with all texts."""
-    cases = [without(what, share, method) for share in SHARES[1:]]
-    floor = Case(ZeroShot())
-    return lambda lab, seed: min(lab.miou(case, seed) for case in cases) - lab.miou(floor, seed)
+    settings = [without(what, share, method) for share in SHARES[1:]]
+    floor = Setting(ZeroShot())
+    return lambda bench, seed: (
+        min(bench.miou(setting, seed) for setting in settings) - bench.miou(floor, seed)
+    )
 
 
-def sag(what: str, method: Method | None = None) -> Measure:
+def max_drop_below_linear(what: str, method: Method | None = None) -> Measure:
     """How far the mIoU falls below a straight line from all support to none: 0 for an even decline."""
 
-    def measure(lab: Lab, seed: int) -> float:
-        curve = np.array([lab.miou(without(what, share, method), seed) for share in SHARES])
+    def measure(bench: SceneBenchmark, seed: int) -> float:
+        curve = np.array([bench.miou(without(what, share, method), seed) for share in SHARES])
         line = np.interp(SHARES, (SHARES[0], SHARES[-1]), curve[[0, -1]])
         return float((line - curve).max())
 
@@ -54,23 +56,21 @@ def sag(what: str, method: Method | None = None) -> Measure:
 def unseen_over_zero_shot(method: Method | None = None) -> Measure:
     """mIoU over the classes without visual support, half of all, less that of zero-shot."""
 
-    def measure(lab: Lab, seed: int) -> float:
-        over = HALF.draw(lab.names, seed)[0]
-        one, other = without("visual", 0.5, method), Case(ZeroShot())
-        return lab.miou(one, seed, over) - lab.miou(other, seed, over)
+    def measure(bench: SceneBenchmark, seed: int) -> float:
+        over = HALF.draw(bench.names, seed)[0]
+        one, other = without("visual", 0.5, method), Setting(ZeroShot())
+        return bench.miou(one, seed, over) - bench.miou(other, seed, over)
 
     return measure
 
 
-def _signs(lab: Lab, seed: int) -> dict[str, float]:
+def _signs(bench: SceneBenchmark, seed: int) -> dict[str, float]:
     """Area under the ROC curve, in percent, with which each sign tells right pseudo-labels from wrong."""
-    memory, right, scores = lab.memory(without("visual", 0.5), seed), [], defaultdict(list)
-    for features, query, target in lab.asked(Case(ZeroShot()), seed):
-        labels = pseudo_labels(query, memory, lab.text(), RNS())
-        counts = patch_counts(features, target, range(len(lab.names)))  # (N, C)
-        for c in labels.classes:
-            pixels = counts[labels.patches(c)].sum(0)  # (C,)
-            right.append(pixels[c] >= pixels.sum() / 2)
+    memory, right, scores = bench.memory(without("visual", 0.5), seed), [], defaultdict(list)
+    for encoded, target in bench.query_set(Setting(ZeroShot()), seed):
+        labels = pseudo_labels(encoded.query, memory, bench.text(), RNS())
+        counts = patch_counts(encoded.feature_map, target, range(len(bench.names)))  # (N, C)
+        right += labels.right(counts).tolist()
         for sign, values in labels.scores.items():
             scores[sign] += values.tolist()
     return {sign: 100 * auroc(right, values) for sign, values in scores.items()}
@@ -78,40 +78,40 @@ def _signs(lab: Lab, seed: int) -> dict[str, float]:
 
 def detection(sign: str) -> Measure:
     """How much better than chance a sign (see `pseudo_labels`) tells right pseudo-labels from wrong."""
-    return lambda lab, seed: lab.once(("signs", seed), lambda: _signs(lab, seed))[sign] - 50
+    return lambda bench, seed: bench.cached(("signs", seed), lambda: _signs(bench, seed))[sign] - 50
 
 
 FIGURE = "Figure 4, " + WORDS
 
 
-def _no_visual(who: str, method: Method) -> tuple[Row, ...]:
+def _no_visual(who: str, method: Method) -> tuple[Claim, ...]:
     """Four statements about missing visual support, for one strength of the pseudo-labels."""
-    kl = gain(without("visual", 0.5, method), without("visual", 0.5, RNS(beta_pseudo=0)))
+    kl = miou_difference(without("visual", 0.5, method), without("visual", 0.5, RNS(beta_pseudo=0)))
     with_kl = f"{who} with its KL term over without, half the classes without visual support"
     worst = f"{who}, the worst of 25 to 100 % of classes without visual support, over zero-shot"
     unseen = f"{who} over zero-shot, on the half of the classes without visual support"
     line = f"{who}, how far mIoU sags below a straight line, from all to no visual support"
     return (
-        Row("pseudo-labels", with_kl, MORE, kl, "a sharp drop without", FIGURE),
-        Row("missing", worst, NO_WORSE, least_over_zero_shot("visual", method), "never below", FIGURE),
-        Row("missing", unseen, NO_WORSE, unseen_over_zero_shot(method), "at or above", f"Table 3, {WORDS}"),
-        Row("missing", line, SMALL, sag("visual", method), "smooth", FIGURE),
+        Claim("pseudo-labels", with_kl, MORE, kl, "a sharp drop without", FIGURE),
+        Claim("missing", worst, NO_WORSE, least_over_zero_shot("visual", method), "never below", FIGURE),
+        Claim("missing", unseen, NO_WORSE, unseen_over_zero_shot(method), "at or above", f"Table 3, {WORDS}"),
+        Claim("missing", line, SMALL, max_drop_below_linear("visual", method), "smooth", FIGURE),
     )
 
 
-ROWS = (
+CLAIMS = (
     *_no_visual("RNS", RNS()),
     # The paper's strength, made for AdamW, whose steps hardly depend on a sample's weight.
     *_no_visual("RNS (pseudo-labels at the published 0.2)", RNS(beta_pseudo=0.2)),
-    Row(
+    Claim(
         "missing",
         "kNN-CLIP over zero-shot, half the classes without visual support",
         LESS,
-        gain(without("visual", 0.5, KnnClip()), Case(ZeroShot())),
+        miou_difference(without("visual", 0.5, KnnClip()), Setting(ZeroShot())),
         "falls below quickly",
         FIGURE,
     ),
-    Row(
+    Claim(
         "missing",
         "RNS, the worst of 25 to 100 % of classes without text, over zero-shot with all texts",
         NO_WORSE,
@@ -119,16 +119,16 @@ ROWS = (
         "above even without any text",
         FIGURE,
     ),
-    Row(
+    Claim(
         "missing",
         "RNS, how far mIoU sags below a straight line, from all texts to none",
         SMALL,
-        sag("text"),
+        max_drop_below_linear("text"),
         "smooth",
         FIGURE,
     ),
     *(
-        Row(
+        Claim(
             "detection",
             f"{what} tells right pseudo-labels from wrong: area under the curve over 50",
             MORE,

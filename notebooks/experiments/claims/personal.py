@@ -1,4 +1,4 @@
-"""One individual among others of its class: "my robot", learned from one picture."""
+"""One individual among others of its class: "my robot", learned from one image."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from tqdm.auto import tqdm
 
 from course.reliability import auroc
 from data_scripts.scenes import SEEN_THINGS, draw_scene
-from experiments.claims.lab import APART, Asked, Case, Lab
+from experiments.claims.benchmark import STRIDE, SceneBenchmark, Setting
 from rose_kit.adapter import RNS
 from rose_kit.data import Sample
 from rose_kit.encoder import Encoder
-from rose_kit.evaluation import ABSENT, relabel
+from rose_kit.evaluation import EncodedQuery, count_answer
 from rose_kit.fusion import Method, ZeroShot
 from rose_kit.memory import SupportMemory
-from rose_kit.metrics import confusion_matrix, iou
+from rose_kit.metrics import iou
 from rose_kit.pooling import patch_counts
-from rose_kit.segmenter import paint
-from rose_kit.types import Query, Vocabulary
+from rose_kit.types import Vocabulary
 
 THINGS = ("tent", "bus", "car", "robot")  # from looks that differ all over to looks that differ in a panel
-FIRST = 3_000_000  # scene seeds of pictures and queries, apart from all others
+FIRST = 3_000_000  # scene seeds of images and queries, apart from all others
 
 
 @dataclass(frozen=True)
@@ -64,26 +63,30 @@ class Personal:
         numbers = np.random.default_rng(first).integers(1000, 10**6, (count, others))
         return [self.sample(first + i, numbers[i].tolist(), **options) for i in range(count)]
 
-    def remember(self, memory: SupportMemory, encoder: Encoder, pictures: Sequence[Sample]) -> None:
-        """Add it to a memory: one prototype a picture, of its own pixels and nothing else."""
-        for sample in pictures:
-            asked = {value: name for value, name in sample.classes.items() if name == self.name}
+    def add_to(self, memory: SupportMemory, encoder: Encoder, images: Sequence[Sample]) -> None:
+        """Add it to a memory: one prototype per image, of its own pixels and nothing else."""
+        for sample in images:
+            own = {value: name for value, name in sample.classes.items() if name == self.name}
             features = encoder.encode_image(sample.image, getattr(encoder, "preferred_windows", None))
-            memory.add(sample.image_id, features, sample.mask, asked, thumbnail=sample.image)
+            memory.add(sample.image_id, features, sample.mask, own, thumbnail=sample.image)
 
     def vocabulary(self, names: Sequence[str], encoder: Encoder) -> Vocabulary:
         """The classes, and it as the last of them."""
         return Vocabulary.encode([*names, self.name], encoder)
 
 
-def tell_apart(
-    method: Method, asked: Sequence[Asked], memory: SupportMemory, vocabulary: Vocabulary, thing: str
+def instance_metrics(
+    method: Method,
+    query_set: Sequence[EncodedQuery],
+    memory: SupportMemory,
+    vocabulary: Vocabulary,
+    thing: str,
 ) -> dict[str, float]:
     """How well one individual, the last class of a vocabulary, is found among others of its class.
 
     Args:
         method: answers.
-        asked: features, query and target of each scene.
+        query_set: scenes, encoded, with their targets.
         memory: knows the individual, perhaps.
         vocabulary: its last class is the individual.
         thing: the class of the others.
@@ -94,66 +97,66 @@ def tell_apart(
         what guessing would give; "auc": area under the ROC curve of log p(it) - log p(class) over the
         patches of it and of the others, 50 for guessing.
     """
-    mine, other, size = len(vocabulary) - 1, vocabulary.index(thing), len(vocabulary)
-    counts, truth, evidence = np.zeros((size, size), dtype=np.int64), [], []
-    for features, query, target in asked:
-        answer = np.asarray(method.predict(query, memory, vocabulary))  # (N, C)
-        counts += confusion_matrix(paint(answer, query, features)[0], target, size, ignore_index=ABSENT)
-        held = patch_counts(features, target, (mine, other))  # (N, 2) pixels
-        whose = held.max(1) > 0.5 * features.patch_size**2
-        odds = np.log(answer[:, mine] + 1e-12) - np.log(answer[:, other] + 1e-12)  # (N,)
-        truth.append(held.argmax(1)[whose] == 0)
-        evidence.append(odds[whose])
+    mine, other, counts, truth, odds = len(vocabulary) - 1, vocabulary.index(thing), 0, [], []
+    for encoded, target in query_set:
+        answer = np.asarray(method.predict(encoded.query, memory, vocabulary))  # (N, C)
+        counts = counts + count_answer(answer, encoded, target)
+        held = patch_counts(encoded.feature_map, target, (mine, other))  # (N, 2) pixels
+        clear = held.max(1) > 0.5 * encoded.feature_map.patch_size**2
+        log_odds = np.log(answer[:, mine] + 1e-12) - np.log(answer[:, other] + 1e-12)  # (N,)
+        truth.append(held.argmax(1)[clear] == 0)
+        odds.append(log_odds[clear])
     hit, confused = counts[mine, mine], counts[other, mine]
     area = counts[[mine, other]].sum(1)
     return {
         "iou": 100 * float(iou(counts)[mine]),
         "precision": 100 * float(hit / max(hit + confused, 1)),
         "share": 100 * float(area[0] / area.sum()),
-        "auc": 100 * auroc(np.concatenate(truth), np.concatenate(evidence)),
+        "auc": 100 * auroc(np.concatenate(truth), np.concatenate(odds)),
     }
 
 
-def trial(
-    lab: Lab, thing: str, seed: int, method: Method, pictures: int, scenes: int = 8
+def personal_metrics(
+    bench: SceneBenchmark, thing: str, seed: int, method: Method, images: int, scenes: int = 8
 ) -> dict[str, float]:
-    """`tell_apart` for an individual that the seed chooses, remembered from so many pictures.
+    """`instance_metrics` for an individual that the seed chooses, with so many images of it in memory.
 
     The memory also holds five shots of every class. The scenes show it beside two others, new in each.
     """
-    key = (thing, seed, pictures, scenes)
-    world = lab.once(("personal", *key), lambda: _world(lab, *key))
-    return lab.once(("trial", repr(method), *key), lambda: tell_apart(method, *world, thing))
+    key = (thing, seed, images, scenes)
+    problem = bench.cached(("personal", *key), lambda: _problem(bench, *key))
+    made = ("personal metrics", repr(method), *key)
+    return bench.cached(made, lambda: instance_metrics(method, *problem, thing))
 
 
 def personal_frame(
-    lab: Lab,
+    bench: SceneBenchmark,
     seeds: Sequence[int],
     things: Sequence[str] = THINGS,
-    pictures: Sequence[int] = (0, 1, 5),
+    images: Sequence[int] = (0, 1, 5),
     scenes: int = 8,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """`trial` for several classes, seeds and numbers of pictures; 0 pictures are zero-shot, the text alone.
+    """`personal_metrics` for several classes, seeds and numbers of images; 0 images: zero-shot, text alone.
 
     Returns:
-        Columns label (the class), x (pictures), seed, and those of `tell_apart`.
+        Columns label (the class), x (images), seed, and those of `instance_metrics`.
     """
     lines = []
-    for thing, x, seed in tqdm(list(product(things, pictures, seeds)), "individuals", disable=not progress):
-        found = trial(lab, thing, seed, RNS() if x else ZeroShot(), max(x, 1), scenes)
-        lines.append({"label": thing, "x": x, "seed": seed, **found})
+    for thing, x, seed in tqdm(list(product(things, images, seeds)), "individuals", disable=not progress):
+        metrics = personal_metrics(bench, thing, seed, RNS() if x else ZeroShot(), max(x, 1), scenes)
+        lines.append({"label": thing, "x": x, "seed": seed, **metrics})
     return pd.DataFrame(lines)
 
 
-def _world(lab: Lab, thing: str, seed: int, pictures: int, scenes: int):
-    """What is asked, the memory, and the vocabulary of a trial."""
-    encoder, who, first = lab.encoder(), Personal(thing, seed), FIRST + APART * seed
-    memory = SupportMemory(encoder.dim, fingerprint=encoder.fingerprint)
-    memory.extend(lab.memory(Case(method=None, shots=5), seed).rows)
-    who.remember(memory, encoder, [who.sample(first + i, size=lab.size) for i in range(pictures)])
-    vocabulary, asked = who.vocabulary(lab.names, encoder), []
-    for sample in who.scenes(scenes, first + APART // 2, size=lab.size):
-        features = encoder.encode_image(sample.image, getattr(encoder, "preferred_windows", None))
-        asked.append((features, Query.of(features), relabel(sample, vocabulary)))
-    return asked, memory, vocabulary
+def _problem(
+    bench: SceneBenchmark, thing: str, seed: int, images: int, scenes: int
+) -> tuple[list[EncodedQuery], SupportMemory, Vocabulary]:
+    encoder, individual, first = bench.encoder(), Personal(thing, seed), FIRST + STRIDE * seed
+    memory = bench.empty_memory()
+    memory.extend(bench.memory(Setting(method=None, shots=5), seed).rows)
+    shown = [individual.sample(first + i, size=bench.size) for i in range(images)]
+    individual.add_to(memory, encoder, shown)
+    vocabulary = individual.vocabulary(bench.names, encoder)
+    query = individual.scenes(scenes, first + STRIDE // 2, size=bench.size)
+    return bench.encode(query, vocabulary), memory, vocabulary

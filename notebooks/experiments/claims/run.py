@@ -10,39 +10,39 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
-from experiments.claims.lab import MOST, Lab
-from experiments.claims.row import Row
+from experiments.claims.benchmark import MAX_SEEDS, SceneBenchmark
+from experiments.claims.claim import Claim
 from experiments.claims.verdict import paired
 
-Effects = dict[tuple[str, int], float]  # (what a row says, seed) -> effect
+Effects = dict[tuple[str, int], float]  # (statement, seed) -> effect
 
 
-def choose(rows: Sequence[Row], claims: Iterable[str] | None) -> list[Row]:
-    """The rows of some claims, or all.
+def choose(claims: Sequence[Claim], names: Iterable[str] | None) -> list[Claim]:
+    """The claims of some names, or all.
 
     Raises:
         ValueError: there is no such claim; lists those there are.
     """
-    known = list(dict.fromkeys(row.claim for row in rows))
-    for name in claims or ():
+    known = list(dict.fromkeys(claim.name for claim in claims))
+    for name in names or ():
         if name not in known:
             raise ValueError(f"unknown claim {name!r}; known: {', '.join(known)}")
-    return [row for row in rows if claims is None or row.claim in claims]
+    return [claim for claim in claims if names is None or claim.name in names]
 
 
 def measure(
-    rows: Sequence[Row],
+    claims: Sequence[Claim],
     seeds: Sequence[int],
-    lab: Lab | None = None,
+    bench: SceneBenchmark | None = None,
     store: Path | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
     """The table of claims: mean effect over seeds, its 95 % interval, and what follows from it.
 
     Args:
-        rows: what to measure.
+        claims: what to measure.
         seeds: one draw of support images and query scenes each.
-        lab: where; by default the scenes and the bundled encoder.
+        bench: where; by default the scenes and the bundled encoder.
         store: file that keeps each effect as soon as it is known. A run that finds one made under the
             same settings goes on from there; it is removed once the table is whole.
         progress: show a progress bar.
@@ -52,41 +52,41 @@ def measure(
         seeds and effects (both separated by blanks).
 
     Raises:
-        ValueError: there are no rows, or seeds are missing, repeat, or lie outside 0 to 999.
+        ValueError: there are no claims, or seeds are missing, repeat, or lie outside 0 to 999.
     """
-    if not rows or not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"claims need rows, and seeds that are all different; got {list(seeds)}")
-    if not 0 <= min(seeds) <= max(seeds) < MOST:
-        raise ValueError(f"seeds of claims lie between 0 and {MOST - 1}, got {list(seeds)}")
-    lab = lab or Lab()
-    effects = _read(store, lab.settings()) if store else {}
-    todo = [(row, seed) for seed in seeds for row in rows if (row.says, seed) not in effects]
+    if not claims or not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"there must be claims, and seeds that are all different; got {list(seeds)}")
+    if not 0 <= min(seeds) <= max(seeds) < MAX_SEEDS:
+        raise ValueError(f"seeds of claims lie between 0 and {MAX_SEEDS - 1}, got {list(seeds)}")
+    bench = bench or SceneBenchmark()
+    effects = _read(store, bench.settings()) if store else {}
+    todo = [(claim, seed) for seed in seeds for claim in claims if (claim.statement, seed) not in effects]
     bar = tqdm(todo, disable=not progress, mininterval=1)
-    for row, seed in bar:
-        bar.set_description(f"{row.claim}, seed {seed}")
-        effects[row.says, seed] = row.measure(lab, seed)
+    for claim, seed in bar:
+        bar.set_description(f"{claim.name}, seed {seed}")
+        effects[claim.statement, seed] = claim.measure(bench, seed)
         if store:
-            _append(store, lab.settings(), row.says, seed, effects[row.says, seed])
-    table = pd.DataFrame([_line(row, seeds, effects) for row in rows])
-    table.attrs["settings"] = lab.settings()
+            _append(store, bench.settings(), claim.statement, seed, effects[claim.statement, seed])
+    table = pd.DataFrame([_line(claim, seeds, effects) for claim in claims])
+    table.attrs["settings"] = bench.settings()
     if store:
         store.unlink(missing_ok=True)
     return table
 
 
-def _line(row: Row, seeds: Sequence[int], effects: Effects) -> dict[str, object]:
-    values = [effects[row.says, seed] for seed in seeds]
-    mean, half_width, outcome = paired(values, row.expected)
+def _line(claim: Claim, seeds: Sequence[int], effects: Effects) -> dict[str, object]:
+    values = [effects[claim.statement, seed] for seed in seeds]
+    mean, half_width, outcome = paired(values, claim.expected)
     return {
-        "claim": row.claim,
-        "statement": row.says,
-        "expected": str(row.expected),
+        "claim": claim.name,
+        "statement": claim.statement,
+        "expected": str(claim.expected),
         "effect": round(mean, 3),
         "half_width": round(half_width, 3),
-        "unit": row.unit,
+        "unit": claim.unit,
         "verdict": outcome,
-        "paper": row.paper,
-        "source": row.source,
+        "paper": claim.paper,
+        "source": claim.source,
         "seeds": " ".join(map(str, seeds)),
         "effects": " ".join(f"{value:.3f}" for value in values),
     }

@@ -64,13 +64,8 @@ def write(table: pd.DataFrame, folder: Path) -> tuple[Path, Path]:
         OSError: the folder cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    return (
-        _write(folder / "rns_claims.csv", table.to_csv(index=False)),
-        _write(folder / "rns_claims.md", markdown(table)),
-    )
-
-
-def _write(path: Path, text: str) -> Path:
-    with atomic_write(path) as beside:
-        beside.write_text(text, encoding="utf-8")
-    return path
+    texts = {"rns_claims.csv": table.to_csv(index=False), "rns_claims.md": markdown(table)}
+    for name, text in texts.items():
+        with atomic_write(folder / name) as beside:
+            beside.write_text(text, encoding="utf-8")
+    return folder / "rns_claims.csv", folder / "rns_claims.md"

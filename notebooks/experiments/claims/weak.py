@@ -1,4 +1,4 @@
-"""Weak encoders: the bundled one with its weights spoilt, in part or in whole."""
+"""Weak encoders: the bundled one with its weights perturbed, in part or in whole."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rose_kit.encoder import OpenClipEncoder, load_encoder
 WEAK = {"noisy": 0.6, "untrained": None}  # name -> noise, as a share of each tensor's own deviation
 
 
-def spoil(noise: float | None, seed: int = 0) -> OpenClipEncoder:
+def perturb_weights(noise: float | None, seed: int = 0) -> OpenClipEncoder:
     """The bundled encoder with noise on its weights.
 
     Args:

@@ -1,13 +1,13 @@
 """The article's claims about a trained ROSE, as experiments on scenes that no choice about it was made on.
 
 Of trials, support and queries, no other experiment draws the scenes, but that the verification bench
-calibrates on a few of the support's seeds. Pictures that a memory teaches itself from (`growth.stream`)
-are those of every lab: the notebook on growing memories uses them too.
+calibrates on a few of the support's seeds. The images of self-training (`growth.stream`) are those of
+every benchmark: the notebook on growing memories uses them too.
 """
 
-from experiments.rose.claims import rows
-from experiments.rose.lab import RoseLab
-from experiments.rose.run import report_claims, teach, trained, weight_hash
+from experiments.rose.benchmark import RoseBenchmark
+from experiments.rose.claims import claims_of
+from experiments.rose.run import load_trained, report_claims, train_fusions, weight_hash
 from experiments.rose.storing import storing
 from experiments.rose.trial import Trial, check_seeds, summary
 from experiments.rose.world import HELD_OUT, RARE, TRAINED, ThinnedScenes, training_scenes
@@ -16,16 +16,16 @@ __all__ = [
     "HELD_OUT",
     "RARE",
     "TRAINED",
-    "RoseLab",
+    "RoseBenchmark",
     "ThinnedScenes",
     "Trial",
     "check_seeds",
+    "claims_of",
+    "load_trained",
     "report_claims",
-    "rows",
     "storing",
     "summary",
-    "teach",
-    "trained",
+    "train_fusions",
     "training_scenes",
     "weight_hash",
 ]

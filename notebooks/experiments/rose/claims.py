@@ -4,79 +4,82 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.claims.row import Measure, Row
+from experiments.claims.claim import Claim, Measure
 from experiments.claims.verdict import MORE, NO_WORSE, Expected
-from experiments.rose import care, shift
-from experiments.rose.lab import ARTICLE, KNN, TEXT_ONLY, RoseLab, difference
+from experiments.rose import memory_noise_claims, shift
+from experiments.rose.benchmark import ARTICLE, KNN, TEXT_ONLY, RoseBenchmark, difference
 
 TWENTY = Expected(low=20.0)  # points by which adding a class must raise its IoU
 
 
-def of(*asked) -> Measure:
-    """`RoseLab.score` of what is asked."""
-    return lambda lab, seed: lab.score(seed, *asked)
+def score(*options) -> Measure:
+    """`RoseBenchmark.score` with these options."""
+    return lambda bench, seed: bench.score(seed, *options)
 
 
-def _long_tail(fusion: str, few: int) -> list[Row]:
-    blind, seen = f"{fusion} without memory", of(fusion, "rare", "before")
+def _long_tail(fusion: str, few: int) -> list[Claim]:
+    blind, before = f"{fusion} without memory", score(fusion, "rare", "before")
     more = {
         "common classes, with the training's rows over the same weights without memory": difference(
-            of(fusion, "common"), of(blind, "common")
+            score(fusion, "common"), score(blind, "common")
         ),
         "rare classes, with the training's rows over the same weights without memory": difference(
-            seen, of(blind, "rare")
+            before, score(blind, "rare")
         ),
-        f"rare classes, {few} rows added over the training's rows": difference(of(fusion, "rare"), seen),
+        f"rare classes, {few} rows added over the training's rows": difference(score(fusion, "rare"), before),
     }
     return [
-        Row("long tail", f"{fusion}: {says}", MORE, m, source=ARTICLE, unit="IoU") for says, m in more.items()
+        Claim("long tail", f"{fusion}: {statement}", MORE, m, source=ARTICLE, unit="IoU")
+        for statement, m in more.items()
     ]
 
 
-def _new_class(fusion: str, group: str, shots: int, many: bool = False) -> list[Row]:
+def _new_class(fusion: str, group: str, shots: int, many: bool = False) -> list[Claim]:
     what = f"{fusion}: {group} classes, {shots} rows added"
-    after = of(fusion, group, "after", many)
+    after = score(fusion, group, "after", many)
     rivals = {
-        "before": (of(fusion, group, "before", many), TWENTY),
-        "text only": (of(TEXT_ONLY, group, "after", many), MORE),
-        "kNN-CLIP with the same rows": (of(KNN, group, "after", many), MORE),
-        "the same weights without memory": (of(f"{fusion} without memory", group, "after", many), MORE),
+        "before": (score(fusion, group, "before", many), TWENTY),
+        "text only": (score(TEXT_ONLY, group, "after", many), MORE),
+        "kNN-CLIP with the same rows": (score(KNN, group, "after", many), MORE),
+        "the same weights without memory": (score(f"{fusion} without memory", group, "after", many), MORE),
     }
     return [
-        Row("new class", f"{what}: over {rival}", expected, difference(after, m), source=ARTICLE, unit="IoU")
+        Claim(
+            "new class", f"{what}: over {rival}", expected, difference(after, m), source=ARTICLE, unit="IoU"
+        )
         for rival, (m, expected) in rivals.items()
     ]
 
 
-def _others(fusion: str) -> Row:
-    says = f"{fusion}: the other classes' mIoU when a class is added, at worst"
-    return Row("other classes", says, NO_WORSE, lambda lab, seed: lab.others(seed, fusion))
+def _others(fusion: str) -> Claim:
+    statement = f"{fusion}: the other classes' mIoU when a class is added, at worst"
+    return Claim("other classes", statement, NO_WORSE, lambda bench, seed: bench.others(seed, fusion))
 
 
-def _fusion(fusion: str) -> list[Row]:
+def _fusion(fusion: str) -> list[Claim]:
     groups = ("common", "rare", "held-out", "novel")
     return [
-        Row("fusion", f"{fusion} over none, same memory: {group} classes", MORE,
-            difference(of(fusion, group), of("none", group)), source=ARTICLE, unit="IoU")
+        Claim("fusion", f"{fusion} over none, same memory: {group} classes", MORE,
+            difference(score(fusion, group), score("none", group)), source=ARTICLE, unit="IoU")
         for group in groups
     ]  # fmt: skip
 
 
-def rows(lab: RoseLab, lead: str | None = None) -> list[Row]:
-    """Every statement, for the models of a lab.
+def claims_of(bench: RoseBenchmark, lead: str | None = None) -> list[Claim]:
+    """Every statement, for the models of a benchmark.
 
     Args:
-        lab: has at least one model.
-        lead: the one by which poor and self-taught memories are tested; by default the last.
+        bench: has at least one model.
+        lead: the one by which noisy and self-training memories are tested; by default the last.
     """
-    fusions: Sequence[str] = list(lab.models)
-    lead, (few, many), found = lead or fusions[-1], lab.shots, []
+    fusions: Sequence[str] = list(bench.models)
+    lead, (few, many), claims = lead or fusions[-1], bench.shots, []
     for fusion in fusions:
-        found += _long_tail(fusion, few)
-        found += _new_class(fusion, "held-out", few) + _new_class(fusion, "novel", few)
-        found += _new_class(fusion, "novel", many, many=True)
-        found.append(_others(fusion))
+        claims += _long_tail(fusion, few)
+        claims += _new_class(fusion, "held-out", few) + _new_class(fusion, "novel", few)
+        claims += _new_class(fusion, "novel", many, many=True)
+        claims.append(_others(fusion))
         if fusion != "none" and "none" in fusions:
-            found += _fusion(fusion)
-        found += shift.rows(fusion)
-    return found + care.rows(lead)
+            claims += _fusion(fusion)
+        claims += shift.claims(fusion)
+    return claims + memory_noise_claims.claims(lead)

@@ -6,34 +6,34 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.claims.run import measure
-from experiments.rose.claims import rows
-from experiments.rose.lab import RoseLab
+from experiments.rose.benchmark import RoseBenchmark
+from experiments.rose.claims import claims_of
 from experiments.rose.storing import storing
 from rose_kit.encoder import Encoder
 from rose_kit.encoder.base import content_hash
 from rose_kit.model.rose import ROSE
-from rose_kit.model.training import Lessons, Training, train
+from rose_kit.model.training import EncodedDataset, TrainConfig, train
 
 
-def teach(
-    lessons: Lessons,
+def train_fusions(
+    dataset: EncodedDataset,
     encoder: Encoder,
     fusions: Sequence[str],
-    settings: Training = Training(),  # noqa: B008 (frozen)
+    config: TrainConfig = TrainConfig(),  # noqa: B008 (frozen)
     out: Path | None = None,
     progress: bool = True,
 ) -> dict[str, ROSE]:
-    """Train fusions on the same pictures in the same order, and keep them in a folder each."""
+    """Train fusions on the same images in the same order, and keep them in a folder each."""
     models = {}
     for fusion in fusions:
-        models[fusion], losses = train(lessons, encoder, fusion, settings, progress)
+        models[fusion], losses = train(dataset, encoder, fusion, config, progress)
         if out is not None:
-            about = {"seed": settings.seed, "steps": settings.steps, "pictures": len(lessons.maps)}
+            about = {"seed": config.seed, "steps": config.steps, "images": len(dataset.maps)}
             models[fusion].save(out / fusion, losses=losses, **about)
     return models
 
 
-def trained(encoder: Encoder, fusions: Sequence[str], heads: str) -> dict[str, ROSE]:
+def load_trained(encoder: Encoder, fusions: Sequence[str], heads: str) -> dict[str, ROSE]:
     """Models that are there: those of a folder, or those that come with the kit ("bundled").
 
     Raises:
@@ -42,14 +42,14 @@ def trained(encoder: Encoder, fusions: Sequence[str], heads: str) -> dict[str, R
     return {name: ROSE.load(name if heads == "bundled" else Path(heads) / name, encoder) for name in fusions}
 
 
-def report_claims(lab: RoseLab, seeds: Sequence[int], out: Path, progress: bool = True) -> None:
+def report_claims(bench: RoseBenchmark, seeds: Sequence[int], out: Path, progress: bool = True) -> None:
     """Measure the article's claims and what to store, print and write them."""
-    found = measure(rows(lab), seeds, lab, out / "rose_claims.partial.csv", progress)
-    for line in found.itertuples():
+    table = measure(claims_of(bench), seeds, bench, out / "rose_claims.partial.csv", progress)
+    for line in table.itertuples():
         measured = f"{line.effect:+.2f} ± {line.half_width:.2f}"
         print(f"{measured:>16}  {line.expected:>8}  {line.verdict:<13}  {line.claim}: {line.statement}")
-    found.to_csv(out / "rose_claims.csv", index=False, float_format="%.3f")
-    stored = storing(lab, list(lab.models)[-1], seeds, progress)
+    table.to_csv(out / "rose_claims.csv", index=False, float_format="%.3f")
+    stored = storing(bench, list(bench.models)[-1], seeds, progress)
     print(stored.drop(columns="seed").groupby("store", sort=False).mean().round(1).to_string())
     stored.to_csv(out / "rose_storing.csv", index=False, float_format="%.3f")
 

@@ -4,57 +4,53 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_scripts.scenes import CLASSES
-from experiments.claims.row import Measure, Row, gain
+from experiments.claims.claim import Claim, Measure, miou_difference
 from experiments.claims.verdict import MORE, NO_WORSE
-from experiments.rose.lab import ARTICLE, RoseLab, difference
+from experiments.rose.benchmark import ARTICLE, RoseBenchmark, difference
+from rose_kit.evaluation import EncodedQuery, count_pixels
 from rose_kit.fusion import Method, ZeroShot
 from rose_kit.memory import SupportMemory
-from rose_kit.metrics import confusion_matrix
-from rose_kit.segmenter import paint
-from rose_kit.types import Query, Vocabulary
+from rose_kit.types import Vocabulary
 
-PICTURES = 4  # of each class of a pair
+IMAGES = 4  # of each class of a pair
 FIRST = 15_000  # of the scenes of a trial: behind those of its classes
 
 
-def told_apart(lab: RoseLab, seed: int, method: Method, memory: SupportMemory | None) -> float:
-    """Pixels of two things alike that get the right one of the two names, in percent; chance is 50.
+def pairwise_accuracy(bench: RoseBenchmark, seed: int, method: Method, memory: SupportMemory | None) -> float:
+    """Pixels of two confusable things that get the right one of the two names, in percent; chance is 50.
 
     The mean over both things and over all pairs that text alone confuses.
     """
     right = []
-    for number, pair in enumerate(lab.pairs()):
-        chosen = [lab.text().index(name) for name in pair]
-        vocabulary = Vocabulary(pair, lab.text().text[chosen])
-        table = np.full(256, 255)
-        table[[CLASSES.index(name) for name in pair]] = (0, 1)
-        counts = np.zeros((2, 2), np.int64)
-        for features, mask in lab.once(("pair", seed, number), lambda n=number: _pictures(lab, seed, n)):
-            query = Query.of(features)
-            labels, _ = paint(np.asarray(method.predict(query, memory, vocabulary)), query, features)
-            counts += confusion_matrix(labels, table[mask], 2)
+    for number, pair in enumerate(bench.confusable_pairs()):
+        vocabulary = Vocabulary(pair, bench.text().text[[bench.text().index(name) for name in pair]])
+        key = ("pair", seed, number)
+        query_set = bench.cached(key, lambda n=number, v=vocabulary: _query_set(bench, seed, n, v))
+        counts = count_pixels(method, memory, vocabulary, query_set)
         right.append(np.diag(counts) / counts.sum(1))
     return 100 * float(np.nanmean(right))
 
 
-def _pictures(lab: RoseLab, seed: int, number: int) -> list:
-    first, trial = FIRST + 100 * number, lab.trial(seed)
-    casts = [(name, 10 * c + i) for c, name in enumerate(lab.pairs()[number]) for i in range(PICTURES)]
-    return [trial.picture(first + i, [(name, trial.individual(i))]) for name, i in casts]
+def _query_set(bench: RoseBenchmark, seed: int, number: int, vocabulary: Vocabulary) -> list[EncodedQuery]:
+    first, trial = FIRST + 100 * number, bench.trial(seed)
+    casts = [(name, 10 * c + i) for c, name in enumerate(vocabulary.names) for i in range(IMAGES)]
+    samples = [trial.sample(first + i, [(name, trial.individual(i))]) for name, i in casts]
+    return bench.encode(samples, vocabulary)
 
 
-def _ambiguity(fusion: str) -> list[Row]:
-    def with_memory(lab: RoseLab, seed: int) -> float:
-        return told_apart(lab, seed, lab.rose(fusion), lab.trained_memory(seed))
+def _ambiguity(fusion: str) -> list[Claim]:
+    def with_memory(bench: RoseBenchmark, seed: int) -> float:
+        return pairwise_accuracy(bench, seed, bench.rose(fusion), bench.trained_memory(seed))
 
     says = f"{fusion} with memory: things that text confuses are told apart better than by"
     rivals: dict[str, Measure] = {
-        "the same weights without memory": lambda lab, seed: told_apart(lab, seed, lab.rose(fusion), None),
-        "text only": lambda lab, seed: told_apart(lab, seed, ZeroShot(), None),
+        "the same weights without memory": lambda bench, seed: pairwise_accuracy(
+            bench, seed, bench.rose(fusion), None
+        ),
+        "text only": lambda bench, seed: pairwise_accuracy(bench, seed, ZeroShot(), None),
     }
     return [
-        Row(
+        Claim(
             "ambiguity",
             f"{says} {name}",
             MORE,
@@ -66,24 +62,25 @@ def _ambiguity(fusion: str) -> list[Row]:
     ]
 
 
-def _domain(fusion: str, domain: str) -> list[Row]:
-    def case(lab: RoseLab, support: str, query: str, memory: bool = True):
-        return lab.case(fusion, support, query, memory)
+def _domain(fusion: str, domain: str) -> list[Claim]:
+    def effect(one: tuple, other: tuple) -> Measure:
+        """mIoU of one (support, query[, whether a memory is used]) less that of another."""
+        return lambda bench, seed: miou_difference(
+            bench.setting(fusion, *one), bench.setting(fusion, *other)
+        )(bench, seed)
 
-    both = f"day+{domain}"
+    both, name = f"day+{domain}", "domain shift"
     return [
-        Row("domain shift", f"{fusion}, {domain} queries: a day memory over no memory", MORE,
-            lambda lab, seed: gain(case(lab, "day", domain), case(lab, "day", domain, False))(lab, seed),
-            source=ARTICLE),
-        Row("domain shift", f"{fusion}, {domain} queries: {domain} rows added to the day's", MORE,
-            lambda lab, seed: gain(case(lab, both, domain), case(lab, "day", domain))(lab, seed),
-            source=ARTICLE),
-        Row("domain shift", f"{fusion}, day queries: {domain} rows added to the day's", NO_WORSE,
-            lambda lab, seed: gain(case(lab, both, "day"), case(lab, "day", "day"))(lab, seed)),
+        Claim(name, f"{fusion}, {domain} queries: a day memory over no memory", MORE,
+              effect(("day", domain), ("day", domain, False)), source=ARTICLE),
+        Claim(name, f"{fusion}, {domain} queries: {domain} rows added to the day's", MORE,
+              effect((both, domain), ("day", domain)), source=ARTICLE),
+        Claim(name, f"{fusion}, day queries: {domain} rows added to the day's", NO_WORSE,
+              effect((both, "day"), ("day", "day"))),
     ]  # fmt: skip
 
 
-def rows(fusion: str) -> list[Row]:
+def claims(fusion: str) -> list[Claim]:
     """Statements about one trained model."""
     return _ambiguity(fusion) + [
         row for domain in ("night", "fog", "snow") for row in _domain(fusion, domain)

@@ -1,4 +1,4 @@
-"""One seed's questions: classes trained on, rare ones, and classes that arrive after training."""
+"""One seed's query images: classes trained on, rare ones, and classes that arrive after training."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from numpy.typing import NDArray
 
 from data_scripts.scenes import CLASSES, NOVEL, STUFF, SceneDataset
 from experiments.rose.world import HELD_OUT, RARE, TRAINED
+from rose_kit.data import Sample
 from rose_kit.encoder import Encoder
+from rose_kit.evaluation import EncodedQuery, count_pixels, relabel
 from rose_kit.fusion import Method
 from rose_kit.memory import SupportMemory
-from rose_kit.metrics import confusion_matrix, iou
+from rose_kit.metrics import iou
 from rose_kit.model.pyramid import FrozenEncoder
-from rose_kit.model.training import at_most
-from rose_kit.segmenter import paint
-from rose_kit.types import FeatureMap, Query, Vocabulary
+from rose_kit.segmenter import EncodedImage
+from rose_kit.types import Query, Vocabulary
 
-FIRST_TRIAL, APART = 10_000_000, 20_000  # scene seeds: of trial s from FIRST_TRIAL + APART * s on
+FIRST_TRIAL, STRIDE = 10_000_000, 20_000  # scene seeds: of trial s from FIRST_TRIAL + STRIDE * s on
 FIRST_SEED = 2  # the encoder was trained on 10,000,000 to 10,031,999, where the scenes of seeds 0 and 1 lie
 GROUPS = {
     **dict.fromkeys(RARE, "rare"),
     **dict.fromkeys(HELD_OUT, "held-out"),
     **dict.fromkeys(NOVEL, "novel"),
 }
-Picture = tuple[FeatureMap, NDArray[np.integer]]
 
 
 class Trial:
-    """The pictures every method is asked about in one seed, encoded once.
+    """The images that every method answers in one seed, encoded once.
 
     Args:
         encoder: the trained models' own.
         seed: 2 or more; its scenes and individuals are in no other trial, and its scenes in no training.
         queries: scenes of trained classes.
         per_class: query scenes that surely show a rare or new class.
-        shots: pictures by which a class is added to memory.
-        many: pictures by which a novel class is added once more.
+        shots: images by which a class is added to memory.
+        many: images by which a novel class is added once more.
         size: side in pixels.
 
     Raises:
@@ -57,48 +57,46 @@ class Trial:
     ) -> None:
         check_seeds([seed])
         self.seed, self.size, self.shots, self.many = seed, size, shots, many
-        self._see, self._first = FrozenEncoder(encoder), FIRST_TRIAL + APART * seed
+        self._encoder, self._first = FrozenEncoder(encoder), FIRST_TRIAL + STRIDE * seed
         self.vocabulary = Vocabulary.encode(CLASSES, encoder)
-        self.common = [self.picture(i, ()) for i in range(queries)]
+        self.common = [self._query(self.sample(i, ())) for i in range(queries)]
         self.queries, self.support = {}, {}
         for c, (name, group) in enumerate(GROUPS.items(), start=1):
-            self.queries[name] = [
-                self.picture(1000 * c + i, [(name, self.individual(i))]) for i in range(per_class)
-            ]
+            shown = [self.sample(1000 * c + i, [(name, self.individual(i))]) for i in range(per_class)]
+            self.queries[name] = [self._query(sample) for sample in shown]
             count = max(many, shots) if group == "novel" else shots
             self.support[name] = [
-                (f"added-{name}-{i}", *self.picture(1000 * c + 500 + i, [(name, self.individual(500 + i))]))
-                for i in range(count)
+                self.sample(1000 * c + 500 + i, [(name, self.individual(500 + i))]) for i in range(count)
             ]
 
     def individual(self, i: int) -> int:
-        """Number of an individual: each seed has its own, and those asked for are not those added."""
+        """Number of an individual: each seed has its own, and those of the queries are not those added."""
         return 1000 * (self.seed + 2) % 1_000_000 + i
 
-    def picture(self, i: int, cast: Sequence[tuple[str, int]]) -> Picture:
-        """The features and mask of the trial's scene `i`, in which a cast is tried first."""
-        sample = SceneDataset(1, first=self._first + i, size=self.size, classes=TRAINED, cast=cast)[0]
-        return self._see.features(sample.image), sample.mask
+    def sample(self, i: int, cast: Sequence[tuple[str, int]]) -> Sample:
+        """The trial's scene `i`, in which a cast is tried first."""
+        return SceneDataset(1, first=self._first + i, size=self.size, classes=TRAINED, cast=cast)[0]
+
+    def _query(self, sample: Sample) -> EncodedQuery:
+        features = self._encoder.features(sample.image)
+        return EncodedImage(features, Query.of(features)), relabel(sample, self.vocabulary)
 
     def added(self, memory: SupportMemory, name: str, shots: int) -> SupportMemory:
-        """A copy of a memory with the rows of one more class, and of nothing else in its pictures."""
-        copy = at_most(memory, len(memory))
-        for image_id, feature_map, mask in self.support[name][:shots]:
-            copy.add(image_id, feature_map, mask, {CLASSES.index(name): name})
-        return copy
+        """A copy of a memory with the rows of one more class, and of nothing else in its images."""
+        grown = memory.copy()
+        for i, sample in enumerate(self.support[name][:shots]):
+            features = self._encoder.features(sample.image)
+            grown.add(f"added-{name}-{i}", features, sample.mask, {CLASSES.index(name): name})
+        return grown
 
-    def counts(self, method: Method, memory: SupportMemory | None, pictures: Sequence[Picture]) -> NDArray:
-        """(C, C) confusion matrix of some pictures, every class of the world being a possible answer."""
-        counts = np.zeros((len(CLASSES),) * 2, np.int64)
-        for feature_map, mask in pictures:
-            query = Query.of(feature_map)
-            prediction = method.predict(query, memory, self.vocabulary)
-            labels, _ = paint(np.asarray(prediction), query, feature_map)
-            counts += confusion_matrix(labels, mask, len(CLASSES))
-        return counts
+    def counts(
+        self, method: Method, memory: SupportMemory | None, query_set: Sequence[EncodedQuery]
+    ) -> NDArray[np.int64]:
+        """(C, C) confusion matrix of some images, every class of the scenes being a possible answer."""
+        return count_pixels(method, memory, self.vocabulary, query_set)
 
     def rows(self, name: str, method: Method, memory: SupportMemory | None) -> list[dict[str, Any]]:
-        """One row per question: class or group, memory as trained and with the class added.
+        """One row per class or group, memory as trained and with the class added.
 
         `before` and `after` are IoU in percent; `others` the change of the other classes' mIoU. Without
         a memory nothing is added, and after is before.
@@ -108,16 +106,16 @@ class Trial:
         seen = float(np.nanmean(100 * iou(common)[[CLASSES.index(n) for n in STUFF + TRAINED]]))
         rows = [{**line, "group": "common", "class": "", "shots": 0, "before": seen, "after": seen}]
         for new, group in GROUPS.items():
-            c, pictures = CLASSES.index(new), self.queries[new]
-            before = 100 * iou(common + self.counts(method, memory, pictures))
+            c, query_set = CLASSES.index(new), self.queries[new]
+            before = 100 * iou(common + self.counts(method, memory, query_set))
             for shots in sorted({self.shots, self.many} if group == "novel" else {self.shots}):
                 after = before
                 if memory is not None:
                     grown = self.added(memory, new, shots)
-                    after = 100 * iou(self.counts(method, grown, pictures + self.common))
+                    after = 100 * iou(self.counts(method, grown, query_set + self.common))
                 others = float(np.nanmean(np.delete(after, c)) - np.nanmean(np.delete(before, c)))
-                found = {"before": float(before[c]), "after": float(after[c]), "others": others}
-                rows.append({**line, "group": group, "class": new, "shots": shots, **found})
+                values = {"before": float(before[c]), "after": float(after[c]), "others": others}
+                rows.append({**line, "group": group, "class": new, "shots": shots, **values})
         return rows
 
 

@@ -11,11 +11,11 @@ import numpy as np
 from data_scripts.scenes import SEEN_THINGS, STUFF, SceneDataset
 from rose_kit.data import Sample
 from rose_kit.encoder import Encoder
-from rose_kit.model.training import Lessons, prepare
+from rose_kit.model.training import EncodedDataset, prepare
 from rose_kit.types import Vocabulary
 
 HELD_OUT = ("bus", "sheep", "clock", "cup")  # the encoder read their names; ROSE is not trained on them
-RARE = ("fish", "mushroom", "kite", "robot")  # trained on a few pictures only
+RARE = ("fish", "mushroom", "kite", "robot")  # trained on a few images only
 TRAINED = tuple(name for name in SEEN_THINGS if name not in HELD_OUT)
 FIRST_SEED = 6_000_000  # of the training scenes; to 6_999_999 they, and what choices were made on
 
@@ -67,22 +67,22 @@ class ThinnedScenes:
         return frozenset(sample.classes[v] for v in np.unique(sample.mask).tolist())
 
 
-def training_scenes(encoder: Encoder, pictures: int = 200, progress: bool = True) -> Lessons:
+def training_scenes(encoder: Encoder, images: int = 200, progress: bool = True) -> EncodedDataset:
     """The long-tailed training scenes, encoded."""
     vocabulary = Vocabulary.encode(STUFF + TRAINED, encoder)
-    return prepare(ThinnedScenes(pictures), encoder, vocabulary, progress)
+    return prepare(ThinnedScenes(images), encoder, vocabulary, progress)
 
 
-def alike(lessons: Lessons, pairs: int = 4) -> list[tuple[str, str]]:
+def confusable_pairs(dataset: EncodedDataset, pairs: int = 4) -> list[tuple[str, str]]:
     """The things that text alone takes for each other most often in the training scenes; no thing twice.
 
     How often: patches of either that are nearer to the other's text, in percent of the patches of both.
     """
-    names = [n for n in lessons.vocabulary.names if n not in STUFF]
-    at = [lessons.vocabulary.index(n) for n in names]
-    patches = np.concatenate([m.flat() for m in lessons.maps])  # (P * N, D)
-    share = lessons.targets.flatten(0, 2).numpy()[:, at]  # (P * N, C)
-    cosines = patches @ lessons.vocabulary.text[at].T
+    names = [n for n in dataset.vocabulary.names if n not in STUFF]
+    at = [dataset.vocabulary.index(n) for n in names]
+    patches = np.concatenate([m.flat() for m in dataset.maps])  # (P * N, D)
+    share = dataset.targets.flatten(0, 2).numpy()[:, at]  # (P * N, C)
+    cosines = patches @ dataset.vocabulary.text[at].T
     wrong = {}
     for a in range(len(names)):
         for b in range(a):

@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 
 from data_scripts.scenes import SceneDataset
-from experiments.claims.lab import Case, Lab
-from experiments.claims.row import Measure
+from experiments.claims.benchmark import SceneBenchmark, Setting
+from experiments.claims.claim import Measure
 from experiments.rose.trial import Trial
-from experiments.rose.world import alike
+from experiments.rose.world import confusable_pairs
 from rose_kit.encoder.base import content_hash
 from rose_kit.fusion import KnnClip, ZeroShot
 from rose_kit.memory import SupportMemory
 from rose_kit.model.rose import ROSE, RoseMethod
-from rose_kit.model.training import Lessons, Training, at_most
+from rose_kit.model.training import EncodedDataset, TrainConfig, at_most
 
 FURTHER = 6_000_000  # support and queries lie so far behind those of the RNS claims; `stream` is shared
 TEXT_ONLY, KNN = "text only", "knn-clip"
@@ -26,28 +26,32 @@ ARTICLE = "the article, in words"  # the source of what it claims
 
 def difference(one: Measure, other: Measure) -> Measure:
     """What one measure has more than another, in the same seed."""
-    return lambda lab, seed: one(lab, seed) - other(lab, seed)
+    return lambda bench, seed: one(bench, seed) - other(bench, seed)
 
 
-class RoseLab(Lab):
-    """A lab with trained models: growing memories are asked in trials, all else as in any lab.
+class RoseBenchmark(SceneBenchmark):
+    """A benchmark with trained models: growing memories are measured in trials.
 
     Args:
         models: name -> trained model; their memories are not looked at.
-        lessons: what they were trained on; its rows are the memory of the trials.
+        dataset: what they were trained on; its rows are the memory of the trials.
         sizes: of each trial, as `Trial` takes them.
-        **options: of `Lab`.
+        **options: of `SceneBenchmark`.
     """
 
     def __init__(
-        self, models: Mapping[str, ROSE], lessons: Lessons, sizes: Mapping[str, int] | None = None, **options
+        self,
+        models: Mapping[str, ROSE],
+        dataset: EncodedDataset,
+        sizes: Mapping[str, int] | None = None,
+        **options,
     ) -> None:
         super().__init__(next(iter(models.values())).encoder.encoder, **options)
-        self.models, self.lessons, self.sizes = dict(models), lessons, dict(sizes or {})
+        self.models, self.dataset, self.sizes = dict(models), dataset, dict(sizes or {})
         self.hashes = {name: content_hash(model.state_dict()) for name, model in models.items()}
 
     def settings(self) -> str:
-        """See `Lab.settings`; with the weights and the sizes of the trials."""
+        """See `SceneBenchmark.settings`; with the weights and the sizes of the trials."""
         weights = ", ".join(f"{name} {digest}" for name, digest in self.hashes.items())
         return f"{super().settings()}; {self.sizes}; weights {weights}"
 
@@ -56,7 +60,7 @@ class RoseLab(Lab):
 
     @property
     def shots(self) -> tuple[int, int]:
-        """Few and many: pictures by which a class is added, and by which a novel one is once more."""
+        """Few and many: images by which a class is added, and by which a novel one is once more."""
         default = inspect.signature(Trial).parameters
         few, many = (self.sizes.get(name, default[name].default) for name in ("shots", "many"))
         return few, many
@@ -65,21 +69,24 @@ class RoseLab(Lab):
         """A trained model as a method."""
         return RoseMethod(self.models[fusion], use_memory)
 
-    def case(self, fusion: str, support: str = "day", query: str = "day", use_memory: bool = True) -> Case:
-        """A trained model asked about one domain with a memory of another."""
-        return Case(self.rose(fusion, use_memory), 3, support, query)
+    def setting(
+        self, fusion: str, support: str = "day", query: str = "day", use_memory: bool = True
+    ) -> Setting:
+        """A trained model on the queries of one domain with a memory of another."""
+        return Setting(self.rose(fusion, use_memory), 3, support, query)
 
     def trained_memory(self, seed: int) -> SupportMemory:
         """Rows of the training scenes, as many of a class as its training had in memory."""
-        return at_most(self.lessons.memory, Training().rows_per_class, seed)
+        return at_most(self.dataset.memory, TrainConfig().rows_per_class, seed)
 
-    def pairs(self) -> list[tuple[str, str]]:
-        """Things that text alone confuses; see `alike`."""
-        return self.once(("alike",), lambda: alike(self.lessons))
+    def confusable_pairs(self) -> list[tuple[str, str]]:
+        """Things that text alone confuses; see `world.confusable_pairs`."""
+        return self.cached(("confusable pairs",), lambda: confusable_pairs(self.dataset))
 
     def trial(self, seed: int) -> Trial:
-        """The questions of a seed."""
-        return self.once(("trial", seed), lambda: Trial(self.encoder(), seed, size=self.size, **self.sizes))
+        """The images of a seed."""
+        options = {"size": self.size, **self.sizes}
+        return self.cached(("trial", seed), lambda: Trial(self.encoder(), seed, **options))
 
     def answers(self, seed: int) -> pd.DataFrame:
         """`Trial.rows` of text alone, kNN-CLIP, and every model with and without a memory.
@@ -87,7 +94,7 @@ class RoseLab(Lab):
         Raises:
             RuntimeError: a weight changed while classes were added, which must not be.
         """
-        return self.once(("answers", seed), lambda: self._answers(seed))
+        return self.cached(("answers", seed), lambda: self._answers(seed))
 
     def _answers(self, seed: int) -> pd.DataFrame:
         trial, memory = self.trial(seed), self.trained_memory(seed)

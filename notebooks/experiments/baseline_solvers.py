@@ -93,4 +93,4 @@ def _descend(direction: Callable, features, target, weight, start, mu, tolerance
     return objective.head()
 
 
-CONTENDERS = {"scipy-lbfgs": scipy_lbfgs, "newton-cg": newton_cg, "fixed-hessian": fixed_hessian}
+BASELINE_SOLVERS = {"scipy-lbfgs": scipy_lbfgs, "newton-cg": newton_cg, "fixed-hessian": fixed_hessian}
