@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import date, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -941,11 +942,18 @@ def status(args: Sequence[str], app: typer.Typer = app, name: str = "rose-kit") 
         try:
             return cli.main(args=list(args) or ["--help"], prog_name=name, standalone_mode=False) or 0
         except typer.TyperException as error:  # the command line itself: unknown option, missing argument
-            message = f"{error.format_message()} See {name} --help."
+            message = f"{error.format_message()} {_refused_value(error, args)}See {name} --help."
         except (ValueError, OSError, ImportError) as error:
             message = str(error)
     typer.echo(f"error: {_one_line(message)}", err=True)
     return 2
+
+
+def _refused_value(error: typer.TyperException, args: Sequence[str]) -> str:
+    """The value that an option refused, which messages about numbers leave out."""
+    options = getattr(getattr(error, "param", None), "opts", ())
+    values = [value for option, value in pairwise(args) if option in options]
+    return f"(got {values[-1]!r}) " if values else ""
 
 
 def _warn(message: Warning | str, category: type[Warning], *_: Any) -> None:
