@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
     from numpy.typing import NDArray
 
-    from rose_kit.contract import Check
     from rose_kit.data import Dataset
     from rose_kit.encoder import Encoder
     from rose_kit.fusion import Method
@@ -420,7 +419,8 @@ def ask(
     encoder = kit.load_encoder("bundled")
     framework = RoseFramework.of(SegmenterAsPromptable(encoder), where, encoder, llm)
     result = framework.ask(pixels, question, when)
-    typer.echo("\n".join(map(printable, story(result, question, when))))
+    for line in (f"question  {question!r}, asked on {when}", *result.lines()):
+        typer.echo(printable(line))
     typer.echo(f"model     {model or NO_MODEL}")
     for path in write_mask(out, pixels, result, drawn=image == "example"):
         typer.echo(f"written   {path}")
@@ -443,28 +443,6 @@ def make_provider(name: str, image: str) -> Provider:
     if image == "example" and not hasattr(where, "example"):
         raise ValueError(f"provider {name!r} has no example; name an image")
     return where
-
-
-def story(result: FrameworkResult, question: str, day: date) -> Iterator[str]:
-    """A result as lines of text."""
-    yield f"question  {question!r}, asked on {day}"
-    gate = result.decision
-    yield f"gate      {'look up' if gate.retrieve else 'no look-up'} (by {gate.by}): {gate.reason}"
-    if found := result.retrieval:
-        yield f"searched  {found.query!r}: {len(found.passages)} passages"
-        for one in found.candidates[:4]:
-            alike = f", in the image {found.visible[one.text]:.2f}" if one.text in found.visible else ""
-            yield f"candidate {one.text}: confidence {one.confidence:.2f}{alike}"
-        how = "text and image agree" if found.agreed else "the image shows nothing like it; the text alone"
-        yield f"answer    {found.answer.text} ({how})" if found.answer else "answer    none found"
-    for source in result.sources[:12]:
-        yield f"source    {source.date or 'no date'}, {source.licence}: {source.title} <{source.url}>"
-    yield f"prompt    {result.prompt!r}"
-    if check := result.verification:
-        images = f"{len(check.used)} images used, {len(check.rejected)} rejected"
-        yield f"verified  {check.action}: {check.reason}; {images}"
-    share = result.mask.mask.mean()
-    yield f"mask      {share:.1%} of the image, confidence {result.mask.confidence:.2f}"
 
 
 def check_answer_file(out: Path, image: str) -> None:
@@ -646,6 +624,8 @@ def check(
     empty memory, other vocabularies, evidence; their speed is reported. Encoders: grid, width, unit
     length, text. Each failure says how to fix it, and the exit status is 1.
     """
+    from rose_kit.contract import check_plugin
+
     checked = check_plugin(plugin)
     for name, outcomes in checked.items():
         typer.echo(name)
@@ -655,17 +635,9 @@ def check(
         raise typer.Exit(1)
 
 
-def check_plugin(plugin: Path) -> dict[str, list[Check]]:
-    """Load and check a plugin; refuses one that brings neither a method nor an encoder."""
-    from rose_kit import contract
-
-    if checked := contract.check_plugin(plugin):
-        return checked
-    raise ValueError(f"plugin {str(plugin)!r} has no @register_method('a-name') nor @register_encoder")
-
-
 def checked_methods(plugin: Path) -> list[str]:
     """The names of a plugin's methods; refuses a plugin that fails a check."""
+    from rose_kit.contract import check_plugin
     from rose_kit.registry import methods
 
     checked = check_plugin(plugin)

@@ -306,12 +306,14 @@ def check_plugin(path: str | Path) -> dict[str, list[Check]]:
         path: of the file.
 
     Returns:
-        name of the method or encoder -> its outcomes; empty where the file registers neither.
+        name of the method or encoder -> its outcomes.
 
     Raises:
-        ValueError: the file cannot be loaded.
+        ValueError: the file cannot be loaded, or registers neither.
     """
     names = load_plugin(path)
+    if not names["method"] and not names["encoder"]:
+        raise ValueError(f"plugin {str(path)!r} has no @register_method('a-name') nor @register_encoder")
     checked = {name: check_method(methods[name], path) for name in names["method"]}
     return checked | {name: check_encoder(encoders[name], path) for name in names["encoder"]}
 

@@ -66,12 +66,12 @@ def test_evaluate_draws_datasets_by_name_and_leaves_out_what_needs_text(few, tmp
     assert row["query_ids"] == ["scene-2000000-fog", "scene-2000002-fog"]
 
 
-def test_evaluate_with_a_preset_of_your_own_a_plugin_splits_and_regions(run, folder, tmp_path):
+def test_evaluate_takes_a_preset_a_plugin_splits_and_regions(run, folder, tmp_path):
     (tmp_path / "mine.py").write_text(f"{MINE}pass")
     preset, out = tmp_path / "mine.yaml", tmp_path / "out.json"
     preset.write_text("{methods: [mine], seeds: [7], encoder: handcrafted, options: {mine: {k: 2}}}")
-    given = ("--plugin", tmp_path / "mine.py", "--regions", "slic:segments=12", "--limit", 1)
-    splits = ("--support-split", "val", "--query-split", "train", "--shots", 1)
+    given = ("--plugin", tmp_path / "mine.py", "--regions", "slic:segments=12", "--limit", 1, "--shots", 1)
+    splits = ("--support-split", "val", "--query-split", "train")
     run("evaluate", folder, "--preset", preset, *given, *splits, "--json", out)
     [row] = rows_of(out)
     assert (row["method"], row["seed"], row["query_ids"]) == ("mine", 7, ["p0"])
@@ -91,12 +91,6 @@ def test_presets_are_the_released_configurations():
         assert (rns.k, rns.solver, rns.steps, rns.lr, rns.tau) == (4, "adamw", 700, 2e-3, 0.1)
         assert (rns.beta_fused, rns.beta_pseudo, rns.weight_decay) == (1.5, 0.2, 5e-4)
         assert tuple(rns.lambdas) == (0.9, 0.8, 0.6, 0.4, 0.2, 0.0) and preset["seeds"] == [100, 18, 42, 84]
-    assert set(cli.make_methods(None, (), cli.read_preset("rns"))) == {
-        "zero-shot",
-        "knn-clip",
-        "freeda",
-        "rns",
-    }
 
 
 def test_memory_build_add_remove_info(run, refused, memory, folder, tmp_path):
@@ -114,15 +108,6 @@ def test_memory_build_add_remove_info(run, refused, memory, folder, tmp_path):
     shots = ("--encoder", "handcrafted", "--shots", 1, "--seed", 2, "--split", "val")
     run("memory", "build", folder, *shots, "--out", tmp_path / "few")
     assert set(SupportMemory.load(tmp_path / "few").images) < {"p3", "p4", "p5"}
-
-
-def test_memory_add_is_whole_or_not_at_all(refused, memory, tmp_path):
-    before = SupportMemory.load(memory).ids.tolist()
-    broken = write_folder(tmp_path / "broken", prefix="b")
-    last = broken / "images" / "b2.jpg"
-    last.write_bytes(last.read_bytes()[:-300])
-    refused("memory", "add", memory, broken, said=[last])
-    assert SupportMemory.load(memory).ids.tolist() == before
 
 
 def test_segment_writes_labels_overlays_evidence_and_coco(run, refused, memory, folder, tmp_path):
@@ -220,13 +205,12 @@ def test_sweep_makes_each_table_once_and_a_leaderboard(run, folder, tmp_path):
     assert {p.name for p in out.glob("leaderboard.*")} == {"leaderboard.md", "leaderboard.csv"}
 
 
-def test_check_tells_what_a_plugin_does_wrong(run, capsys, tmp_path):
+def test_check_shows_what_a_plugin_does_wrong(run, capsys, tmp_path):
     path = tmp_path / "mine.py"
-    path.write_text(f"{MINE}pass")
-    assert (told := run("check", path)).splitlines()[0] == "mine" and "FAIL" not in told
     path.write_text(f"{MINE}\n    def predict(self, *a, initial_weight=None): return 1")
     assert cli.status(["check", str(path)]) == 1
-    assert "FAIL  probabilities" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert out.startswith("mine\n") and "FAIL  probabilities" in out
 
 
 def test_doctor_reports_every_part_and_how_to_fix_it(run, capsys, monkeypatch):
@@ -255,13 +239,6 @@ def test_the_real_program(folder):
     assert (code, out) == (2, "") and "'x'" in err and err.count("\n") == 1
 
 
-def test_help_lists_every_command(run):
-    listed = run()
-    assert listed == run("--help") and "..." not in listed.partition("Commands:")[2]  # no sentence is cut
-    for command in ("evaluate", "memory", "segment", "ask", "run", "sweep", "check", "doctor"):
-        assert f"\n  {command} " in listed
-
-
 def test_an_interrupt_is_130_and_a_bug_is_not_reported_as_a_users_mistake(monkeypatch):
     def interrupted(name):
         raise KeyboardInterrupt
@@ -288,136 +265,80 @@ def world(tmp_path_factory):
     )
     SupportMemory(512, fingerprint="handcrafted 0", encoder="handcrafted").save(here / "old")
     SupportMemory(512).save(here / "nameless")
-    for pattern in ("manifest.json", "*.parquet", "*.safetensors"):
-        [path] = shutil.copytree(here / "memory", here / f"torn-{pattern[-8:]}").glob(pattern)
-        path.write_bytes(path.read_bytes()[:-40])
+    [table] = shutil.copytree(here / "memory", here / "torn").glob("*.parquet")
+    table.write_bytes(table.read_bytes()[:-40])
     image = (photos / "images" / "p4.jpg").read_bytes()
-    for name, stem in (("support", "p1"), ("query", "p5")):  # a broken image on either side
-        (write_folder(here / f"cut-{name}") / "images" / f"{stem}.jpg").write_bytes(image[:-200])
     (here / "cut.jpg").write_bytes(image[:-200])
+    (write_folder(here / "cut") / "images" / "p5.jpg").write_bytes(image[:-200])
     shutil.copy(photos / "images" / "p4.jpg", here / "p4.jpg")
     mask = write_folder(here / "resized") / "masks" / "p4.png"
     Image.open(mask).resize((20, 20), 0).save(mask)
-    write_folder(here / "bare", count=0)
     (here / "divides.py").write_text("x = 1\ny = x / 0\n")
     (here / "silent.py").write_text("x = 1\n")
     (here / "unfit.py").write_text(f"{MINE}\n    def predict(self, query, memory, names): return 1")
     notebook(here / "small.ipynb", "1", "k: int = 4\nx: float = 1.5\nseeds: list = [1, 2]")
     notebook(here / "loose.ipynb", "1", "k = 2 * seed")
-    (here / "text.ipynb").write_text("{")
-    fine = "dataset: photos, encoder: handcrafted, seeds: [1], shots: 1}"
-    for name, text in {
-        "key": "{method: [rns]}", "crop": "{query_windows: {crop: 64}}", "list": "[rns]",
-        "torn": "methods: [rns",
-        "kk": "{options: {knn-clip: {kk: 2}}}", "seeds": "{seeds: one}",
-        "cut": "{regions: {slic: {segment: 9}}}", "grid": "{methods: [rns]}",
-        "fine": f"{{methods: [knn-clip], {fine}", "typo": f"{{methods: [rsn], {fine}",
-        "lost": f"{{methods: [knn-clip], {fine}".replace("photos", "nowhere"),
-    }.items():  # fmt: skip
+    fine = "{methods: [knn-clip], dataset: photos, encoder: handcrafted, seeds: [1], shots: 1}"
+    yaml_files = {"key": "{method: [rns]}", "torn": "methods: [rns", "grid": "{methods: [rns]}", "fine": fine}
+    for name, text in (yaml_files | {"kk": "{options: {knn-clip: {kk: 2}}}"}).items():
         (here / f"{name}.yaml").write_text(text)
     return here
 
 
 EVALUATE = "evaluate photos --encoder handcrafted --methods knn-clip --shots 1 --seeds 1"
-ON = {name: EVALUATE.replace("photos", name) for name in ("scenes", "nowhere", "bare", "resized")}
+ON = {name: EVALUATE.replace("photos", name) for name in ("scenes", "nowhere", "cut", "resized")}
 BUILD = "memory build photos --encoder handcrafted --out new"
 SEGMENT = "segment --memory memory --out out p4.jpg"
 ASK = "ask example Segment-the-current-regatta-champion. --out m.png"
 WRONG = f"""
 docter | docter
-memory biuld photos | biuld
 {EVALUATE} --colour red | --colour
 run | notebook
-segment --memory memory --out out | images
 {EVALUATE} --encoder handcraftd | 'handcraftd' | bundled
 {EVALUATE} --methods rsn | 'rsn' | 'rns'
-{EVALUATE} --methods zero-shot | 'handcrafted' | zero-shot
 {EVALUATE} --seeds 1,two | 'two'
-{EVALUATE} --seeds 1,1 | '1,1'
-{EVALUATE} --shots 0 | 0
-{EVALUATE} --shots 1,many | 'many'
-{EVALUATE} --limit 0 | 0
-{EVALUATE} --limit few | 'few'
 {EVALUATE} --classes bus,zebra | 'zebra' | sky, grass, bus
 {EVALUATE} --preset rms | 'rms' | rns, rns-dinov3txt, rns-openclip
 {EVALUATE} --preset key.yaml | key.yaml | 'method' | methods
-{EVALUATE} --preset crop.yaml | 'crop' | crops
 {EVALUATE} --preset kk.yaml | knn-clip | 'kk' | k=16
-{EVALUATE} --preset seeds.yaml | seeds.yaml | 'one'
-{EVALUATE} --preset list.yaml | list.yaml
 {EVALUATE} --preset torn.yaml | torn.yaml
-{EVALUATE} --preset cut.yaml --regions slic | slic | 'segment' | segments=
-{EVALUATE} --set rns | 'rns' | knn-clip
 {EVALUATE} --set knn-clip.kk=3 | 'kk' | 'k' | k=16
 {EVALUATE} --set knn-clip.k=many | 'many' | int
-{EVALUATE} --query-split val | 'val'
-{EVALUATE} --support-split trian --query-split val | 'trian' | train, val
-{EVALUATE} --support-split val --query-split val | 'p3'
-{EVALUATE} --without-visual 2 | visual | 2
-{EVALUATE} --regions slick | 'slick' | slic
 {EVALUATE} --regions slic:segment=9 | 'segment' | 'segments'
-{EVALUATE} --plugin missing.py | 'missing.py'
 {EVALUATE} --plugin divides.py | divides.py | line 2 | ZeroDivisionError
 {EVALUATE} --json photos | 'photos'
 {EVALUATE} --domain fog | 'photos' | domain
-{ON["scenes"]} --domain rain | 'rain' | day, night, fog, snow
 {ON["scenes"]} --support-split train | 'train' | scenes
-{ON["nowhere"]} | 'nowhere'
-{ON["bare"]} | bare/images
 {ON["resized"]} | p4.png | (20, 20) | (40, 48)
-{EVALUATE.replace("photos", "cut-support").replace("shots 1", "shots 3")} | p1.jpg
-{EVALUATE.replace("photos", "cut-query")} | p5.jpg
-memory remove memory | --image | --class
+{ON["cut"]} | p5.jpg
 memory remove memory --class buss | 'buss' | 'bus'
-memory remove memory --image q1 | 'q1' | p0, p1, p2
-memory info nowhere | nowhere
-memory info torn-est.json | torn-est.json
-memory info torn-.parquet | .parquet
-memory info torn-etensors | .safetensors
-memory add memory nowhere | 'nowhere'
+memory info torn | torn
 memory add memory photos | 'p0'
-memory add memory photos --split tset | 'tset' | train, val
+memory add memory cut --split val | p5.jpg
 memory add old photos | 'handcrafted 0' | handcrafted 1
 memory add nameless photos | nameless
 {BUILD.replace("new", "memory")} | 'memory'
-{BUILD.replace("new", "photos/classes.txt/x")} | classes.txt
 {BUILD} --seed -1 | -1
-{SEGMENT} nowhere.jpg | nowhere.jpg
 {SEGMENT} cut.jpg | cut.jpg
 {SEGMENT} photos/images/p4.jpg | 'p4'
-{SEGMENT} --classes bus,zebra | 'zebra' | sky, grass, bus
-{SEGMENT} --method rsn | 'rsn' | rns
 {SEGMENT} --method zero-shot | ZeroShot | 'handcrafted'
 {SEGMENT} --out photos/masks | p4.png
 {SEGMENT} --out photos | classes.txt
 {SEGMENT} --coco p4.jpg | 'p4.jpg'
-{SEGMENT} --memory nowhere | nowhere
 {SEGMENT} --memory void | 'void'
 {ASK.replace("example", "nowhere.png")} | nowhere.png
-ask example Segment-the-goose. --out m.png | 'Segment-the-goose.' | regatta champion
 {ASK} --date March | --date | 'March'
-{ASK} --date 2031-01-01 | 2031-01-01 | 2026-01-01 to 2026-06-30
 {ASK} --provider alta | 'alta' | duckduckgo, mini, wikimedia
-{ASK} --provider photos | 'photos'
 {ASK} --llm m | 'm' | OPENAI_BASE_URL
 ask p4.jpg Segment-the-dog. --out p4.jpg | 'p4.jpg'
-ask p4.jpg Segment-the-dog. --out photos/../p4.jpg | 'p4.jpg'
 run nowhere | 'nowhere' | 00_quickstart | experiments/nest
-run text.ipynb | text.ipynb
 run loose.ipynb | loose.ipynb
 run small.ipynb -p k=5.5 | '5.5' | int | k=4
-run small.ipynb -p K=5 | 'K' | k=4
 run small.ipynb -p sedes=5 | 'sedes' | 'seeds'
-run small.ipynb -p k | 'k'
-run small.ipynb -p seeds=1,two | 'two' | int
 run small.ipynb --out . | small.ipynb
-sweep nowhere.yaml | 'nowhere.yaml'
 sweep grid.yaml | grid.yaml | dataset
-sweep typo.yaml | typo.yaml | 'rsn' | 'rns'
-sweep lost.yaml | 'nowhere'
 sweep fine.yaml --jobs 0 | 0
 sweep fine.yaml --plugin unfit.py | 'mine' | unfit.py | initial_weight
-check missing.py | 'missing.py'
 check silent.py | 'silent.py'
 """.strip().splitlines()
 

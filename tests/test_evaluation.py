@@ -2,8 +2,7 @@
 
 import copy
 import json
-import pickle
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -11,38 +10,29 @@ from distributed import Client, LocalCluster
 from hypothesis import given
 from hypothesis import strategies as st
 from joblib import parallel_config
-from scipy import stats
 from test_memory import same_content
+from test_segmenter import COLOURS, ColourEncoder, P
 
 from data_scripts.scenes import SceneDataset
 from rose_kit import evaluation
-from rose_kit.adapter import RNS, OfflinePixels, Supervised
+from rose_kit.adapter import RNS, OfflinePixels
 from rose_kit.data import Sample, sample_support
-from rose_kit.encoder import NoTextTower, Windows, load_encoder
+from rose_kit.encoder import Windows, load_encoder
 from rose_kit.evaluation import (
     CachedDataset,
     CachedEncoder,
     MissingSupport,
-    SupportExamples,
     add_dataset,
-    count_pixels,
-    encode_query,
     evaluate,
-    expand_grid,
     relabel,
-    run_grid,
-    summarise,
-    table,
     write_json,
 )
 from rose_kit.fusion import KnnClip, ZeroShot
 from rose_kit.memory import SupportMemory
 from rose_kit.model import ROSE, RoseMethod, methods
 from rose_kit.segmenter import Segmenter, name_vocabulary
-from rose_kit.types import FeatureMap, Prediction, Query, Vocabulary, unit
+from rose_kit.types import Prediction, Query, Vocabulary
 
-PATCH = 4
-COLOURS = {"sky": (0, 0, 255), "grass": (0, 200, 0), "bus": (255, 0, 0), "kite": (200, 0, 200)}
 IDS = {3: "sky", 5: "grass", 9: "bus", 200: "kite"}
 NAME_TO_ID = {name: i for i, name in IDS.items()}
 pytestmark = pytest.mark.filterwarnings("ignore:no image to draw holds")
@@ -65,37 +55,17 @@ class Blocks:
     def __getitem__(self, i):
         rng = np.random.default_rng(self.first + i)
         chosen = rng.choice(self.names, (4, 5))
-        colours = np.array([[COLOURS[name] for name in row] for row in chosen])
+        colours = np.array([[COLOURS[name] for name in row] for row in chosen]) * 255
         image = (colours + rng.normal(0, self.noise, (4, 5, 3))).clip(0, 255).astype(np.uint8)
         mask = np.array([[NAME_TO_ID[name] for name in row] for row in chosen], dtype=np.uint8)
         mask[:, -1] = 255
-        image, mask = (x.repeat(PATCH, 0).repeat(PATCH, 1) for x in (image, mask))
-        rows, columns = np.indices(mask.shape) % PATCH
+        image, mask = (x.repeat(P, 0).repeat(P, 1) for x in (image, mask))
+        rows, columns = np.indices(mask.shape) % P
         mask[(rows % 3 == 0) | (columns % 3 == 0)] = 255
         return Sample(self.ids[i], image, mask, IDS)
 
     def classes_of(self, i):
         return frozenset(IDS[v] for v in np.unique(self[i].mask) if v != 255)
-
-
-class ColourEncoder:
-    """A patch is its mean colour; a class name is the colour it stands for."""
-
-    name, dim, patch_size, fingerprint = "colour", 3, PATCH, "colour"
-
-    def __init__(self, text=True):
-        self.text, self.encoded = text, []
-
-    def encode_image(self, image, windows=None):
-        h, w = image.shape[0] // PATCH, image.shape[1] // PATCH
-        patches = image.reshape(h, PATCH, w, PATCH, 3).mean((1, 3)) + 1e-3
-        self.encoded.append((image.tobytes(), windows))
-        return FeatureMap(unit(patches), PATCH, image.shape[:2], image.shape[:2])
-
-    def encode_text(self, names):
-        if not self.text:
-            raise NoTextTower(f"no text tower for {list(names)}")
-        return unit([COLOURS.get(name, (1, 1, 1)) for name in names])
 
 
 @dataclass
@@ -112,11 +82,7 @@ class Nearest:
 @dataclass
 class Foreign(Nearest):
     fingerprint: str = "another"
-
-
-@dataclass
-class Gridded(Nearest):
-    needs_grid = True
+    needs_grid: bool = False
 
 
 def run(methods=None, support=None, query=None, encoder=None, **options):
@@ -184,20 +150,20 @@ def slow_twin(support, query, encoder, chosen, shots, seeds, missing, query_wind
 def test_evaluate_is_its_slow_twin():
     encoder, missing = load_encoder("bundled"), MissingSupport(visual=0.3, text=0.3)
     support, query = SceneDataset(8, first=1_000, size=64), SceneDataset(2, first=2_000, size=64)
-    chosen = {name: methods.make(name) for name in ("zero-shot", "knn-clip", "freeda", "offline-pixels")}
-    chosen |= {"rns": RNS(), "supervised": Supervised()}
+    names = ("zero-shot", "knn-clip", "offline-pixels", "rns", "supervised")
+    chosen = {name: methods.make(name) for name in names}
     windows = Windows(crops=(32,), stride=16)
-    options = {"shots": (1, 2), "seeds": (1, 5), "missing": missing, "query_windows": windows}
+    options = {"shots": (1, 2), "seeds": (5,), "missing": missing, "query_windows": windows}
     rows = evaluate(support, query, encoder, chosen, **options, progress=False)
     twin = slow_twin(support, query, encoder, chosen, **options)
     assert [(r["method"], r["shots"], r["seed"]) for r in rows] == [
-        (name, b, s) for b in (1, 2) for s in (1, 5) for name in chosen
+        (name, b, 5) for b in (1, 2) for name in chosen
     ]
     for row in rows:
         per_class, mean = twin[row["method"], row["shots"], row["seed"]]
         assert row["per_class_iou"] == pytest.approx(per_class, abs=1e-9), row["method"]
         assert row["miou"] == pytest.approx(mean, abs=1e-9)
-    assert len({row["miou"] for row in rows}) > 8  # methods, shots and seeds do make a difference
+    assert len({row["miou"] for row in rows}) > 5  # methods and shots do make a difference
 
 
 def test_images_are_encoded_once_with_windows_of_their_own_and_again_beyond_the_budget(monkeypatch):
@@ -222,29 +188,12 @@ def test_cached_data_and_encoder_are_what_they_stand_for():
     flat = encoder.encode_image(np.ascontiguousarray(image.reshape(20, 16, 3)))  # the same bytes
     names = ["bus", "sky", "bus"]
     assert flat.image_size == (20, 16) and (encoder.encode_text(names) == plain.encode_text(names)).all()
-    for twin in (copy.deepcopy(encoder), pickle.loads(pickle.dumps(encoder))):
-        assert isinstance(twin, CachedEncoder) and (twin.dim, twin.fingerprint) == (3, "colour")
 
 
-def test_labels_of_examples_and_pixels_follow_names():
+def test_pixels_are_labelled_by_names_and_the_rest_is_ignored():
     mask = np.array([[3, 5, 255], [200, 7, 9]], dtype=np.uint8)
     sample = Sample("x", np.zeros((2, 3, 3), np.uint8), mask, {**IDS, 7: "tram", 255: "sky"})
-    vocabulary, data = Vocabulary(["bus", "sky"]), Blocks(3)
-    assert relabel(sample, vocabulary).tolist() == [[1, -1, -1], [-1, -1, 0]]
-    pool = SupportExamples([1, 0], data, ColourEncoder(), None, vocabulary)
-    assert len(pool) == 2 and [image for *_, image in pool] == ["blocks-1", "blocks-0"]
-    for i, (_, labels, _), (_, fewer, _) in zip((1, 0), pool, replace(pool, hidden=["sky"]), strict=True):
-        np.testing.assert_array_equal(labels, relabel(data[i], vocabulary)[1::PATCH, 1::PATCH].ravel())
-        np.testing.assert_array_equal(fewer, np.where(labels == 1, -1, labels))
-
-
-def test_counts_of_images_by_hand():
-    encoder, vocabulary = ColourEncoder(), Vocabulary.encode(list(IDS.values()), ColourEncoder())
-    images = [encode_query(sample, vocabulary, encoder) for sample in Blocks(2)]
-    counts = count_pixels(ZeroShot(), None, vocabulary, images)
-    truth = np.concatenate([target.ravel() for _, target in images])
-    assert counts.sum(1).tolist() == np.bincount(truth[truth >= 0], minlength=4).tolist()
-    assert np.trace(counts) > 0.9 * counts.sum()
+    assert relabel(sample, Vocabulary(["bus", "sky"])).tolist() == [[1, -1, -1], [-1, -1, 0]]
 
 
 def test_a_class_of_several_texts_regions_and_a_limit():
@@ -259,10 +208,8 @@ def test_a_class_of_several_texts_regions_and_a_limit():
 BAD = [
     ({"query": Blocks(4, first=8)}, "blocks-10"),
     ({"classes": ["zebra"]}, "zebra"),
-    ({"classes": []}, r"\[\]"),
     ({"classes": ["kite"]}, "kite"),
     ({"seeds": []}, r"seeds.* \[\]"),
-    ({"seeds": [1, 1]}, r"seeds.* \[1, 1\]"),
     ({"shots": (2, 2)}, r"shots.* \[2, 2\]"),
     ({"shots": 0}, "0"),
     ({"limit": 0}, "0"),
@@ -284,12 +231,12 @@ def test_bad_requests_are_refused_before_any_work(options, value):
 
 
 def test_methods_that_cannot_answer_are_left_out_and_named():
-    chosen = {"z": ZeroShot(), "f": Foreign(), "own": Foreign("colour"), "g": Gridded(), "knn": KnnClip()}
-    rows = np.indices((16, 20))[0] // PATCH
+    chosen = {"z": ZeroShot(), "f": Foreign(), "own": Foreign("colour"), "g": Foreign("colour", True)}
+    rows = np.indices((16, 20))[0] // P
     for options, named, left in (
-        ({"encoder": ColourEncoder(text=False)}, r"z \(.*'colour'.*, f \(.*'colour'", ["own", "g", "knn"]),
-        ({"missing": MissingSupport(text=1)}, r"z \(.*, f \(", ["own", "g", "knn"]),
-        ({"regions": lambda image: rows}, r"f \(.*, g \(", ["z", "own", "knn"]),
+        ({"encoder": ColourEncoder(text=False)}, r"z \(.*'colour'.*, f \(.*'colour'", ["own", "g"]),
+        ({"missing": MissingSupport(text=1)}, r"z \(.*, f \(", ["own", "g"]),
+        ({"regions": lambda image: rows}, r"f \(.*, g \(", ["z", "own"]),
     ):
         with pytest.warns(UserWarning, match=named):
             assert [row["method"] for row in run(chosen, **options)] == left
@@ -298,15 +245,11 @@ def test_methods_that_cannot_answer_are_left_out_and_named():
 def test_rose_by_name_is_the_head_loaded_by_hand():
     encoder = load_encoder("bundled")
     data = SceneDataset(6, first=1_000, size=64), SceneDataset(2, first=2_000, size=64)
-    chosen = {
-        "name": methods.make("rose"),
-        "hand": RoseMethod(ROSE.load("similarity", encoder)),
-        "other": methods.make("rose", fusion="none"),
-        "blind": methods.make("rose", use_memory=False),
-    }
+    chosen = {"name": methods.make("rose"), "hand": RoseMethod(ROSE.load("similarity", encoder))}
+    chosen["other"] = methods.make("rose", fusion="none")
     rows = evaluate(*data, encoder, chosen, shots=1, seeds=[1], progress=False)
     score = {row["method"]: row["per_class_iou"] for row in rows}
-    assert score["name"] == score["hand"] and len({row["miou"] for row in rows}) == 3
+    assert score["name"] == score["hand"] != score["other"]
 
 
 # --- missing support --------------------------------------------------------------------------------------
@@ -315,8 +258,8 @@ LABELS = [f"class {c}" for c in range(12)]
 shares = st.floats(0, 1)
 
 
-@given(visual=shares, text=shares, both=shares, seed=st.integers(0, 99))
-def test_missing_support_takes_the_share_it_is_asked_for(visual, text, both, seed):
+@given(visual=shares, text=shares, both=shares, seed=st.integers(0, 99), part=shares)
+def test_missing_support_takes_the_share_it_is_asked_for(visual, text, both, seed, part):
     both = min(both, 1 - max(visual, text))
     no_visual, no_text = MissingSupport(visual, text, both).draw(LABELS, seed)
     assert len(set(no_visual)) == len(no_visual) and set(no_visual) | set(no_text) <= set(LABELS)
@@ -325,13 +268,8 @@ def test_missing_support_takes_the_share_it_is_asked_for(visual, text, both, see
     if visual + text + both <= 1:
         assert abs(len(set(no_visual) & set(no_text)) - 12 * both) <= 1.5  # rounding moves one at most
     assert set(no_text) == set(MissingSupport(text=min(text + both, 1)).draw(LABELS, seed)[1])
-
-
-@given(small=shares, large=shares, seed=st.integers(0, 99), kind=st.sampled_from(["visual", "text", "both"]))
-def test_a_smaller_share_is_part_of_a_larger_one(small, large, seed, kind):
-    small, large = sorted((small, large))
-    less, more = (MissingSupport(**{kind: share}).draw(LABELS, seed) for share in (small, large))
-    assert set(less[0]) <= set(more[0]) and set(less[1]) <= set(more[1])
+    fewer = MissingSupport(part * visual, 0, both).draw(LABELS, seed)  # a smaller share is a part
+    assert set(fewer[0]) <= set(no_visual) and set(fewer[1]) <= set(no_text)
 
 
 @pytest.mark.parametrize("shares", [{"visual": -0.1}, {"both": float("nan")}, {"text": 0.75, "both": 0.5}])
@@ -353,51 +291,24 @@ def test_classes_that_lack_something_are_named_in_the_rows():
 # --- workers ----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def client():
-    quiet = {"dashboard_address": "127.0.0.1:0", "silence_logs": 50}
-    with (
-        LocalCluster(2, threads_per_worker=1, memory_limit=None, **quiet) as cluster,
-        Client(cluster) as found,
-    ):
-        yield found
-
-
-class Broken(SceneDataset):
-    def __getitem__(self, i):
-        if i == 2:
-            raise KeyError("three")
-        return super().__getitem__(i)
-
-
-@pytest.mark.parametrize("backend", ["loky", "dask"])
-def test_workers_give_what_the_serial_run_gives_bit_for_bit(backend, request):
-    if backend == "dask":
-        request.getfixturevalue("client")
-    encoder, chosen = (
-        load_encoder("bundled"),
-        {"zero-shot": ZeroShot(), "rns": RNS(), "rose": methods.make("rose")},
-    )
-    support, query = SceneDataset(6, first=1_000, size=64), SceneDataset(4, first=2_000, size=64)
-    options = {"shots": (1, 2), "seeds": [1, 2], "missing": MissingSupport(0.2), "progress": False}
+def test_workers_give_what_the_serial_run_gives_bit_for_bit():
+    """Two processes of loky, then two workers of a Dask cluster."""
+    encoder = load_encoder("bundled")
+    chosen = {"zero-shot": ZeroShot(), "rns": RNS()}
+    support, query = SceneDataset(6, first=1_000, size=48), SceneDataset(3, first=2_000, size=48)
+    options = {"shots": 1, "seeds": [1, 2], "missing": MissingSupport(0.2), "progress": False}
     serial = evaluate(support, query, encoder, chosen, **options)
-    memories = [SupportMemory(encoder.dim, fingerprint=encoder.fingerprint) for _ in range(2)]
-    ids = [add_dataset(memories[0], support, encoder, positions=[4, 0, 2], progress=False)]
-    with parallel_config(backend, n_jobs=2):
-        assert evaluate(support, query, encoder, chosen, **options) == serial
-        ids += [add_dataset(memories[1], support, encoder, positions=[4, 0, 2], progress=False)]
-        with pytest.raises(KeyError, match="three"):
-            evaluate(support, Broken(4, first=2_000, size=64), encoder, chosen, **options)
-    assert len({row["miou"] for row in serial}) > 3
-    assert np.array_equal(*ids) and memories[0].images == tuple(support.ids[i] for i in (4, 0, 2))
-    same_content(*memories)
-
-
-def test_grids_run_in_processes(folder, tmp_path):
-    grid = {"methods": "knn-clip", "dataset": str(folder), "encoder": "handcrafted", "shots": [1, 2]}
-    specs = expand_grid(grid | {"seeds": 1})
-    one, two = (run_grid(specs, tmp_path / str(jobs), jobs=jobs)[0] for jobs in (1, 2))
-    assert one.map(str).equals(two.map(str)) and len(one) == 2 * 3
+    assert len({row["miou"] for row in serial}) > 2
+    memory = SupportMemory(encoder.dim, fingerprint=encoder.fingerprint)
+    add_dataset(memory, support, encoder, positions=[4, 0], progress=False)
+    quiet = {"dashboard_address": "127.0.0.1:0", "silence_logs": 50}
+    with LocalCluster(2, threads_per_worker=1, memory_limit=None, **quiet) as cluster, Client(cluster):
+        for backend in ("loky", "dask"):
+            with parallel_config(backend, n_jobs=2):
+                assert evaluate(support, query, encoder, chosen, **options) == serial
+                other = SupportMemory(encoder.dim, fingerprint=encoder.fingerprint)
+                add_dataset(other, support, encoder, positions=[4, 0], progress=False)
+            same_content(other, memory)
 
 
 def test_a_dataset_is_added_whole_or_not_at_all():
@@ -419,24 +330,10 @@ def test_a_dataset_is_added_whole_or_not_at_all():
 # --- what is written --------------------------------------------------------------------------------------
 
 
-def test_summary_and_table():
-    rows = run({"nearest": Nearest(), "zero-shot": ZeroShot()}, shots=(1, 2), seeds=[1, 2, 3])
-    summaries = summarise(rows)
-    assert [(s["method"], s["shots"], s["seeds"]) for s in summaries] == [
-        (name, b, [1, 2, 3]) for b in (1, 2) for name in ("nearest", "zero-shot")
-    ]
-    scores = [r["miou"] for r in rows if (r["method"], r["shots"]) == ("nearest", 1)]
-    half_width = stats.t.ppf(0.975, 2) * stats.sem(scores)
-    assert (summaries[0]["miou"], summaries[0]["half_width"]) == pytest.approx((np.mean(scores), half_width))
-    assert len(table(rows).splitlines()) == 5 and "±" not in table(rows[:1])
-
-
 def test_files_are_whole_or_untouched(tmp_path):
     rows, path = run(), tmp_path / "out.json"
     write_json(path, rows, seed=3)
-    wanted = {"seed": 3, "rows": rows}
-    assert json.loads(path.read_text(encoding="utf-8")) == wanted
     with pytest.raises(ValueError):
         write_json(path, [{"miou": float("nan")}])
-    assert json.loads(path.read_text(encoding="utf-8")) == wanted
+    assert json.loads(path.read_text(encoding="utf-8")) == {"seed": 3, "rows": rows}
     assert [p.name for p in tmp_path.iterdir()] == ["out.json"]

@@ -43,24 +43,19 @@ def test_lists_are_crossed_options_name_the_method_and_a_plugins_methods_join():
     assert (list(specs[4].methods), specs[4].seeds) == (["knn-clip", "zero-shot"], [3])
 
 
-@pytest.mark.parametrize(
-    ("grid", "value"),
-    [
-        ({"methods": "rns"}, "methods"),
-        (BASE | {"seed": 1}, "seed"),
-        (["rns"], "'rns'"),
-        (None, "None"),
-        (BASE | {"methods": "rsn"}, "'rsn'"),
-        (BASE | {"methods": {"rns": {"q": 8}}}, "'q'"),
-        (BASE | {"methods": {"rns": {"k": [4, 0]}}}, "0"),
-        (BASE | {"methods": {"rns": {"k": "eight"}}}, "rns"),
-        (BASE | {"methods": {"rns": 3}}, "{'rns': 3}"),
-        (BASE | {"methods": {"rns": {}, "freeda": {}}}, "freeda"),
-        (BASE | {"dataset": 3}, "3"),
-        (BASE | {"methods": []}, "methods"),
-        (BASE | {"shots": []}, "shots"),
-    ],
-)
+WRONG = [
+    ({"methods": "rns"}, "methods"),
+    (BASE | {"seed": 1}, "seed"),
+    (None, "None"),
+    (BASE | {"methods": "rsn"}, "'rsn'"),
+    (BASE | {"methods": {"rns": {"q": 8}}}, "'q'"),
+    (BASE | {"methods": {"rns": {"k": [4, 0]}}}, "0"),
+    (BASE | {"methods": {"rns": 3}}, "{'rns': 3}"),
+    (BASE | {"shots": []}, "shots"),
+]
+
+
+@pytest.mark.parametrize(("grid", "value"), WRONG)
 def test_wrong_grids_are_refused(grid, value):
     with pytest.raises(ValueError) as refusal:
         expand_grid(grid)
@@ -72,9 +67,9 @@ def grid_of(folder, **changed):
     return fixed | changed
 
 
-def test_rows_give_what_evaluate_gives(folder, tmp_path):
+def test_processes_give_the_rows_that_evaluate_gives(folder, tmp_path):
     specs = expand_grid(grid_of(folder, shots=[1, 2], methods=["knn-clip", {"knn-clip": {"k": [1, 3]}}]))
-    rows, skipped = run_grid(specs, tmp_path / "one")
+    rows, skipped = run_grid(specs, tmp_path / "one", jobs=2)
     assert skipped == 0 and len(list((tmp_path / "one").iterdir())) == 2
     chosen = {"knn-clip": KnnClip(), "knn-clip k=1": KnnClip(k=1), "knn-clip k=3": KnnClip(k=3)}
     encoder, options = load_encoder("handcrafted"), {"shots": [1, 2], "seeds": [1, 2], "progress": False}
@@ -109,7 +104,7 @@ def test_tables_are_kept_until_the_settings_or_the_plugin_change(folder, tmp_pat
 
 def test_a_killed_sweep_leaves_whole_tables_and_goes_on(folder, tmp_path):
     grid, out = tmp_path / "grid.yaml", tmp_path / "runs"
-    grid.write_text(yaml.safe_dump(grid_of(folder, shots=list(range(1, 13)))))
+    grid.write_text(yaml.safe_dump(grid_of(folder, shots=list(range(1, 9)))))
     command = [sys.executable, "-m", "rose_kit", "sweep", str(grid), "--out", str(out)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as sweep:
         while not list(out.glob("[!.]*.parquet")):
@@ -117,7 +112,7 @@ def test_a_killed_sweep_leaves_whole_tables_and_goes_on(folder, tmp_path):
             time.sleep(0.01)
         os.kill(sweep.pid, signal.SIGKILL)
     done = len(list(out.glob("[!.]*.parquet")))
-    assert 1 <= done < 12
+    assert 1 <= done < 8
     rows, skipped = run_grid(expand_grid(yaml.safe_load(grid.read_text())), out)
     assert skipped == done and rows.groupby("shots").size().eq(2 * 3).all()
 
@@ -125,17 +120,11 @@ def test_a_killed_sweep_leaves_whole_tables_and_goes_on(folder, tmp_path):
 # --- statistics ---------------------------------------------------------------------------------------
 
 
-def matrices(skill, images=12, seed=0, noise=None):
-    """(I, C, C) confusion matrices; images and their difficulty by `seed`, errors by `noise`."""
-    rng, luck = np.random.default_rng(seed), np.random.default_rng(noise if noise is not None else seed + 1)
-    target = rng.integers(1, 400, (images, 4)) * (rng.random((images, 4)) < [1, 0.9, 0.5, 0.15])
-    hard = rng.normal(0, 0.5, (images, 1))
-    right = (target / (1 + np.exp(-skill - hard - luck.normal(0, 0.3, target.shape)))).astype(int)
-    cm = np.zeros((images, 4, 4), int)
-    for i, c in itertools.product(range(images), range(4)):
-        cm[i, c, c] = right[i, c]
-        cm[i, c] += luck.multinomial(target[i, c] - right[i, c], [0.7, 0.2, 0.1, 0.0])
-    return cm
+def matrices(skill, seed=0, images=12):
+    """(I, 4, 4) confusion matrices with more on the diagonal the higher the skill; some lack a class."""
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(0, 100, (images, 4, 4)) + skill * 60 * np.eye(4, dtype=int)
+    return counts * (rng.random((images, 4, 1)) < [[1], [0.9], [0.5], [0.15]])
 
 
 def rows_of(method, cm, seed=1, **changed):
@@ -158,14 +147,14 @@ def line_of(board, method):
 @pytest.fixture
 def two():
     """kNN-CLIP and a better method, two seeds each, with their matrices."""
-    cms = {(m, s): matrices(k, noise=10 * s + k) for m, k in (("knn-clip", 0), ("mine", 1)) for s in (1, 2)}
+    cms = {(m, s): matrices(k, 10 * s + k) for m, k in (("knn-clip", 0), ("mine", 1)) for s in (1, 2)}
     return cms, [rows_of(m, cm, s) for (m, s), cm in cms.items()]
 
 
-def difference(cms, at=slice(None), seeds=(1, 2)):
+def difference(cms, at=slice(None)):
     """Points of mIoU that "mine" is ahead on some images, by hand."""
     scores = {key: 100 * mean_iou(cm[at].sum(0)) for key, cm in cms.items()}
-    return np.mean([scores["mine", s] - scores["knn-clip", s] for s in seeds])
+    return np.mean([scores["mine", s] - scores["knn-clip", s] for s in (1, 2)])
 
 
 @given(st.lists(st.lists(st.integers(0, 30), min_size=3, max_size=3), min_size=3, max_size=3))
@@ -175,53 +164,24 @@ def test_counts_give_the_miou_of_the_summed_matrix(cm):
     assert score == pytest.approx([mean_iou(cm)] * 2, abs=1e-12, nan_ok=True)
 
 
-def test_scores_and_differences_are_those_of_the_whole_set(two):
-    cms, tables = two
-    board = board_of(*tables)
-    for method in ("knn-clip", "mine"):
-        line = line_of(board, method)
-        scores = [100 * mean_iou(cms[method, s].sum(0)) for s in (1, 2)]
-        assert (line["miou"], line["half_width"]) == pytest.approx(mean_interval(scores))
-        assert (line["seeds"], line["images"]) == (2, 12)
-    mine = line_of(board, "mine")
-    assert mine["difference"] == pytest.approx(difference(cms)) and mine["verdict"] == "better"
-    assert list(board.table.method) == ["mine", "knn-clip"]  # best first
-    back = line_of(board_of(*tables, baseline="mine"), "knn-clip")
-    turned = [-back[key] for key in ("difference", "high", "low")]
-    assert turned == pytest.approx([mine[key] for key in ("difference", "low", "high")])
-    assert back["verdict"] == "worse"
-    with pytest.raises(ValueError, match="'knn'.*knn-clip, mine"):
-        board_of(*tables, baseline="knn")
-
-
-def test_the_interval_is_that_of_drawing_images_again(two):
+def test_scores_differences_and_intervals_are_those_of_the_whole_set(two):
     """One draw of images serves both methods and every seed: SciPy's own bootstrap of the difference."""
     cms, tables = two
-    for level in (0.9, 0.95):
-        line = line_of(board_of(*tables, draws=1000, level=level, seed=5), "mine")
-        options = {
-            "n_resamples": 1000,
-            "confidence_level": level,
-            "method": "percentile",
-            "rng": 5,
-            "batch": 250,
-        }
-        expected = bootstrap((np.arange(12),), lambda at: difference(cms, at), vectorized=False, **options)
-        assert (line["low"], line["high"]) == pytest.approx(tuple(expected.confidence_interval))
-
-
-def test_pairing_narrows_the_interval_and_intervals_hold_what_they_should():
-    a, b = matrices(0, 1000, noise=3), matrices(0.3, 1000, noise=4)
-    paired = line_of(board_of(rows_of("knn-clip", a[:60]), rows_of("mine", b[:60])), "mine")
-    shuffled = rows_of("mine", b[:60][np.random.default_rng(0).permutation(60)])  # pairs, wrongly
-    loose = line_of(board_of(rows_of("knn-clip", a[:60]), shuffled), "mine")
-    assert paired["high"] - paired["low"] < 0.8 * (loose["high"] - loose["low"])
-    truth, rng, held = 100 * (mean_iou(b.sum(0)) - mean_iou(a.sum(0))), np.random.default_rng(0), 0
-    for _ in range(60):
-        at = rng.choice(1000, 40, replace=False)
-        line = line_of(board_of(rows_of("knn-clip", a[at]), rows_of("mine", b[at]), draws=250), "mine")
-        held += line["low"] <= truth <= line["high"]
-    assert 51 <= held <= 60  # three standard deviations of 57
+    board = board_of(*tables, draws=1000, level=0.9, seed=5)
+    assert list(board.table.method) == ["mine", "knn-clip"]  # best first
+    for line in board.table.to_dict("records"):
+        scores = [100 * mean_iou(cms[line["method"], s].sum(0)) for s in (1, 2)]
+        assert (line["miou"], line["half_width"]) == pytest.approx(mean_interval(scores, 0.9))
+        assert (line["seeds"], line["images"]) == (2, 12)
+    mine = line_of(board, "mine")
+    options = {"n_resamples": 1000, "confidence_level": 0.9, "method": "percentile", "rng": 5, "batch": 250}
+    expected = bootstrap((np.arange(12),), lambda at: difference(cms, at), vectorized=False, **options)
+    assert (mine["low"], mine["high"]) == pytest.approx(tuple(expected.confidence_interval))
+    assert mine["difference"] == pytest.approx(difference(cms)) and mine["verdict"] == "better"
+    back = line_of(board_of(*tables, baseline="mine"), "knn-clip")
+    assert back["difference"] == pytest.approx(-mine["difference"]) and back["verdict"] == "worse"
+    with pytest.raises(ValueError, match="'knn'.*knn-clip, mine"):
+        board_of(*tables, baseline="knn")
 
 
 def test_ties_and_single_images_settle_nothing():
@@ -242,9 +202,6 @@ def test_only_what_both_answered_is_paired_and_the_rest_is_noted(two):
     board = board_of(*tables[:2], tables[2].iloc[3:], tables[3])  # the first seed lacks three images
     assert any("mine" in note and " 3 answers" in note for note in board.notes), board.notes
     assert line_of(board, "mine")["difference"] == pytest.approx(difference(cms, slice(3, None)))
-    board = board_of(*tables[:2], tables[2].assign(support="others"), tables[3])
-    assert any(" 12 answers" in note for note in board.notes), board.notes
-    assert line_of(board, "mine")["difference"] == pytest.approx(difference(cms, seeds=[2]))
     board = board_of(*tables[:2], *(t.assign(support="others") for t in tables[2:]))
     line = line_of(board, "mine")
     assert line["verdict"] == "not comparable" and np.isnan(line["difference"])
@@ -253,16 +210,3 @@ def test_only_what_both_answered_is_paired_and_the_rest_is_noted(two):
     assert len(apart.table.groupby(GROUP)) == 2
     twice = board_of(*tables, tables[0], tables[1])  # two grids with the same baseline
     pd.testing.assert_frame_equal(twice.table, board_of(*tables).table)
-
-
-def test_it_reads_as_markdown_and_as_a_figure(two):
-    board = board_of(*two[1])
-    lines = str(board).splitlines()
-    assert lines[0] == "scenes, bundled, shots 1" and "12 images" in lines[-1]
-    head, rule, *body = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:6])
-    assert head[5] == "95 % interval" and {*"".join(rule)} == {"-"} and len(rule) == len(head)
-    assert [(cells[0], cells[-1]) for cells in body] == [("mine", "better"), ("knn-clip", "baseline")]
-    left, right = (fig := leaderboard_figure(board)).axes
-    assert [t.get_text() for t in left.get_yticklabels()] == ["mine", "knn-clip"]
-    assert [t.get_text() for t in right.get_yticklabels()] == ["better", "baseline"]
-    plt.close(fig)

@@ -1,7 +1,7 @@
 """The ROSE framework around any promptable segmenter: gate, look-up, better prompt, checked mask."""
 
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import date
 
@@ -39,6 +39,26 @@ class FrameworkResult:
         pages = (self.answer.sources if self.answer else ()) + self.background
         images = self.verification.used if self.verification else ()
         return tuple(dict.fromkeys((*pages, *(image.source for image in images))))
+
+    def lines(self) -> Iterator[str]:
+        """How it came about, a line of text each, as `rose-kit ask` prints it."""
+        gate = self.decision
+        yield f"gate      {'look up' if gate.retrieve else 'no look-up'} (by {gate.by}): {gate.reason}"
+        if found := self.retrieval:
+            yield f"searched  {found.query!r}: {len(found.passages)} passages"
+            for one in found.candidates[:4]:
+                alike = f", in the image {found.visible[one.text]:.2f}" if one.text in found.visible else ""
+                yield f"candidate {one.text}: confidence {one.confidence:.2f}{alike}"
+            how = "text and image agree" if found.agreed else "nothing like it in the image; the text alone"
+            yield f"answer    {found.answer.text} ({how})" if found.answer else "answer    none found"
+        for source in self.sources[:12]:
+            yield f"source    {source.date or 'no date'}, {source.licence}: {source.title} <{source.url}>"
+        yield f"prompt    {self.prompt!r}"
+        if check := self.verification:
+            images = f"{len(check.used)} images used, {len(check.rejected)} rejected"
+            yield f"verified  {check.action}: {check.reason}; {images}"
+        share = self.mask.mask.mean()
+        yield f"mask      {share:.1%} of the image, confidence {self.mask.confidence:.2f}"
 
 
 @dataclass
