@@ -1,22 +1,16 @@
-"""Solvers and stages timed: the arithmetic, the worlds, the same samples for all; and pruned upsampling."""
+"""What makes the pipeline quick gives the same answers: pruned upsampling, and every solver's minimum."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments import pipeline, solvers
+from experiments import solvers
 from rose_kit.adapter.samples import class_relevance
 from rose_kit.fusion import retrieve
 from rose_kit.fusion.text import softmax
 from rose_kit.segmenter import paint, upsample_scores
 from rose_kit.types import FeatureMap, Query
-
-SMALL = {"VOC size": (4, 6, 2, 1.0), "ADE size": (7, 8, 3, 1.0)}
-
-
-def feature_map(grid, encoded, image, patch=8):
-    return FeatureMap(np.zeros((*grid, 1), np.float32), patch, encoded, image)
 
 
 @settings(max_examples=40, deadline=None)
@@ -30,13 +24,13 @@ def test_pruned_upsampling_labels_as_all_classes_would(seed, sharpness, grid, im
     rng = np.random.default_rng(seed)
     encoded = grid[0] * 8 - 3, grid[1] * 8
     probabilities = softmax(sharpness * rng.normal(size=(grid[0] * grid[1], 9))).astype(np.float32)
-    fm = feature_map(grid, encoded, image or encoded)
+    fm = FeatureMap(np.zeros((*grid, 1), np.float32), 8, encoded, image or encoded)
     labels, scores = paint(probabilities, Query(np.ones((len(probabilities), 1)), grid), fm)
     np.testing.assert_array_equal(labels, upsample_scores(scores, fm).argmax(0))
 
 
 def test_all_baselines_find_the_minimum_when_they_may_go_on():
-    query, memory, vocabulary = solvers.clustered_world(*SMALL["VOC size"], dim=16, patches=30)
+    query, memory, vocabulary = solvers.clustered_world(4, 6, 2, 1.0, dim=16, patches=30)
     reached = {}
     for name, method in solvers.timed_methods().items():
         method.tolerance, method.mu = 0, 0.05
@@ -49,15 +43,3 @@ def test_all_baselines_find_the_minimum_when_they_may_go_on():
     assert reached.pop("adamw") > least * 1.001  # it minimises something else
     for name, value in reached.items():
         assert value == pytest.approx(least, rel=1e-3), name
-
-
-def test_stages_are_all_there_and_shares_are_of_the_encoder(monkeypatch):
-    query, memory, vocabulary = solvers.clustered_world(*SMALL["VOC size"], dim=16, patches=12)
-    fm = FeatureMap(query.features.reshape(3, 4, 16), 8, (24, 32), (24, 32))
-    halves = lambda image: (np.indices(image.shape[:2])[1] > 15).astype(int)  # noqa: E731
-    for regions in (None, halves):
-        seconds = pipeline.stage_seconds(fm, memory, vocabulary, regions, np.zeros((24, 32, 3)), repeats=1)
-        assert set(seconds) == {"regions", *pipeline.STAGES, "paint", "logits"}
-        assert (seconds["regions"] > 0) == (regions is not None) and seconds["solve"] > 0
-    row = pipeline.shares(4, "patches", 2.0, {"solve": 0.1, "paint": 0.05})
-    assert row["solve"] == pytest.approx(5) and row["all but the encoder"] == pytest.approx(7.5)
