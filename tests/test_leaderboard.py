@@ -22,7 +22,7 @@ from rose_kit.evaluation import GROUP, dataset_iou, evaluate, expand_grid, leade
 from rose_kit.fusion import KnnClip
 from rose_kit.metrics import mean_interval, mean_iou
 from rose_kit.registry import load_plugin
-from rose_kit.viz.leaderboard import leaderboard_figure
+from course.leaderboard_figure import leaderboard_figure
 
 pytestmark = pytest.mark.filterwarnings("ignore:no image to draw holds")
 BASE = {"methods": "knn-clip", "dataset": "photos"}

@@ -112,12 +112,13 @@ def solution_page(stem: str) -> str:
     module = sys.modules[f"course.{module_of(stem)}"]
     functions = "\n\n\n".join("\n".join(_parts(one)) for one in found)
     used = {node.id for node in ast.walk(ast.parse(functions)) if isinstance(node, ast.Name)}
-    imports = {False: [], True: []}  # of others, and of the package: two groups, each sorted in the source
+    imports = {False: [], True: []}  # of others, and our own: two groups, each sorted in the source
     for node in ast.parse(inspect.getsource(module)).body:
         if isinstance(node, (ast.Import, ast.ImportFrom)) and getattr(node, "module", "") != "course":
             node.names = [a for a in node.names if (a.asname or a.name).split(".")[0] in used]
             if node.names:
-                imports[getattr(node, "module", "").startswith("rose_kit")].append(ast.unparse(node))
+                own = getattr(node, "module", "").startswith(("course.", "rose_kit"))
+                imports[own].append(ast.unparse(node))
     groups = ["\n".join(group) for group in imports.values() if group]
     head = f'"""Solutions of {stem}, written by course/build.py from course/{module_of(stem)}.py."""'
     return formatted("\n\n".join([head, *groups, functions])) + "\n"

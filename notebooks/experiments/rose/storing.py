@@ -23,7 +23,7 @@ from rose_kit.pooling import patch_counts
 from rose_kit.types import FeatureMap
 
 Shown = Sequence[tuple[Sample, FeatureMap]]
-MAX_SEEDSLY = 0.5  # share of a patch's pixels that its class must have to be stored as its patch
+MIN_SHARE = 0.5  # share of a patch's pixels that its class must have to be stored as its patch
 
 
 def prototypes(bench: RoseBenchmark, shown: Shown) -> SupportMemory:
@@ -40,7 +40,7 @@ def patches(bench: RoseBenchmark, shown: Shown) -> SupportMemory:
     for sample, features in shown:
         values = list(sample.classes)
         share = patch_counts(features, sample.mask, values) / features.patch_size**2  # (N, C)
-        for n in np.flatnonzero(share.max(1) > MAX_SEEDSLY):
+        for n in np.flatnonzero(share.max(1) > MIN_SHARE):
             vectors.append(features.flat()[n])
             names.append(sample.classes[values[share[n].argmax()]])
             ids.append(f"{sample.image_id} patch {n}")
