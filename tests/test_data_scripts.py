@@ -9,8 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from PIL import Image
 from scipy.io import savemat
 
@@ -19,7 +17,7 @@ from data_scripts import convert as conversion
 from data_scripts.__main__ import status
 from data_scripts.benchmark import labels, prompts
 from data_scripts.convert import convert
-from data_scripts.table import BENCHMARKS, find
+from data_scripts.table import find
 from rose_kit.data import DataError, FolderDataset, read_classes
 
 ENCRYPTED = Path(__file__).parent / "golden" / "foodseg103_encrypted.zip"  # written by Info-ZIP 3.0
@@ -52,33 +50,8 @@ def matlab(values):
 # must be passed over, and (splits, place in the paths, image id, values in the mask, class ids expected).
 VOC, VOC_TAR = "VOCdevkit/VOC2012", "VOCtrainval_11-May-2012.tar"
 CONTEXT, CONTEXT_TAR = "VOCdevkit/VOC2010", "VOCtrainval_03-May-2010.tar"
-CITY = "leftImg8bit_trainvaltest.zip:leftImg8bit/{}_leftImg8bit.png"
-GT, ADE = "gtFine_trainvaltest.zip:gtFine/", "ADEChallengeData2016.zip:ADEChallengeData2016/"
 BIRDS = ("001.Black_footed_Albatross/Black_Footed_Albatross_0046_18", "200.Common_Yellowthroat/Yellow_0055")
 ACDC = [(w, s) for w in ("fog", "night", "rain", "snow") for s in ("train", "val")]
-
-
-def context(*expected):
-    return {
-        "image": f"{CONTEXT_TAR}:{CONTEXT}/JPEGImages/{{}}.jpg",
-        "mask": "pascal_context_trainval.tar.gz:trainval/{}.mat",
-        "write": matlab,
-        "lists": {f"{CONTEXT_TAR}:{CONTEXT}/ImageSets/Main/train.txt": "2008_000002\n",
-                  f"{CONTEXT_TAR}:{CONTEXT}/ImageSets/Main/val.txt": "2008_000003\n",
-                  f"{CONTEXT_TAR}:{CONTEXT}/ImageSets/Segmentation/train.txt": "2009_000001\n"},
-        "others": [f"{CONTEXT_TAR}:{CONTEXT}/JPEGImages/2009_000001.jpg"],
-        "rows": [(["train"], "2008_000002", "2008_000002", (2, 458, 440, 1), expected[0]),
-                 (["val"], "2008_000003", "2008_000003", (44, 0, 459, 189), expected[1])],
-    }  # fmt: skip
-
-
-def coco(*expected):
-    return {
-        "image": "{0[0]}2017.zip:{0[0]}2017/{0[1]}.jpg",
-        "mask": "stuffthingmaps_trainval2017.zip:{0[0]}2017/{0[1]}.png",
-        "rows": [(["train"], ("train", "000000000009"), "000000000009", (0, 12, 91, 255), expected[0]),
-                 (["val"], ("val", "000000000139"), "000000000139", (89, 181, 71, 0), expected[1])],
-    }  # fmt: skip
 
 
 LAYOUTS = {
@@ -95,25 +68,21 @@ LAYOUTS = {
                  (["train"], "2007_000039", "2007_000039", (20, 20, 0, 0), (20, 20, 0, 0)),
                  (["val"], "2007_000033", "2007_000033", (5, 255, 5, 0), (5, 255, 5, 0))],
     },
-    "context60": context((1, 59, 56, 0), (11, 0, 0, 30)),
-    "context59": context((0, 58, 55, 255), (10, 255, 255, 29)),
-    "coco_object": coco((1, 12, 0, 0), (80, 0, 63, 1)),
-    "coco_stuff": coco((0, 11, 80, 255), (79, 170, 62, 0)),
-    "coco_stuff27": coco((9, 8, 17, 255), (4, 24, 0, 9)),
-    "cityscapes": {
-        "image": CITY,
-        "mask": GT + "{}_gtFine_labelIds.png",
-        "others": [GT + "train/aachen/aachen_0_19_gtFine_instanceIds.png",
-                   GT + "test/bonn/bonn_0_1_gtFine_labelIds.png", CITY.format("test/bonn/bonn_0_1")],
-        "rows": [(["train"], "train/aachen/aachen_0_19", "aachen_0_19", (7, 33, 0, 26), (0, 18, 255, 13)),
-                 (["val"], "val/ulm/ulm_0_2", "ulm_0_2", (11, 1, 29, 31), (2, 255, 255, 16))],
+    "context60": {
+        "image": f"{CONTEXT_TAR}:{CONTEXT}/JPEGImages/{{}}.jpg",
+        "mask": "pascal_context_trainval.tar.gz:trainval/{}.mat",
+        "write": matlab,
+        "lists": {f"{CONTEXT_TAR}:{CONTEXT}/ImageSets/Main/train.txt": "2008_000002\n",
+                  f"{CONTEXT_TAR}:{CONTEXT}/ImageSets/Main/val.txt": "2008_000003\n",
+                  f"{CONTEXT_TAR}:{CONTEXT}/ImageSets/Segmentation/train.txt": "2009_000001\n"},
+        "rows": [(["train"], "2008_000002", "2008_000002", (2, 458, 440, 1), (1, 59, 56, 0)),
+                 (["val"], "2008_000003", "2008_000003", (44, 0, 459, 189), (11, 0, 0, 30))],
     },
-    "ade20k": {
-        "image": ADE + "images/{}.jpg",
-        "mask": ADE + "annotations/{}.png",
-        "rows": [(["train"], "training/ADE_train_00000001", "ADE_train_00000001",
-                  (0, 1, 150, 13), (255, 0, 149, 12)),
-                 (["val"], "validation/ADE_val_00000001", "ADE_val_00000001", (1, 2, 3, 0), (0, 1, 2, 255))],
+    "coco_stuff": {
+        "image": "{0[0]}2017.zip:{0[0]}2017/{0[1]}.jpg",
+        "mask": "stuffthingmaps_trainval2017.zip:{0[0]}2017/{0[1]}.png",
+        "rows": [(["train"], ("train", "000000000009"), "000000000009", (0, 12, 91, 255), (0, 11, 80, 255)),
+                 (["val"], ("val", "000000000139"), "000000000139", (89, 181, 71, 0), (79, 170, 62, 0))],
     },
     "cub200": {
         "image": "CUB_200_2011.tgz:CUB_200_2011/images/{}.jpg",
@@ -247,7 +216,6 @@ def test_links_are_not_followed_and_bombs_not_unpacked(tmp_path, monkeypatch):
         archive.addfile(link)
     with pytest.raises(DataError, match="'2007_000032'"):
         converted("voc2012", tmp_path)
-    pack(tmp_path, files_of("voc2012"))
     monkeypatch.setattr(reading, "MAX_MEMBER", 10)
     with pytest.raises(DataError, match=r"Segmentation/train\.txt.* 24 bytes"):
         converted("voc2012", tmp_path)
@@ -257,12 +225,8 @@ def test_links_are_not_followed_and_bombs_not_unpacked(tmp_path, monkeypatch):
     ("name", "file", "path", "data", "value"),
     [
         ("voc2012", VOC_TAR, "SegmentationClass/2007_000032.png", encoded(grid(1, 2, 3, 77)), "77"),
-        ("voc2012", VOC_TAR, "SegmentationClass/2007_000032.png", b"no image", r"2007_000032\.png"),
         ("voc2012", VOC_TAR, "JPEGImages/2007_000033.jpg", b"no image", r"2007_000033\.jpg"),
         ("voc2012", VOC_TAR, "Segmentation/val.txt", b"2007_000033\n2007_009999\n", "'2007_009999'"),
-        ("voc2012", VOC_TAR, "Segmentation/val.txt", None, r"Segmentation/val\.txt"),
-        ("ade20k", "ADEChallengeData2016.zip", "ADE_train_00000001.png",
-         encoded(grid(1, 2, 3, 4), mode="RGB"), r"\(8, 12, 3\)"),
         ("cub200", "CUB_200_2011.tgz", "images.txt", b"7 a.jpg", r"images\.txt"),
         ("context60", "pascal_context_trainval.tar.gz", "2008_000003.mat", b"MATLAB?", "2008_000003.mat"),
     ],
@@ -270,72 +234,18 @@ def test_links_are_not_followed_and_bombs_not_unpacked(tmp_path, monkeypatch):
 def test_wrong_contents_are_named(tmp_path, name, file, path, data, value):
     files = files_of(name)
     [key] = [k for k in files[file] if k.endswith(path)]
-    files[file].pop(key) if data is None else files[file].update({key: data})
+    files[file][key] = data
     pack(tmp_path, files)
     with pytest.raises(DataError, match=value):
         converted(name, tmp_path)
     assert not (tmp_path / "out" / name).exists()
 
 
-def test_images_whose_mask_has_another_size_are_left_out_by_name(tmp_path):
-    """A quarter turn by the EXIF tag counts, as it does for the loader."""
-    exif, files = Image.Exif(), files_of("ade20k")
-    exif[0x0112] = 6
-    archive, path = files["ADEChallengeData2016.zip"], "ADEChallengeData2016/{}/training/ADE_train_{:08}.{}"
-    for number, mask in ((2, grid(1, 1, 1, 1)), (3, grid(1, 1, 1, 1).T)):
-        archive[path.format("images", number, "jpg")] = encoded(grid(0, 0, 0, 0), "JPEG", exif=exif)
-        archive[path.format("annotations", number, "png")] = encoded(mask)
-    pack(tmp_path, files)
-    with pytest.warns(UserWarning, match="ADE_train_00000002"):
-        data = FolderDataset(converted("ade20k", tmp_path), "train")
-    assert data.ids == ["ADE_train_00000001", "ADE_train_00000003"] and data[1].image.shape == (12, 8, 3)
-
-
-@pytest.mark.filterwarnings("ignore:.*left out", "ignore:Corrupt EXIF")
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.sampled_from(["ade20k", "voc2012", "cub200", "context60"]),
-    st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=20),
-    st.floats(0.3, 1),
-    st.integers(0, 1),
-)
-def test_damaged_archives_convert_or_say_why(tmp_path_factory, name, damage, length, which):
-    """Bytes changed anywhere, or the end cut off: a whole folder comes of it, or a DataError."""
-    folder, archives = tmp_path_factory.mktemp("damaged"), find(name).archives
-    pack(folder, files_of(name))
-    file = folder / archives[which % len(archives)].file
-    content = bytearray(file.read_bytes())
-    for where, byte in damage:
-        content[int(where * len(content))] = byte
-    file.write_bytes(content[: int(length * len(content))])
-    try:
-        out = converted(name, folder)
-    except DataError:
-        assert not (folder / "out" / name).exists()
-    else:
-        assert FolderDataset(out, "train").class_names
-
-
 def test_the_commands(tmp_path, capsys):
     pack(tmp_path, files_of("voc2012"))
     assert status(["convert", "voc2012", "--archives", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
     assert f"rose-kit evaluate {tmp_path / 'out' / 'voc2012'}" in capsys.readouterr().out
-    assert status(["list"]) == status(["list", "voc2012"]) == 0
-    text = capsys.readouterr().out
-    assert all(f"\n{name} " in f"\n{text}" for name in BENCHMARKS) and find("voc2012").archives[0].md5 in text
-
-
-@pytest.mark.parametrize(
-    ("args", "value"),
-    [
-        (["list", "voc"], "'voc'"),
-        (["convert", "acdc", "--archives", "nowhere"], "gt_trainval.zip in nowhere"),
-        (["download", "acdc", "--archives", "nowhere"], "acdc.vision.ee.ethz.ch/download into nowhere"),
-        (["verify", "voc2012", "--archives", "nowhere"], f"{VOC_TAR} is not in nowhere"),
-        (["convert", "voc2012", "--outt", "x"], "--outt"),
-    ],
-)
-def test_mistakes_are_told_in_one_line(args, value, capsys):
-    assert status(args) == 2
-    out, err = capsys.readouterr()
-    assert out == "" and err.startswith("error: ") and err.count("\n") == 1 and value in err
+    for args, value in ((["list", "voc"], "'voc'"), (["convert", "voc2012", "--outt", "x"], "--outt")):
+        assert status(args) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and err.startswith("error: ") and err.count("\n") == 1 and value in err

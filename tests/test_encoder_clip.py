@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from rose_kit.encoder import OpenClipEncoder, Windows
-from rose_kit.encoder.base import content_hash, image_tensor
+from rose_kit.encoder.base import image_tensor
 from rose_kit.encoder.windows import window_mean
 from rose_kit.pooling import pool_masks
 from rose_kit.types import FeatureMap, unit
@@ -88,60 +88,19 @@ def test_image_forms_agree():
     np.testing.assert_allclose(image_tensor(fine).numpy(), fine.transpose(2, 0, 1), atol=1e-7)
 
 
-@pytest.mark.parametrize(
-    "image",
-    [
-        np.zeros((4, 4), np.uint8),
-        np.zeros((4, 4, 4), np.uint8),
-        np.zeros((0, 4, 3), np.uint8),
-        np.zeros((4, 4, 3), np.int64),
-        np.full((4, 4, 3), 255.0),
-        np.full((4, 4, 3), -0.1),
-        np.full((4, 4, 3), np.nan),
-        "photo.jpg",
-    ],
-)
-def test_other_images_are_refused(image):
-    with pytest.raises(ValueError, match="image"):
-        image_tensor(image)
-
-
-def test_encode_images_equals_one_by_one():
-    rng = np.random.default_rng(1)
-    images = [rng.random((h, w, 3)) for h, w in ((40, 56), (64, 64), (33, 50), (40, 56))]
-    encoder = OpenClipEncoder(tiny_model(patch_dropout=0.5).train())  # it is put into evaluation mode
-    for windows in (None, Windows(48, (32,), 16)):
-        for image, together in zip(images, encoder.encode_images(images, windows), strict=True):
-            alone = encoder.encode_image(image, windows)
-            assert together.encoded_size == alone.encoded_size and together.image_size == image.shape[:2]
-            np.testing.assert_allclose(together.values, alone.values, atol=1e-5)
-
-
-def test_mean_and_deviation_come_from_the_model():
-    model = tiny_model()
-    image = np.random.default_rng(2).random((32, 32, 3))
-    default = OpenClipEncoder(model)
-    model.visual.image_mean, model.visual.image_std = (0.0, 0.0, 0.0), (0.5, 0.5, 0.5)
-    own = OpenClipEncoder(model)
-    mean, std = np.array(open_clip.OPENAI_DATASET_MEAN), np.array(open_clip.OPENAI_DATASET_STD)
-    as_default = (image - mean) / std * 0.5  # the same numbers after either normalisation
-    with torch.inference_mode():
-        x = torch.from_numpy(as_default.astype(np.float32)).permute(2, 0, 1)[None]
-        got = own.dense(x)[0].numpy()
-    np.testing.assert_allclose(unit(got), default.encode_image(image).values, atol=1e-4)
-    assert own.fingerprint != default.fingerprint
-
-
 @pytest.mark.parametrize("norm", [{}, {"final_ln_after_pool": True, "no_ln_pre": True}])
 def test_an_image_of_equal_patches_is_any_one_of_them(norm):
     """With average pooling and no positions, the model's own image embedding is that of each patch."""
     model = tiny_model(pool_type="avg", **norm).eval()
     model.visual.positional_embedding.data.zero_()
+    mean, std = (0.2, 0.3, 0.4), (0.5, 0.6, 0.7)  # the model's own, not OpenAI's
+    model.visual.image_mean, model.visual.image_std = mean, std
     encoder = OpenClipEncoder(model, dense="plain")
     image = torch.full((1, 3, 64, 64), 0.3)
     with torch.inference_mode():
         patches = encoder.dense(image)[0]
-        pooled = model.encode_image((image - encoder._mean) / encoder._std)[0]
+        mean, std = (torch.tensor(values).reshape(3, 1, 1) for values in (mean, std))
+        pooled = model.encode_image((image - mean) / std)[0]
     torch.testing.assert_close(patches[1, 2], pooled, atol=1e-4, rtol=1e-4)
 
 
@@ -163,29 +122,20 @@ def test_fingerprint_names_weights_and_variant():
     assert first == OpenClipEncoder(tiny_model(), byte_tokenizer, name="x").fingerprint
     others = [OpenClipEncoder(tiny_model(seed=1)), OpenClipEncoder(model, dense="plain")]
     assert len({first, *(o.fingerprint for o in others)}) == 3
-    weight = {"a": torch.arange(4.0), "b": torch.tensor(1.0)}
-    assert content_hash(weight) != content_hash({**weight, "a": weight["a"].reshape(2, 2)})
-
-
-def without(part):
-    model = tiny_model()
-    setattr(model.visual, part, None)
-    return model
 
 
 @pytest.mark.parametrize(
     ("call", "value"),
     [
         (lambda: OpenClipEncoder(tiny_model(attentional_pool=True)), "CLIP"),
-        (lambda: OpenClipEncoder(tiny_model(qk_norm=True)), "CLIP"),
-        (lambda: OpenClipEncoder(tiny_model(image_size=(64, 64), patch_size=(16, 8))), "CLIP"),
         (lambda: OpenClipEncoder(tiny_model(layers=(1, 1, 1, 1), patch_size=None)), "CLIP"),  # a ResNet
-        (lambda: OpenClipEncoder(without("proj")), "CLIP"),
-        (lambda: OpenClipEncoder(torch.nn.Linear(2, 2)), "Linear"),
         (lambda: OpenClipEncoder(tiny_model(), dense="maskclp"), "'maskclp'"),
+        (lambda: image_tensor(np.zeros((4, 4), np.uint8)), "image"),
+        (lambda: image_tensor(np.zeros((4, 4, 3), np.int64)), "image"),
+        (lambda: image_tensor(np.full((4, 4, 3), 255.0)), "image"),
+        (lambda: image_tensor(np.full((4, 4, 3), np.nan)), "image"),
         (lambda: OpenClipEncoder(tiny_model()).encode_text(["bus"]), "'bus'"),  # without a tokenizer
         (lambda: OpenClipEncoder(tiny_model(), byte_tokenizer).encode_text("bus"), "'bus'"),
-        (lambda: OpenClipEncoder(tiny_model(), byte_tokenizer).encode_text([]), r"\[\]"),
     ],
 )
 def test_what_cannot_be_encoded_is_refused(call, value):

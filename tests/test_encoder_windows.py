@@ -71,10 +71,8 @@ def test_batched_windows_equal_loops(h, w, crops, stride, batch_size):
     ("windows", "size", "expected"),
     [
         (Windows(448), (375, 500), (448, 597)),  # 597.33 rounds down
-        (Windows(448), (500, 375), (597, 448)),
         (Windows(448), (100, 1000), (205, 2048)),  # the long side wins: 204.8
         (Windows(), (30, 70), (30, 70)),
-        (Windows(), (1024, 4096), (512, 2048)),
         (Windows(5, max_long_side=10), (1, 100), (1, 10)),  # never less than a pixel
     ],
 )
@@ -94,20 +92,14 @@ def test_resizing_samples_pixel_centres_and_padding_adds_zeros():
 @pytest.mark.parametrize(
     ("arguments", "value"),
     [
-        ({"short_side": 0}, "0"),
-        ({"short_side": 448.0}, "448.0"),
-        ({"crops": (32, -1), "stride": 16}, "-1"),
-        ({"crops": (32,)}, "None"),
-        ({"crops": (64, 32), "stride": 48}, "48"),
-        ({"max_long_side": "big"}, "'big'"),
+        ({"short_side": 0}, "got 0"),
+        ({"crops": (32, -1), "stride": 16}, "got -1"),
+        ({"crops": (32,)}, "got None"),
+        ({"crops": (64, 32), "stride": 48}, "got 48"),
+        ({"crops": (10,), "stride": 4}, f"10 .* {PATCH}"),  # no whole number of patches
+        ({"crops": (8,), "stride": 6}, f"6 .* {PATCH}"),
     ],
 )
 def test_bad_windows_are_refused(arguments, value):
-    with pytest.raises(ValueError, match=f"got {value}"):
-        Windows(**arguments)
-
-
-@pytest.mark.parametrize(("crop", "stride", "value"), [(10, 4, 10), (8, 6, 6)])
-def test_windows_must_fit_the_patches(crop, stride, value):
-    with pytest.raises(ValueError, match=f"{value} .* {PATCH}"):
-        slide(context_dense, torch.rand(1, 3, 16, 16), Windows(None, (crop,), stride), PATCH, 1)
+    with pytest.raises(ValueError, match=value):
+        slide(context_dense, torch.rand(1, 3, 16, 16), Windows(**arguments), PATCH, 1)

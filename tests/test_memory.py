@@ -1,15 +1,12 @@
-"""SupportMemory against a slow legible twin, under arbitrary changes, with threads, and with bad input."""
+"""SupportMemory against a slow legible twin, under arbitrary changes and with bad input."""
 
 from __future__ import annotations
 
 import copy
 import pickle
 import shutil
-import sys
 import tempfile
-import threading
 from collections import namedtuple
-from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,7 +16,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from rose_kit.memory import Prototypes, SupportMemory
-from rose_kit.memory.index import make_index
 from rose_kit.types import FeatureMap, unit
 
 NAMES = {0: "sky", 1: "bus", 7: "tram"}
@@ -213,68 +209,6 @@ class TestChanges(Changes.TestCase):
     settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 
-# --- adding
-
-
-def test_thumbnails_show_the_region():
-    fmap = features(grid=(48, 100))  # 192 x 400 px
-    mask = np.zeros(fmap.image_size, np.uint8)
-    mask[:, 200:] = 1
-    mask[0, 0] = 7  # one pixel: it would vanish if the mask were resized by nearest neighbour
-    image = np.full((*mask.shape, 3), 30, np.uint8)
-    image[:, 200:] = (200, 10, 10)
-    memory = SupportMemory(DIM)
-    bus, tram = memory.add("a", fmap, mask, {1: "bus", 7: "tram"}, thumbnail=image)
-    small, region = memory.thumbnail(bus)
-    assert np.array_equal(region, np.arange(96) >= np.full((46, 1), 48))
-    assert (small[region] == (200, 10, 10)).all() and (small[~region] == 30).all()
-    tiny = memory.thumbnail(tram)[1]
-    assert tiny[0, 0] and tiny.sum() == 1
-    assert memory.rows.thumbnails[0][0] is memory.rows.thumbnails[1][0]  # one image for all its rows
-    assert memory.thumbnail(memory.add("a", fmap, mask, {0: "sky"})[0]) is None
-
-
-def test_adding_row_by_row_makes_room_rarely():
-    memory, rooms = SupportMemory(DIM), []
-    for n in range(2000):
-        memory.extend(ready([(f"i{n}", "bus")], n))
-        if not rooms or memory.rows._room is not rooms[-1]:
-            rooms.append(memory.rows._room)
-    assert sum(room.size for room in rooms) < 4 * 2000  # each is a copy of all before it
-    assert len(pickle.dumps(memory.rows)) == len(pickle.dumps(memory.rows.take(slice(None))))
-
-
-# --- others who read or write meanwhile
-
-
-def test_threads_read_whole_states_while_one_writes():
-    memory, done, seen = filled(1), threading.Event(), []
-
-    def read():
-        while not done.is_set():
-            held = memory.snapshot()
-            ids, hits = held.ids.tolist(), held.search(QUERIES, 400)
-            assert {*hits.ids[0].tolist()} - {-1} == set(ids)
-            assert held.copy()._next_id > max(ids)
-            seen.append(len(ids))
-
-    def write():
-        for n in range(90):
-            memory.extend(ready([(f"i{n}", f"new{n}"), (f"i{n}", "bus")], n))
-            if n % 3 == 2:
-                memory.remove(f"i{n - 2}")
-
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    with ThreadPoolExecutor(2) as pool:
-        reading = [pool.submit(read) for _ in range(2)]
-        write()
-        done.set()
-    sys.setswitchinterval(usual)
-    assert [task.result() for task in reading] == [None, None]
-    assert {size % 2 for size in seen} == {1} and len(memory) == 3 + 120  # both classes or none
-
-
 @pytest.mark.parametrize("read", [SupportMemory.lookup, SupportMemory.subset])
 def test_a_call_reads_one_table_even_if_rows_go_meanwhile(monkeypatch, read):
     memory, real = filled(3), Prototypes.positions
@@ -304,54 +238,29 @@ def searching(**change):
     return lambda memory: memory.search(**good | change)
 
 
-def of_norm(length):
-    return lambda memory: memory.extend(Prototypes.make([0], np.eye(1, DIM) * length, ["a"], ["i"]))
-
-
 @pytest.mark.parametrize(
     ("call", "value"),
     [
         (adding(feature_map=features(dim=5)), "5 dimensions"),
         (adding(feature_map=FeatureMap(GOOD.values * 2, 4, (12, 16), (12, 16))), "patch 0 .* 2"),
         (adding(mask=MASK[1:]), r"\(11, 16\)"),
-        (adding(mask=MASK.astype(float)), "float64"),
         (adding(classes={255: "void", 1: "bus"}), "255 'void'"),
-        (adding(classes={0: "bus", 1: "bus"}), "'bus'"),
-        (adding(classes={0: ""}), "''"),
         (adding(image_id=7), "^7 "),
         (adding(image_id="a\0"), r"'a\\x00'"),
-        (adding(source="\ud800"), r"'\\ud800'"),
         (adding(metadata={"tags": ["x"]}), r"'tags': \['x'\]"),
-        (adding(metadata={"score": float("nan")}), "'score': nan"),
-        (adding(metadata={3: "x"}), "3: 'x'"),
-        (adding(thumbnail=np.zeros((12, 16), np.uint8)), r"uint8 \(12, 16\)"),
-        (adding(thumbnail="photo.jpg"), "str"),
         (adding(image_id="img0"), "'bus' for image 'img0'"),
         (lambda m: m.extend(ready([("i", "a"), ("i", "a")])), "'a' for image 'i'"),
         (lambda m: m.snapshot().extend(ready([("i", "a")])), "snapshot"),
-        (lambda m: m.snapshot().remove("img0"), "snapshot"),
-        (of_norm(3), "vector 0 .* 3"),
-        (of_norm(np.nan), "vector 0 .* nan"),
-        (lambda m: SupportMemory(2.5), "2.5"),
+        (lambda m: m.extend(Prototypes.make([0], np.eye(1, DIM) * 3, ["a"], ["i"])), "vector 0 .* 3"),
         (lambda m: SupportMemory(DIM, index="hnws"), "'hnws'.*'hnsw'"),
-        (lambda m: SupportMemory(DIM, index=make_index("flat", 9)), "9 .* 8"),
-        (lambda m: SupportMemory(DIM, fingerprint=3), "3"),
         (lambda m: SupportMemory(DIM).search(np.ones((1, DIM)), 1), "empty"),
-        (lambda m: SupportMemory(DIM).lookup([0]), "id 0"),
         (lambda m: m.lookup([0, 99]), "id 99.*0 to 5"),
-        (lambda m: m.subset([-1]), "id -1"),
-        (lambda m: m.remove("a", ids=[0]), "'a'"),
         (searching(queries=np.ones((2, 5))), r"\(2, 5\)"),
         (searching(queries=np.full((2, DIM), np.nan)), "query 0"),
         (searching(k=0), "0"),
-        (searching(k=True), "True"),
         (searching(classes="bus"), "'bus'"),
-        (searching(exclude_images="img0"), "'img0'"),
-        (searching(where="day"), "'day'"),
-        (lambda m: m.class_prototypes("bus"), "'bus'"),
         (lambda m: m.remove("imh0"), "'imh0'.*'img0'"),
         (lambda m: m.remove("img0", "boat"), "'boat'.*'img0'"),
-        (lambda m: SupportMemory.from_prototypes(np.ones(3), ["a"], ["i"]), r"\(3,\)"),
         (lambda m: SupportMemory.from_prototypes(np.eye(3), list("ab"), list("ijk")), "3, 3, 2, 3"),
         (lambda m: SupportMemory(DIM, fingerprint="A").check_encoder(ENCODER), "'A'.*'B'"),
         (lambda m: m.check_encoder(ENCODER), "8.*9"),

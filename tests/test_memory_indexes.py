@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-
-import faiss
 import numpy as np
 import pytest
 
@@ -131,15 +128,6 @@ def test_filters_run_out_only_where_rows_do(memory):
     assert recall(memory, where={"tenth": [3, 4]}, k=700) == 1 and recall(memory, where={"era": 1}) == 1
 
 
-def test_copies_of_an_index_go_their_own_way(memory):
-    for twin in (memory.copy(), pickle.loads(pickle.dumps(memory))):
-        assert type(twin._index) is type(memory._index) and twin._index._trained is not None
-        twin.remove(class_name="c1")
-        twin.extend(rows_of(50, 5, 9000))
-    memory.extend(rows_of(50, 6, 9000))  # the same ids, other rows
-    assert recall(memory) >= 0.95 and recall(twin) >= 0.95
-
-
 # --- on disk
 
 
@@ -154,20 +142,3 @@ def test_a_trained_index_is_saved(memory, tmp_path):
     for other in (Index(DIM), IVFPQIndex(DIM), HNSWIndex(DIM, recall_target=0.9)):
         assert SupportMemory.load(tmp_path, index=other)._index is other
         assert (getattr(other, "_trained", None) is not None) == (other.name == memory._index.name)
-
-
-DAMAGE = {
-    "three facts": lambda learned: {"facts": learned["facts"][:3]},
-    "no rows": lambda learned: {"ids": learned["ids"][:0]},
-    "half an index": lambda learned: {"faiss": learned["faiss"][: len(learned["faiss"]) // 2]},
-    "another width": lambda learned: {"faiss": faiss.serialize_index(faiss.IndexFlat(DIM + 1))},
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_an_index_saved_in_another_form_is_made_anew(trained, damage, tmp_path, monkeypatch):
-    learned = trained["ivfpq"]._index.dump()
-    monkeypatch.setattr(IVFPQIndex, "dump", lambda _: learned | DAMAGE[damage](learned))
-    trained["ivfpq"].save(tmp_path)
-    loaded = SupportMemory.load(tmp_path)
-    assert loaded._index._trained is None and recall(loaded) >= 0.95

@@ -1,13 +1,10 @@
-"""Metrics against torchmetrics and scikit-learn, and the properties that counting must have."""
+"""Metrics against torchmetrics, scikit-learn and SciPy."""
 
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as npst
 from scipy import stats
 from sklearn import metrics as sk
 from torchmetrics.functional.classification import multiclass_confusion_matrix, multiclass_jaccard_index
@@ -32,28 +29,6 @@ def test_counts_and_iou_are_those_of_torchmetrics_and_scikit_learn():
     assert mean_iou(ours) == pytest.approx(scores.mean(), abs=1e-12)
 
 
-pairs = npst.arrays(np.uint8, st.integers(1, 60).map(lambda n: (2, n)), elements=st.integers(0, 4))
-
-
-@given(pairs, st.integers(0, 60))
-@settings(max_examples=50, deadline=None)
-def test_counts_add_up_over_any_split(pair, cut):
-    whole = confusion_matrix(*pair, 5)
-    parts = confusion_matrix(*pair[:, :cut], 5) + confusion_matrix(*pair[:, cut:], 5)
-    np.testing.assert_array_equal(whole, parts)
-    assert whole.sum() == pair.shape[1]
-
-
-@given(pairs, st.permutations(range(5)))
-@settings(max_examples=50, deadline=None)
-def test_renaming_classes_permutes(pair, order):
-    cm = confusion_matrix(*pair, 5)
-    order = np.array(order)
-    renamed = confusion_matrix(*order[pair], 5)
-    np.testing.assert_array_equal(renamed[np.ix_(order, order)], cm)
-    assert mean_iou(renamed) == pytest.approx(mean_iou(cm), abs=1e-12)
-
-
 def test_absent_classes_and_ignored_pixels():
     assert mean_iou(confusion_matrix([0, 1], [0, 0], 3)) == pytest.approx((0.5 + 0) / 2)
     assert np.isnan(mean_iou(np.zeros((3, 3), dtype=int)))
@@ -66,9 +41,7 @@ def test_absent_classes_and_ignored_pixels():
     [
         (partial(confusion_matrix, num_classes=3), [0, 7], [0, 0], r"pred holds \[7\]"),
         (partial(confusion_matrix, num_classes=3), [0, 0], [0, -1], r"target holds \[-1\]"),
-        (partial(confusion_matrix, num_classes=3), [0.0, 1.0], [0, 1], "float64"),
         (partial(confusion_matrix, num_classes=3), [0, 1], [0, 1, 1], r"\(2,\).*\(3,\)"),
-        (giou, [[1], [0]], [[1]], "2 .* 1"),
         (ciou, [[2, 1]], [[1, 1]], r"\[2\]"),
     ],
 )
