@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
 
+from course.leaderboard_figure import leaderboard_figure
 from rose_kit.data import default_splits
 from rose_kit.encoder import load_encoder
 from rose_kit.evaluation import GROUP, dataset_iou, evaluate, expand_grid, leaderboard, run_grid
 from rose_kit.fusion import KnnClip
 from rose_kit.metrics import mean_interval, mean_iou
 from rose_kit.registry import load_plugin
-from course.leaderboard_figure import leaderboard_figure
 
 pytestmark = pytest.mark.filterwarnings("ignore:no image to draw holds")
 BASE = {"methods": "knn-clip", "dataset": "photos"}
