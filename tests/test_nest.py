@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from data_scripts.news import NewsWorld, Rumour, nest
+from data_scripts.news.__main__ import app
 from data_scripts.news.nest import NEST_SHARE, Result, build_nest, load_nest, run_nest, save_nest
 from data_scripts.news.nest.checks import CHECKS, fault
 from data_scripts.news.nest.propose import propose
@@ -125,3 +126,10 @@ def test_a_benchmark_survives_its_folder_and_nothing_outside_it_is_read(built, t
     path.write_text(path.read_text().replace('"id": "5-0000"', '"id": "../x"'))
     with pytest.raises(DataError, match="'../x'"):
         load_nest(path.parent)
+
+
+def test_the_command_builds_a_benchmark(run, tmp_path):
+    window = ("--seed", 7, "--start", "2026-01-01", "--end", "2026-03-01")
+    run("--out", tmp_path / "made", *window, "--size", 64, "--count", 2, app=app)
+    made = load_nest(tmp_path / "made")
+    assert len(made) == 2 and made.world == NewsWorld(7, date(2026, 1, 1), date(2026, 3, 1), "eval")

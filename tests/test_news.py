@@ -15,7 +15,6 @@ from rose_kit.web.types import Provider
 START, END = date(2026, 1, 1), date(2026, 4, 30)
 WORLD = NewsWorld(3, START, END, "dev")
 ARCHIVE = NewsArchive(WORLD)
-DAYS = st.dates(START, END)
 
 
 DIGESTS = {
@@ -36,7 +35,7 @@ def test_the_same_seed_gives_the_same_web_and_another_another():
     assert np.array_equal(again.photos[0].draw(), WORLD.photos[0].draw())
 
 
-@given(DAYS)
+@given(st.dates(START, END))
 @settings(max_examples=60, deadline=None)
 def test_one_individual_holds_a_role_and_holds_it_until_the_next_change(day):
     for role in WORLD.roles:
@@ -52,18 +51,15 @@ def test_one_individual_holds_a_role_and_holds_it_until_the_next_change(day):
         assert not [p for p in WORLD.products if p.maker == maker and newest.since < p.since <= day]
 
 
-def titled(title):
-    return next(p for p in WORLD.pages if p.title == title)
-
-
 @pytest.mark.parametrize("day", [START, END])
 def test_the_archive_reads_pages_as_they_were_and_nothing_from_the_future(day):
     role, who = WORLD.roles[1], WORLD.products[-1]
     assert isinstance(ARCHIVE, Provider)
+    titled = {page.title: page for page in WORLD.pages}
     found = ARCHIVE.search(role.event, 8, day)
     assert role.event in {page.source.title for page in found} and len(found) == 8
     for page in found:
-        revision = titled(page.source.title).on(day)
+        revision = titled[page.source.title].on(day)
         assert page.text == revision.text and page.source.date == revision.saved.date() <= day
     assert (who.name in {p.source.title for p in ARCHIVE.search(who.name, 3, day)}) == (who.since <= day)
     assert ARCHIVE.search("zzzz qqqq") == [] == ARCHIVE.images("zzzz qqqq")

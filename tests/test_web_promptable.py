@@ -1,7 +1,6 @@
 """Our own segmenter, asked in plain words."""
 
 import numpy as np
-import pytest
 
 from data_scripts.scenes import CLASSES, draw_scene
 from rose_kit.encoder import load_encoder
@@ -12,12 +11,8 @@ SCENE = draw_scene(5_300_000, cast=[("boat", 1)], layout="lake", things=(2, 2))
 BOAT = SCENE.mask == CLASSES.index("boat")
 
 
-@pytest.fixture(scope="module")
-def model():
-    return SegmenterAsPromptable(load_encoder("bundled"))
-
-
-def test_the_mask_is_where_the_object_is_however_the_prompt_is_phrased(model):
+def test_the_mask_is_where_the_object_is_however_the_prompt_is_phrased():
+    model = SegmenterAsPromptable(load_encoder("bundled"))
     plain = model.segment(SCENE.image, "boat")
     assert isinstance(model, Promptable) and plain.mask.dtype == bool and 0 < plain.confidence <= 1
     assert (plain.mask & BOAT).sum() > 0.4 * (plain.mask | BOAT).sum()
