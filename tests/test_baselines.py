@@ -7,13 +7,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
-from test_fusion import predicted, world
+from test_fusion import predicted
 
 from data_scripts.scenes import SceneDataset
 from experiments import finetune as tuning
 from experiments.finetune import FineTuning, dense_loss, finetune
-from rose_kit import SupportMemory, Vocabulary, ZeroShot, load_encoder, unit
-from rose_kit.adapter import OfflineLinear, OfflinePixels, Supervised
+from rose_kit import SupportMemory, Vocabulary, load_encoder, unit
+from rose_kit.adapter import OfflineLinear, OfflinePixels
 
 pytestmark = pytest.mark.filterwarnings("ignore:no image to draw holds. kite")
 
@@ -57,13 +57,6 @@ def test_offline_pixels_is_at_the_minimum_of_its_objective():
     assert max(w.grad.abs().max(), b.grad.abs().max()) < 0.05  # of 168 samples
 
 
-def test_patches_are_capped_per_image_and_in_all_and_ignored_ones_are_left_out():
-    support, _, _ = clouds()
-    x, y, images = OfflinePixels(per_image=10).patches(support)
-    assert len(x) == 60 and set(y) == {0, 1, 2} and set(np.unique(images, return_counts=True)[1]) == {10}
-    assert len(OfflinePixels(per_image=10, at_most=25).patches(support).labels) == 25
-
-
 @pytest.mark.parametrize(("method", "best"), [(OfflineLinear, 10.0), (OfflinePixels, 100.0)])
 def test_the_strength_is_the_one_that_left_out_images_ask_for(method, best, monkeypatch):
     """One strength answers rightly, the others always with the first class; no image is on both sides."""
@@ -79,24 +72,6 @@ def test_the_strength_is_the_one_that_left_out_images_ask_for(method, best, monk
     assert method().fit(memory, vocabulary, support).fitted_strength == best
     assert [len(images) for images in trained] == [4] * 4 + [8]  # each strength on half, the best on all
     assert method(strength=0.5).fit(memory, vocabulary, support).fitted_strength == 0.5
-
-
-def test_an_offline_head_with_too_little_to_learn_from():
-    features, memory, vocabulary = world()
-    one = OfflineLinear().fit(memory, Vocabulary(["bus"]))
-    assert (predicted(one, features, memory, Vocabulary(["sky", "bus"])).argmax(1) == 1).all()
-    empty = SupportMemory(12)
-    text = predicted(ZeroShot(), features, None, vocabulary)
-    np.testing.assert_array_equal(predicted(OfflineLinear(), features, empty, vocabulary), text)
-    with pytest.raises(ValueError, match="bus"):
-        OfflineLinear().predict(features, empty, Vocabulary(["bus"]))
-    with pytest.raises(ValueError, match="support images"):
-        OfflinePixels().predict(features, memory, vocabulary)
-
-
-def test_full_supervision_is_fitted_once():
-    fitted = Supervised().fit(None, Vocabulary(list("abc")), clouds()[0])
-    assert fitted.fit(None, Vocabulary(["x"]), clouds(1)[0]).names == ("a", "b", "c")
 
 
 # --- an encoder tuned with masks ------------------------------------------------------------------------
@@ -131,6 +106,4 @@ def test_fine_tuning_that_is_refused_leaves_everything_as_it_was(tmp_path):
     (tmp_path / "full" / "thesis.txt").write_text("all of it")
     with pytest.raises(ValueError, match="full"):
         finetune(tmp_path / "full", progress=False)
-    with pytest.raises(ValueError, match=r"\(36, 36\)"):
-        finetune(tmp_path / "odd", dataset=SceneDataset(1, size=36), progress=False)
     assert [path.name for path in tmp_path.rglob("*")] == ["full", "thesis.txt"]

@@ -120,17 +120,6 @@ def test_teaching_changes_the_answer_and_undo_changes_it_back(page, screenshots)
     widget.becomes(1, answer)
 
 
-def test_teaching_by_keyboard(page):
-    widget, keys = Widget(page, "teach"), page.keyboard
-    widget.root.get_by_role("button", name="Clear").focus()
-    keys.press("Enter")
-    widget.expect("Regions picked: 0 ")
-    widget.root.get_by_role("application").focus()
-    keys.press("ArrowLeft")
-    keys.press("Space")
-    widget.expect("Regions picked: 1 ")
-
-
 def test_sliders_change_the_mask(page, screenshots):
     widget = Widget(page, "playground")
     mask = widget.pixels(1)

@@ -4,8 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 from pycocotools.coco import COCO
 from skimage.measure import regionprops
@@ -53,7 +51,6 @@ def test_a_folder_is_read_back_by_our_loader_and_never_written_over(folder, tmp_
         ([sample("../a")], "'../a'"),
         ([sample(mask=np.array([[0, 9]]))], "9"),
         ([sample(), sample("b", classes={0: "sea", 3: "grass", 7: "bus"})], "'sea'"),
-        ([sample(classes=CLASSES | {255: "void"})], "255"),
         ([sample(classes=CLASSES | {9: "a|b"})], "'a|b'"),
     ],
 )
@@ -97,15 +94,6 @@ def test_pycocotools_reads_the_masks_that_were_written_and_so_do_we(masks, tmp_p
     assert list(tmp_path.iterdir()) == [path]
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.dictionaries(st.integers(0, 65535).filter(lambda c: c != 255), st.text(max_size=3), min_size=1))
-def test_any_ids_come_back(tmp_path_factory, classes):
-    mask = np.array([[*classes, 255]])
-    path = write_coco(tmp_path_factory.mktemp("any") / "a.json", [("a", mask)], classes)
-    masks, read = read_coco(path)
-    assert read == classes and np.array_equal(masks["a"], mask)
-
-
 def test_polygons_and_plain_run_lengths_are_read_and_the_smaller_lies_on_top(tmp_path):
     large, corner = [[0.0, 0, 4, 0, 4, 4, 0, 4]], {"size": [4, 4], "counts": [0, 2, 2, 2, 10]}
     content = {"images": [{"id": 5, "file_name": "a", "width": 4, "height": 4}]}
@@ -130,16 +118,12 @@ def test_polygons_and_plain_run_lengths_are_read_and_the_smaller_lies_on_top(tmp
     [
         (("annotations", 0, "segmentation"), ONES | {"counts": [3, 4]}, "fit"),  # pycocotools leaves the rest
         (("annotations", 0, "segmentation"), ONES | {"counts": [-1, 621]}, "fit"),
-        (("annotations", 0, "segmentation"), ONES | {"counts": [0.5, 619.5]}, "float"),
         (("annotations", 0, "segmentation"), ONES | {"counts": "abc"}, "fit"),  # ... and reads past this
         (("annotations", 0, "segmentation"), ONES | {"size": [31, 20]}, "fit"),
-        (("annotations", 0, "segmentation"), [[1, 2, 3, 4]], "fit"),
         (("annotations", 0, "segmentation"), [[0, 0, 1e12, 0, 4, 4]], "fit"),
-        (("annotations", 0, "segmentation"), None, "no COCO JSON"),
         (("annotations", 0, "image_id"), 99, "99"),
         (("images", 0, "width"), 10**9, "1000000000"),
         (("categories", 0, "id"), 256, "255"),
-        (("categories",), {}, "category 8"),
         ((), [], "no COCO JSON"),
     ],
 )

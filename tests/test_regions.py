@@ -45,13 +45,6 @@ def test_superpixels_follow_edges_and_their_number():
     assert (blocks == blocks[:, :1, :, :1]).all()
 
 
-def test_wrong_settings_and_images_are_refused():
-    with pytest.raises(ValueError, match=r"segments.* 0"):
-        Slic(segments=0)
-    with pytest.raises(ValueError, match=r"\(8, 8\)"):
-        Slic()(np.zeros((8, 8), np.uint8))
-
-
 def pooled_slowly(feature_map, regions, r):
     """Pixel by pixel of the encoded image: each adds its patch's feature to its region's."""
     total = np.zeros(feature_map.dim)
@@ -92,12 +85,3 @@ def test_the_segmenter_paints_regions_with_evidence_for_each(name, regions):
     assert set(result.evidence.query) == set(range(len(encoded.query)))
     top = result.evidence.top(int(ids[0, 0]))  # the corner is red, and so is its strongest prototype
     assert memory.lookup(top.prototype_id[top.prototype_id >= 0][:1]).class_names.tolist() == ["red"]
-
-
-def test_commands_take_regions(run, refused, folder, memory, tmp_path):
-    photo = folder / "images" / "p4.jpg"
-    run("segment", photo, "--memory", memory, "--out", tmp_path / "o", "--regions", "slic:segments=9")
-    labels, ids = np.asarray(Image.open(tmp_path / "o" / "p4.png")), Slic(segments=9)(Image.open(photo))
-    assert all(len(np.unique(labels[ids == r])) == 1 for r in range(ids.max() + 1))
-    for wrong, value in [("slic:segments=few", "few"), ("sam:checkpoint=nowhere.pth", "'nowhere.pth'")]:
-        refused("evaluate", folder, "--encoder", "handcrafted", "--regions", wrong, said=[value])

@@ -12,7 +12,7 @@ from test_fusion import world as random_world
 from rose_kit import RNS, Query, SupportMemory, Vocabulary, ZeroShot, unit
 from rose_kit.adapter.rns import span_coefficients
 from rose_kit.adapter.samples import LAMBDAS, class_relevance, fused_samples, pseudo_samples
-from rose_kit.adapter.solvers import SOLVERS, Head, kaiming_uniform
+from rose_kit.adapter.solvers import SOLVERS, kaiming_uniform
 from rose_kit.fusion import retrieve
 from rose_kit.fusion.retrieval import supported_classes
 
@@ -184,25 +184,3 @@ def test_evidence_adds_up_to_the_winning_logit(case, solver):
     total = np.bincount(evidence.query, weights=evidence.weight, minlength=len(query))
     np.testing.assert_allclose(total, logits.max(1), atol=1e-3)
     assert np.bincount(evidence.query).max() <= 9 and (evidence.prototype_id >= 0).sum() >= len(query)
-
-
-def test_span_coefficients_find_a_head_that_lies_in_the_span():
-    rng = np.random.default_rng(0)
-    _, samples, _ = training_set(*world(), RNS())
-    for size in (5, 40):  # fewer samples than dimensions, and more
-        chosen = rng.integers(len(samples), size=size)
-        part = type(samples)(*(column[chosen] for column in vars(samples).values()))
-        weight = rng.normal(size=(4, size)).astype(np.float32) @ part.features
-        coefficients = span_coefficients(Head(weight, np.zeros(4, np.float32)), part, ridge=1e-6)
-        np.testing.assert_allclose(coefficients @ part.features, weight, atol=1e-3)
-
-
-@pytest.mark.parametrize(
-    "option", [{"solver": "sgd"}, {"retrieve": "closest"}, {"tolerance": 1}]
-    + [{name: 0} for name in ("k", "steps", "tau", "lr", "mu")],
-)  # fmt: skip
-def test_bad_options_and_a_start_of_another_shape_are_refused(option):
-    with pytest.raises(ValueError, match=str(*option.values())):
-        RNS(**option)
-    with pytest.raises(ValueError, match=r"\(3, 12\).*\(4, 12\)"):
-        RNS().predict(*world(), initial_weight=np.zeros((3, D)))

@@ -1,13 +1,10 @@
 """Grounding DINO and SAM, tiny and untrained: every step is the real one, the masks mean nothing."""
 
-import sys
-
 import numpy as np
 import pytest
 import torch
 
 from plugins.grounded_sam import GroundedSam
-from rose_kit.encoder import WeightsUnavailable
 from rose_kit.web.types import Promptable
 
 transformers = pytest.importorskip("transformers")
@@ -69,13 +66,3 @@ def test_a_prompt_without_its_command_becomes_a_mask_of_the_images_size(folders,
     model.threshold = 0.0  # all boxes
     every = model.segment(image, "Segment the red boat on the water, please. It is a drone.").mask
     assert (every | found.mask == every).all()
-
-
-def test_what_is_missing_is_named(folders, tmp_path, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    for names in ((tmp_path / "nowhere", folders[1]), (folders[0], tmp_path / "nowhere"), ("no/where",)):
-        with pytest.raises(WeightsUnavailable, match="where"):
-            GroundedSam(*names)
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ValueError, match=r"rose_kit\[grounding\]"):
-        GroundedSam()

@@ -1,7 +1,6 @@
 """Fetching over real HTTP from a server that is slow, busy, excessive, broken or malicious."""
 
 import gzip
-import io
 import itertools
 import shutil
 import socket
@@ -33,15 +32,6 @@ def refused(client, url, cause=":"):
     assert str(caught.value).startswith(" ".join(f"{url}:".split())) and "\n" not in str(caught.value)
 
 
-def test_a_body_arrives_and_the_request_names_its_parameters_and_a_contact(server):
-    server.routes["/a"] = lambda handler: (200, {}, f"{sorted(handler.query.items())}".encode())
-    client = Client(allow_private=True, contact="me@example.org")
-    assert client.get(f"{server.url}/a?x=1", y="p|q", z=2) == b"[('x', '1'), ('y', 'p|q'), ('z', '2')]"
-    assert "me@example.org" in server.headers[0]["user-agent"]
-    client.get(f"{server.url}/a?12345&signed=a%2Fb+c")
-    assert server.asked[1] == "/a?12345&signed=a%2Fb+c"  # unchanged
-
-
 @pytest.mark.parametrize(
     ("start", "piece"),
     [
@@ -68,20 +58,12 @@ def test_a_busy_server_is_asked_again_and_given_up_in_the_end(server, client, mo
     pauses = []
     monkeypatch.setattr("rose_kit.web.net.time.sleep", pauses.append)
 
-    def busy(status, times, headers=()):
-        answers = iter([(status, dict(headers), b"busy")] * times)
-        return lambda handler: next(answers, (200, {}, b"here you are"))
-
-    for status in (429, 500, 502, 503, 504):
-        server.routes["/"] = busy(status, 3)
-        assert client.get(f"{server.url}/") == b"here you are"
-        assert len(pauses) == 3 and 0 < pauses[0] < pauses[1] < pauses[2] < client.seconds
-        pauses.clear()
-    server.routes = {f"/{s}": busy(429, 1, {"Retry-After": s}) for s in ("7", "3600")}
-    assert client.get(f"{server.url}/7") == b"here you are"
-    refused(client, f"{server.url}/3600", "HTTP 429")
-    assert pauses == [7]
-    server.routes["/broken"] = busy(500, 99)
+    answers = iter([(503, {}, b"busy"), (429, {"Retry-After": "7"}, b"busy"), (200, {}, b"here you are")])
+    server.routes["/busy"] = lambda handler: next(answers)
+    assert client.get(f"{server.url}/busy") == b"here you are"
+    assert 0 < pauses[0] < client.seconds and pauses[1:] == [7]
+    server.routes |= {"/long": (429, {"Retry-After": "3600"}, b""), "/broken": (500, {}, b"")}
+    refused(client, f"{server.url}/long", "HTTP 429")
     refused(client, f"{server.url}/broken", "HTTP 500")
     assert server.asked.count("/broken") == client.hops + 1
     refused(client, f"{server.url}/absent", "HTTP 404")
@@ -94,24 +76,15 @@ def endless(handler):
         handler.wfile.write(b"4000\r\n" + b"x" * 0x4000 + b"\r\n")
 
 
-def no_http(handler):
-    handler.wfile.write(b"\x00\x01 what is HTTP?\r\n\r\n")
-
-
 TOO_MUCH = f"more than {LIMIT} bytes"
 BAD_ANSWERS = {
     "too large, declared": ((200, {"Content-Length": "9999999999"}, b"x"), TOO_MUCH),
     "too large, sent": ((200, {}, b"x" * (LIMIT + 1)), TOO_MUCH),
     "endless": (endless, TOO_MUCH),
     "gzip bomb": ((200, GZIP, BOMB), TOO_MUCH),
-    "too large an error": ((404, {}, b"x" * (LIMIT + 1)), TOO_MUCH),
     "too large a redirect": ((302, {"Location": "/fine"}, b"x" * (LIMIT + 1)), TOO_MUCH),
     "cut off": ((200, {"Content-Length": "500"}, b"too little"), ":"),
     "gzip cut off": ((200, GZIP, gzip.compress(b"hello" * 100)[:-9]), ":"),
-    "no gzip": ((200, GZIP, b"not packed at all"), ":"),
-    "length in words": ((200, {"Content-Length": "many"}, b"hello"), ":"),
-    "not HTTP": (no_http, ":"),
-    "hangs up": (lambda handler: None, ":"),
 }
 
 
@@ -123,16 +96,11 @@ def test_a_bad_answer_is_refused_and_not_cached(server, client, route, cause):
     assert client.get(f"{server.url}/") == b"all of it"
 
 
-def test_an_answer_of_the_largest_size_is_read_and_a_bomb_in_a_bomb_stays_packed(server, client):
-    twice = gzip.compress(BOMB)
-    server.routes = {
-        "/plain": (200, {}, b"x" * LIMIT),
-        "/packed": (200, GZIP, gzip.compress(b"y" * LIMIT)),
-        "/twice": (200, {"Content-Encoding": "gzip, gzip"}, twice),
-    }
+def test_an_answer_of_the_largest_size_is_read(server, client):
+    packed = gzip.compress(b"y" * LIMIT)
+    server.routes = {"/plain": (200, {}, b"x" * LIMIT), "/packed": (200, GZIP, packed)}
     assert client.get(f"{server.url}/plain") == b"x" * LIMIT
     assert client.get(f"{server.url}/packed") == b"y" * LIMIT == client.get(f"{server.url}/packed")
-    assert client.get(f"{server.url}/twice") == twice
 
 
 def test_redirects_are_followed_a_few_times(server, client):
@@ -208,24 +176,6 @@ def test_a_certificate_is_checked_against_the_name_not_the_address(server, tmp_p
     refused(client, f"https://127.0.0.1:{server.server_port}/", "certificate verify failed")
 
 
-def test_fresh_answers_are_cached_and_stale_ones_revalidated(server, client, monkeypatch):
-    ahead, now = [0.0], time.time
-    monkeypatch.setattr(time, "time", lambda: now() + ahead[0])
-    lasting = {"Cache-Control": "private, must-revalidate, max-age=60", "ETag": '"one"'}  # as MediaWiki says
-    known, new = (304, lasting, b""), (200, lasting, b"body")
-    server.routes["/"] = lambda handler: known if "If-None-Match" in handler.headers else new
-    for age, requests in ((0, 1), (0, 1), (65, 2)):
-        ahead[0] = age
-        assert client.get(server.url) == b"body" and len(server.asked) == requests
-    assert server.headers[-1]["if-none-match"] == '"one"'
-
-
-def animation():
-    red, blue = (Image.new("RGB", (40, 30), colour) for colour in ("red", "blue"))
-    red.save(file := io.BytesIO(), "GIF", save_all=True, append_images=[blue])
-    return file.getvalue()
-
-
 TURNED = Image.Exif()
 TURNED[0x0112] = 6  # by 90 degrees
 
@@ -236,11 +186,7 @@ TURNED[0x0112] = 6  # by 90 degrees
         (image_bytes("PNG", "RGB"), (200, 60, 40)),
         (image_bytes("JPEG", "CMYK"), (255, 0, 0)),
         (image_bytes("JPEG", size=(30, 40), exif=TURNED), (200, 60, 40)),
-        (image_bytes("PNG", "L"), (90, 90, 90)),
-        (image_bytes("PNG", "1"), (255, 255, 255)),
         (image_bytes("WEBP", "RGBA"), (255, 255, 255)),
-        (image_bytes("BMP", "RGB"), (200, 60, 40)),
-        (animation(), (255, 0, 0)),
     ],
 )
 def test_images_of_all_kinds_become_upright_rgb_and_truncated_ones_are_refused(data, colour):

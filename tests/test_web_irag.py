@@ -12,7 +12,6 @@ from data_scripts.news.nest import NEST_SHARE, build_nest
 from rose_kit.encoder import load_encoder
 from rose_kit.web.framework import words_of
 from rose_kit.web.irag import FENCE, IRAG
-from rose_kit.web.language import target
 from rose_kit.web.reading import read, split
 from rose_kit.web.tpe import TPE
 from rose_kit.web.types import Page, ReferenceImage, Source
@@ -82,55 +81,26 @@ def test_the_newest_valid_statement_counts(text, day, expected):
     assert read_out([CROWNED, page(text, day, url="http://b")])[0] == expected
 
 
-def test_names_in_the_question_places_and_months_are_no_answers_and_nothing_gives_none():
-    text = f"Since 12 April 2026 the {ROLE.title} of the {ROLE.event} in Dunmere is Tamsin."
-    assert read_out([page(text)]) == ["Tamsin"]
-    assert read_out([page("", title="")], "") == []
-    assert IRAG(Pages())(IMAGE, "Segment the zyxwv qponm.", DAY).answer is None
-
-
-@pytest.mark.parametrize(
-    ("question", "phrase", "query"),
-    [
-        ("Please mask the red boat that won the race.", "red boat", "red boat won race"),
-        ("Mark the pixels of the sheep behind the bus.", "sheep", "sheep bus"),
-        ("In the evening news photograph, outline the dog.", "dog", "evening news dog"),
-        ("Please segment the current champion in this picture.", "current champion", "champion"),
-        ("?!", "", "?!"),
-    ],
-)
-def test_a_question_is_reduced_to_its_target_and_to_a_query(question, phrase, query):
-    assert target(question)[0] == phrase
-    assert IRAG(Pages()).rewrite(question) == query
-    assert IRAG(Pages(), llm=lambda prompt: '"who: is champion"\n').rewrite(question) == "who is champion"
-
-
 class Two:
     """Pages that name two candidates, and images of which one bears another name."""
-
-    def __init__(self):
-        self.image_searches = []
 
     def search(self, query, limit=5, until=None):
         names = ("Tamsin", "Nutmeg")
         return [page(f"{name} is the champion of the cup.", url=f"http://{name}") for name in names]
 
     def images(self, query, limit=5, until=None):
-        self.image_searches.append(query)
         names = ("Something else", query)
         return [ReferenceImage(Source(f"http://{n}", f"File:{n}"), IMAGE, n) for n in names]
 
 
 @pytest.mark.parametrize("seen", ["Tamsin", "Nutmeg", "neither"])
 def test_of_equal_candidates_the_one_in_the_image_is_the_answer(seen):
-    provider = Two()
-    irag = IRAG(provider, matcher=lambda image, references: float(seen in references[0].caption))
+    irag = IRAG(Two(), matcher=lambda image, references: float(seen in references[0].caption))
     result = irag(IMAGE, "Segment the champion.", DAY)
     assert result.agreed == (seen != "neither") and set(result.visible) == {"Tamsin", "Nutmeg"}
     assert result.answer.text == seen if result.agreed else result.answer == result.candidates[0]
     names = [reference.caption for reference in result.references]
     assert names == [result.answer.text]  # what does not bear the name is left out
-    assert len(provider.image_searches) == len(set(provider.image_searches))  # nothing is asked twice
 
 
 def obedient(prompt):
@@ -155,7 +125,6 @@ def hostile_pages(day):
 @pytest.mark.parametrize("day", [None, DAY], ids=["undated", "of today"])
 def test_none_of_the_hostile_pages_is_obeyed_alone_or_together(llm, day):
     pages = hostile_pages(day)
-    assert len(pages) == 20
     for others in [[one] for one in pages] + [pages]:
         result = IRAG(Pages(others), llm=llm)(IMAGE, QUESTION, DAY)
         assert result.answer.text == HOLDER, others[0].source.url

@@ -16,7 +16,6 @@ NEEDED = [  # phrasings of no phrase bank
     "Which dog is the current champion? Segment it.",
     "segment the aerix hawk",
     "Segment this year's mayor.",
-    "Segment the Aerix lamp",
     "What has Aerix just launched?",
     "I'd like to have the holder of the record segmented",
 ]

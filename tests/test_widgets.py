@@ -5,8 +5,8 @@ import pytest
 
 from data_scripts.scenes import CLASSES, SceneDataset
 from rose_kit.adapter import RNS
-from rose_kit.encoder import HandcraftedEncoder, load_encoder
-from rose_kit.fusion import Freeda, KnnClip, ZeroShot
+from rose_kit.encoder import load_encoder
+from rose_kit.fusion import Freeda, KnnClip
 from rose_kit.memory import SupportMemory
 from rose_kit.segmenter import Segmenter, name_vocabulary
 from rose_kit.viz.widgets import EvidenceExplorer, FusionPlayground, TeachByExample
@@ -84,14 +84,6 @@ def test_names_in_the_memory_are_never_read_as_markup(encoder, scene):
     assert "<img src=x" not in shown and "&lt;img src=x" in shown
 
 
-def test_without_a_memory_or_evidence_a_widget_says_so(encoder, support, scene, vocabulary):
-    empty = Segmenter(encoder, SupportMemory(encoder.dim, fingerprint=encoder.fingerprint))
-    widget = EvidenceExplorer(Segmenter(encoder, support, ZeroShot()), scene.image, vocabulary)
-    assert_refused(widget, "ZeroShot")
-    for kind in (EvidenceExplorer, FusionPlayground):
-        assert_refused(kind(empty, scene.image, vocabulary), "empty")
-
-
 @pytest.mark.parametrize("text", [True, False])
 def test_an_example_is_one_prototype_and_undo_takes_it_back(segmenter, scene, vocabulary, text):
     widget, memory = TeachByExample(segmenter, scene.image, vocabulary, text=text), segmenter.memory
@@ -140,17 +132,6 @@ def test_what_cannot_be_answered_leaves_nothing(segmenter, scene, vocabulary, mo
         TeachByExample(segmenter, scene.image, vocabulary, proposals=np.zeros((4, 4), int))
 
 
-def test_a_memory_can_be_built_from_nothing_without_any_text(scene):
-    encoder = HandcraftedEncoder()
-    memory = SupportMemory(encoder.dim, fingerprint=encoder.fingerprint)
-    widget = TeachByExample(Segmenter(encoder, memory, RNS()), scene.image)
-    assert widget.segmentation is None and "not answered yet" in widget.status
-    widget.toggle(*DOG[2])
-    assert set(np.unique(widget.add_example("dog").labels)) == {0}
-    widget.undo()
-    assert widget.segmentation is None
-
-
 def test_options_start_where_the_methods_do_and_reach_them(segmenter, scene, vocabulary):
     widget = FusionPlayground(segmenter, scene.image, vocabulary, scene.mask)
     for name, method in {"kNN-CLIP": KnnClip(), "FREEDA": Freeda(), "RNS": RNS()}.items():
@@ -161,20 +142,3 @@ def test_options_start_where_the_methods_do_and_reach_them(segmenter, scene, voc
             value = {"k": 1, "lam": 0.2, "temperature": 0.5, "text": 0.0}[option]
             assert not np.allclose(widget.set(**{option: value}).scores, start, atol=1e-3), (name, option)
             widget.set(**{option: default})
-
-
-def test_sliders_follow_code_each_method_keeps_its_own_and_wrong_options_change_nothing(
-    segmenter, scene, vocabulary
-):
-    widget = FusionPlayground(segmenter, scene.image, vocabulary)
-    widget.sliders["lam"].value = 1.0
-    before = widget.set("FREEDA", lam=0.25)
-    assert widget.choice.value == "FREEDA" and widget.sliders["lam"].value == 0.25
-    assert widget.sliders["k"].disabled
-    wrong = [("kNN", {}, "'kNN'"), ("FREEDA", {"k": 3}, "'k'"), ("RNS", {"k": 0}, "0")]
-    for method, options, value in [*wrong, ("kNN-CLIP", {"k": 2.5}, "2.5"), (None, {"lam": np.nan}, "nan")]:
-        with pytest.raises(ValueError, match=value):
-            widget.set(method, **options)
-    assert widget.segmentation is before and widget.method == "FREEDA"
-    widget.choice.value = "kNN-CLIP"
-    assert widget.sliders["lam"].value == 1.0 and not widget.sliders["k"].disabled

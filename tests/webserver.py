@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from PIL import Image
 
-COLOURS = {"RGB": (200, 60, 40), "CMYK": (0, 255, 255, 0), "L": 90, "RGBA": (255, 0, 0, 0), "1": 1}
+COLOURS = {"RGB": (200, 60, 40), "CMYK": (0, 255, 255, 0), "RGBA": (255, 0, 0, 0), "1": 1}
 
 
 class Handler(BaseHTTPRequestHandler):
