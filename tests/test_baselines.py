@@ -99,11 +99,3 @@ def test_fine_tuning_makes_an_encoder_that_fits_its_masks_better_and_the_same_on
     np.testing.assert_allclose(after.encode_text(["car"]), before.encode_text(["car"]), atol=2e-3)
     losses = json.loads((tmp_path / "a" / "finetuning.json").read_text())["losses"]
     assert losses[-1] < losses[0] and not list(tmp_path.glob(".*"))
-
-
-def test_fine_tuning_that_is_refused_leaves_everything_as_it_was(tmp_path):
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "thesis.txt").write_text("all of it")
-    with pytest.raises(ValueError, match="full"):
-        finetune(tmp_path / "full", progress=False)
-    assert [path.name for path in tmp_path.rglob("*")] == ["full", "thesis.txt"]

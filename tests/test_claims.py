@@ -9,21 +9,14 @@ import pytest
 from experiments.claims import (
     CLAIMS,
     SceneBenchmark,
-    Setting,
-    additions,
     choose,
     measure,
-    missing,
     paired,
     verdict,
     write,
 )
 from experiments.claims.claim import Claim
 from experiments.claims.verdict import EQUAL, FAILS, HOLDS, LESS, MORE, UNCLEAR
-from experiments.claims.weak import perturb_weights
-from rose_kit.adapter import RNS
-from rose_kit.evaluation import MissingSupport
-from rose_kit.fusion import ZeroShot
 
 NO_SCENES = SimpleNamespace(settings=lambda: "a")
 
@@ -36,21 +29,6 @@ def test_the_verdict_is_about_the_whole_interval():
     assert verdict(0.0, 1.5, EQUAL) == verdict(0.5, 1.0, MORE) == verdict(1.5, 1.0, EQUAL) == UNCLEAR
     assert verdict(1.0, 0.9, MORE) == verdict(-1.0, 0.9, LESS) == HOLDS
     assert verdict(-1.0, 1.0, MORE) == verdict(2.0, 0.5, EQUAL) == FAILS
-
-
-def looked_up(score):
-    """A bench whose scores are looked up."""
-    return SimpleNamespace(names=SceneBenchmark.names, miou=lambda setting, seed, over=None: score(setting))
-
-
-def test_the_largest_drop_and_the_lowest_point_of_a_curve():
-    even = looked_up(lambda setting: 40 - 8 * setting.missing.visual)
-    assert missing.max_drop_below_linear("visual")(even, 1) == pytest.approx(0)
-    curve = dict(zip(missing.SHARES, (40, 31, 36, 34, 32), strict=True))
-    dip = looked_up(lambda s: 33 if isinstance(s.method, ZeroShot) else curve[s.missing.visual])
-    assert missing.max_drop_below_linear("visual")(dip, 1) == pytest.approx(38 - 31)
-    assert missing.least_over_zero_shot("visual")(dip, 1) == 31 - 33
-    assert missing.unseen_over_zero_shot()(dip, 1) == 36 - 33
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped_and_its_table_is_written(tmp_path):
@@ -89,15 +67,3 @@ def test_an_interrupted_run_goes_on_where_it_stopped_and_its_table_is_written(tm
 def test_what_makes_no_sense_is_refused(call, said):
     with pytest.raises(ValueError, match=said):
         call()
-
-
-def test_settings_leave_out_what_they_say_and_zero_shot_is_measured_once():
-    bench, half = SceneBenchmark(size=48, pool=8, queries=2), MissingSupport(visual=0.5)
-    day, night, both = (bench.memory(Setting(RNS(), support=s), 1) for s in ("day", "night", "day+night"))
-    assert both.rows.keys() == day.rows.keys() + night.rows.keys()
-    kept = set(bench.names) - set(half.draw(bench.names, 1)[0])
-    assert set(bench.memory(Setting(RNS(), missing=half), 1).classes) == kept & set(day.classes)
-    assert len(bench.memory(Setting(RNS(), missing=MissingSupport(visual=1.0)), 1)) == 0
-    assert Setting(ZeroShot(), 20, "night", missing=half) == Setting(ZeroShot(), query="day")
-    assert additions.changed_answers(bench, 1) == 0  # adding classes that nobody asks for
-    assert perturb_weights(0.5).fingerprint == perturb_weights(0.5).fingerprint != bench.encoder().fingerprint

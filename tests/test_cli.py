@@ -184,16 +184,6 @@ def test_run_passes_parameters_and_prints_the_result_or_names_the_cell_that_fail
     assert "cell [" in (err := capsys.readouterr().err) and "ZeroDivisionError" in err
 
 
-def test_notebooks_are_found_by_number_name_and_path(monkeypatch, tmp_path):
-    (tmp_path / "notebooks" / "experiments").mkdir(parents=True)
-    path = notebook(tmp_path / "notebooks" / "07_small.ipynb", "1")
-    other = notebook(tmp_path / "notebooks" / "experiments" / "nest.ipynb", "1")
-    monkeypatch.chdir(tmp_path)
-    for name in ("07", "07_small", "07_small.ipynb", "notebooks/07_small.ipynb", str(path)):
-        assert cli.find_notebook(name).resolve() == path
-    assert cli.find_notebook("experiments/nest").resolve() == other
-
-
 def test_sweep_makes_each_table_once_and_a_leaderboard(run, folder, tmp_path):
     grid, out = tmp_path / "grid.yaml", tmp_path / "out"
     (tmp_path / "mine.py").write_text(f"{MINE}pass")

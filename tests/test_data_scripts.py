@@ -14,7 +14,6 @@ from scipy.io import savemat
 
 from data_scripts import archives as reading
 from data_scripts import convert as conversion
-from data_scripts.__main__ import status
 from data_scripts.benchmark import labels, prompts
 from data_scripts.convert import convert
 from data_scripts.table import find
@@ -239,13 +238,3 @@ def test_wrong_contents_are_named(tmp_path, name, file, path, data, value):
     with pytest.raises(DataError, match=value):
         converted(name, tmp_path)
     assert not (tmp_path / "out" / name).exists()
-
-
-def test_the_commands(tmp_path, capsys):
-    pack(tmp_path, files_of("voc2012"))
-    assert status(["convert", "voc2012", "--archives", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
-    assert f"rose-kit evaluate {tmp_path / 'out' / 'voc2012'}" in capsys.readouterr().out
-    for args, value in ((["list", "voc"], "'voc'"), (["convert", "voc2012", "--outt", "x"], "--outt")):
-        assert status(args) == 2
-        out, err = capsys.readouterr()
-        assert out == "" and err.startswith("error: ") and err.count("\n") == 1 and value in err

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 import rose_kit.encoder.loading as loading
 from data_scripts.bundled.merges import write_merges
-from rose_kit.encoder import OpenClipEncoder, WeightsUnavailable, Windows, load_encoder
+from rose_kit.encoder import OpenClipEncoder, WeightsUnavailable, load_encoder
 
 ARCHITECTURE = "tiny-for-tests"
 CONFIG = {
@@ -90,17 +90,6 @@ def bundle(tmp_path):
     save_file({k: v.half() for k, v in model.state_dict().items()}, tmp_path / "model.safetensors")
     write_merges([("b", "u"), ("bu", "s</w>")], tmp_path / "merges.txt.gz")
     return tmp_path, model
-
-
-def test_bundled_layout(bundle):
-    folder, model = bundle
-    encoder = load_encoder(str(folder))
-    assert encoder.variant == "plain" and encoder.templates == ["a {}."] and encoder.words == ("bus|coach",)
-    assert encoder.preferred_windows == Windows(64, (32,), 16)
-    model.visual.image_mean, model.visual.image_std = [0.4] * 3, [0.2] * 3
-    np.testing.assert_allclose(features(encoder), features(OpenClipEncoder(model, dense="plain")), atol=5e-3)
-    assert encoder.tokenizer.decode(encoder.tokenizer.encode("bus")) == "bus "
-    assert load_encoder("bundled", folder=folder, dense="sclip").variant == "sclip"
 
 
 @pytest.mark.parametrize(

@@ -67,19 +67,6 @@ def test_batched_windows_equal_loops(h, w, crops, stride, batch_size):
         torch.testing.assert_close(values, slow_slide(context_dense, image, crops, stride), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(
-    ("windows", "size", "expected"),
-    [
-        (Windows(448), (375, 500), (448, 597)),  # 597.33 rounds down
-        (Windows(448), (100, 1000), (205, 2048)),  # the long side wins: 204.8
-        (Windows(), (30, 70), (30, 70)),
-        (Windows(5, max_long_side=10), (1, 100), (1, 10)),  # never less than a pixel
-    ],
-)
-def test_scaled_size(windows, size, expected):
-    assert windows.scaled_size(size) == expected
-
-
 def test_resizing_samples_pixel_centres_and_padding_adds_zeros():
     ramp = torch.arange(4.0).repeat(3, 2, 1)  # (3, 2, 4): 0 1 2 3 along each row
     torch.testing.assert_close(

@@ -24,14 +24,13 @@ from rose_kit.evaluation import (
     MissingSupport,
     add_dataset,
     evaluate,
-    relabel,
     write_json,
 )
 from rose_kit.fusion import KnnClip, ZeroShot
 from rose_kit.memory import SupportMemory
-from rose_kit.model import ROSE, RoseMethod, methods
+from rose_kit.model import methods
 from rose_kit.segmenter import Segmenter, name_vocabulary
-from rose_kit.types import Prediction, Query, Vocabulary
+from rose_kit.types import Prediction, Query
 
 IDS = {3: "sky", 5: "grass", 9: "bus", 200: "kite"}
 NAME_TO_ID = {name: i for i, name in IDS.items()}
@@ -190,12 +189,6 @@ def test_cached_data_and_encoder_are_what_they_stand_for():
     assert flat.image_size == (20, 16) and (encoder.encode_text(names) == plain.encode_text(names)).all()
 
 
-def test_pixels_are_labelled_by_names_and_the_rest_is_ignored():
-    mask = np.array([[3, 5, 255], [200, 7, 9]], dtype=np.uint8)
-    sample = Sample("x", np.zeros((2, 3, 3), np.uint8), mask, {**IDS, 7: "tram", 255: "sky"})
-    assert relabel(sample, Vocabulary(["bus", "sky"])).tolist() == [[1, -1, -1], [-1, -1, 0]]
-
-
 def test_a_class_of_several_texts_regions_and_a_limit():
     row = run({"zero-shot": ZeroShot()}, classes=["grass|bus", "sky"])[0]
     assert row["per_class_iou"] == {"grass": 100, "sky": 100}  # buses are ignored, whatever they are called
@@ -240,16 +233,6 @@ def test_methods_that_cannot_answer_are_left_out_and_named():
     ):
         with pytest.warns(UserWarning, match=named):
             assert [row["method"] for row in run(chosen, **options)] == left
-
-
-def test_rose_by_name_is_the_head_loaded_by_hand():
-    encoder = load_encoder("bundled")
-    data = SceneDataset(6, first=1_000, size=64), SceneDataset(2, first=2_000, size=64)
-    chosen = {"name": methods.make("rose"), "hand": RoseMethod(ROSE.load("similarity", encoder))}
-    chosen["other"] = methods.make("rose", fusion="none")
-    rows = evaluate(*data, encoder, chosen, shots=1, seeds=[1], progress=False)
-    score = {row["method"]: row["per_class_iou"] for row in rows}
-    assert score["name"] == score["hand"] != score["other"]
 
 
 # --- missing support --------------------------------------------------------------------------------------

@@ -37,23 +37,6 @@ def test_solutions_stand_alone():
             assert course.verdict(scope[name]).startswith(f"right: {name}")
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_nonsense_and_errors_are_reported_in_one_line(name):
-    for wrong in (None, "nonsense", np.zeros((3, 1, 4))):
-        said = course.verdict(named(name, lambda *a, wrong=wrong, **k: wrong))
-        assert said.startswith("not right yet") and "\n" not in said
-    assert "TypeError" in course.verdict(named(name, lambda: None))
-
-
-def test_an_unknown_name_is_refused_and_the_line_of_an_error_is_named():
-    with pytest.raises(ValueError, match="'mutal'.*mutual"):
-        course.check(named("mutal", lambda: None))
-    scope = {}
-    exec("def mutual(x, v, k):\n    s = x @ v.T\n    return s / missing\n", scope)
-    assert "line 3 of its cell: NameError" in course.verdict(scope["mutual"])
-    assert {name for name, _, _ in TYPICAL} == set(NAMES)
-
-
 def attend(change):
     """keys_attend with one line of its source changed."""
     scope = dict(vars(sys.modules["course.n01"]))

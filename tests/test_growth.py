@@ -5,17 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course.growth import (
-    drift,
-    evaluate_memory,
-    miou_percent,
-    self_training_curve,
-    self_training_step,
-    stream,
-)
-from course.memory_noise import agreement, filter_lowest, weighted, with_domain_noise, with_label_noise
-from experiments.claims import SceneBenchmark, Setting
-from rose_kit.adapter import RNS
+from course.memory_noise import agreement, filter_lowest, with_domain_noise, with_label_noise
 from rose_kit.memory import SupportMemory
 from rose_kit.types import unit
 
@@ -73,38 +63,3 @@ def test_a_filter_leaves_the_best_rows_of_each_class(share, seed):
         assert (own & ~stays).sum() == min(round(share * own.sum()), own.sum() - 1)
         if (own & ~stays).any():
             assert score[own & ~stays].max() <= score[own & stays].min()
-
-
-@pytest.mark.parametrize("wrong", [-0.1, 1.1, float("nan")])
-def test_shares_and_weights_out_of_range_are_refused(wrong):
-    memory = clusters()
-    ones = np.ones(len(memory))
-    for call in (
-        lambda: with_label_noise(memory, wrong, 0),
-        lambda: with_domain_noise(memory, memory, wrong, 0),
-        lambda: filter_lowest(memory, ones, wrong),
-        lambda: weighted(memory, -abs(wrong) * ones),
-    ):
-        with pytest.raises(ValueError, match=str(abs(wrong))):
-            call()
-
-
-def test_self_training_adds_rows_step_by_step_and_pixels_of_other_classes_do_not_count():
-    bench = SceneBenchmark(size=48, pool=8, queries=2)
-    setting = Setting(RNS())
-    memory, names = bench.memory(setting, 1), ("road", "sky")
-    targets = [target for _, target in bench.query_set(setting, 1)]
-    for name, row in zip(names, evaluate_memory(bench, RNS(), memory, 1, names), strict=True):
-        assert row.sum() == sum((target == bench.names.index(name)).sum() for target in targets)
-    rows = memory.vectors.copy()
-    curve = self_training_curve(bench, memory, 1, [0, 2], threshold=0.0)
-    assert np.array_equal(memory.vectors, rows)  # it worked on a copy
-    grown, right = memory.copy(), []
-    for image_id, example in stream(bench, 1, 2):
-        right += self_training_step(grown, image_id, example, bench.text(), RNS(), 0.0)
-    for line, now in zip(curve.itertuples(), (memory, grown), strict=True):
-        assert line.rows == len(now) - len(memory)
-        assert line.miou == pytest.approx(miou_percent(evaluate_memory(bench, RNS(), now, 1)))
-        assert line.drift == pytest.approx(drift(now, memory), abs=1e-6)
-    assert 0 < len(right) == curve["rows"][1]
-    assert curve.wrong[1] == pytest.approx(100 * (1 - np.mean(right)))

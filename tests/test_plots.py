@@ -35,18 +35,6 @@ def test_evidence_of_several_patches_is_their_mean_and_loses_nothing():
         pooled_evidence(evidence(*rows), [5])
 
 
-def test_a_row_shows_each_image_under_its_title_and_maps_on_one_scale():
-    maps = [np.array([[0.0, 1.0]]), np.array([[2.0, 5.0]])]
-    fig = plots.image_row([IMAGE, *maps], ["a", "b", "c"], columns=2)
-    shown = [ax for ax in fig.axes if ax.images]
-    assert [ax.get_title() for ax in shown] == ["a", "b", "c"]
-    assert (shown[0].images[0].get_array() == IMAGE).all()
-    assert [ax.images[0].get_clim() for ax in shown[1:]] == [(0, 5)] * 2
-    assert plots.image_row(maps, limits=(-1, 9)).axes[0].images[0].get_clim() == (-1, 9)
-    with pytest.raises(ValueError, match=r"1 images .* 2 titles"):
-        plots.image_row([IMAGE], ["a", "b"])
-
-
 def test_evidence_is_shown_strongest_first_with_its_sign():
     memory = SupportMemory(8)
     mask = np.arange(32)[None].repeat(24, axis=0) // 16

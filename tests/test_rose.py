@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from rose_kit import FeatureMap, SupportMemory, Vocabulary, unit
 from rose_kit.model import FUSIONS, ROSE, FrozenEncoder, MemoryRetriever, RoseMethod
-from rose_kit.model.anchors import MAX_ROWS, anchor_inputs
+from rose_kit.model.anchors import anchor_inputs
 from rose_kit.model.pyramid import MultiScale, pyramid
 
 DIM, K = 16, 3
@@ -140,12 +140,6 @@ def test_scores_are_cosines_to_the_nearest_anchor():
     for c, anchors in enumerate((np.concatenate(mixed), prototypes[1] + rows["dog"], text[3:])):
         np.testing.assert_allclose(scores[:, c], (y.numpy() @ unit(anchors).T).max(-1), atol=1e-5)
     assert np.isneginf(scores[:, 3]).all()
-
-
-def test_of_many_rows_as_many_become_anchors_as_may():
-    many = SupportMemory.from_prototypes(vectors(100), ["sky"] * 100, [f"im{i}" for i in range(100)])
-    parts = anchor_inputs(Vocabulary(["sky"]), many)[0]
-    assert len(parts) == len({row.tobytes() for row in parts[:, 2]}) == MAX_ROWS
 
 
 # --- trained heads ------------------------------------------------------------------------------------------

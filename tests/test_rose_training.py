@@ -138,15 +138,6 @@ def bench():
     return rose.RoseBenchmark(models, dataset, sizes, size=64, queries=1, pool=8)
 
 
-def test_trials_add_one_class_and_a_changed_weight_is_noticed(bench, monkeypatch):
-    memory, own = bench.trained_memory(3), bench.trial(3)
-    grown = own.added(memory, "drone", 2)
-    assert grown.summary() == memory.summary() | {"drone": 2} and "drone" not in memory.classes
-    monkeypatch.setitem(bench.hashes, "none", "another")
-    with pytest.raises(RuntimeError, match="none"):
-        bench._answers(3)
-
-
 def test_every_statement_of_the_article_is_measured_and_reported(bench, tmp_path, monkeypatch):
     claims = rose.claims_of(bench)
     assert len({claim.statement for claim in claims}) == len(claims)

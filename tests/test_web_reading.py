@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rose_kit.web.net import WebError
-from rose_kit.web.reading import MAX_PASSAGES, read, retrieve, split
+from rose_kit.web.reading import read, retrieve
 from rose_kit.web.types import Page, Source
 from tests import hostile
 
@@ -56,14 +56,6 @@ def test_reading_a_hostile_page_runs_and_fetches_nothing(monkeypatch, name):
     assert "root:" not in page.text and "fetch(" not in page.text and "<!--" not in page.text
     if name in ("comment", "script", "title and attributes"):
         assert "Rubber Duck" not in page.text
-
-
-def test_windows_overlap_and_are_bounded():
-    assert [w.text for w in split(Page(HERE, "A. B. C. D."), 2, 1)] == ["A. B.", "B. C.", "C. D."]
-    assert split(Page(HERE, " \n ")) == []
-    assert [len(w.text) for w in split(Page(HERE, "x" * 5000), longest=100)] == [100]
-    many = split(Page(HERE, "A cat sat. " * 50_000))
-    assert len(many) == MAX_PASSAGES and max(len(w.text) for w in many) <= 800
 
 
 class Letters:
