@@ -620,9 +620,9 @@ def check(
 ) -> None:
     """Try the methods and encoders of a plugin on all that an evaluation may ask of them.
 
-    Methods: shapes, probabilities, determinism from image to image, classes without support or text, an
-    empty memory, other vocabularies, evidence; their speed is reported. Encoders: grid, width, unit
-    length, text. Each failure says how to fix it, and the exit status is 1.
+    Methods: shapes and probabilities, determinism from image to image, classes without support or text,
+    an empty memory, other vocabularies, evidence. Encoders: grid, width, unit length, text. Each failure
+    says what was wrong, and the exit status is then 1.
     """
     from rose_kit.contract import check_plugin
 
