@@ -1,1 +1,1 @@
-"""The ROSE framework: a gate, search, prompts that tell more, and masks checked against pictures."""
+"""The ROSE framework: a gate, search, prompts that tell more, and masks checked against images."""
