@@ -295,7 +295,8 @@ def build_memories(
     memories = {}
     for draw, positions in draws.items():
         memories[draw] = SupportMemory(encoder.dim, fingerprint=encoder.fingerprint)
-        memories[draw].extend(reduce(Prototypes.extended, [table_of[i] for i in sorted(positions)]))
+        if positions:  # no image may show a class that the dataset declares
+            memories[draw].extend(reduce(Prototypes.extended, [table_of[i] for i in sorted(positions)]))
     return memories
 
 

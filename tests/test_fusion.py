@@ -197,9 +197,12 @@ def test_the_part_of_a_memory_is_kept_until_the_memory_or_the_condition_changes(
     where = {"domain": "day"}
     part = restrict(memory, where)
     assert part.ids.tolist() == [6] and restrict(memory, {"domain": "day"}) is part
-    assert restrict(memory, None) is memory and len(restrict(memory.subset([0, 1]), where)) == 0
+    assert restrict(memory, None).rows is memory.rows and len(restrict(memory.subset([0, 1]), where)) == 0
     memory.remove("new")
     assert len(restrict(memory, where)) == 0
     memory.extend(part.rows)
     where["domain"] = "night"
     assert len(restrict(memory, where)) == 0 and len(restrict(memory, {"domain": "day"})) == 1
+    every = restrict(memory, lambda facts: True)
+    memory.remove(class_name="sky")
+    assert "sky" in every.classes  # it is the memory of then, which a copy made before may share

@@ -129,13 +129,20 @@ class OfflineLinear:
             rows = rng.permutation(np.flatnonzero(~np.isin(labels, (-1, IGNORE))))[: self.per_image]
             parts.append(Labelled(features[rows], labels[rows], np.full(len(rows), image_id)))
         if not parts:
-            return Labelled(np.empty((0, 0), np.float32), np.empty(0, np.int64), np.empty(0, str))
+            return no_samples()
         patches = Labelled(*map(np.concatenate, zip(*parts, strict=True)))
         return patches.take(rng.permutation(len(patches.labels))[: self.at_most])
 
 
+def no_samples() -> Labelled:
+    """What there is to learn from where nothing is given."""
+    return Labelled(np.empty((0, 0), np.float32), np.empty(0, np.int64), np.empty(0, str))
+
+
 def prototypes(memory, vocabulary: Vocabulary) -> Labelled:
-    """The prototypes of a memory as samples, as far as their class is in the vocabulary."""
+    """The prototypes of a memory, if there is one, as samples, as far as their class is in the vocabulary."""
+    if memory is None:
+        return no_samples()
     positions = class_positions(memory, vocabulary.names)
     labels = np.repeat(np.arange(len(positions)), list(map(len, positions)))
     positions = np.concatenate(positions)

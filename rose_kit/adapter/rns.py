@@ -80,7 +80,7 @@ class RNS(StatelessMethod):
     def __post_init__(self) -> None:
         if self.solver not in SOLVERS:
             raise ValueError(f"unknown solver {self.solver!r}. Known: {', '.join(sorted(SOLVERS))}")
-        if not (callable(self.retrieve) or self.retrieve in RETRIEVALS):
+        if not (callable(self.retrieve) or self.retrieve in list(RETRIEVALS)):
             raise ValueError(f"unknown retrieval {self.retrieve!r}. Known: {', '.join(RETRIEVALS)}")
         for name in ("k", "steps", "tau", "lr", "mu"):
             value = getattr(self, name)
@@ -97,7 +97,7 @@ class RNS(StatelessMethod):
     def predict(self, query, memory, vocabulary, *, initial_weight=None) -> Prediction:
         """See `Method.predict`; `initial_weight` is where the solver starts."""
         query, memory = Query.of(query), restrict(memory, self.where)
-        retrieve = RETRIEVALS.get(self.retrieve, self.retrieve)
+        retrieve = self.retrieve if callable(self.retrieve) else RETRIEVALS[self.retrieve]
         retrieved = retrieve(query.features, memory, vocabulary, self.k)
         samples = self.samples(query, retrieved, memory, vocabulary)
         relevance = class_relevance(query.image_feature, vocabulary, self.tau)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rose_kit.fusion.evidence import top_evidence
+from rose_kit.fusion.evidence import KEEP, top_evidence
 from rose_kit.fusion.late import LateFusion
 from rose_kit.fusion.retrieval import class_positions, supported_classes
 from rose_kit.fusion.text import LOGIT_SCALE, class_cosines, softmax
@@ -56,11 +56,15 @@ class Freeda(LateFusion):
     def explain(self, features, fused, textual, sources, memory, vocabulary) -> Evidence:
         """v_c = sum_i v_ic / |sum_i v_ic|, so prototype i gives weight * cos(x, v_ic) / |sum|."""
         positions = class_positions(memory, vocabulary.names)
-        classes = np.repeat(np.arange(len(vocabulary)), list(map(len, positions)))  # (P,)
-        positions = np.concatenate(positions)  # (P,)
         share = 1.0 if textual is None else self.fitted_weight
         winner = fused.argmax(1)  # (N,)
-        contributions = features @ memory.vectors[positions].T * (share / sources[classes])  # (N, P)
-        contributions *= classes == winner[:, None]
-        names = np.array(vocabulary.names)
-        return top_evidence(contributions, memory.ids[positions], names[classes], fused.max(1), names[winner])
+        contributions = np.zeros((len(features), KEEP))
+        ids = np.full((len(features), KEEP), -1)
+        for c in np.unique(winner):  # class by class: a table of all rows would not fit where there are many
+            won = np.flatnonzero(winner == c)
+            gains = share * features[won] @ memory.vectors[positions[c]].T / sources[c]  # (n, rows of c)
+            top = np.argsort(-np.abs(gains), axis=1)[:, :KEEP]
+            contributions[won, : top.shape[1]] = np.take_along_axis(gains, top, 1)
+            ids[won, : top.shape[1]] = memory.ids[positions[c]][top]
+        names = np.array(vocabulary.names)[winner]
+        return top_evidence(contributions, ids, names[:, None], fused.max(1), names)

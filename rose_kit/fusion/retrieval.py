@@ -102,26 +102,30 @@ _latest: tuple = (None, None, None)  # the rows, the `where` and the result of t
 
 
 def restrict(memory: SupportMemory | None, where: Where | None) -> SupportMemory | None:
-    """The part of a memory that a method may use; with `where` a copy of its rows, searched exactly.
+    """The memory as it is now, whatever is written to it meanwhile, or the part that a method may use.
 
-    The latest part is kept for the next image, until the memory changes or `where` does.
+    With `where` the part is a copy of the rows, searched exactly. The latest one is kept for the next image,
+    until the memory changes or `where` does.
 
     Args:
         memory: None stays None.
-        where: metadata that a row must have, as for `SupportMemory.search`; None: the memory itself. A
-            function must answer the same for the same row.
+        where: metadata that a row must have, as for `SupportMemory.search`; None: all rows. A function must
+            answer the same for the same row.
 
     Raises:
         ValueError: `where` is neither a mapping nor a function.
     """
     global _latest
-    if memory is None or where is None:
+    if memory is None:
+        return None
+    memory = memory.snapshot()
+    if where is None:
         return memory
     rows, known, part = _latest
     if rows is not memory.rows or known != where:  # a change gives a memory another table of rows
         allowed = Filter.of(None, (), where).mask(memory.rows)
         part = memory if allowed is None else memory.subset(memory.ids[allowed])
-        _latest = memory.rows, deepcopy(where), part
+        _latest = memory.rows, where if callable(where) else deepcopy(where), part
     return part
 
 

@@ -230,12 +230,12 @@ class FaissIndex(Index):
         It is trained anew where the rows have grown by half or most of them are gone, so that n rows one
         by one cost O(n) in all; until then, rows are added to a copy, which other threads do not search.
         """
+        trained, later, outgrown = self._state(table)
+        if not outgrown and len(later) <= AT_ONCE:
+            return trained, later
         with _training:
-            trained, later = self._trained, NONE
-            if trained is not None:
-                later = trained.later(table)
-                remaining = len(table) - len(later)
-            if trained is None or len(table) > 1.5 * trained.learned or 2 * remaining < len(trained.ids):
+            trained, later, outgrown = self._state(table)  # another thread may just have made it
+            if outgrown:
                 trained, later = self._train(table), NONE
             elif len(later) > AT_ONCE:
                 index = faiss.clone_index(trained.faiss)
@@ -244,6 +244,14 @@ class FaissIndex(Index):
                 trained, later = replace(trained, ids=ids, faiss=index), NONE
             self._trained = trained
         return trained, later
+
+    def _state(self, table: Prototypes) -> tuple[Trained | None, NDArray[np.int64], bool]:
+        """The trained index, the positions of the rows that it lacks, and whether to train it anew."""
+        if (trained := self._trained) is None:
+            return None, NONE, True
+        later = trained.later(table)
+        remaining = len(table) - len(later)
+        return trained, later, len(table) > 1.5 * trained.learned or 2 * remaining < len(trained.ids)
 
     def _train(self, table: Prototypes) -> Trained:
         order = np.random.default_rng(0).permutation(len(table))

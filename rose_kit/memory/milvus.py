@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import weakref
 from base64 import b64decode, b64encode
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -26,6 +27,7 @@ BATCH = 500  # rows to a message: with a thumbnail each they stay below the 64 M
 MOST = 16_384  # neighbours that a server gives to one query, ids that it deletes at once
 FINGERPRINT = "rose_kit.fingerprint"  # a property of the collection
 COLUMNS = ["id", "vector", "class_name", "image_id", "about"]
+_open: Counter[str] = Counter()  # how many in this process are connected to each address
 
 
 class MilvusIndex(Index):
@@ -71,7 +73,8 @@ class MilvusIndex(Index):
             self._client = pymilvus.MilvusClient(self.uri, token=token)
         except pymilvus.MilvusException as error:
             raise ValueError(f"cannot open Milvus at {self.uri!r}: {error.message}") from error
-        self.close = weakref.finalize(self, _close, self._client, folder)
+        _open[self.uri] += 1
+        self.close = weakref.finalize(self, _close, self._client, self.uri, folder)
         with self._errors():
             if not self._client.has_collection(collection):
                 self._create(fingerprint, index_type)
@@ -201,11 +204,13 @@ def _unpacked(stored: list | None, images: dict[str, NDArray[np.uint8]]) -> tupl
     return image, b64decode(mask)
 
 
-def _close(client: Any, folder: str | None) -> None:
-    """Part from the server; one that is embedded in a temporary folder stops, and the folder goes."""
+def _close(client: Any, uri: str, folder: str | None) -> None:
+    """Part from the server; the last to leave an embedded one stops it, and a temporary folder goes."""
     client.close()
-    if folder is not None:
+    _open[uri] -= 1
+    if uri.endswith(".db") and not _open[uri]:
         from milvus_lite.server_manager import server_manager_instance
 
-        server_manager_instance.release_server(f"{folder}/memory.db")
+        server_manager_instance.release_server(uri)
+    if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)

@@ -131,11 +131,11 @@ class Prototypes:
 
     def of_classes(self, names: Iterable[str]) -> NDArray[np.bool_]:
         """(P,) whether each row is of one of these classes."""
-        return np.isin(self._classes[1], list(names))[self._classes[0]]
+        return _among(self._classes, names)
 
     def of_images(self, image_ids: Iterable[str]) -> NDArray[np.bool_]:
         """(P,) whether each row is of one of these images."""
-        return np.isin(self._images[1], list(image_ids))[self._images[0]]
+        return _among(self._images, image_ids)
 
     @cached_property
     def class_sums(self) -> dict[str, NDArray[np.float32]]:
@@ -268,6 +268,13 @@ def shrink_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bo
     """(H, W) bool -> (h, w), with `size` = (w, h): cells covered by half, or a tiny region's fullest."""
     cover = np.array(Image.fromarray(mask.astype(np.float32)).resize(size, Image.Resampling.BOX))
     return cover >= min(0.5, cover.max())
+
+
+def _among(column: tuple[NDArray, NDArray], names: Iterable[str]) -> NDArray[np.bool_]:
+    """(P,) whether each row of a factorised column, (codes, values), has one of the names."""
+    codes, values = column
+    wanted = set(names)
+    return np.fromiter((value in wanted for value in values), bool, len(values))[codes]
 
 
 def _objects(values: Sequence[Any]) -> NDArray[np.object_]:
