@@ -308,7 +308,7 @@ def segment(
         raise ValueError(f"memory {str(memory)!r} is empty: `rose-kit memory add` fills it")
     vocabulary = name_vocabulary(names, encoder)
     if vocabulary.text is None:
-        check_without_text(vocabulary.names, support, answerer)
+        check_without_text(vocabulary.names, support, method, answerer)
     for path in images:
         read_image(path)  # so that a broken one is reported before anything is written
     check_file(coco, "--coco")
@@ -326,13 +326,15 @@ def segment(
     typer.echo(f"{len(images)} image(s) segmented into {len(vocabulary)} classes, in {out}")
 
 
-def check_without_text(names: Sequence[str], memory: kit.SupportMemory, method: Method) -> None:
+def check_without_text(
+    names: Sequence[str], memory: kit.SupportMemory, method: str, answerer: Method
+) -> None:
     """Refuse what cannot be answered without text: classes that the memory lacks, methods that need text."""
     for name in names:
         if name not in memory.classes:
             held = ", ".join(memory.classes)
             raise ValueError(f"class {name!r} has neither text nor a prototype; the memory holds: {held}")
-    if getattr(method, "needs_text", False):
+    if getattr(answerer, "needs_text", False):
         raise ValueError(f"method {method!r} needs text, which encoder {memory.encoder!r} does not have")
 
 
@@ -400,8 +402,8 @@ def ask(
 
     Prints how it came about: why it was looked up or not, where with date and licence, the answer, what the
     segmenter was asked, and whether the mask looks like images of the answer. The provider "mini" is a
-    miniature web of the first half of 2026. Without the
-    network it, folders, and questions that need no look-up still work.
+    miniature web of the first half of 2026. Without the network it, folders, and questions that need no
+    look-up still work.
     """
     check_answer_file(out, image)
     from rose_kit.data import read_image
@@ -849,7 +851,7 @@ def dataset_options(data: str, domain: str | None, size: int | None) -> dict[str
 
 
 PRESET: dict[str, Any] = {  # what an evaluation does where nobody says otherwise
-    "methods": None,
+    "methods": [],
     "options": {},
     "support_windows": {},
     "query_windows": {},
@@ -880,6 +882,9 @@ def read_preset(name: str | None) -> dict[str, Any]:
     for key, value in settings.items():
         if PRESET[key] is not None and type(value) is not type(PRESET[key]):
             raise ValueError(f"preset {str(path)!r}: {key} must be like {PRESET[key]!r}, got {value!r}")
+    for method in settings.get("methods", []):
+        if not isinstance(method, str):
+            raise ValueError(f"preset {str(path)!r}: a method is a name, not {method!r}; see options")
     return PRESET | settings
 
 

@@ -889,6 +889,9 @@ def expand_grid(grid: Any, extra: Sequence[str] = ()) -> list[RunSpec]:
         for key, value in one.items():
             if not _listed(value):
                 raise ValueError(f"{key}: nothing is listed")
+            numbers = _listed(value) if key in ("shots", "seeds", "limit") and value is not None else []
+            if any(type(number) is not int for number in numbers):
+                raise ValueError(f"{key} takes whole numbers, got {value!r}")
         chosen = _grid_methods([*_listed(one["methods"]), *extra])
         for key in ParameterGrid({key: _listed(one[key]) for key in ("dataset", "encoder", "shots")}):
             data = _name_and_options("dataset", key["dataset"])

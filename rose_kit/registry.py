@@ -40,12 +40,13 @@ class Registry(dict[str, Callable[..., Any]]):
 
     def register(self, name: str) -> Callable:
         """Decorator: store a class or function under `name`; warns when it replaces another."""
+        caller = sys._getframe(1).f_globals.get("__name__")  # the module whose line this is
 
         def store(factory: Callable) -> Callable:
             if name in self and self[name] is not factory:
                 warnings.warn(f"{self.kind} {name!r} is registered again; the new one wins", stacklevel=2)
             self[name] = factory
-            _REGISTERED.append((self, name))
+            _REGISTERED.append((caller, self, name, factory))
             return factory
 
         return store
@@ -93,8 +94,9 @@ register_dataset = datasets.register
 register_provider = providers.register
 
 
-_REGISTERED: list[tuple[Registry, str]] = []  # every registration, in their order
-_PLUGINS: dict[Path, list[tuple[Registry, str]]] = {}  # file -> what it registered
+# Every registration in their order: the module that made it, where, under which name, and of what.
+_REGISTERED: list[tuple[str | None, Registry, str, Callable]] = []
+_PLUGINS: dict[Path, list[tuple[Registry, str, Callable]]] = {}  # file -> what it registered
 
 
 def load_plugin(path: str | Path) -> dict[str, list[str]]:
@@ -114,19 +116,21 @@ def load_plugin(path: str | Path) -> dict[str, list[str]]:
     path = Path(path)
     if path.suffix != ".py" or not path.is_file():
         raise ValueError(f"plugin {str(path)!r} is not a Python file")
-    for registry, name in _PLUGINS.pop(path.resolve(), []):
-        registry.pop(name, None)
+    for registry, name, factory in _PLUGINS.pop(path.resolve(), []):
+        if registry.get(name) is factory:  # another file may have taken the name since
+            del registry[name]
     before = len(_REGISTERED)
-    _run(path)
-    _PLUGINS[path.resolve()] = _REGISTERED[before:]
+    module = f"rose_kit_plugin_{path.stem}"
+    _run(path, module)
+    own = [entry for caller, *entry in _REGISTERED[before:] if caller == module]  # not what it imports
+    _PLUGINS[path.resolve()] = own
     names: dict[str, list[str]] = defaultdict(list)
-    for registry, name in _REGISTERED[before:]:
+    for registry, name, _ in own:
         names[registry.kind].append(name)
     return names
 
 
-def _run(path: Path) -> None:
-    name = f"rose_kit_plugin_{path.stem}"
+def _run(path: Path, name: str) -> None:
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module

@@ -311,7 +311,7 @@ memory add nameless photos | nameless
 {BUILD} --seed -1 | -1
 {SEGMENT} cut.jpg | cut.jpg
 {SEGMENT} photos/images/p4.jpg | 'p4'
-{SEGMENT} --method zero-shot | ZeroShot | 'handcrafted'
+{SEGMENT} --method zero-shot | 'zero-shot' | 'handcrafted'
 {SEGMENT} --out photos/masks | p4.png
 {SEGMENT} --out photos | classes.txt
 {SEGMENT} --coco p4.jpg | 'p4.jpg'

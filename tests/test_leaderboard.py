@@ -50,6 +50,7 @@ WRONG = [
     (BASE | {"methods": {"rns": {"k": [4, 0]}}}, "0"),
     (BASE | {"methods": {"rns": 3}}, "{'rns': 3}"),
     (BASE | {"shots": []}, "shots"),
+    (BASE | {"limit": "many"}, "'many'"),
 ]
 
 

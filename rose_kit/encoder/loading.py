@@ -122,7 +122,9 @@ def _quietly(offline: bool = False) -> Iterator[None]:
 
 
 def _offline() -> bool:
-    """Whether the hub cannot be reached; a proxy is taken to reach it."""
+    """Whether the hub may not or cannot be reached; a proxy is taken to reach it."""
+    if hub.HF_HUB_OFFLINE:
+        return True
     if getproxies():
         return False
     try:

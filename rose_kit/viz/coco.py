@@ -58,7 +58,10 @@ def decode_segmentation(segmentation: Any, size: tuple[int, int]) -> NDArray[np.
     if isinstance(counts, str):
         if not re.fullmatch("[0-o]*[0-O]", counts):  # the last character ends a number
             raise misfit()
-        mask = coco_mask.decode(segmentation)
+        try:
+            mask = coco_mask.decode(segmentation)
+        except ValueError:  # the counts are of another size
+            raise misfit() from None
         if coco_mask.encode(mask)["counts"] != counts.encode():
             raise misfit()
         return mask > 0

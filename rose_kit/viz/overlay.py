@@ -213,6 +213,8 @@ def _write_names(canvas: NDArray[np.uint8], labels: NDArray, names: Sequence[str
             continue
         parts, _ = label(labels == c)
         part = parts == np.bincount(parts[labels == c]).argmax()
+        if not (part & free).any():
+            continue
         row, column = deepest_pixel(part & free)
         box = np.array(draw.textbbox((0, 0), names[c], font=font, stroke_width=1))  # left, top, right, bottom
         centre = np.array([column, row]) * step - (box[2:] + box[:2]) / 2

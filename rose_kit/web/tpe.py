@@ -25,7 +25,7 @@ class TPE:
             if is_injection(f"{page.source.title} {page.text}"):
                 continue
             titled = page.source.title.casefold() == answer.casefold()  # not the song of that name
-            for text in sentences(page.text):
+            for text in (sentence[:800] for sentence in sentences(page.text)):  # a longer one is no sentence
                 if defined := re.search(rf"{re.escape(answer)}\b(.* )?(is|are|was)\b.*", text):
                     worth = 4 * titled + 2 * bool(re.search(words, defined[0])) + 1
                     best = max(best, (worth, defined[0][:300], (page.source,)), key=lambda found: found[0])
