@@ -26,8 +26,6 @@ from rose_kit.memory.prototypes import (
 from rose_kit.memory.storage import read_folder, write_folder
 from rose_kit.types import FeatureMap, unit
 
-NONE = np.zeros(0, np.int64)
-
 
 class SupportMemory:
     """Class prototypes of annotated images, keyed by class name and image id.
@@ -150,7 +148,7 @@ class SupportMemory:
             raise ValueError(f"features have {rows.vectors.shape[1]} dimensions; this memory has {self.dim}")
         check_unit(rows.vectors, "vector")
         if not len(rows):
-            return NONE.copy()
+            return np.zeros(0, np.int64)
         with self._lock:
             self._check_writable()
             keys = rows.keys()

@@ -26,14 +26,13 @@ from rose_kit.evaluation import (
     SupportExamples,
     add_dataset,
     count_pixels,
-    relabel,
+    encode_query,
 )
 from rose_kit.fusion import Method, ZeroShot
 from rose_kit.memory import SupportMemory
 from rose_kit.metrics import iou
 from rose_kit.regions import Slic
-from rose_kit.segmenter import EncodedImage, region_query
-from rose_kit.types import Query, Vocabulary
+from rose_kit.types import Vocabulary
 
 SUPPORT, QUERY = 1_000_000, 2_000_000  # scene seeds: no training has seen them, and they never meet
 COMPLETE = MissingSupport()  # nothing is missing
@@ -183,12 +182,8 @@ class SceneBenchmark:
         regions: Slic | None = None,
     ) -> list[EncodedQuery]:
         """Encoded images, with the vocabulary's class of each pixel."""
-        encoded = []
-        for sample in samples:
-            features = self.encoder(encoder).encode_image(sample.image, self.windows)
-            query = region_query(features, regions(sample.image)) if regions else Query.of(features)
-            encoded.append((EncodedImage(features, query), relabel(sample, vocabulary)))
-        return encoded
+        own = self.encoder(encoder)
+        return [encode_query(sample, vocabulary, own, self.windows, regions) for sample in samples]
 
     def counts(self, setting: Setting, seed: int) -> NDArray[np.int64]:
         """(C, C) confusion matrix of a setting over the query scenes of a seed."""
