@@ -7,7 +7,6 @@ package that announces it under the entry-point group `rose_kit.datasets` (`.enc
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import sys
 import traceback
@@ -17,6 +16,8 @@ from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
+
+from rose_kit.types import unknown_name
 
 
 class Registry(dict[str, Callable[..., Any]]):
@@ -64,9 +65,7 @@ class Registry(dict[str, Callable[..., Any]]):
         if name not in self:
             known = self.names()
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f", did you mean {near[0]!r}?" if near else "."
-                raise ValueError(f"unknown {self.kind} {name!r}{hint} Known: {', '.join(known)}")
+                raise unknown_name(self.kind, name, known)
             [found] = entry_points(group=self.group, name=name)
             self[name] = found.load()
         return self[name]

@@ -7,7 +7,8 @@ is asked of the memory; a `Prediction` is the answer per patch or region, with i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -39,6 +40,33 @@ def unit(x: ArrayLike, axis: int = -1) -> NDArray[np.float32]:
     x = np.asarray(x, dtype=np.float32)
     norm = np.linalg.norm(x, axis=axis, keepdims=True)
     return x / np.where(norm == 0, np.float32(1), norm)
+
+
+def unknown_name(what: str, name: object, known: Iterable[str]) -> ValueError:
+    """The error for a name that is not known, with the known one that is nearest to it.
+
+    >>> unknown_name("method", "knnclip", ["knn-clip", "rns"])
+    ValueError("unknown method 'knnclip', did you mean 'knn-clip'? Known: knn-clip, rns")
+    """
+    known = list(known)
+    near = difflib.get_close_matches(str(name), known, n=1)
+    hint = f", did you mean {near[0]!r}?" if near else "."
+    listed = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
+    return ValueError(f"unknown {what} {name!r}{hint} Known: {listed or 'none'}")
+
+
+def check_positive(**values: float | None) -> None:
+    """Raise ValueError for the first value that is not above 0; None means "not given" and passes."""
+    for name, value in values.items():
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} must be positive, got {value!r}")
+
+
+def check_share(**values: float) -> None:
+    """Raise ValueError for the first value that is not in [0, 1]."""
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} must be in [0, 1], got {value!r}")
 
 
 @dataclass(frozen=True)
