@@ -26,7 +26,7 @@ test: $(STAMP)  ## ruff, doctests, unit tests, and every notebook compared with 
 lab: $(STAMP)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
-notebooks: $(STAMP)  ## execute every notebook in a fresh kernel and save it; renew docs/quickstart.png
+notebooks: $(STAMP)  ## execute every notebook in a fresh kernel and save it; renew its figure in docs/
 	$(BIN)/python notebooks/course/build.py
 
 lock: $(STAMP)  ## resolve requirements.lock anew from pyproject.toml

@@ -3,15 +3,18 @@
 The .ipynb files are the only source, but for their exercises, whose solutions, hints and checks stand in this
 folder: from them come, in each lesson, a cell with a gap and a cell that checks it (both tagged `exercise`,
 before the footer), and a page in notebooks/solutions. Each notebook is formatted, executed in a fresh kernel,
-stripped of what differs from run to run, and written back. `--no-run` writes exercises and formats only.
+stripped of what differs from run to run, and written back. The figure of the cell tagged `cover` is saved as a
+thumbnail for the table of contents. `--no-run` writes exercises and formats only.
 """
 
 from __future__ import annotations
 
 import ast
+import base64
 import functools
 import importlib
 import inspect
+import io
 import json
 import shutil
 import subprocess
@@ -23,10 +26,12 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode, v4
+from PIL import Image
 from ruff import find_ruff_bin
 
 FOLDER = Path(__file__).parents[1]
-SOLUTIONS = FOLDER / "solutions"
+SOLUTIONS, DOCS = FOLDER / "solutions", FOLDER.parent / "docs"
+COVER = (340, 200)  # px, width and height at most
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -176,6 +181,16 @@ def execute(path: Path) -> float:
     return time.perf_counter() - start
 
 
+def save_cover(path: Path) -> None:
+    """Save the figure of a notebook's cell tagged `cover` in docs/, for the table of contents."""
+    for cell in nbformat.read(path, as_version=4).cells:
+        if "cover" in cell.metadata.get("tags", []):
+            (png,) = [o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})]
+            figure = Image.open(io.BytesIO(base64.b64decode(png)))
+            figure.thumbnail(COVER, Image.Resampling.LANCZOS)
+            figure.save(DOCS / f"course_{path.stem[:2]}.png", optimize=True)
+
+
 def main(arguments: list[str]) -> None:
     """Execute the notebooks whose names start with one of those given, or all lessons and experiments."""
     names = tuple(name for name in arguments if name != "--no-run")
@@ -189,9 +204,9 @@ def main(arguments: list[str]) -> None:
             continue
         seconds = execute(path)
         print(f"{path.name:<32} {seconds:5.1f} s {path.stat().st_size / 1e3:6.0f} kB")
+        save_cover(path)
         if path.stem == "00_quickstart":
-            docs, runs = (FOLDER.parent / name for name in ("docs", "runs"))
-            shutil.copy(runs / path.stem / "quickstart.png", docs / "quickstart.png")
+            shutil.copy(FOLDER.parent / "runs" / path.stem / "quickstart.png", DOCS / "quickstart.png")
     write_solutions([path.stem for path in chosen])
 
 
