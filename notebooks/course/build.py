@@ -3,8 +3,8 @@
 The .ipynb files are the only source, but for their exercises, whose solutions, hints and checks stand in this
 folder: from them come, in each lesson, a cell with a gap and a cell that checks it (both tagged `exercise`,
 before the footer), and a page in notebooks/solutions. Each notebook is formatted, executed in a fresh kernel,
-stripped of what differs from run to run, and written back. The figure of the cell tagged `cover` is saved as a
-thumbnail for the table of contents. `--no-run` writes exercises and formats only.
+stripped of what differs from run to run, and written back. The figure of the cell tagged `cover` is saved
+as a thumbnail for the table of contents. `--no-run` writes exercises and formats only.
 """
 
 from __future__ import annotations
