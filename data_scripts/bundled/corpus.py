@@ -1,4 +1,4 @@
-"""The training corpus of the bundled CLIP: pictures and captions of scenes, and nothing else."""
+"""The training corpus of the bundled CLIP: images and captions of scenes, and nothing else."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from tqdm.auto import tqdm
 from data_scripts.scenes import DOMAINS, caption, draw_scene
 
 FIRST_SEED = 10_000_000  # training scenes lie far from those used for support, queries and evaluation
-CAPTIONS = 6  # written for each picture: any one lists part of what is visible, together most of it
+CAPTIONS = 6  # written for each image: any one lists part of what is visible, together most of it
 
 _FRAME = re.compile(r"^(a photo of|a picture of|a snapshot of|this shows|there is) | in view$")
 _WEATHER = re.compile(r" (at night|in the dark|in the fog|on a foggy day|in the snow|on a snowy day)$")
 
 
 def draw_pair(seed: int, size: int) -> tuple[NDArray[np.uint8], list[str]]:
-    """One training picture with its captions; the annotation is dropped here.
+    """One training image with its captions; the annotation is dropped here.
 
-    Pictures are taken as people take them: nearer than the evaluation scenes, one to five things,
+    Images are taken as people take them: nearer than the evaluation scenes, one to five things,
     mostly by day, and often pointed up or down, so that no two kinds of stuff are always seen together:
     captions alone could never tell such a pair apart.
     """
@@ -59,7 +59,7 @@ def build_corpus(
 
     Args:
         folder: where `images-<count>-<size>.npy` and the captions beside it are kept.
-        count: pictures, a multiple of 500.
+        count: images, a multiple of 500.
         size: their side in pixels.
         workers: processes that draw.
 
@@ -69,7 +69,7 @@ def build_corpus(
     images_at, captions_at = (
         folder / f"{kind}-{count}-{size}.{end}" for kind, end in (("images", "npy"), ("captions", "json"))
     )
-    if not captions_at.exists():  # written last, so its presence means the pictures are complete
+    if not captions_at.exists():  # written last, so its presence means the images are complete
         folder.mkdir(parents=True, exist_ok=True)
         images = np.lib.format.open_memmap(images_at, "w+", np.uint8, (count, size, size, 3))
         jobs = [(FIRST_SEED + i, 500, size) for i in range(0, count, 500)]

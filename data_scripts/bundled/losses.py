@@ -16,11 +16,11 @@ def clip_loss(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
 
 
 def presence_loss(log_p: Tensor, listed: Tensor, power: float) -> Tensor:
-    """A listed phrase should win patches of its picture, and win more there than elsewhere.
+    """A listed phrase should win patches of its image, and win more there than elsewhere.
 
     Args:
         log_p: (B, N, K) log probability of each phrase at each patch.
-        listed: (B, K) whether picture b's captions list phrase k.
+        listed: (B, K) whether image b's captions list phrase k.
         power: of the mean over patches. 1 counts area, and so asks every phrase to grow; a larger
             one is content with a few patches that are sure.
 
@@ -33,7 +33,7 @@ def presence_loss(log_p: Tensor, listed: Tensor, power: float) -> Tensor:
 
 
 def inside_loss(log_p: Tensor, listed: Tensor) -> Tensor:
-    """Every patch should fall to one of the phrases its picture lists, whichever: -log of their sum.
+    """Every patch should fall to one of the phrases its image lists, whichever: -log of their sum.
 
     Args:
         log_p: (B, N, K).
@@ -43,9 +43,9 @@ def inside_loss(log_p: Tensor, listed: Tensor) -> Tensor:
 
 
 def cut(images: Tensor, n: int) -> Tensor:
-    """(B, 3, S, S) -> (B n^2, 3, S / n, S / n): each picture in n x n pieces, so that context stops helping.
+    """(B, 3, S, S) -> (B n^2, 3, S / n, S / n): each image in n x n pieces, so that context stops helping.
 
-    Captions say nothing about where things are, so a patch that sees the whole picture pleases the
+    Captions say nothing about where things are, so a patch that sees the whole image pleases the
     loss by naming what is elsewhere in it. A patch of a piece has little else to look at.
     """
     b, c, side, _ = images.shape

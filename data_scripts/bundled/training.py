@@ -1,16 +1,16 @@
-"""How the bundled CLIP was trained: pictures and captions only, from scratch, on a CPU.
+"""How the bundled CLIP was trained: images and captions only, from scratch, on a CPU.
 
-Two contrastive losses share one model. The first is CLIP's own, between whole pictures and whole
+Two contrastive losses share one model. The first is CLIP's own, between whole images and whole
 captions. The second aligns patches: each patch chooses among all noun phrases of the batch, and a
-phrase that a picture's captions list should win some of its patches, and win more of them than in
-other pictures. Which patch belongs to which phrase is never said; it is what the model has to find
+phrase that an image's captions list should win some of its patches, and win more of them than in
+other images. Which patch belongs to which phrase is never said; it is what the model has to find
 out (image-level labels as in Pinheiro & Collobert 2015, patches against captions as in PACL,
 Mukhoti 2023). First the area a phrase wins is what counts, which finds the classes fast but lets
 small ones spill over the sky; later sure patches count more than area, and every patch should fall to
 some listed phrase.
 
-Two things decide how well it goes. Pictures are cut into pieces that do not see each other, or a
-patch of plain sky learns to name what is elsewhere in the picture. And all of a picture's captions
+Two things decide how well it goes. Images are cut into pieces that do not see each other, or a
+patch of plain sky learns to name what is elsewhere in the image. And all of an image's captions
 count together, or a patch of sky that one caption happened to leave out is taught to be something
 else. `weights/README.md` tells what else was tried.
 """
@@ -145,7 +145,7 @@ def encode_phrases(model: open_clip.CLIP, tokens: Tensor) -> Tensor:
 
 
 def _batch(images, captions, tokenizer, recipe: Recipe, step: int) -> tuple[Tensor, ...]:
-    """Pictures (B, 3, S, S), caption tokens, phrase tokens, (B, K) listed phrases."""
+    """Images (B, 3, S, S), caption tokens, phrase tokens, (B, K) listed phrases."""
     rng = np.random.default_rng([recipe.seed, step])
     rows = np.sort(rng.choice(len(images), recipe.batch, replace=False))
     x = torch.from_numpy(images[rows]).permute(0, 3, 1, 2).float() / 255
@@ -228,7 +228,7 @@ def _step(encoder: OpenClipEncoder, optimizer, batch, recipe: Recipe, step: int)
     with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16):
         patches = encode_patches(encoder, cut(x, pieces[step % len(pieces)]))  # (B n^2, N / n^2, D)
         phrase = encode_phrases(model, names)
-    patches = patches.reshape(len(x), -1, patches.shape[-1])  # the pieces of a picture together: (B, N, D)
+    patches = patches.reshape(len(x), -1, patches.shape[-1])  # the pieces of an image together: (B, N, D)
     log_p = (model.patch_scale.exp() * patches @ phrase.T).log_softmax(-1)  # (B, N, K): phrases compete
     loss = presence_loss(log_p, listed, power) + inside * inside_loss(log_p, listed)
     value = loss.item()

@@ -28,9 +28,9 @@ def build(
     plus: Annotated[bool, typer.Option("--plus", help="NEST+: mix in questions that need no web.")] = False,
     nest_share: Annotated[float, typer.Option(help="With --plus: share of those that need it.")] = 0.7,
     split: Annotated[str, typer.Option(help="Phrases: dev (rules were written on them) or eval.")] = "eval",
-    size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 144,
+    size: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 144,
 ) -> None:
-    """Turn a window of news into pictures, dated questions, answers and masks.
+    """Turn a window of news into images, dated questions, answers and masks.
 
     What is drawn is checked: the target is visible, the answer the only one and beyond dispute on that day,
     a look-up is needed or is not. What was discarded, and why, is told and kept in the folder's README.

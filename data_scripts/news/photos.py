@@ -1,4 +1,4 @@
-"""Pictures of what has a name, as a media archive holds them: several of each, and some of something else."""
+"""Images of what has a name, as a media archive holds them: several of each, and some of something else."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 SIZE = 128  # pixels a side
 FIRST_SEED = 2**40  # apart from the scenes that anything was trained or tested on
 LICENCES = ("CC BY 4.0", "CC BY-SA 4.0", "CC0")
-_LEAST = 0.05  # share of the picture that its subject fills
+_LEAST = 0.05  # share of the image that its subject fills
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A picture in the archive.
+    """An image in the archive.
 
     Args:
         title: of its page, "File:Marigold 2.png".
@@ -47,7 +47,7 @@ class Photo:
     seed: int
 
     def draw(self) -> NDArray[np.uint8]:
-        """The picture, (SIZE, SIZE, 3) uint8; the subject fills at least a twentieth of it."""
+        """The image, (SIZE, SIZE, 3) uint8; the subject fills at least a twentieth of it."""
         if self.shows is None:
             return draw_scene(self.seed, SIZE, things=(0, 2)).image
         who = self.shows
@@ -67,7 +67,7 @@ class Photo:
 
 
 def take_photos(world: NewsWorld, rng: np.random.Generator) -> tuple[Photo, ...]:
-    """Four to six right pictures of every entity and one or two wrong ones, in random order."""
+    """Four to six right images of every entity and one or two wrong ones, in random order."""
     return tuple(photo for who in world.entities for photo in _of(world, who, rng))
 
 

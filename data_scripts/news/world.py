@@ -1,4 +1,4 @@
-"""A window of news: what is true, what was written about it, and the pictures that were taken."""
+"""A window of news: what is true, what was written about it, and the images that were taken."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ LICENCE = "Creative Commons Attribution 4.0"  # of the pages; photos have their 
 
 @dataclass(frozen=True)
 class NewsWorld:
-    """A miniature web; the same arguments give the same pages and pictures.
+    """A miniature web; the same arguments give the same pages and images.
 
     Args:
-        seed: draws names, looks, timelines, phrases and pictures.
+        seed: draws names, looks, timelines, phrases and images.
         start, end: first and last day of the news window, at least 30 days apart.
         split: "dev" or "eval", whose phrases are used.
 
@@ -80,10 +80,10 @@ class NewsWorld:
 
     @cached_property
     def photos(self) -> tuple[Photo, ...]:
-        """Pictures of the entities, some of which show something else."""
+        """Images of the entities, some of which show something else."""
         return take_photos(self, self.rng("photos"))
 
     def rng(self, part: str) -> np.random.Generator:
-        """A generator for one part of this world: another split or window shares no look and no picture."""
+        """A generator for one part of this world: another split or window shares no look and no image."""
         key = f"{self.split} {self.start} {self.end} {part}"
         return np.random.default_rng([self.seed, *key.encode()])

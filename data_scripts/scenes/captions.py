@@ -34,7 +34,7 @@ _DOMAIN_WORDS = {
     "snow": ("in the snow", "on a snowy day"),
 }
 _NUMBERS = {2: "two", 3: "three", 4: "four"}
-_LEAST_PIXELS = 0.004  # share of the picture below which nobody mentions a thing
+_LEAST_PIXELS = 0.004  # share of the image below which nobody mentions a thing
 
 
 def _noun_phrase(name: str, count: int, rng: np.random.Generator) -> str:

@@ -1,4 +1,4 @@
-"""A pen that draws flat shapes into a picture and, at the same time, into its annotation."""
+"""A pen that draws flat shapes into an image and, at the same time, into its annotation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 Colour = tuple[int, int, int]
-SUPERSAMPLE = 2  # the picture is drawn twice as large, then shrunk, so that edges are smooth
+SUPERSAMPLE = 2  # the image is drawn twice as large, then shrunk, so that edges are smooth
 _ANGLES = np.linspace(0, 2 * math.pi, 22, endpoint=False)
 _CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], 1)  # (22, 2)
 
@@ -26,27 +26,27 @@ def hsv(h: float, s: float, v: float) -> Colour:
 
 
 class Canvas:
-    """A picture in the making, and the map of which region each pixel belongs to.
+    """An image in the making, and the map of which region each pixel belongs to.
 
     Args:
-        picture: (H * 2, W * 2, 3) uint8 background, drawn at twice the size.
+        image: (H * 2, W * 2, 3) uint8 background, drawn at twice the size.
         regions: (H, W) uint8 region ids.
     """
 
-    def __init__(self, picture: np.ndarray, regions: np.ndarray) -> None:
-        self.picture = Image.fromarray(picture)
+    def __init__(self, image: np.ndarray, regions: np.ndarray) -> None:
+        self.image = Image.fromarray(image)
         self.regions = Image.fromarray(regions)
-        self._ink = ImageDraw.Draw(self.picture)
+        self._ink = ImageDraw.Draw(self.image)
         self._map = ImageDraw.Draw(self.regions)
 
     def polygon(self, points: np.ndarray, colour: Colour, region: int) -> None:
-        """Fill a polygon given as (n, 2) pixel coordinates (x, y) of the final picture."""
+        """Fill a polygon given as (n, 2) pixel coordinates (x, y) of the final image."""
         self._ink.polygon((points * SUPERSAMPLE).ravel().tolist(), fill=colour)
         self._map.polygon((points - 0.5).ravel().tolist(), fill=region)
 
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
-        """The (H, W, 3) uint8 picture and the (H, W) uint8 region map."""
-        return np.asarray(self.picture.reduce(SUPERSAMPLE)), np.asarray(self.regions)
+        """The (H, W, 3) uint8 image and the (H, W) uint8 region map."""
+        return np.asarray(self.image.reduce(SUPERSAMPLE)), np.asarray(self.regions)
 
 
 class Pen:
@@ -91,7 +91,7 @@ class Pen:
         self.poly([(x0 + nx, y0 + ny), (x1 + nx, y1 + ny), (x1 - nx, y1 - ny), (x0 - nx, y0 - ny)], colour)
 
     def ring(self, cx: float, cy: float, rx: float, ry: float, width: float, colour: Colour) -> None:
-        """Draw a hollow ellipse; what lies inside stays as it was, in picture and annotation."""
+        """Draw a hollow ellipse; what lies inside stays as it was, in image and annotation."""
         outer = _CIRCLE * (rx, ry) + (cx, cy)
         inner = _CIRCLE * (rx - width, ry - width) + (cx, cy)
         for i in range(len(_CIRCLE)):

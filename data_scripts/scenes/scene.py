@@ -29,7 +29,7 @@ class Placed:
     Args:
         name: its class.
         individual: its number; `Look.of(name, individual)` is what it looks like.
-        box: (x, y, width, height) in pixels; may reach over the picture's edge.
+        box: (x, y, width, height) in pixels; may reach over the image's edge.
         flip: whether it faces left.
         tilt: rotation in radians.
         visible: pixels left in view.
@@ -157,7 +157,7 @@ def draw_scene(
         classes: things that may appear (`SEEN_THINGS` by default; add from `NOVEL` at will).
         layout: key of `LAYOUTS`; by default drawn.
         stray: how often a thing is taken from all that fit rather than from the typical ones.
-        pan: how far the view is raised (> 0: more of what is above, the ground may leave the picture) or
+        pan: how far the view is raised (> 0: more of what is above, the ground may leave the image) or
             lowered, as a share of the height.
         cast: (class, individual) pairs that must be tried first.
         named: name -> (class, individual): individuals that are classes of their own in `mask`.
@@ -205,8 +205,8 @@ def _check(height: int, width: int, domain: str, layout: str | None, classes: Se
 
 
 def _draw(ground: Background, placed: Sequence[Placed]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Draw the things over the background -> picture (H, W, 3) and region ids (H, W)."""
-    big = ground.picture.repeat(SUPERSAMPLE, 0).repeat(SUPERSAMPLE, 1)  # (2H, 2W, 3)
+    """Draw the things over the background -> image (H, W, 3) and region ids (H, W)."""
+    big = ground.image.repeat(SUPERSAMPLE, 0).repeat(SUPERSAMPLE, 1)  # (2H, 2W, 3)
     canvas = Canvas(big, ground.bands)
     for i, p in enumerate(placed):
         pen = Pen(canvas, len(ground.names) + i, p.box, p.tilt, p.flip)

@@ -142,7 +142,7 @@ _PAINT: dict[str, Callable] = {
     "mountain": _mountain, "forest": _forest, "building": _building, "wall": _wall, "floor": _floor,
 }  # fmt: skip
 
-# How the upper edge of each stuff runs: (height of bumps as a share of the picture, bumps across).
+# How the upper edge of each stuff runs: (height of bumps as a share of the image, bumps across).
 _EDGE = {
     "mountain": (0.16, 3),
     "forest": (0.05, 8),
@@ -164,10 +164,10 @@ LAYOUTS: dict[str, tuple[tuple[str, float, float], ...]] = {
 
 @dataclass(frozen=True)
 class Background:
-    """A painted background: picture (H, W, 3) uint8, bands (H, W) uint8, stuff name of each band,
+    """A painted background: image (H, W, 3) uint8, bands (H, W) uint8, stuff name of each band,
     and the row where each band begins (its mean upper edge)."""
 
-    picture: NDArray[np.uint8]
+    image: NDArray[np.uint8]
     bands: NDArray[np.uint8]
     names: tuple[str, ...]
     tops: tuple[float, ...]
@@ -201,7 +201,7 @@ def paint_background(
     """
     names = [str(rng.choice(options.split("|"))) for options, _, _ in LAYOUTS[layout]]
     rows = np.arange(size[0])[:, None]
-    picture = np.empty((*size, 3), dtype=np.float32)
+    image = np.empty((*size, 3), dtype=np.float32)
     bands = np.zeros(size, dtype=np.uint8)
     tops = []
     for i, (name, (_, low, high)) in enumerate(zip(names, LAYOUTS[layout], strict=True)):
@@ -209,7 +209,7 @@ def paint_background(
         first = max(0, min(int(edge.min()), size[0] - 1))
         below = (rows >= edge[None])[first:]
         painted = _PAINT[name]((size[0] - first, size[1]), rng, edge - first)
-        picture[first:][below] = painted[below]
+        image[first:][below] = painted[below]
         bands[first:][below] = i
         tops.append(float(edge.mean()))
-    return Background(picture.clip(0, 255).astype(np.uint8), bands, tuple(names), tuple(tops))
+    return Background(image.clip(0, 255).astype(np.uint8), bands, tuple(names), tuple(tops))

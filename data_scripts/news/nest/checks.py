@@ -15,21 +15,21 @@ from data_scripts.scenes.classes import BY_NAME, plural
 from data_scripts.scenes.look import DRAWINGS, Look
 from data_scripts.scenes.pen import Canvas, Pen
 
-LEAST_SHARE = 0.015  # of the picture, below which a target is too small to be judged
-LEAST_VISIBLE = 0.5  # of a target's own outline, the rest being covered or outside the picture
+LEAST_SHARE = 0.015  # of the image, below which a target is too small to be judged
+LEAST_VISIBLE = 0.5  # of a target's own outline, the rest being covered or outside the image
 LEAST_DIFFERENCE = 12.0  # between two individuals of a class; below it people do not tell them apart
-LEAST_PICTURES = 3  # right reference pictures by the day of the question
+LEAST_IMAGES = 3  # right reference images by the day of the question
 
 
 def hidden(p: Proposal, world: NewsWorld) -> bool:
-    """The target is too small, or most of it is covered or outside the picture."""
+    """The target is too small, or most of it is covered or outside the image."""
     if p.target is None:
         return p.mask.mean() < 2 * LEAST_SHARE
     return p.mask.mean() < LEAST_SHARE or p.mask.sum() < LEAST_VISIBLE * outline(p.target)
 
 
 def outline(placed: Placed) -> int:
-    """How many pixels a thing would fill if nothing covered it and the picture did not end."""
+    """How many pixels a thing would fill if nothing covered it and the image did not end."""
     x, y, wide, tall = placed.box
     room = int(max(wide, tall)) + 8  # on every side: what is tilted reaches over its box
     height, width = int(tall) + 2 * room, int(wide) + 2 * room
@@ -40,7 +40,7 @@ def outline(placed: Placed) -> int:
 
 
 def alone(p: Proposal, world: NewsWorld) -> bool:
-    """Nothing else is in the picture, so that whoever finds what stands out finds the target."""
+    """Nothing else is in the image, so that whoever finds what stands out finds the target."""
     return sum(t.visible >= 0.01 * p.mask.size for t in p.scene.things) < (1 if p.target is None else 2)
 
 
@@ -57,7 +57,7 @@ def outdated(p: Proposal, world: NewsWorld) -> bool:
 
 
 def ambiguous(p: Proposal, world: NewsWorld) -> bool:
-    """Something else in the picture fits the question, or looks just like the target."""
+    """Something else in the image fits the question, or looks just like the target."""
     same = [
         t for t in p.scene.things if p.target is not None and t.name == p.target.name and t is not p.target
     ]
@@ -82,14 +82,14 @@ def given_away(p: Proposal, world: NewsWorld) -> bool:
 
 
 def unsupported(p: Proposal, world: NewsWorld) -> bool:
-    """No page says so by that day, or there are too few pictures of it to know it by."""
+    """No page says so by that day, or there are too few images of it to know it by."""
     if p.who is None:
         return False
     words = (p.role.title,) if p.role else (p.who.maker,)
     texts = (r.text for page in world.pages if (r := page.on(p.day)) is not None)
     stated = any(p.who.name in text and all(w in text for w in words) for text in texts)
     right = [f for f in world.photos if f.shows is p.who and f.about is p.who and f.taken <= p.day]
-    return not stated or len(right) < LEAST_PICTURES
+    return not stated or len(right) < LEAST_IMAGES
 
 
 CHECKS: dict[str, Callable[[Proposal, NewsWorld], bool]] = {

@@ -64,14 +64,14 @@ def build_nest(
 ) -> Nest:
     """Turn a news window into samples; the same arguments give the same bytes.
 
-    Proposals are drawn until enough have passed every check of `data_scripts.news.nest.checks`; no picture or
+    Proposals are drawn until enough have passed every check of `data_scripts.news.nest.checks`; no image or
     pair of question and day occurs twice.
 
     Args:
         world: the news.
         count: samples in all.
         nest_share: share of those that need a look-up: 1 for NEST, `NEST_SHARE` for NEST+.
-        size: side of the pictures in pixels, 64 to 1024.
+        size: side of the images in pixels, 64 to 1024.
         progress: show a progress bar.
 
     Raises:
@@ -79,7 +79,7 @@ def build_nest(
         RuntimeError: hardly any proposal passes the checks.
     """
     if not 64 <= size <= 1024:
-        raise ValueError(f"pictures are 64 to 1024 pixels a side, got {size}")
+        raise ValueError(f"images are 64 to 1024 pixels a side, got {size}")
     kinds = [kind for kind, n in plan(count, nest_share).items() for _ in range(n)]
     order = world.rng("order").permutation(len(kinds))
     samples: list[NestSample] = []

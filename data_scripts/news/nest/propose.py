@@ -1,4 +1,4 @@
-"""What the data engine draws before its checks: a picture, a question about it, and the truth."""
+"""What the data engine draws before its checks: an image, a question about it, and the truth."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from data_scripts.news.world import NewsWorld
 from data_scripts.scenes import SEEN_THINGS, Placed, Scene, draw_scene
 from data_scripts.scenes.classes import BY_NAME, CLASS_ID
 
-_FIRST_SEED = 2**41  # apart from the pictures in the archive and from all other scenes
+_FIRST_SEED = 2**41  # apart from the images in the archive and from all other scenes
 _RECENT = 28  # days after its launch in which a product is asked for
 
 
@@ -27,11 +27,11 @@ class Proposal:
         kind: one of `KINDS`.
         form: the form of the question: "role", "product", "newest", "thing", "stuff", "left" or "right".
         question, day, answer, hint: as in `NestSample`.
-        scene: the picture and all that is in it.
+        scene: the image and all that is in it.
         target: what is asked for; None for stuff.
         mask: (H, W) bool.
         who: the entity that is asked for, if it has a name; `role`: what it is asked for as.
-        others: further entities that the picture was to hold.
+        others: further entities that the image was to hold.
     """
 
     kind: str
@@ -49,7 +49,7 @@ class Proposal:
 
 
 def propose(world: NewsWorld, kind: str, rng: np.random.Generator, size: int) -> Proposal | None:
-    """Draw one of a kind; None where the picture does not hold what it was to show.
+    """Draw one of a kind; None where the image does not hold what it was to show.
 
     Raises:
         ValueError: an unknown kind.
@@ -88,7 +88,7 @@ def _novel(world: NewsWorld, rng: np.random.Generator, size: int) -> Proposal | 
 
 
 def _named(kind, form, question, day, hint, who, others, strangers, role, rng, size) -> Proposal | None:
-    """The picture and mask of an entity; nothing else of its class is there by chance."""
+    """The image and mask of an entity; nothing else of its class is there by chance."""
     rest = [name for name in SEEN_THINGS if name != who.thing]
     cast = [(e.thing, e.individual) for e in (who, *others)] + strangers
     scene = draw_scene(

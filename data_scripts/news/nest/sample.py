@@ -1,4 +1,4 @@
-"""A NEST sample: a picture, a dated question, the answer in words and as a mask."""
+"""A NEST sample: an image, a dated question, the answer in words and as a mask."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KINDS = ("novel", "emerging", "static")
 
 @dataclass(frozen=True)
 class NestSample:
-    """One question about one picture.
+    """One question about one image.
 
     Args:
         id: unique in its benchmark.
