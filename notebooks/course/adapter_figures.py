@@ -1,4 +1,4 @@
-"""Figures of fusion and of the adapter: curves, opinions about one patch, mixtures of picture and name."""
+"""Figures of fusion and of the adapter: curves, opinions about one patch, mixtures of image and name."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from rose_kit.metrics import confusion_matrix, mean_iou
 
 
 @exercise(
-    hint="count shared and joint pixels of each class over all pictures, divide, then average",
+    hint="count shared and joint pixels of each class over all images, divide, then average",
     minutes=10,
     right="This is the mIoU of every table in this course.",
 )
@@ -16,7 +16,7 @@ def miou_by_hand(answers, truths, count):
 
     A class that neither an answer nor a truth holds does not count.
     """
-    answers, truths = np.stack(answers), np.stack(truths)  # (pictures, H, W)
+    answers, truths = np.stack(answers), np.stack(truths)  # (images, H, W)
     ious = []
     for c in range(count):
         shared = np.sum((answers == c) & (truths == c))
@@ -39,7 +39,7 @@ def _(answer):
     expect(not np.isnan(found), "returns NaN: a class that is nowhere was divided by 0")
     wrong = {
         np.diag(cm).sum() / cm.sum(): "returns the share of right pixels: a class has to count as one",
-        np.mean(each): "averages over pictures: count over all of them first, then divide",
+        np.mean(each): "averages over images: count over all of them first, then divide",
         ious.mean(): "counts a class that is nowhere as 0: leave it out",
         np.mean((np.diag(cm) / np.maximum(cm.sum(1), 1))[:2]): "divides by the truth alone: what is wrongly "
         "answered has to count, too",

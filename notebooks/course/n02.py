@@ -12,7 +12,7 @@ from rose_kit import SupportMemory, unit
     right="Forget the night, and look at 'same class' again.",
 )
 def forget_domain(memory, domain):
-    """Remove every picture whose metadata has this domain; returns how many rows went."""
+    """Remove every image whose metadata has this domain; returns how many rows went."""
     rows = memory.rows
     gone = {
         i for i, facts in zip(rows.image_ids, rows.metadata, strict=True) if facts.get("domain") == domain
@@ -27,11 +27,11 @@ def _(answer):
     left = sorted(set(memory.image_ids))
     expect(left != ["a", "b", "c", "d"], "removes nothing from the memory it is given")
     expect(left != ["b", "d"], "removes the other domain, and keeps this one")
-    expect(left == ["a", "c"], f"leaves the pictures {left} where 'a' and 'c' are by day")
+    expect(left == ["a", "c"], f"leaves the images {left} where 'a' and 'c' are by day")
     expect(found is not None, "returns None where the number of rows that went is asked for")
-    expect(found != 2, "returns how many pictures went: rows are asked for, several to a picture")
+    expect(found != 2, "returns how many images went: rows are asked for, several to an image")
     expect(found == 5, f"returns {found} where 5 rows went")
-    expect(answer(memory, "fog") == 0, "does not return 0 where no picture has the domain")
+    expect(answer(memory, "fog") == 0, "does not return 0 where no image has the domain")
 
 
 def _small_memory():

@@ -13,7 +13,7 @@ from rose_kit import Query, SupportMemory, Vocabulary, unit
     right="Ask RNS with it: does mIoU rise, and what does it cost where the class is there?",
 )
 def trusted(query, memory, vocabulary, least=0.05):
-    """The vocabulary less the unseen classes whose pseudo-label claims under `least` of the picture.
+    """The vocabulary less the unseen classes whose pseudo-label claims under `least` of the image.
 
     Classes that have prototypes, and classes without a pseudo-label, stay; so do the texts of all that stay.
     """
@@ -41,7 +41,7 @@ def _(answer):
     expect(left != names, "drops nothing: 'cat' claims one patch in forty and has no prototype")
     expect("grass" in left, "drops 'grass', which has a prototype and needs no pseudo-label")
     expect("cat" not in left, "keeps 'cat', whose pseudo-label claims one patch in forty")
-    expect("bus" in left, "drops 'bus', whose pseudo-label claims more than half of the picture")
+    expect("bus" in left, "drops 'bus', whose pseudo-label claims more than half of the image")
     expect("moon" in left, "drops 'moon': zero-shot gives it no patch, so it has no pseudo-label to doubt")
     expect(found.text is not None, "drops the texts of the classes that stay")
     kept = {n: found.text[found.owner == c] for c, n in enumerate(left)}

@@ -14,7 +14,7 @@ from rose_kit.metrics import ciou, giou
 def both_ious(answers, truths):
     """(gIoU, cIoU), from 0 to 1, of a list of (H, W) bool answers and one of truths.
 
-    gIoU is the mean IoU of the pictures; an empty answer to an empty truth counts 1. cIoU is the sum of
+    gIoU is the mean IoU of the images; an empty answer to an empty truth counts 1. cIoU is the sum of
     all intersections divided by the sum of all unions.
     """
     shared = np.array([np.sum(a & t) for a, t in zip(answers, truths, strict=True)])
@@ -38,7 +38,7 @@ def _(answer):
     expect(not np.isnan(found).any(), "returns NaN: an empty answer to an empty truth was divided by 0")
     expect(not np.allclose(found, (c, g)), "returns (cIoU, gIoU): the other way round")
     expect(
-        abs(found[0] - c) > 1e-6, "sums before it divides for gIoU, too: there, each picture counts as one"
+        abs(found[0] - c) > 1e-6, "sums before it divides for gIoU, too: there, each image counts as one"
     )
     expect(
         abs(found[0] - (g - 1 / 4)) > 1e-6, "gives 0 to an empty answer to an empty truth: it is right, so 1"
@@ -46,7 +46,7 @@ def _(answer):
     left_out = np.mean([3 / 6, 16 / 18, 0])
     expect(
         abs(found[0] - left_out) > 1e-6,
-        "leaves out pictures whose truth is empty and answered so: they count 1",
+        "leaves out images whose truth is empty and answered so: they count 1",
     )
     expect(abs(found[1] - g) > 1e-6, "averages ratios for cIoU, too: sum first, then divide once")
     expect(np.allclose(found, (g, c)), f"returns {found[0]:.3f}, {found[1]:.3f}; right: {g:.3f}, {c:.3f}")

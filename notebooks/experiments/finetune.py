@@ -38,7 +38,7 @@ PICTURES, SIZE = 400, 128
 
 @dataclass(frozen=True)
 class FineTuning:
-    """Everything that decides the outcome, beside the encoder and the pictures."""
+    """Everything that decides the outcome, beside the encoder and the images."""
 
     seed: int = 0
     steps: int = 300
@@ -59,12 +59,12 @@ def finetune(
     settings: FineTuning = FineTuning(),
     progress: bool = True,
 ) -> OpenClipEncoder:
-    """Fine-tune the vision tower on annotated pictures and write the encoder to a folder.
+    """Fine-tune the vision tower on annotated images and write the encoder to a folder.
 
     Args:
         out: new folder; `load_encoder(str(out))` or `--encoder OUT` loads it.
         base: folder of the encoder to start from; by default the bundled one.
-        dataset: pictures of one size, whole patches; by default 400 scenes of 128 px that no other
+        dataset: images of one size, whole patches; by default 400 scenes of 128 px that no other
             part of the kit uses.
         settings: see `FineTuning`.
         progress: show a progress bar.
@@ -73,7 +73,7 @@ def finetune(
         The fine-tuned encoder.
 
     Raises:
-        ValueError: `out` has files in it, pictures differ in size, or the base cannot be read.
+        ValueError: `out` has files in it, images differ in size, or the base cannot be read.
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -101,7 +101,7 @@ def dense_loss(patches: Tensor, text: Tensor, target: Tensor, scale: float) -> T
 
 
 def _batches(dataset: Dataset, vocabulary: Vocabulary, patch: int, progress: bool) -> tuple[Tensor, Tensor]:
-    """All pictures (P, 3, H, W) in [0, 1] and the class shares of their patches (P, h, w, C)."""
+    """All images (P, 3, H, W) in [0, 1] and the class shares of their patches (P, h, w, C)."""
     images, targets = [], []
     for i in tqdm(range(len(dataset)), "pictures", disable=not progress):
         sample = dataset[i]

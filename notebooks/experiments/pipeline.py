@@ -94,7 +94,7 @@ def stage_seconds(
 def pipeline_rows(sizes: Sequence[str] = tuple(SIZES), repeats: int = 5, progress: bool = True) -> list[Row]:
     """One row per case: each of `SIZES` per patch and per SLIC region, on one thread.
 
-    The encoder runs on a drawn 448 px picture; what follows gets drawn, clustered features of as many
+    The encoder runs on a drawn 448 px image; what follows gets drawn, clustered features of as many
     patches (see `clustered_world`), since those of a random encoder retrieve nothing in particular.
     """
     with one_thread():

@@ -1,6 +1,6 @@
 """Retrieval at size: what an index costs to build, to ask and to hold, and what it finds.
 
-Rows are drawn as clusters, a stand-in for the prototypes of real pictures, whose neighbours of one class
+Rows are drawn as clusters, a stand-in for the prototypes of real images, whose neighbours of one class
 lie close in few directions. There are P/100 clusters, of sizes drawn from a log-normal (sigma 1). A row
 is its cluster's centre (a random direction) plus noise of the same expected length, at unit norm; the
 noise lies in 64 directions of the cluster's own, the i-th with a variance in proportion to 1/i. A row so

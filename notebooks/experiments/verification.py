@@ -1,4 +1,4 @@
-"""Verification and correction by reference pictures: thresholds from seen classes, a report on novel ones."""
+"""Verification and correction by reference images: thresholds from seen classes, a report on novel ones."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Episode:
         image: (H, W, 3) uint8.
         target: (H, W) bool, all of the class; empty where the image does not show it.
         others: (H, W) bool each, masks of other things in sight.
-        pictures: the references.
+        images: the references.
         wrong: positions among them of those that show something else.
     """
 
@@ -52,7 +52,7 @@ class Episode:
 
 
 def draw_episode(name: str, seed: int, rng: np.random.Generator, shown: bool = True) -> Episode:
-    """A scene, 128 px, and 3 to 5 pictures of the class, each individual another, of which one is wrong."""
+    """A scene, 128 px, and 3 to 5 images of the class, each individual another, of which one is wrong."""
     while True:
         scene = draw_scene(
             seed, 128, cast=[(name, int(rng.integers(1_000_000)))] if shown else [], classes=_without(name)

@@ -1,4 +1,4 @@
-"""Claims about a memory that grows: what it knew it still knows, and one picture teaches one individual."""
+"""Claims about a memory that grows: what it knew it still knows, and one image teaches one individual."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def known_classes(bench: SceneBenchmark, seed: int) -> float:
 
 
 def personal(measure: str, one: tuple[Callable, int], other: tuple[Callable, int]) -> Callable:
-    """A measure of how well individuals are found, by one method and number of pictures less another's."""
+    """A measure of how well individuals are found, by one method and number of images less another's."""
 
     def effect(bench: SceneBenchmark, seed: int) -> float:
         scores = [
