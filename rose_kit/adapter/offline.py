@@ -20,7 +20,6 @@ from rose_kit.types import IGNORE, Prediction, Query, Vocabulary, check_positive
 
 STRENGTHS = (1.0, 10.0, 100.0, 1000.0)  # tried when none is given
 STEPS = 200  # of scikit-learn's L-BFGS, at most
-Classifier = Callable[[NDArray[np.float32]], NDArray[np.float64]]  # (N, D) -> (N, K) probabilities
 
 
 class LabelledFeatures(NamedTuple):
@@ -99,17 +98,17 @@ class OfflineLinear:
         if self.names is None:
             self.fit(memory, vocabulary)
         features = Query.of(query).features
-        _, classes, columns = np.intersect1d(vocabulary.names, self.names, return_indices=True)
-        if not len(classes):
-            if not vocabulary.has_text.any():
-                raise no_support_error(vocabulary)
+        known = [name for name in vocabulary.names if name in self.names]
+        if not known and not vocabulary.has_text.any():
+            raise no_support_error(vocabulary)
+        if not known:
             return Prediction(zero_shot(features, vocabulary))
-        scores = self._classify(features)[:, columns]
+        scores = self._classify(features)[:, [self.names.index(name) for name in known]]
         out = np.zeros((len(features), len(vocabulary)), dtype=np.float32)
-        out[:, classes] = scores / np.maximum(scores.sum(1, keepdims=True), 1e-12)
+        out[:, np.isin(vocabulary.names, known)] = scores / np.maximum(scores.sum(1, keepdims=True), 1e-12)
         return Prediction(out)
 
-    def train(self, samples: LabelledFeatures, strength: float) -> Classifier:
+    def train(self, samples: LabelledFeatures, strength: float) -> Callable[[NDArray], NDArray]:
         """Logistic regression -> a function (N, D) -> (N, K) probabilities of the K classes it saw."""
         from sklearn.linear_model import LogisticRegression  # here, since it is slow to import
 
