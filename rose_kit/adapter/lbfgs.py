@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,13 +61,16 @@ def lbfgs(
             to its minimum. 0 goes on to the precision of float32.
     """
     objective = RegularisedObjective(features, target, weight, start, mu)
-    history = _History(objective.gradient())
+    gradient, pairs = objective.gradient(), deque(maxlen=PAIRS)
     for _ in range(MAX_STEPS):
-        before, direction = objective.value, history.direction()
+        before, direction = objective.value, newton_direction(gradient, pairs)
         step = objective.move(direction)
         if not before - objective.value > max(tolerance, PRECISION) * objective.value:
             break
-        history.add(step * direction, objective.gradient())
+        previous, gradient = gradient, objective.gradient()
+        s, y = step * direction, gradient - previous
+        if min(_dot(s, y), _dot(y, y)) > 0:  # without curvature, it would be divided by zero
+            pairs.append((s, y))
     return objective.head()
 
 
@@ -167,56 +171,24 @@ class RegularisedObjective:
         return Head(weight.numpy(), bias.numpy())
 
 
-class _History:
-    """The latest steps s and changes of the gradient y, and the gradient itself, as rows of one matrix.
+def newton_direction(gradient: Tensor, pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """(K, D + 1): minus (estimate of the inverse Hessian) times (gradient).
 
-    The two-loop recursion combines these rows and nothing else. So it runs on their inner products, in
-    float64, and ends in one product with the matrix.
+    The two-loop recursion (Nocedal and Wright, algorithm 7.4).
 
     Args:
-        gradient: (K, D + 1) at the start.
+        gradient: (K, D + 1).
+        pairs: the latest steps s and changes of the gradient y, oldest first.
     """
-
-    def __init__(self, gradient: Tensor) -> None:
-        self.shape = gradient.shape
-        # PAIRS rows of s, as many of y, and the gradient.
-        self.rows = torch.zeros(2 * PAIRS + 1, gradient.numel())
-        self.inner = np.zeros((2 * PAIRS + 1, 2 * PAIRS + 1))
-        self.pairs: deque[int] = deque(maxlen=PAIRS)  # rows of s, oldest first; that of y is PAIRS below
-        self._store({-1: gradient})
-
-    def add(self, step: Tensor, gradient: Tensor) -> None:
-        """Remember a step and the gradient behind it, in place of the oldest pair."""
-        s = self.pairs[0] if len(self.pairs) == PAIRS else len(self.pairs)
-        self.pairs.append(s)
-        change = gradient.reshape(-1) - self.rows[-1]
-        self._store({-1: gradient, s: step, PAIRS + s: change})
-
-    def _store(self, values: dict[int, Tensor]) -> None:
-        rows = list(values)
-        for row, value in values.items():
-            self.rows[row] = value.reshape(-1)
-        self.inner[rows] = (self.rows[rows] @ self.rows.T).numpy()
-        self.inner[:, rows] = self.inner[rows].T
-
-    def direction(self) -> Tensor:
-        """(K, D + 1): minus (estimate of the inverse Hessian) times (gradient).
-
-        The two loops of Nocedal and Wright, algorithm 7.4, on the factors of the rows in the direction.
-        """
-        mix, alpha = np.zeros(len(self.inner)), {}
-        mix[-1] = -1
-        # Without curvature, as where a step moved nothing, a pair would be divided by zero.
-        usable = [s for s in self.pairs if min(self.inner[[s, PAIRS + s], PAIRS + s]) > 0]
-        for s in reversed(usable):
-            alpha[s] = self.inner[s] @ mix / self.inner[s, PAIRS + s]
-            mix[PAIRS + s] -= alpha[s]
-        if usable:
-            s = usable[-1]
-            mix *= self.inner[s, PAIRS + s] / self.inner[PAIRS + s, PAIRS + s]
-        for s in usable:
-            mix[s] += alpha[s] - self.inner[PAIRS + s] @ mix / self.inner[s, PAIRS + s]
-        return (torch.from_numpy(mix.astype(np.float32)) @ self.rows).view(self.shape)
+    direction, alphas = -gradient, []
+    for s, y in reversed(pairs):
+        alphas.append(_dot(s, direction) / _dot(s, y))
+        direction = torch.add(direction, y, alpha=-alphas[-1])
+    if pairs:
+        direction *= _dot(*pairs[-1]) / _dot(pairs[-1][1], pairs[-1][1])
+    for (s, y), alpha in zip(pairs, reversed(alphas), strict=True):
+        direction = torch.add(direction, s, alpha=alpha - _dot(y, direction) / _dot(s, y))
+    return direction
 
 
 def _dot(left: Tensor, right: Tensor) -> float:
