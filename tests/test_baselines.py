@@ -48,7 +48,9 @@ def test_offline_linear_is_scikit_learns_logistic_regression_and_knows_its_class
 def test_offline_pixels_is_at_the_minimum_of_its_objective():
     """The gradient of C * sum of cross-entropy + |W|^2 / 2, by autograd, on every labelled patch."""
     support, memory, vocabulary = clouds()
-    model = OfflinePixels(strength=2.0).fit(memory, vocabulary, support)._model.__self__  # scikit-learn's own
+    model = (
+        OfflinePixels(strength=2.0).fit(memory, vocabulary, support)._classify.__self__
+    )  # scikit-learn's own
     x, y = (np.concatenate(column) for column in zip(*(s[:2] for s in support), strict=True))
     labelled = np.isin(y, (0, 1, 2))
     x, y = torch.from_numpy(x[labelled]).double(), torch.from_numpy(y[labelled])

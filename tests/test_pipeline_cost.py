@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rose_kit.fusion.text import softmax
+from rose_kit.fusion.zero_shot import softmax
 from rose_kit.segmenter import paint, upsample_scores
 from rose_kit.types import FeatureMap, Query
 

@@ -8,7 +8,7 @@ from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 
 from rose_kit import unit
-from rose_kit.adapter.solvers import lbfgs
+from rose_kit.adapter.lbfgs import lbfgs
 
 
 def problem(seed=0, size=60, dim=16, classes=5):
@@ -50,13 +50,11 @@ def test_the_optimum_is_that_of_scikit_learn(mu):
     tolerance=st.sampled_from([1e-2, 3e-3, 1e-3]),
     dim=st.sampled_from([4, 16, 90]),
 )
-def test_stopping_early_stays_near_the_minimum_and_in_the_span_of_the_samples(seed, mu, tolerance, dim):
+def test_stopping_early_stays_near_the_minimum(seed, mu, tolerance, dim):
     x, q, a = problem(seed, dim=dim)
     early, exact = (lbfgs(x, q, a, None, mu=mu, tolerance=t) for t in (tolerance, 0))
     reached, least = (objective(head, x, q, a, mu) for head in (early, exact))
     assert least * (1 - 1e-6) <= reached <= least * (1 + 5 * tolerance)
-    for head in (early, exact):  # both lie in the span of the samples
-        np.testing.assert_allclose(head.coefficients @ x, head.weight, atol=1e-3 * np.abs(head.weight).max())
 
 
 def test_a_class_without_samples_is_never_the_answer_and_costs_nothing():
@@ -64,7 +62,7 @@ def test_a_class_without_samples_is_never_the_answer_and_costs_nothing():
     wider = np.insert(q, 2, 0, axis=1)  # (S, 5)
     head, without = (lbfgs(x, t, a, None, mu=1e-3, tolerance=1e-4) for t in (wider, q))
     np.testing.assert_array_equal(np.delete(head.weight, 2, 0), without.weight)
-    assert not head.weight[2].any() and not head.coefficients[2].any()
+    assert not head.weight[2].any()
     p = np.exp(head.logits(x))
     assert (p[:, 2] / p.sum(1)).max() < 2e-6
 

@@ -15,7 +15,7 @@ from experiments.claims.benchmark import STRIDE, SceneBenchmark, Setting, miou_p
 from rose_kit.adapter import RNS
 from rose_kit.evaluation import ABSENT, EncodedQuery, count_pixels
 from rose_kit.fusion import Method, ZeroShot
-from rose_kit.fusion.text import softmax
+from rose_kit.fusion.zero_shot import softmax
 from rose_kit.memory import Prototypes, SupportMemory
 from rose_kit.pooling import patch_counts
 from rose_kit.types import Prediction, Query, Vocabulary, unit

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rose_kit.fusion.method import AnyQuery, Method
 from rose_kit.fusion.retrieval import supported_classes
-from rose_kit.fusion.text import class_cosines, zero_shot
+from rose_kit.fusion.zero_shot import class_cosines, zero_shot
 from rose_kit.types import Query, Vocabulary, unit
 
 if TYPE_CHECKING:

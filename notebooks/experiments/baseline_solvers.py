@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 
-from rose_kit.adapter.solvers import Head
-from rose_kit.adapter.solvers.objective import RegularisedObjective
+from rose_kit.adapter import Head
+from rose_kit.adapter.lbfgs import RegularisedObjective
 
 MAX_STEPS = 400
 

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from experiments.baseline_solvers import BASELINE_SOLVERS
 from rose_kit.adapter import RNS, SOLVERS, Head
-from rose_kit.adapter.samples import Samples
+from rose_kit.adapter.rns import Samples
 from rose_kit.data import Dataset
 from rose_kit.encoder import Encoder, Windows
 from rose_kit.evaluation import evaluate

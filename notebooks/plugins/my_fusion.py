@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from rose_kit import Prediction, Query, register_method
-from rose_kit.fusion import retrieve
-from rose_kit.fusion.method import StatelessMethod, no_support_error
-from rose_kit.fusion.text import softmax, zero_shot
+from rose_kit.fusion import Method, retrieve
+from rose_kit.fusion.method import no_support_error
+from rose_kit.fusion.zero_shot import softmax, zero_shot
 
 
 @register_method("my-fusion")
 @dataclass
-class MyFusion(StatelessMethod):
+class MyFusion(Method):
     """Vote of the k nearest prototypes, weighed patch by patch by who is surer: vote or names."""
 
     k: int = 16  # fields are options: {my-fusion: {k: 8}} in a grid

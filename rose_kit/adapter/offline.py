@@ -3,34 +3,38 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rose_kit.fusion.method import SupportExample, no_support_error
-from rose_kit.fusion.retrieval import class_positions
-from rose_kit.fusion.text import zero_shot
+from rose_kit.fusion.method import AnyQuery, InitialWeight, Memory, Support, no_support_error
+from rose_kit.fusion.retrieval import restrict
+from rose_kit.fusion.zero_shot import zero_shot
+from rose_kit.memory.index import Where
 from rose_kit.metrics import confusion_matrix, mean_iou
 from rose_kit.registry import register_method
-from rose_kit.types import IGNORE, Prediction, Query, Vocabulary
+from rose_kit.types import IGNORE, Prediction, Query, Vocabulary, check_positive
 
 STRENGTHS = (1.0, 10.0, 100.0, 1000.0)  # tried when none is given
-STEPS = 200  # of L-BFGS, at most
+STEPS = 200  # of scikit-learn's L-BFGS, at most
 
 
-class Labelled(NamedTuple):
+class LabelledFeatures(NamedTuple):
     """S labelled features: (S, D) float32, (S,) class indices, (S,) ids of the images they come from."""
 
     features: NDArray[np.float32]
     labels: NDArray[np.int64]
-    images: NDArray
+    images: NDArray[np.str_]
 
-    def take(self, rows: NDArray) -> Labelled:
+    def take(self, rows: NDArray) -> LabelledFeatures:
         """Some of them, by position or mask."""
-        return Labelled(*(column[rows] for column in self))
+        return LabelledFeatures(*(column[rows] for column in self))
+
+
+NO_SAMPLES = LabelledFeatures(np.empty((0, 0), np.float32), np.empty(0, np.int64), np.empty(0, str))
 
 
 @register_method("offline-linear")
@@ -38,15 +42,17 @@ class Labelled(NamedTuple):
 class OfflineLinear:
     """A logistic regression on the memory's prototypes (RNS, figure 6).
 
-    It is fitted once and never looks at the image in question, nor at text: a class without visual
-    support is never answered. Only where no class has any does the text answer, as in zero-shot.
-    `predict` fits it on first use; it does not notice when the memory changes later.
+    It is fitted once, and uses no text: a class without visual support is never answered. Where no class has
+    any, it answers as zero-shot does. `predict` fits it on first use; it does not notice when the memory
+    changes later.
 
     Args:
         strength: weight of the samples against the regulariser (scikit-learn's C); None takes the one
             of `STRENGTHS` that segments left-out support images best.
         per_image, at_most: patches taken of each support image and in all, at random.
-        seed: of what is random.
+        seed: of the random draws.
+        where: metadata that a prototype must have, as for `SupportMemory.search`, and a support image one
+            prototype with it; None: all are used.
 
     Raises:
         ValueError: a number that must be positive and is not.
@@ -56,29 +62,35 @@ class OfflineLinear:
     per_image: int = 200
     at_most: int = 10_000
     seed: int = 0
+    where: Where | None = field(default=None, kw_only=True)
+    on_patches: ClassVar[bool] = False  # whether it is trained on patches, not on prototypes
     names: tuple[str, ...] | None = field(default=None, init=False, repr=False)  # of the fitted classes
     fitted_strength: float | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("strength", "per_image", "at_most"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}")
+        check_positive(strength=self.strength, per_image=self.per_image, at_most=self.at_most)
 
-    def fit(self, memory, vocabulary, support=None) -> OfflineLinear:
-        """See `Method.fit`; `support` helps to tune `strength`."""
-        samples = prototypes(memory, vocabulary)
-        return self.fit_on(samples, samples if support is None else self.patches(support), vocabulary)
+    def fit(self, memory: Memory, vocabulary: Vocabulary, support: Support = None) -> Self:
+        """See `Method.fit`; the patches of `support` tune `strength`.
 
-    def fit_on(self, samples: Labelled, tests: Labelled, vocabulary: Vocabulary) -> OfflineLinear:
-        """Train on `samples`, with the strength that segments `tests` best."""
-        self.fitted_strength = self.strength or self.tune(samples, tests, len(vocabulary))
-        self._model = self.train(samples, self.fitted_strength)
+        Raises:
+            ValueError: a classifier on patches gets no support images.
+        """
+        if support is None and self.on_patches:
+            raise ValueError("a classifier on patches needs support images: fit(..., support=...)")
+        memory = restrict(memory, self.where)
+        prototypes = labelled_prototypes(memory, vocabulary)
+        patches = prototypes if support is None else self._patches(memory, support)
+        samples = patches if self.on_patches else prototypes
+        self.fitted_strength = self.strength or self._tune(samples, patches, len(vocabulary))
+        self._classify = self.train(samples, self.fitted_strength)
         self.names = tuple(vocabulary.names[c] for c in np.unique(samples.labels))
         return self
 
-    def predict(self, query, memory, vocabulary, *, initial_weight=None) -> Prediction:
-        """See `Method.predict`. Without evidence: the classifier does not keep what it was made of.
+    def predict(
+        self, query: AnyQuery, memory: Memory, vocabulary: Vocabulary, *, initial_weight: InitialWeight = None
+    ) -> Prediction:
+        """See `Method.predict`. Without evidence: a prototype's part in the classifier is not known.
 
         Raises:
             ValueError: none of the vocabulary's classes has visual support, nor any of them text.
@@ -86,17 +98,17 @@ class OfflineLinear:
         if self.names is None:
             self.fit(memory, vocabulary)
         features = Query.of(query).features
-        known = [c for c, name in enumerate(vocabulary.names) if name in self.names]
+        known = [name for name in vocabulary.names if name in self.names]
         if not known and not vocabulary.has_text.any():
             raise no_support_error(vocabulary)
         if not known:
             return Prediction(zero_shot(features, vocabulary))
-        scores = self._model(features)[:, [self.names.index(vocabulary.names[c]) for c in known]]
+        scores = self._classify(features)[:, [self.names.index(name) for name in known]]
         out = np.zeros((len(features), len(vocabulary)), dtype=np.float32)
-        out[:, known] = scores / np.maximum(scores.sum(1, keepdims=True), 1e-12)
+        out[:, np.isin(vocabulary.names, known)] = scores / np.maximum(scores.sum(1, keepdims=True), 1e-12)
         return Prediction(out)
 
-    def train(self, samples: Labelled, strength: float) -> Callable[[NDArray], NDArray]:
+    def train(self, samples: LabelledFeatures, strength: float) -> Callable[[NDArray], NDArray]:
         """Logistic regression -> a function (N, D) -> (N, K) probabilities of the K classes it saw."""
         from sklearn.linear_model import LogisticRegression  # here, since it is slow to import
 
@@ -108,7 +120,7 @@ class OfflineLinear:
             model = LogisticRegression(C=strength, max_iter=STEPS)
             return model.fit(samples.features, samples.labels).predict_proba
 
-    def tune(self, samples: Labelled, tests: Labelled, size: int) -> float:
+    def _tune(self, samples: LabelledFeatures, tests: LabelledFeatures, size: int) -> float:
         """The strength with the best mIoU on half of the images, when trained on the other half."""
         images = np.random.default_rng(self.seed).permutation(np.unique(samples.images))
         train = samples.take(np.isin(samples.images, images[::2]))
@@ -121,32 +133,32 @@ class OfflineLinear:
             scores.append(mean_iou(confusion_matrix(answer, test.labels, size, ignore_index=-1)))
         return STRENGTHS[int(np.argmax(scores))]
 
-    def patches(self, support: Iterable[SupportExample]) -> Labelled:
-        """Labelled patches of support images, `per_image` of each and `at_most` in all."""
+    def _patches(self, memory: Memory, support: Support) -> LabelledFeatures:
+        """Labelled patches of support images, `per_image` of each and `at_most` in all.
+
+        Raises:
+            ValueError: there is a `where`, but no memory that holds the metadata of the images.
+        """
+        if self.where is not None and memory is None:
+            raise ValueError(f"where={self.where!r} needs a memory, which holds the metadata of the images")
         rng, parts = np.random.default_rng(self.seed), []
         for query, labels, image_id in support:
+            if self.where is not None and str(image_id) not in memory.images:
+                continue
             features, labels = Query.of(query).features, np.asarray(labels)
             rows = rng.permutation(np.flatnonzero(~np.isin(labels, (-1, IGNORE))))[: self.per_image]
-            parts.append(Labelled(features[rows], labels[rows], np.full(len(rows), image_id)))
-        if not parts:
-            return no_samples()
-        patches = Labelled(*map(np.concatenate, zip(*parts, strict=True)))
+            parts.append(LabelledFeatures(features[rows], labels[rows], np.full(len(rows), image_id)))
+        patches = LabelledFeatures(*map(np.concatenate, zip(*parts or [NO_SAMPLES], strict=True)))
         return patches.take(rng.permutation(len(patches.labels))[: self.at_most])
 
 
-def no_samples() -> Labelled:
-    """What there is to learn from where nothing is given."""
-    return Labelled(np.empty((0, 0), np.float32), np.empty(0, np.int64), np.empty(0, str))
-
-
-def prototypes(memory, vocabulary: Vocabulary) -> Labelled:
-    """The prototypes of a memory, if there is one, as samples, as far as their class is in the vocabulary."""
+def labelled_prototypes(memory: Memory, vocabulary: Vocabulary) -> LabelledFeatures:
+    """The prototypes of the vocabulary's classes in a memory, class after class; none without a memory."""
     if memory is None:
-        return no_samples()
-    positions = class_positions(memory, vocabulary.names)
-    labels = np.repeat(np.arange(len(positions)), list(map(len, positions)))
-    positions = np.concatenate(positions)
-    return Labelled(memory.vectors[positions], labels, memory.image_ids[positions])
+        return NO_SAMPLES
+    rows = [np.flatnonzero(memory.rows.of_classes([name])) for name in vocabulary.names]
+    labels, rows = np.repeat(np.arange(len(rows)), [len(own) for own in rows]), np.concatenate(rows)
+    return LabelledFeatures(memory.vectors[rows], labels, memory.image_ids[rows])
 
 
 @register_method("offline-pixels")
@@ -157,18 +169,7 @@ class OfflinePixels(OfflineLinear):
     A patch has the class that most of its pixels have.
     """
 
-    needs_support: ClassVar[bool] = True  # a memory alone does not hold the patches it is fitted on
-
-    def fit(self, memory, vocabulary, support=None) -> OfflinePixels:
-        """See `Method.fit`.
-
-        Raises:
-            ValueError: there are no support images.
-        """
-        if support is None:
-            raise ValueError("a classifier on pixels is trained on support images: fit(..., support=...)")
-        patches = self.patches(support)
-        return self.fit_on(patches, patches, vocabulary)
+    on_patches: ClassVar[bool] = True
 
 
 @register_method("supervised")
@@ -183,6 +184,6 @@ class Supervised(OfflinePixels):
     upper_bound: ClassVar[bool] = True
     at_most: int = 40_000
 
-    def fit(self, memory, vocabulary, support=None) -> Supervised:
-        """See `OfflinePixels.fit`; only the first one counts."""
+    def fit(self, memory: Memory, vocabulary: Vocabulary, support: Support = None) -> Self:
+        """See `OfflineLinear.fit`; only the first one counts."""
         return super().fit(memory, vocabulary, support) if self.names is None else self

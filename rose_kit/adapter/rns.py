@@ -1,39 +1,180 @@
-"""Retrieve and Segment: a linear head trained per image, at test time, on frozen features."""
+"""Retrieve and Segment: a linear head trained per image, at test time, on frozen features.
+
+The training set is made anew for each image, of three kinds of sample: A, retrieved prototypes; B, class
+prototypes fused with text; D, pseudo-labelled features of classes that have text but no visual support.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rose_kit.adapter.samples import (
-    LAMBDAS,
-    Samples,
-    class_relevance,
-    fused_samples,
-    pseudo_samples,
-    retrieved_samples,
-)
-from rose_kit.adapter.solvers import SOLVERS, Head
+from rose_kit.adapter.adamw import adamw
+from rose_kit.adapter.lbfgs import Head, lbfgs
 from rose_kit.fusion.evidence import top_evidence
-from rose_kit.fusion.method import StatelessMethod, no_support_error
-from rose_kit.fusion.retrieval import RETRIEVALS, Retrieval, Retrieved, restrict, supported_classes
-from rose_kit.fusion.text import softmax
+from rose_kit.fusion.method import AnyQuery, InitialWeight, Memory, Method, no_support_error
+from rose_kit.fusion.retrieval import Retrieval, Retrieved, restrict, retrieve, supported_classes
+from rose_kit.fusion.zero_shot import class_cosines, complete_text, softmax, zero_shot
 from rose_kit.memory.index import Where
 from rose_kit.registry import register_method
-from rose_kit.types import Evidence, Prediction, Query, Vocabulary
+from rose_kit.types import (
+    Evidence,
+    Prediction,
+    Query,
+    Vocabulary,
+    check_positive,
+    check_share,
+    unit,
+    unknown_name,
+)
+
+LAMBDAS = (0.9, 0.8, 0.6, 0.4, 0.2, 0.0)
+SPREADS = 4  # temperature of the relevance, in standard deviations of the cosines: flat, as published
+# Called as solver(features, target, weight, start, **settings) with all settings of `RNS`.
+SOLVERS: dict[str, Callable[..., Head]] = {"adamw": adamw, "lbfgs": lbfgs}
+
+
+@dataclass(frozen=True)
+class Samples:
+    """S training samples of one image.
+
+    Args:
+        features: (S, D) float32 unit norm.
+        target: (S, C) float32 class distribution; one-hot where the label is hard.
+        strength: (S,) float32 beta of the sample's kind.
+        visual_share: (S,) float32 factor of the prototype v_c of the sample's class in the feature, which is
+            visual_share * v_c + text; 0 for samples that contain no class prototype.
+    """
+
+    features: NDArray[np.float32]
+    target: NDArray[np.float32]
+    strength: NDArray[np.float32]
+    visual_share: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @property
+    def label(self) -> NDArray[np.int64]:
+        """(S,) the class a sample stands for."""
+        return self.target.argmax(1)
+
+    def weight(self, relevance: NDArray) -> NDArray[np.float32]:
+        """(S,) a_s * beta_s: relevance of the sample's class, adding up to 1, times its strength."""
+        a = relevance[self.label]
+        return (a / a.sum() * self.strength).astype(np.float32)
+
+    @classmethod
+    def join(cls, parts: Sequence[Samples]) -> Samples:
+        """The samples of all parts, one part after the other."""
+        columns = zip(*(vars(part).values() for part in parts), strict=True)
+        return cls(*map(np.concatenate, columns))
+
+
+def class_relevance(image_feature: NDArray, vocabulary: Vocabulary, tau: float | None) -> NDArray[np.float32]:
+    """w = softmax_c(cos(image, t_c) / tau): which classes this image is likely to hold.
+
+    Uniform as soon as any class lacks text, since a mean text would make it too relevant.
+
+    Args:
+        image_feature: (D,) mean of the image's patches, of any norm.
+        vocabulary: several texts of a class reduce by their maximum.
+        tau: temperature; None takes `SPREADS` times the cosines' own standard deviation. The published
+            0.1 is flat for CLIP, whose cosines to all names differ by hundredths; for an encoder whose
+            cosines differ by tenths it would give most classes hardly any weight.
+
+    Returns:
+        (C,) adding up to 1.
+    """
+    if not vocabulary.has_text.all():
+        return np.full(len(vocabulary), 1 / len(vocabulary), dtype=np.float32)
+    cosines = class_cosines(unit(image_feature)[None], vocabulary)[0]  # (C,)
+    return softmax(cosines / (tau or max(SPREADS * float(cosines.std()), 1e-6)))
+
+
+def retrieved_samples(retrieved: Retrieved, size: int) -> Samples:
+    """A: each retrieved prototype once, labelled with its class among `size` classes (RNS, section 3)."""
+    target = np.eye(size, dtype=np.float32)[retrieved.classes]
+    return _samples(retrieved.vectors, target, 1, np.zeros(len(retrieved), np.float32))
+
+
+def fused_samples(
+    prototypes: NDArray, classes: NDArray, vocabulary: Vocabulary, lambdas: Sequence[float], beta: float
+) -> Samples:
+    """B: f_cl = unit(l * v_c + (1 - l) * t_c) for each retrieved class, each of its texts, each l.
+
+    The weight of l is that of the authors' code (l on vision, which includes pure text and never
+    pure vision), not of the paper's equation. A class without text uses the mean of the other texts.
+
+    Args:
+        prototypes: (C, D) class prototypes v_c; read for `classes` only.
+        classes: class indices that were retrieved.
+        vocabulary: with text.
+        lambdas: the L mixing weights.
+        beta: strength of these samples.
+    """
+    features, label, share = _mix(prototypes, classes, vocabulary, lambdas)
+    return _samples(features, np.eye(len(vocabulary), dtype=np.float32)[label], beta, share)
+
+
+def pseudo_samples(
+    features: NDArray, supported: NDArray, vocabulary: Vocabulary, lambdas: Sequence[float], beta: float
+) -> Samples:
+    """D: for classes that zero-shot finds in this image and that have no prototype in the memory.
+
+    u_c = unit(mean of the patches that zero-shot labels c) takes the place of v_c; the target is soft:
+    the zero-shot distribution of the fused feature.
+
+    Args:
+        features: (N, D) patches of the image.
+        supported: (C,) whether the memory holds a prototype of the class.
+        vocabulary: with text.
+        lambdas: the L mixing weights.
+        beta: strength of these samples.
+    """
+    guess = class_cosines(features, vocabulary).argmax(1)  # (N,)
+    mean = np.zeros((len(vocabulary), features.shape[1]), dtype=np.float32)
+    unseen = np.setdiff1d(guess, np.flatnonzero(supported))
+    for c in unseen:
+        mean[c] = unit(features[guess == c].mean(0))
+    mixed, _, _ = _mix(mean, unseen, vocabulary, lambdas)
+    return _samples(mixed, zero_shot(mixed, vocabulary), beta, np.zeros(len(mixed), np.float32))
+
+
+def _samples(features: NDArray, target: NDArray, beta: float, visual_share: NDArray) -> Samples:
+    return Samples(features, target, np.full(len(features), beta, np.float32), visual_share)
+
+
+def _mix(
+    visual: NDArray, classes: NDArray, vocabulary: Vocabulary, lambdas: Sequence[float]
+) -> tuple[NDArray, NDArray, NDArray]:
+    """unit(l * v_c + (1 - l) * t_c) for each text of the classes (R in all) and each l.
+
+    Returns:
+        (R * L, D) mixtures of (C, D) `visual` and text; (R * L,) their classes, and the factor of v_c.
+    """
+    complete = complete_text(vocabulary)
+    rows = np.flatnonzero(np.isin(complete.owner, classes))  # (R,)
+    text, owner = complete.text[rows], complete.owner[rows]
+    lam = np.asarray(lambdas, dtype=np.float32)[None, :, None]  # (1, L, 1)
+    mixed = lam * visual[owner][:, None] + (1 - lam) * text[:, None]  # (R, L, D)
+    norm = np.linalg.norm(mixed, axis=2, keepdims=True)
+    norm[norm == 0] = 1
+    share = np.broadcast_to(lam, norm.shape) / norm
+    return (mixed / norm).reshape(-1, text.shape[1]), np.repeat(owner, len(lambdas)), share.ravel()
 
 
 @register_method("rns")
 @dataclass
-class RNS(StatelessMethod):
+class RNS(Method):
     """Retrieve prototypes, fuse them with text, train a head on both, answer with it.
 
     As the authors' release does it, without its slips. Missing parts: a class without visual support
-    is taught by pseudo-labels; a class without text by the mean of the other texts; without any text
+    is trained on pseudo-labels; a class without text takes the mean of the other texts; without any text
     the retrieved prototypes train the head alone; with an empty memory the pseudo-labels do.
     `RNS.published` has the release's own settings.
 
@@ -47,19 +188,18 @@ class RNS(StatelessMethod):
             still count there, while against a regulariser they are lost, and classes without visual
             support with them.
         solver: a key of `rose_kit.adapter.SOLVERS`. "lbfgs", the default, minimises a regularised
-            objective; the samples being the same, it takes a fiftieth of the time of "adamw", which
-            is as published, and its head lies in the span of the samples, so that its evidence is
-            complete. `notebooks/experiments/solvers.ipynb` compares them.
+            objective; on the same samples it takes a fiftieth of the time of "adamw", which is as
+            published. `notebooks/experiments/solvers.ipynb` compares them.
         steps, lr, weight_decay, seed: settings of "adamw".
         mu: regularisation of "lbfgs", per class: the objective holds mu / K / 2 * |W|^2 where the
             samples are of K classes, since each class has about 1 / K of the samples' weight.
         tolerance: "lbfgs" stops when a step lowers its objective by less than this share.
-        retrieve: which prototypes to train on: "nearest", or for comparison "random" or "furthest" (RNS,
-            figure 5), or a function that is called as `rose_kit.fusion.retrieve` is.
+        retrieve: chooses the prototypes to train on, called as `rose_kit.fusion.retrieve` is; None: the
+            nearest. `notebooks/experiments/claims/lookup.py` has others, to compare with (RNS, figure 5).
         where: metadata that a prototype must have, as for `SupportMemory.search`; None: all are used.
 
     Raises:
-        ValueError: an unknown solver or retrieval, or a number outside its range.
+        ValueError: an unknown solver, a retrieval that is not a function, or a number outside its range.
     """
 
     k: int = 4
@@ -74,40 +214,40 @@ class RNS(StatelessMethod):
     seed: int = 0
     mu: float = 0.01
     tolerance: float = 5e-3
-    retrieve: str | Retrieval = "nearest"
+    retrieve: Retrieval | None = None
     where: Where | None = None
 
     def __post_init__(self) -> None:
         if self.solver not in SOLVERS:
-            raise ValueError(f"unknown solver {self.solver!r}. Known: {', '.join(sorted(SOLVERS))}")
-        if not (callable(self.retrieve) or self.retrieve in list(RETRIEVALS)):
-            raise ValueError(f"unknown retrieval {self.retrieve!r}. Known: {', '.join(RETRIEVALS)}")
-        for name in ("k", "steps", "tau", "lr", "mu"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}")
-        if not 0 <= self.tolerance < 1:
-            raise ValueError(f"tolerance must be in [0, 1), got {self.tolerance}")
+            raise unknown_name("solver", self.solver, SOLVERS)
+        if not (self.retrieve is None or callable(self.retrieve)):
+            raise ValueError(f"retrieve must be a function, got {self.retrieve!r}")
+        check_positive(k=self.k, steps=self.steps, tau=self.tau, lr=self.lr, mu=self.mu)
+        check_share(tolerance=self.tolerance)
 
     @classmethod
     def published(cls, k: int = 4, steps: int = 700, **options: Any) -> Self:
         """RNS with the release's solver, temperature and strengths; `options` as for the class."""
         return cls(k=k, steps=steps, **({"solver": "adamw", "tau": 0.1, "beta_pseudo": 0.2} | options))
 
-    def predict(self, query, memory, vocabulary, *, initial_weight=None) -> Prediction:
+    def predict(
+        self, query: AnyQuery, memory: Memory, vocabulary: Vocabulary, *, initial_weight: InitialWeight = None
+    ) -> Prediction:
         """See `Method.predict`; `initial_weight` is where the solver starts."""
         query, memory = Query.of(query), restrict(memory, self.where)
-        retrieve = self.retrieve if callable(self.retrieve) else RETRIEVALS[self.retrieve]
-        retrieved = retrieve(query.features, memory, vocabulary, self.k)
+        size = (len(vocabulary), query.features.shape[1])
+        if initial_weight is not None and np.shape(initial_weight) != size:
+            raise ValueError(f"initial_weight has shape {np.shape(initial_weight)}, but the head is {size}")
+        retrieved = (self.retrieve or retrieve)(query.features, memory, vocabulary, self.k)
         samples = self.samples(query, retrieved, memory, vocabulary)
-        relevance = class_relevance(query.image_feature, vocabulary, self.tau)
-        start = _checked_start(initial_weight, (len(vocabulary), query.features.shape[1]))
-        head = self.solve(samples, samples.weight(relevance), start)
+        weight = samples.weight(class_relevance(query.image_feature, vocabulary, self.tau))
+        start = None if initial_weight is None else np.asarray(initial_weight, dtype=np.float32)
+        head = self.solve(samples, weight, start)
         logits = head.logits(query.features)  # (N, C)
-        evidence = self.explain(head, logits, query.features, samples, retrieved, memory, vocabulary)
+        evidence = self.explain(head, logits, query, samples, weight, retrieved, memory, vocabulary)
         return Prediction(softmax(logits), evidence)
 
-    def samples(self, query: Query, retrieved: Retrieved, memory, vocabulary: Vocabulary) -> Samples:
+    def samples(self, query: Query, retrieved: Retrieved, memory: Memory, vocabulary: Vocabulary) -> Samples:
         """The training set of one image: retrieved, fused and pseudo-labelled samples.
 
         Raises:
@@ -129,62 +269,50 @@ class RNS(StatelessMethod):
 
         Args:
             samples: S samples of width D.
-            weight: (S,) float32, from `Samples.weight`.
-            start: (C, D) float32 initial weight; None leaves it to the solver.
+            weight: (S,), from `Samples.weight`.
+            start: (C, D) initial weight; None leaves it to the solver.
         """
         settings = vars(self) | {"mu": self.mu / len(np.unique(samples.label))}
         return SOLVERS[self.solver](samples.features, samples.target, weight, start, **settings)
 
-    def explain(self, head: Head, logits: NDArray, features: NDArray, samples: Samples, retrieved: Retrieved,
-                memory, vocabulary: Vocabulary) -> Evidence | None:  # fmt: skip
+    def explain(
+        self, head: Head, logits: NDArray, query: Query, samples: Samples, weight: NDArray,
+        retrieved: Retrieved, memory: Memory, vocabulary: Vocabulary,
+    ) -> Evidence | None:  # fmt: skip
         """Split each winning logit over the retrieved prototypes; None where nothing was retrieved.
 
         With W = A X, the logit W_c . x + b is the sum over samples of A_cs <X_s, x>. A retrieved sample
         is a prototype; a fused one contains v_c = sum_i v_ic / |sum_i v_ic|, hence every prototype of its
-        class. What comes from text, pseudo-labels, bias, prototypes of the class that were not retrieved,
-        and the part of W outside the span, is in the remainder row.
+        class. The remainder row holds what comes from text, pseudo-labels, the bias, prototypes of the
+        class that were not retrieved, and the part of W that A X leaves over.
         """
         if not len(retrieved):
             return None
         winner, names = logits.argmax(1), np.array(vocabulary.names)
-        factors = prototype_factors(head, samples, retrieved, memory, vocabulary)  # (C, R)
-        contributions = factors[winner] * (features @ retrieved.vectors.T)  # (N, R)
+        a = sample_coefficients(head, samples, weight)  # (C, S)
+        norms = np.linalg.norm(memory.class_sums(vocabulary.names), axis=1)  # (C,), NaN without a prototype
+        in_fused = (a * samples.visual_share) @ samples.target / norms  # (C, S) @ (S, C) -> (C, C)
+        own = a[:, : len(retrieved)]  # (C, R): of retrieved samples, which come first
+        factors = own + in_fused[:, retrieved.classes]  # (C, R)
+        contributions = factors[winner] * (query.features @ retrieved.vectors.T)  # (N, R)
         owners = names[retrieved.classes]
         return top_evidence(contributions, retrieved.ids, owners, logits.max(1), names[winner])
 
 
-def prototype_factors(
-    head: Head, samples: Samples, retrieved: Retrieved, memory, vocabulary: Vocabulary
-) -> NDArray[np.floating]:
-    """(C, R): factor of each retrieved prototype in each row of the head's weight."""
-    a = span_coefficients(head, samples)  # (C, S)
-    factors = a[:, : len(retrieved)].copy()  # (C, R): retrieved samples come first, in order
-    fused = np.flatnonzero(samples.visual_share)
-    if len(fused):
-        classes, inverse = np.unique(retrieved.classes, return_inverse=True)
-        norm = np.linalg.norm(memory.class_sums([vocabulary.names[c] for c in classes]), axis=1)  # (classes,)
-        member = samples.label[fused][:, None] == retrieved.classes  # (F, R)
-        factors += a[:, fused] * samples.visual_share[fused] @ (member / norm[inverse]).astype(np.float32)
-    return factors
+def sample_coefficients(head: Head, samples: Samples, weight: NDArray) -> NDArray[np.float32]:
+    """(C, S) coefficients A with W = A X nearly: the share that each sample has in the head's weight.
 
+    At the minimum of sum_s weight_s * loss_s + mu / 2 * |W|^2 the gradient vanishes, hence
+    W = sum_s weight_s (q_s - p_s) x_s / mu: a coefficient is the error that is left on a sample (representer
+    theorem; Yeh et al., NeurIPS 2018). The factor 1 / mu is fitted by least squares, so that it also serves a
+    solver that stopped early, or that has no such objective, as AdamW.
 
-def span_coefficients(head: Head, samples: Samples, ridge: float = 0.1) -> NDArray[np.floating]:
-    """(C, S) coefficients A with W = A X, as nearly as the span of the samples allows.
-
-    The solver's own, if it knows them: only what an initial weight put into W is then left over. Else,
-    as for "adamw", which leaves its random start in W, those of ridge regression: along directions in
-    which the samples hardly differ, coefficients of least norm would be huge and cancel each other,
-    and explain nothing. The ridge leaves those directions to the remainder.
+    Args:
+        head: trained on the samples, by any solver.
+        samples: S samples.
+        weight: (S,), from `Samples.weight`.
     """
-    if head.coefficients is not None:
-        return head.coefficients
-    x, w = samples.features.astype(np.float64), head.weight.astype(np.float64)  # (S, D), (C, D)
-    if len(x) <= x.shape[1]:
-        return np.linalg.solve(x @ x.T + ridge * np.eye(len(x)), x @ w.T).T  # W X' (X X')^-1
-    return np.linalg.solve(x.T @ x + ridge * np.eye(x.shape[1]), w.T).T @ x.T  # W (X' X)^-1 X'
-
-
-def _checked_start(weight: NDArray | None, shape: tuple[int, int]) -> NDArray[np.float32] | None:
-    if weight is not None and np.shape(weight) != shape:
-        raise ValueError(f"initial_weight has shape {np.shape(weight)}, but the head is {shape}")
-    return None if weight is None else np.asarray(weight, dtype=np.float32)
+    error = (weight[:, None] * (samples.target - softmax(head.logits(samples.features)))).T  # (C, S)
+    combined = error @ samples.features  # (C, S) @ (S, D) -> (C, D)
+    square = np.vdot(combined, combined)
+    return error * (np.vdot(head.weight, combined) / square if square else np.float32(0))

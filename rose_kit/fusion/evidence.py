@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
@@ -15,12 +15,7 @@ KEEP = 8  # prototypes listed per query; what the others give is in the remainde
 
 
 def top_evidence(
-    contributions: NDArray,
-    ids: NDArray,
-    owners: NDArray,
-    totals: NDArray,
-    winners: NDArray,
-    keep: int = KEEP,
+    contributions: NDArray, ids: NDArray, owners: NDArray, totals: NDArray, winners: NDArray, keep: int = KEEP
 ) -> Evidence:
     """List the strongest prototypes of each query and put the rest into one row, so sums are exact.
 
@@ -37,23 +32,23 @@ def top_evidence(
         holds everything that is not listed: text, bias, weaker prototypes.
     """
     n, width = contributions.shape
-    ids, owners = (np.broadcast_to(column, (n, width)) for column in (ids, owners))
     # NumPy's argpartition takes several times as long on rows of this kind.
     top = torch.from_numpy(np.abs(contributions)).topk(min(keep, width), dim=1).indices.numpy()  # (N, keep)
-    chosen, names = np.take_along_axis(ids, top, 1), np.take_along_axis(owners, top, 1)
-    weight = np.where(chosen >= 0, np.take_along_axis(contributions, top, 1), 0)
-    rest = totals - weight.sum(1)
-    weight = np.concatenate([weight, rest[:, None]], 1).astype(np.float32)  # (N, keep + 1)
-    chosen = np.concatenate([chosen, np.full((n, 1), -1)], 1)
-    names = np.concatenate([names, winners[:, None]], 1)
+    ids, owners, weight = (
+        np.take_along_axis(np.broadcast_to(column, (n, width)), top, 1)
+        for column in (ids, owners, contributions)
+    )
+    weight = np.where(ids >= 0, weight, 0)
+    remainder = totals - weight.sum(1)
+    weight = np.c_[weight, remainder].astype(np.float32)  # (N, keep + 1)
+    ids, owners = np.c_[ids, np.full(n, -1)], np.c_[owners, winners]
     listed = weight != 0
     listed[:, -1] = True
-    query = np.broadcast_to(np.arange(n)[:, None], listed.shape)
-    return Evidence(query[listed], chosen[listed], names[listed], weight[listed])
+    return Evidence(np.nonzero(listed)[0], ids[listed], owners[listed], weight[listed])
 
 
 def pooled_evidence(evidence: Evidence, patches: Iterable[int]) -> Evidence:
-    """What several patches rest on together, such as those of one object: the mean over them.
+    """The evidence of several patches together, such as those of one object: the mean over them.
 
     Args:
         evidence: of one image.
@@ -64,20 +59,20 @@ def pooled_evidence(evidence: Evidence, patches: Iterable[int]) -> Evidence:
         mean winning score of the patches.
 
     Raises:
-        ValueError: the evidence says nothing about these patches.
+        ValueError: the evidence has no row of these patches.
 
     >>> e = Evidence(np.array([0, 1, 1]), np.array([7, 7, 8]), np.array(["bus"] * 3), np.array([1.0, 2, 6]))
     >>> pooled_evidence(e, [0, 1]).columns()["prototype_id"].tolist()
     [8, 7]
     """
     patches = np.unique(list(patches))
-    rows = np.flatnonzero(np.isin(evidence.query, patches))
-    if not len(rows):
+    table = pd.DataFrame(evidence.columns())
+    table = table[table["query"].isin(patches)]
+    if table.empty:
         raise ValueError(f"there is no evidence about patches {patches.tolist()}")
-    sums: dict[tuple[int, str], float] = defaultdict(float)  # keyed by name too: rows of -1 have several
-    for row in rows:
-        sums[int(evidence.prototype_id[row]), str(evidence.class_name[row])] += float(evidence.weight[row])
-    ids, names = zip(*sums, strict=True)
-    weight = np.array(list(sums.values()), np.float32) / len(patches)
-    pooled = Evidence(np.zeros(len(ids), np.int64), np.array(ids), np.array(names), weight)
+    # By name too: the remainder rows, with the id -1, have the name of each winning class.
+    sums = table.groupby(["prototype_id", "class_name"], sort=False, as_index=False)["weight"].sum()
+    weight = (sums["weight"] / len(patches)).to_numpy(np.float32)
+    names = sums["class_name"].to_numpy(str)
+    pooled = Evidence(np.zeros(len(sums), np.int64), sums["prototype_id"].to_numpy(), names, weight)
     return pooled.top(0, len(pooled))

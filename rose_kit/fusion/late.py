@@ -1,29 +1,37 @@
-"""Late fusion: a visual and a textual score per class, mixed with one fixed weight."""
+"""Late fusion: a visual and a textual score per class, mixed with one fixed weight. kNN-CLIP and FREEDA."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rose_kit.fusion.method import no_support_error
-from rose_kit.fusion.retrieval import restrict
+from rose_kit.fusion.evidence import KEEP, top_evidence
+from rose_kit.fusion.method import AnyQuery, InitialWeight, Memory, Support, no_support_error
+from rose_kit.fusion.retrieval import restrict, retrieve, supported_classes
+from rose_kit.fusion.zero_shot import LOGIT_SCALE, class_cosines, softmax, zero_shot
 from rose_kit.memory.index import Where
 from rose_kit.metrics import confusion_matrix, mean_iou
-from rose_kit.types import IGNORE, Prediction, Query
+from rose_kit.registry import register_method
+from rose_kit.types import IGNORE, Prediction, Query, Vocabulary, check_positive, check_share
 
 WEIGHTS = np.linspace(0, 1, 11).round(1)  # tried when a support set is given
+# Winning classes (N,) -> ids (N, P) of the prototypes that add to the scores of these classes, -1 where there
+# is none, and what each adds (N, P).
+Sources = Callable[[NDArray], tuple[NDArray, NDArray]]
 
 
 @dataclass
 class LateFusion:
-    """Base of kNN-CLIP and FREEDA, which differ in four steps:
+    """Base of kNN-CLIP and FREEDA, which differ in three steps:
 
-    - `visual(features, memory, vocabulary) -> (N, C)` scores, or None if the memory has none of the
-      classes; and what `explain` needs to name its sources;
-    - `textual(features, vocabulary) -> (N, C)` scores;
-    - `fuse(visual, textual, weight) -> (N, C)`, where there are both, and `probabilities`;
-    - `explain(features, fused, textual, sources, memory, vocabulary) -> Evidence`.
+    - `visual(features, memory, vocabulary)`: (N, C) scores, and the `Sources` of their evidence; None if the
+      memory holds none of the classes;
+    - `textual(features, vocabulary)`: (N, C) scores;
+    - `probabilities(scores)`: (N, C), of mixed, visual or textual scores.
 
     Args:
         weight: share of the visual score, in [0, 1]. `fit` with a support set tunes it into
@@ -36,11 +44,10 @@ class LateFusion:
     fitted_weight: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.weight <= 1:
-            raise ValueError(f"weight must be in [0, 1], got {self.weight}")
+        check_share(weight=self.weight)
         self.fitted_weight = self.weight
 
-    def fit(self, memory, vocabulary, support=None):
+    def fit(self, memory: Memory, vocabulary: Vocabulary, support: Support = None) -> Self:
         """Choose the weight with the best mIoU over the support images, each left out in turn.
 
         See `Method.fit`. Without support images, or without text, the given weight stays.
@@ -53,27 +60,135 @@ class LateFusion:
         for query, target, image_id in support:
             features = Query.of(query).features
             others = memory.subset(memory.ids[memory.image_ids != str(image_id)])
-            visual, _ = self.visual(features, others, vocabulary)
+            visual = self.visual(features, others, vocabulary)
             if visual is None:
                 continue
             textual = self.textual(features, vocabulary)
             target = np.where(np.asarray(target) == IGNORE, -1, target)
             for w, weight in enumerate(WEIGHTS):
-                answer = self.fuse(visual, textual, weight).argmax(1)
+                answer = fuse(visual[0], textual, weight).argmax(1)
                 counts[w] += confusion_matrix(answer, target, len(vocabulary), ignore_index=-1)
         if counts.any():
             self.fitted_weight = float(WEIGHTS[np.argmax([mean_iou(count) for count in counts])])
         return self
 
-    def predict(self, query, memory, vocabulary, *, initial_weight=None) -> Prediction:
+    def predict(
+        self, query: AnyQuery, memory: Memory, vocabulary: Vocabulary, *, initial_weight: InitialWeight = None
+    ) -> Prediction:
         """See `Method.predict`: text alone where nothing is retrieved, and the other way round."""
-        features, memory = Query.of(query).features, restrict(memory, self.where)
-        visual, sources = self.visual(features, memory, vocabulary)
-        textual = self.textual(features, vocabulary) if vocabulary.has_text.any() else None
+        features = Query.of(query).features
+        visual = self.visual(features, restrict(memory, self.where), vocabulary)
+        textual = self.textual(features, vocabulary) if vocabulary.has_text.any() else None  # (N, C)
+        if visual is None and textual is None:
+            raise no_support_error(vocabulary)
         if visual is None:
-            if textual is None:
-                raise no_support_error(vocabulary)
             return Prediction(self.probabilities(textual).astype(np.float32))
-        fused = visual if textual is None else self.fuse(visual, textual, self.fitted_weight)  # (N, C)
-        evidence = self.explain(features, fused, textual, sources, memory, vocabulary)
-        return Prediction(self.probabilities(fused).astype(np.float32), evidence)
+        share = 1.0 if textual is None else self.fitted_weight
+        scores = visual[0] if textual is None else fuse(visual[0], textual, share)  # (N, C)
+        winner = scores.argmax(1)  # (N,)
+        ids, gains = visual[1](winner)  # (N, P) each
+        names = np.array(vocabulary.names)[winner]
+        evidence = top_evidence(share * gains, ids, names[:, None], scores.max(1), names, keep=ids.shape[1])
+        return Prediction(self.probabilities(scores).astype(np.float32), evidence)
+
+
+def fuse(visual: NDArray, textual: NDArray, weight: float) -> NDArray:
+    """(N, C) weight * visual + (1 - weight) * textual; text alone for a class without visual support."""
+    known = np.isfinite(visual)
+    return np.where(known, weight * np.where(known, visual, 0) + (1 - weight) * textual, textual)
+
+
+@register_method("knn-clip")
+@dataclass
+class KnnClip(LateFusion):
+    """Probability = weight * vote + (1 - weight) * zero-shot (kNN-CLIP, TMLR 2024).
+
+    Each of the k nearest prototypes votes for its class with softmax(cosine / temperature) over the
+    k. A class without visual support gets no votes. The paper's temperature is not public; the default is
+    CLIP's, and `fit` tunes the weight. Its threshold, above which zero-shot answers alone, is left out.
+
+    Args:
+        weight: share of the vote, in [0, 1].
+        k: neighbours per query.
+        temperature: of the vote.
+        where: metadata that a voter must have, as for `SupportMemory.search`; None: all may vote.
+    """
+
+    k: int = 16
+    temperature: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(k=self.k, temperature=self.temperature)
+
+    def visual(
+        self, features: NDArray, memory: Memory, vocabulary: Vocabulary
+    ) -> tuple[NDArray, Sources] | None:
+        """(N, C) shares of the vote; a neighbour adds its own if it voted for the class."""
+        retrieved = retrieve(features, memory, vocabulary, self.k)
+        if not len(retrieved):
+            return None
+        votes = softmax(retrieved.scores / self.temperature)  # (N, k), 0 where there is no neighbour
+        classes = retrieved.classes[retrieved.positions]  # (N, k)
+        shares = np.zeros((len(features), len(vocabulary)), dtype=np.float32)
+        np.add.at(shares, (np.arange(len(features))[:, None], classes), votes)
+        ids = np.append(retrieved.ids, -1)[retrieved.positions]  # (N, k)
+        return shares, lambda winner: (ids, votes * (classes == winner[:, None]))
+
+    def textual(self, features: NDArray, vocabulary: Vocabulary) -> NDArray:
+        """(N, C) zero-shot probabilities."""
+        return zero_shot(features, vocabulary)
+
+    def probabilities(self, scores: NDArray) -> NDArray:
+        """The scores are probabilities already."""
+        return scores
+
+
+@register_method("freeda")
+@dataclass
+class Freeda(LateFusion):
+    """Score = weight * cos(x, v_c) + (1 - weight) * cos(x, t_c) (FREEDA, CVPR 2024).
+
+    v_c is the unit-norm sum of the class's prototypes in the memory. A class without visual support
+    has cos(x, t_c) as its score; without any text the score is cos(x, v_c).
+
+    Args:
+        weight: share of the visual cosine, in [0, 1].
+        scale: probabilities are softmax(scale * score).
+        where: metadata that a prototype must have, as for `SupportMemory.search`; None: all are used.
+    """
+
+    scale: float = LOGIT_SCALE
+
+    def visual(
+        self, features: NDArray, memory: Memory, vocabulary: Vocabulary
+    ) -> tuple[NDArray, Sources] | None:
+        """(N, C) cosines. As v_c = sum_i v_ic / |sum_i v_ic|, prototype i adds cos(x, v_ic) / |sum|."""
+        known = supported_classes(memory, vocabulary)
+        if not known.any():
+            return None
+        sums = memory.class_sums(vocabulary.names)  # (C, D)
+        norms = np.maximum(np.linalg.norm(sums, axis=1), 1e-12)  # (C,)
+
+        def sources(winner: NDArray) -> tuple[NDArray, NDArray]:
+            ids, gains = np.full((len(winner), KEEP), -1), np.zeros((len(winner), KEEP))
+            for c in np.unique(
+                winner
+            ):  # class by class: a table of all rows would not fit where there are many
+                own = np.flatnonzero(memory.rows.of_classes([vocabulary.names[c]]))
+                won = np.flatnonzero(winner == c)
+                every = features[won] @ memory.vectors[own].T / norms[c]  # (n, rows of c)
+                top = np.argsort(-np.abs(every), axis=1)[:, :KEEP]
+                ids[won, : top.shape[1]] = memory.ids[own[top]]
+                gains[won, : top.shape[1]] = np.take_along_axis(every, top, 1)
+            return ids, gains
+
+        return np.where(known, features @ sums.T / norms, -np.inf), sources
+
+    def textual(self, features: NDArray, vocabulary: Vocabulary) -> NDArray:
+        """(N, C) cosines."""
+        return class_cosines(features, vocabulary)
+
+    def probabilities(self, scores: NDArray) -> NDArray:
+        """Softmax at CLIP's scale."""
+        return softmax(self.scale * scores)

@@ -11,7 +11,9 @@ from rose_kit.memory import SupportMemory
 from rose_kit.types import FeatureMap, Prediction, Query, Vocabulary
 
 AnyQuery = Query | FeatureMap | NDArray
-# A labelled image whose prototypes are in the memory: what it asks, the (N,) class indices of its
+Memory = SupportMemory | None  # None where nothing is known
+InitialWeight = NDArray | None  # (C, D) where a trained head starts; None: where it always does
+# A labelled image whose prototypes are in the memory: its query, the (N,) class indices of its
 # patches (-1 or 255: ignored), and its id in the memory, so that tuning can leave it out.
 SupportExample = tuple[AnyQuery, NDArray, Hashable]
 Support = Iterable[SupportExample] | None
@@ -20,26 +22,22 @@ Support = Iterable[SupportExample] | None
 class Method(Protocol):
     """What `fit` may learn once per memory, and what `predict` answers per image.
 
-    A method that cannot answer without text has a class attribute `needs_text = True`.
+    Anything with these two will do; a subclass with nothing to fit inherits `fit`. A method that cannot
+    answer without text has a class attribute `needs_text = True`.
     """
 
-    def fit(self, memory: SupportMemory, vocabulary: Vocabulary, support: Support = None) -> Self:
-        """Learn or tune what does not depend on the image in question. Optional.
+    def fit(self, memory: Memory, vocabulary: Vocabulary, support: Support = None) -> Self:
+        """Learn or tune what does not depend on the query image, and return the method itself.
 
         Args:
             memory: the prototypes that `predict` will search.
             vocabulary: the classes that `predict` will answer.
             support: labelled images to tune on, each left out of the memory while it is segmented.
         """
-        ...
+        return self
 
     def predict(
-        self,
-        query: AnyQuery,
-        memory: SupportMemory,
-        vocabulary: Vocabulary,
-        *,
-        initial_weight: NDArray | None = None,
+        self, query: AnyQuery, memory: Memory, vocabulary: Vocabulary, *, initial_weight: InitialWeight = None
     ) -> Prediction:
         """Answer for each patch or region of one image.
 
@@ -58,17 +56,7 @@ class Method(Protocol):
         ...
 
 
-class StatelessMethod:
-    """Base of the methods that have nothing to fit."""
-
-    def fit(self, memory: SupportMemory, vocabulary: Vocabulary, support: Support = None) -> Self:
-        """Nothing to learn; returns the method itself."""
-        return self
-
-
 def no_support_error(vocabulary: Vocabulary) -> ValueError:
     """The error for a vocabulary with neither text nor visual support."""
-    return ValueError(
-        "the vocabulary has no text and the memory holds no prototype of its classes: "
-        + ", ".join(vocabulary.names)
-    )
+    names = ", ".join(vocabulary.names)
+    return ValueError(f"the vocabulary has no text and the memory holds no prototype of its classes: {names}")

@@ -1,16 +1,14 @@
-"""What the memory says: the prototypes nearest to each query, and other choices to compare them with."""
+"""What the memory says: the prototypes nearest to each query, and the part of a memory to search."""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Sequence
-from copy import deepcopy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rose_kit.memory import SupportMemory
+from rose_kit.fusion.method import Memory
 from rose_kit.memory.index import Filter, Where
 from rose_kit.types import Vocabulary
 
@@ -38,10 +36,10 @@ class Retrieved:
 
 
 # (N, D) features, memory, vocabulary, k -> the prototypes that an adapter is trained on
-Retrieval = Callable[[NDArray, SupportMemory | None, Vocabulary, int], Retrieved]
+Retrieval = Callable[[NDArray, Memory, Vocabulary, int], Retrieved]
 
 
-def retrieve(features: NDArray, memory: SupportMemory | None, vocabulary: Vocabulary, k: int) -> Retrieved:
+def retrieve(features: NDArray, memory: Memory, vocabulary: Vocabulary, k: int) -> Retrieved:
     """The k nearest prototypes of each query among the vocabulary's classes (RNS, section 3).
 
     Args:
@@ -63,49 +61,13 @@ def retrieve(features: NDArray, memory: SupportMemory | None, vocabulary: Vocabu
     return Retrieved(ids, np.asarray(rows.vectors, np.float32), classes, positions, hits.scores)
 
 
-def retrieve_furthest(
-    features: NDArray, memory: SupportMemory | None, vocabulary: Vocabulary, k: int
-) -> Retrieved:
-    """The k furthest prototypes of each query; scores are those of the opposite query, best first."""
-    return retrieve(-features, memory, vocabulary, k)
+_latest: tuple = (None, None, None)  # the rows, the condition and the result of the latest `restrict`
 
 
-def retrieve_random(
-    features: NDArray, memory: SupportMemory | None, vocabulary: Vocabulary, k: int, seed: int = 0
-) -> Retrieved:
-    """As many prototypes as `retrieve` finds, at random; each image has a draw of its own, always the same.
-
-    Args:
-        features, memory, vocabulary, k: as for `retrieve`.
-        seed: another seed draws others: `RNS(retrieve=partial(retrieve_random, seed=1))`.
-
-    Returns:
-        Every chosen prototype is a neighbour of every query: `positions` is (N, R).
-    """
-    nearest = retrieve(features, memory, vocabulary, k)
-    if not len(nearest):
-        return nearest
-    candidates = memory.ids[np.concatenate(class_positions(memory, vocabulary.names))]
-    rng = np.random.default_rng([seed, zlib.crc32(np.ascontiguousarray(features).tobytes())])
-    chosen = rng.choice(candidates, len(nearest), replace=False)
-    return retrieve(features, memory.subset(chosen), vocabulary, len(chosen))
-
-
-RETRIEVALS: dict[str, Retrieval] = {
-    "nearest": retrieve,
-    "random": retrieve_random,
-    "furthest": retrieve_furthest,
-}
-
-
-_latest: tuple = (None, None, None)  # the rows, the `where` and the result of the latest `restrict`
-
-
-def restrict(memory: SupportMemory | None, where: Where | None) -> SupportMemory | None:
+def restrict(memory: Memory, where: Where | None) -> Memory:
     """The memory as it is now, whatever is written to it meanwhile, or the part that a method may use.
 
-    With `where` the part is a copy of the rows, searched exactly. The latest one is kept for the next image,
-    until the memory changes or `where` does.
+    With `where` the part is a copy of the rows, searched exactly. The latest part is kept for the next image.
 
     Args:
         memory: None stays None.
@@ -121,19 +83,13 @@ def restrict(memory: SupportMemory | None, where: Where | None) -> SupportMemory
     memory = memory.snapshot()
     if where is None:
         return memory
-    rows, known, part = _latest
-    if rows is not memory.rows or known != where:  # a change gives a memory another table of rows
+    condition = where if callable(where) else repr(where)  # a mapping may be changed later
+    if _latest[0] is not memory.rows or _latest[1] != condition:  # a change gives a memory another table
         allowed = Filter.of(None, (), where).mask(memory.rows)
-        part = memory if allowed is None else memory.subset(memory.ids[allowed])
-        _latest = memory.rows, where if callable(where) else deepcopy(where), part
-    return part
+        _latest = memory.rows, condition, memory if allowed is None else memory.subset(memory.ids[allowed])
+    return _latest[2]
 
 
-def supported_classes(memory: SupportMemory | None, vocabulary: Vocabulary) -> NDArray[np.bool_]:
+def supported_classes(memory: Memory, vocabulary: Vocabulary) -> NDArray[np.bool_]:
     """(C,) whether the memory holds a prototype of each class."""
     return np.isin(vocabulary.names, () if memory is None else memory.classes)
-
-
-def class_positions(memory: SupportMemory, names: Sequence[str]) -> list[NDArray[np.int64]]:
-    """Positions in the memory's arrays of each class's prototypes."""
-    return [np.flatnonzero(memory.class_names == name) for name in names]

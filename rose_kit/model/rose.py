@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rose_kit.data import atomic_write
 from rose_kit.encoder import Encoder
-from rose_kit.fusion.method import AnyQuery, StatelessMethod
+from rose_kit.fusion.method import AnyQuery, Method
 from rose_kit.memory import SupportMemory
 from rose_kit.model.anchors import Anchors, anchor_inputs
 from rose_kit.model.decoder import Decoder
@@ -162,7 +162,7 @@ class ROSE(nn.Module):
         return model.eval()
 
 
-class RoseMethod(StatelessMethod):
+class RoseMethod(Method):
     """A trained ROSE where the kit takes a method: `Segmenter(encoder, memory, RoseMethod(model))`.
 
     Args:

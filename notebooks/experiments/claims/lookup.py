@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,8 +12,8 @@ from experiments.claims.claim import Claim, miou_difference
 from experiments.claims.few_shots import WORDS, rns
 from experiments.claims.verdict import EQUAL, MORE
 from rose_kit.adapter import RNS
-from rose_kit.fusion import Retrieved, ZeroShot, retrieve
-from rose_kit.fusion.retrieval import retrieve_random
+from rose_kit.fusion import ZeroShot, retrieve
+from rose_kit.fusion.retrieval import Retrieved
 from rose_kit.memory import SupportMemory
 from rose_kit.types import Vocabulary
 
@@ -33,18 +35,35 @@ def whole_classes(features: NDArray, memory: SupportMemory, vocabulary: Vocabula
     return retrieve(features, part, vocabulary, len(part))
 
 
+def furthest(features: NDArray, memory: SupportMemory, vocabulary: Vocabulary, k: int) -> Retrieved:
+    """The k furthest prototypes of each query; scores are those of the opposite query, best first."""
+    return retrieve(-features, memory, vocabulary, k)
+
+
+def random(features: NDArray, memory: SupportMemory, vocabulary: Vocabulary, k: int) -> Retrieved:
+    """As many prototypes as nearest retrieval finds, at random; each image has a draw of its own.
+
+    Every chosen prototype is a neighbour of every query: `positions` is (N, R).
+    """
+    size = len(retrieve(features, memory, vocabulary, k))
+    candidates = np.concatenate([memory.ids[memory.class_names == name] for name in vocabulary.names])
+    rng = np.random.default_rng([0, zlib.crc32(np.ascontiguousarray(features).tobytes())])
+    part = memory.subset(rng.choice(candidates, size, replace=False))
+    return retrieve(features, part, vocabulary, max(size, 1))
+
+
 def random_in_classes(features: NDArray, memory: SupportMemory, vocabulary: Vocabulary, k: int) -> Retrieved:
     """As many prototypes as nearest retrieval finds, at random from the classes that it finds."""
-    return retrieve_random(features, in_nearest_classes(features, memory, vocabulary, k), vocabulary, k)
+    return random(features, in_nearest_classes(features, memory, vocabulary, k), vocabulary, k)
 
 
 # Best first, by the claim.
 RETRIEVALS = {
-    "nearest": "nearest",
+    "nearest": retrieve,
     "classes": whole_classes,
     "random-in-classes": random_in_classes,
-    "random": "random",
-    "furthest": "furthest",
+    "random": random,
+    "furthest": furthest,
 }
 
 

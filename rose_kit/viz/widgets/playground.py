@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rose_kit.adapter import RNS
-from rose_kit.adapter.samples import LAMBDAS, SPREADS
+from rose_kit.adapter.rns import LAMBDAS, SPREADS
 from rose_kit.fusion import Freeda, KnnClip
-from rose_kit.fusion.text import class_cosines
+from rose_kit.fusion.zero_shot import class_cosines
 from rose_kit.metrics import confusion_matrix, mean_iou
 from rose_kit.segmenter import Segmenter, name_vocabulary
 from rose_kit.types import Segmentation, Vocabulary, unit

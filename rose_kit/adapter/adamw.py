@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from rose_kit.adapter.solvers.head import Head
+from rose_kit.adapter.lbfgs import Array, Head
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # AdamW's usual
 
 
-def adamw(features, target, weight, start, *, seed, steps, lr, weight_decay, **_) -> Head:
-    """Full-batch AdamW on the mean over samples of weight * loss (RNS, section 3).
+def adamw(
+    features: Array,
+    target: Array,
+    weight: Array,
+    start: Array | None,
+    *,
+    seed: int,
+    steps: int,
+    lr: float,
+    weight_decay: float,
+    **_: Any,
+) -> Head:
+    """Full-batch AdamW on the mean over samples of weight * cross-entropy (RNS, section 3).
 
     Args:
-        features: (S, D) float32 samples.
-        target: (S, C) float32 distributions.
-        weight: (S,) float32.
+        features: (S, D) samples.
+        target: (S, C) class distributions.
+        weight: (S,).
         start: (C, D) initial weight; None draws Kaiming-uniform from `seed`. The bias starts at 0.
-        seed, steps, lr, weight_decay: the settings; other solvers' settings are ignored.
+        seed, steps, lr, weight_decay: as for `RNS`; settings of other solvers are ignored.
     """
     x = torch.from_numpy(np.c_[features, np.ones(len(features), np.float32)])  # (S, D + 1): bias last
     q = torch.from_numpy(target)
@@ -40,7 +51,7 @@ def adamw(features, target, weight, start, *, seed, steps, lr, weight_decay, **_
     return Head(head[:, :-1].numpy().copy(), head[:, -1].numpy().copy())
 
 
-def kaiming_uniform(size: int, dim: int, seed: int) -> NDArray[np.float32]:
+def kaiming_uniform(size: int, dim: int, seed: int) -> Array:
     """(size, dim) uniform in +-sqrt(6 / dim), from its own generator: no global state is touched."""
     generator = torch.Generator().manual_seed(seed)
     return ((2 * torch.rand(size, dim, generator=generator) - 1) * math.sqrt(6 / dim)).numpy()

@@ -1,0 +1,195 @@
+"""The default solver: L-BFGS on a regularised objective, in few passes over the samples. NumPy at the door.
+
+J = sum of weight * loss + mu / 2 * |W|^2. The loss of a sample is the cross-entropy of its target q with
+p = softmax(W x + b); its gradient is (p - q) x, so automatic differentiation is not needed. A pass is two
+matrix products and costs what a step of AdamW costs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Array = NDArray[np.float32]
+PAIRS = 4  # (step, change of gradient) remembered; more bring nothing here
+MAX_STEPS = 200
+PRECISION = 2e-8  # of J in float32; smaller changes are noise
+BIAS_UNIT = 0.3  # about the spread of centred features along their main direction
+CLASS_POWER = 0.25  # a class of share s is counted in units of s ** -0.25: rare ones take longer steps
+LEAST_SHARE = 1e-6  # of the samples' weight, below which a class is left out
+NOISE = 1e-6  # share of the logits' mean squared change below which their variance is rounding
+MAX_TRIALS = 30  # in a line search; nearly always one
+
+
+@dataclass(frozen=True)
+class Head:
+    """A linear classifier, which every solver returns: logits = features @ weight.T + bias.
+
+    Args:
+        weight: (C, D) float32.
+        bias: (C,) float32.
+    """
+
+    weight: Array
+    bias: Array
+
+    def logits(self, features: Array) -> Array:
+        """(N, D) -> (N, C)."""
+        return features @ self.weight.T + self.bias
+
+
+def lbfgs(
+    features: Array, target: Array, weight: Array, start: Array | None, mu: float, tolerance: float, **_: Any
+) -> Head:
+    """Minimise J until a step lowers it too little.
+
+    Args:
+        features: (S, D) samples.
+        target: (S, C) class distributions.
+        weight: (S,), adding up to about 1.
+        start: (C, D) initial weight; None starts at 0. The bias starts at the classes' frequencies.
+        mu: strength of the regulariser; settings of other solvers are ignored.
+        tolerance: stop when a step lowers J by less than this share of it; J is then about that near
+            to its minimum. 0 goes on to the precision of float32.
+    """
+    objective = RegularisedObjective(features, target, weight, start, mu)
+    gradient, pairs = objective.gradient(), deque(maxlen=PAIRS)
+    for _ in range(MAX_STEPS):
+        before, direction = objective.value, newton_direction(gradient, pairs)
+        step = objective.move(direction)
+        if not before - objective.value > max(tolerance, PRECISION) * objective.value:
+            break
+        previous, gradient = gradient, objective.gradient()
+        s, y = step * direction, gradient - previous
+        if min(_dot(s, y), _dot(y, y)) > 0:  # without curvature, it would be divided by zero
+            pairs.append((s, y))
+    return objective.head()
+
+
+class RegularisedObjective:
+    """J at the current point: a (K, D + 1) head on centred samples, in units, its bias in the last column.
+
+    J is convex, and its bias is free. Hence
+
+    - samples may be centred, and the bias and the classes counted in any unit, without changing the minimum:
+      that takes away directions that are far steeper than the others;
+    - logits are linear in the head, so a line search needs no pass over the samples;
+    - a class that no sample stands for is left out: its best bias is minus infinity.
+
+    Logits and all that belongs to them are (K, S), since products in this layout are faster.
+
+    Args:
+        features, target, weight, start, mu: as for `lbfgs`.
+    """
+
+    def __init__(self, features: Array, target: Array, weight: Array, start: Array | None, mu: float) -> None:
+        features, target = torch.from_numpy(features), torch.from_numpy(target)
+        self.a, self.size, self.mu = torch.from_numpy(weight), target.shape[1], mu
+        mass = self.a @ target  # (C,)
+        self.active = torch.nonzero(mass > LEAST_SHARE * mass.sum())[:, 0]  # (K,)
+        share = mass[self.active] / mass.sum()
+        self.class_scale = share[:, None] ** -CLASS_POWER  # (K, 1)
+        self.ridge = mu * self.class_scale.square()  # (K, 1) regulariser in these units
+        self.mean = self.a @ features / mass.sum()  # (D,)
+        bias = torch.full((len(features), 1), BIAS_UNIT)
+        self.x = torch.cat([features - self.mean, bias], 1)  # (S, D + 1)
+        self.xt = self.x.T.contiguous()  # (D + 1, S): products with a copy are faster
+        self.aq = (target.T[self.active] * self.a).contiguous()  # (K, S)
+        self.point = torch.zeros(len(self.active), self.x.shape[1])
+        self.point[:, -1:] = share.log()[:, None] / BIAS_UNIT / self.class_scale
+        if start is not None:
+            self.point[:, :-1] = torch.from_numpy(start)[self.active] / self.class_scale
+        self._set_logits(self.logits_of(self.point))
+        square = float((self.ridge * self.point[:, :-1].square()).sum())
+        self.linear_part = square / 2 - _dot(self.aq, self.logits)  # J without its logarithms
+        self.value = self.linear_part + float(self.a @ self.lse)
+
+    def logits_of(self, point: Tensor) -> Tensor:
+        """(K, D + 1), in units -> (K, S)."""
+        return (self.class_scale * point) @ self.xt  # (K, D + 1) @ (D + 1, S) -> (K, S)
+
+    def _set_logits(self, logits: Tensor) -> None:
+        """Take these (K, S) logits, their softmax over classes, and the logarithm of its normaliser."""
+        top = logits.amax(0)  # (S,)
+        p = (logits - top).exp_()  # (K, S)
+        total = p.sum(0)  # (S,)
+        self.logits, self.p, self.lse = logits, p.div_(total), total.log_().add_(top)
+
+    def gradient(self) -> Tensor:
+        """(K, D + 1) of J at the current point."""
+        residual = (self.a * self.p).sub_(self.aq).mul_(self.class_scale)  # (K, S)
+        gradient = residual @ self.x  # (K, S) @ (S, D + 1) -> (K, D + 1)
+        gradient[:, :-1].addcmul_(self.ridge, self.point[:, :-1])
+        return gradient
+
+    def move(self, direction: Tensor) -> float:
+        """One step of Newton's method along a (K, D + 1) direction, halved until J falls.
+
+        Returns:
+            the length of the step; 0 where no step lowers J in float32.
+        """
+        slope = self.logits_of(direction)  # (K, S) change of the logits
+        weighted = self.p * slope
+        mean = weighted.sum(0)  # (S,)
+        curve = self.ridge * direction[:, :-1]
+        across = _dot(self.point[:, :-1], curve) - _dot(self.aq, slope)
+        square = _dot(direction[:, :-1], curve)
+        rise = across + float(self.a @ mean)  # dJ/dstep at the current point
+        squares = weighted.mul_(slope).sum(0)  # (S,)
+        curvature = square + float(self.a @ (squares - mean.square_()))
+        # J is flat along a direction in which the logits of all classes change alike.
+        if not (rise < 0 and curvature > NOISE * float(self.a @ squares)):
+            return 0.0
+        step, origin = -rise / curvature, self.logits
+        for _ in range(MAX_TRIALS):
+            self._set_logits(torch.add(origin, slope, alpha=step))
+            linear_part = self.linear_part + step * (across + step / 2 * square)
+            value = linear_part + float(self.a @ self.lse)
+            if value <= self.value + 1e-4 * step * rise and not torch.equal(self.logits, origin):
+                self.point = torch.add(self.point, direction, alpha=step)
+                self.linear_part, self.value = linear_part, value
+                return step
+            step /= 2
+        self._set_logits(origin)
+        return 0.0
+
+    def head(self) -> Head:
+        """The head at the current point, for samples that are not centred and for all C classes."""
+        weight, bias = torch.zeros(self.size, len(self.mean)), torch.empty(self.size)
+        point = self.class_scale * self.point
+        bias[:] = self.lse.min() + math.log(LEAST_SHARE)  # left out: below that share of every sample
+        weight[self.active] = point[:, :-1]
+        bias[self.active] = BIAS_UNIT * point[:, -1] - point[:, :-1] @ self.mean
+        return Head(weight.numpy(), bias.numpy())
+
+
+def newton_direction(gradient: Tensor, pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """(K, D + 1): minus (estimate of the inverse Hessian) times (gradient).
+
+    The two-loop recursion (Nocedal and Wright, algorithm 7.4).
+
+    Args:
+        gradient: (K, D + 1).
+        pairs: the latest steps s and changes of the gradient y, oldest first.
+    """
+    direction, alphas = -gradient, []
+    for s, y in reversed(pairs):
+        alphas.append(_dot(s, direction) / _dot(s, y))
+        direction = torch.add(direction, y, alpha=-alphas[-1])
+    if pairs:
+        direction *= _dot(*pairs[-1]) / _dot(pairs[-1][1], pairs[-1][1])
+    for (s, y), alpha in zip(pairs, reversed(alphas), strict=True):
+        direction = torch.add(direction, s, alpha=alpha - _dot(y, direction) / _dot(s, y))
+    return direction
+
+
+def _dot(left: Tensor, right: Tensor) -> float:
+    return float(torch.dot(left.reshape(-1), right.reshape(-1)))
