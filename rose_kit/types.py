@@ -8,7 +8,7 @@ is asked of the memory; a `Prediction` is the answer per patch or region, with i
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -90,14 +90,10 @@ class FeatureMap:
     image_size: tuple[int, int]
 
     def __post_init__(self) -> None:
-        if self.values.ndim != 3:
-            raise ValueError(f"values must be (h, w, D), got shape {self.values.shape}")
-        grid = tuple(-(-side // self.patch_size) for side in self.encoded_size)
-        if self.values.shape[:2] != grid:
-            raise ValueError(
-                f"values are a grid of {self.values.shape[:2]} patches, but encoded_size "
-                f"{self.encoded_size} with patch_size {self.patch_size} makes {grid}"
-            )
+        h, w = (-(-side // self.patch_size) for side in self.encoded_size)
+        if self.values.ndim != 3 or self.values.shape[:2] != (h, w):
+            size = f"encoded_size {self.encoded_size} and patch_size {self.patch_size}"
+            raise ValueError(f"values of {size} must be ({h}, {w}, D), got shape {self.values.shape}")
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -148,10 +144,9 @@ class Vocabulary:
         rows = 0 if self.text is None else len(self.text)
         owner = np.arange(rows) if self.owner is None else np.asarray(self.owner, dtype=np.int64)
         object.__setattr__(self, "owner", owner)
-        if owner.shape != (rows,):
-            raise ValueError(f"owner has {len(owner)} entries for {rows} text rows")
-        if rows and not (0 <= owner.min() and owner.max() < len(self.names)):
-            raise ValueError(f"owner points outside the {len(self.names)} classes: {owner.tolist()}")
+        if owner.shape != (rows,) or not np.isin(owner, range(len(self.names))).all():
+            expected = f"for each of {rows} texts one of {len(self.names)} classes"
+            raise ValueError(f"owner must hold {expected}, got {owner.tolist()}")
 
     @classmethod
     def encode(cls, names: Sequence[str], encoder: TextEncoder) -> Vocabulary:
@@ -176,16 +171,14 @@ class Vocabulary:
             ValueError: the name is not in the vocabulary; lists those that are.
         """
         if name not in self.names:
-            raise ValueError(f"class {name!r} is not in the vocabulary: {', '.join(self.names)}")
+            raise unknown_name("class", name, self.names)
         return self.names.index(name)
 
     @property
     def has_text(self) -> NDArray[np.bool_]:
         """(C,) whether a class has at least one text that is not missing."""
-        present = np.zeros(len(self), dtype=bool)
-        if self.text is not None:
-            present[self.owner[~np.isnan(self.text).any(1)]] = True
-        return present
+        present = [] if self.text is None else self.owner[~np.isnan(self.text).any(1)]
+        return np.isin(np.arange(len(self)), present)
 
     def reduce(self, scores: NDArray) -> NDArray:
         """Scores per text -> scores per class, by the maximum over a class's texts.
@@ -203,10 +196,8 @@ class Vocabulary:
 
     def without_text(self, names: Sequence[str]) -> Vocabulary:
         """The same vocabulary with the texts of some classes missing (NaN rows)."""
-        gone = {self.index(name) for name in names}
-        text = None if self.text is None else self.text.copy()
-        if text is not None:
-            text[[c in gone for c in self.owner]] = np.nan
+        missing = np.isin(self.owner, [self.index(name) for name in names])  # (T,)
+        text = None if self.text is None else np.where(missing[:, None], np.float32(np.nan), self.text)
         return Vocabulary(self.names, text, self.owner)
 
 
@@ -218,7 +209,6 @@ class Query:
         features: (N, D) float32, unit norm.
         layout: (h, w) when the N features are a row-major grid of patches, or an (H, W) integer
             map whose value at a pixel is the row of its region in `features`. None: unordered.
-        image_feature: (D,) feature of the whole image; by default the mean of `features`.
 
     Raises:
         ValueError: the shapes do not fit each other.
@@ -226,7 +216,6 @@ class Query:
 
     features: NDArray[np.float32]
     layout: tuple[int, int] | NDArray[np.int64] | None = None
-    image_feature: NDArray[np.float32] = field(default=None)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         features = np.asarray(self.features, dtype=np.float32)
@@ -239,8 +228,11 @@ class Query:
             self.layout.ndim == 2 and 0 <= self.layout.min() and self.layout.max() < len(features)
         ):
             raise ValueError(f"the region map points outside the {len(features)} regions")
-        if self.image_feature is None:
-            object.__setattr__(self, "image_feature", features.mean(0))
+
+    @property
+    def image_feature(self) -> NDArray[np.float32]:
+        """(D,) feature of the whole image: the mean of `features`, of any norm."""
+        return self.features.mean(0)
 
     @classmethod
     def of(cls, query: Query | FeatureMap | ArrayLike) -> Query:
@@ -285,11 +277,7 @@ class Evidence:
         """The n rows of one query with the largest absolute weight, strongest first."""
         rows = np.flatnonzero(self.query == query)
         rows = rows[np.argsort(-np.abs(self.weight[rows]), kind="stable")[:n]]
-        return Evidence(*(column[rows] for column in self.columns().values()))
-
-    def columns(self) -> Mapping[str, NDArray]:
-        """The four columns by name, as `pandas.DataFrame` takes them."""
-        return {name: getattr(self, name) for name in ("query", "prototype_id", "class_name", "weight")}
+        return Evidence(**{name: column[rows] for name, column in vars(self).items()})
 
 
 @dataclass(frozen=True)

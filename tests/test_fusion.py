@@ -183,8 +183,8 @@ def test_where_answers_as_the_matching_part_of_the_memory_does(name, where):
     )
     answer = restricted.predict(features, memory, vocabulary)
     np.testing.assert_array_equal(answer, predicted(expected, features, day, vocabulary))
-    same = expected.predict(features, day, vocabulary).evidence.columns()
-    for column, values in answer.evidence.columns().items():
+    same = vars(expected.predict(features, day, vocabulary).evidence)
+    for column, values in vars(answer.evidence).items():
         np.testing.assert_array_equal(values, same[column])
     assert np.abs(predicted(methods.make(name), features, memory, vocabulary) - answer).max() > 1e-3
     nothing = methods.make(name, where={"domain": "dusk"})
