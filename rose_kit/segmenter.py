@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.functional import interpolate, max_pool2d
+from torch.nn.functional import max_pool2d
 
 from rose_kit.adapter import RNS
+from rose_kit.encoder import Encoder, NoTextTower, Windows
+from rose_kit.encoder.base import resize
 from rose_kit.fusion import Method
+from rose_kit.memory import SupportMemory
 from rose_kit.pooling import pool_masks, unique_inverse
 from rose_kit.regions import Regions, make_regions
 from rose_kit.types import FeatureMap, Query, Segmentation, Vocabulary
-
-if TYPE_CHECKING:
-    from rose_kit.encoder import Encoder, Windows
-    from rose_kit.memory import SupportMemory
 
 
 @dataclass(frozen=True)
@@ -109,8 +108,6 @@ def name_vocabulary(names: Sequence[str], encoder: Encoder) -> Vocabulary:
     """
     if isinstance(names, str) or not len(names):
         raise ValueError(f"class names must be a list of at least one name, got {names!r}")
-    from rose_kit.encoder import NoTextTower  # here, since it brings in all of open_clip
-
     try:
         return Vocabulary.encode(names, encoder)
     except NoTextTower:
@@ -191,11 +188,8 @@ def upsample_scores(scores: NDArray, feature_map: FeatureMap) -> NDArray[np.floa
     """
     if scores.shape[1:] != feature_map.grid:
         raise ValueError(f"scores are a grid of {scores.shape[1:]}, the feature map of {feature_map.grid}")
-    x = torch.from_numpy(np.asarray(scores, dtype=np.float32))[None]
-    x = x.contiguous(memory_format=torch.channels_last)  # twice as fast
+    x = torch.from_numpy(np.asarray(scores, dtype=np.float32))
+    x = x[None].contiguous(memory_format=torch.channels_last)[0]  # resizes twice as fast
     padded = tuple(side * feature_map.patch_size for side in feature_map.grid)
     height, width = feature_map.encoded_size
-    x = interpolate(x, padded, mode="bilinear", align_corners=False)[..., :height, :width]
-    if feature_map.image_size != feature_map.encoded_size:
-        x = interpolate(x, tuple(feature_map.image_size), mode="bilinear", align_corners=False)
-    return x[0].numpy()
+    return resize(resize(x, padded)[:, :height, :width], feature_map.image_size).numpy()
