@@ -1,8 +1,8 @@
-"""The currencies of the kit: what one stage hands to the next.
+"""What one stage of the pipeline hands to the next.
 
-Perception makes a `FeatureMap`; a `Vocabulary` says which classes may be answered; a `Query` is what
-is asked of the memory; a `Prediction` is the answer per patch or region, with its `Evidence`; a
-`Segmentation` is the answer per pixel. All are NumPy at the door; torch stays inside the stages.
+Perception makes a `FeatureMap`; a `Vocabulary` lists the classes to choose from; a `Query` holds the patches
+or regions of one image; a `Prediction` holds the class probabilities of each of them, with its `Evidence`; a
+`Segmentation` holds the class of each pixel. All are NumPy arrays; torch stays inside the stages.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-IGNORE = 255  # the label of pixels that count for nothing, in masks and in metrics
+IGNORE = 255  # the label of pixels that masks and metrics leave out
 
 
 class TextEncoder(Protocol):
-    """Whatever can turn class names into unit-norm text features."""
+    """Anything that turns class names into unit-norm text features."""
 
     def encode_text(self, names: Sequence[str]) -> NDArray[np.float32]: ...  # -> (len(names), D)
 
@@ -43,7 +43,7 @@ def unit(x: ArrayLike, axis: int = -1) -> NDArray[np.float32]:
 
 
 def unknown_name(what: str, name: object, known: Iterable[str]) -> ValueError:
-    """The error for a name that is not known, with the known one that is nearest to it.
+    """The error for an unknown name: it lists the known ones, and suggests the nearest.
 
     >>> unknown_name("method", "knnclip", ["knn-clip", "rns"])
     ValueError("unknown method 'knnclip', did you mean 'knn-clip'? Known: knn-clip, rns")
@@ -112,12 +112,12 @@ class FeatureMap:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The classes that may be answered, each with no, one or several texts.
+    """The classes to choose from, each with no, one or several texts.
 
     Args:
         names: (C,) class names, all different.
-        text: (T, D) float32 unit-norm text features, or None for no text at all. A NaN row is a
-            text that is missing.
+        text: (T, D) float32 unit-norm text features, or None for no text at all. A row of NaN is a
+            missing text.
         owner: (T,) class index of each text row; by default row i belongs to class i.
 
     Raises:
@@ -203,12 +203,13 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Query:
-    """What is asked of the memory: the patches or regions of one image.
+    """The patches or regions of one image, to be labelled.
 
     Args:
         features: (N, D) float32, unit norm.
         layout: (h, w) when the N features are a row-major grid of patches, or an (H, W) integer
             map whose value at a pixel is the row of its region in `features`. None: unordered.
+        image_feature: (D,) feature of the whole image, of any norm; by default the mean of `features`.
 
     Raises:
         ValueError: the shapes do not fit each other.
@@ -216,6 +217,7 @@ class Query:
 
     features: NDArray[np.float32]
     layout: tuple[int, int] | NDArray[np.int64] | None = None
+    image_feature: NDArray[np.float32] = field(default=None)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         features = np.asarray(self.features, dtype=np.float32)
@@ -228,11 +230,8 @@ class Query:
             self.layout.ndim == 2 and 0 <= self.layout.min() and self.layout.max() < len(features)
         ):
             raise ValueError(f"the region map points outside the {len(features)} regions")
-
-    @property
-    def image_feature(self) -> NDArray[np.float32]:
-        """(D,) feature of the whole image: the mean of `features`, of any norm."""
-        return self.features.mean(0)
+        if self.image_feature is None:
+            object.__setattr__(self, "image_feature", features.mean(0))
 
     @classmethod
     def of(cls, query: Query | FeatureMap | ArrayLike) -> Query:
@@ -249,15 +248,18 @@ class Query:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What each answer rests on, one row per (query, prototype).
+    """How much each prototype contributed to each prediction, one row per (query, prototype).
 
     Args:
-        query: (E,) int64, the patch or region.
-        prototype_id: (E,) int64, a row id of the memory; -1 stands for the class's text and
-            whatever else of the score comes from no stored prototype, or from none of those listed.
-        class_name: (E,) the prototype's own class (which may speak for or against the winner).
-        weight: (E,) float32, the prototype's additive contribution to the winning score of the
-            query; negative where it speaks against.
+        query: (E,) int64, position of the patch or region in the query.
+        prototype_id: (E,) int64, id of a prototype in the memory; -1: the remainder of the score (text,
+            bias, prototypes that are not listed).
+        class_name: (E,) the prototype's own class, which need not be the predicted one.
+        weight: (E,) float32, the prototype's additive contribution to the score of the predicted class;
+            negative where it lowers that score.
+
+    Raises:
+        ValueError: the columns differ in length.
     """
 
     query: NDArray[np.int64]
@@ -282,11 +284,11 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for each patch or region.
+    """The class probabilities of each patch or region.
 
     Args:
         probabilities: (N, C) float32, rows sum to 1.
-        evidence: what the answers rest on, or None where a method cannot say.
+        evidence: the prototypes that contributed, or None where a method cannot say.
 
     `np.asarray(prediction)` is its probabilities.
     """
@@ -300,14 +302,14 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """The answer for each pixel.
+    """The class of each pixel.
 
     Args:
         labels: (H, W) int64 into `names`, at the image's own size.
         scores: (C, h, w) float32, the probabilities before upsampling (patches), or at pixel size
             (regions).
         names: (C,) class names.
-        evidence: what the patches or regions rest on, or None.
+        evidence: of the patches or regions, or None.
     """
 
     labels: NDArray[np.int64]

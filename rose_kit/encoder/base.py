@@ -154,15 +154,15 @@ class Encoder:
         originals = [image_tensor(image) for image in images]  # (3, H, W) each
         scaled = [x if windows is None else resize(x, windows.scaled_size(x.shape[1:])) for x in originals]
         padded = [pad(x, self.patch_size, self.pad_mode) for x in scaled]
-        values: dict[int, NDArray[np.float32]] = {}  # position of an image -> (h, w, D)
+        maps = {}  # position of an image -> its features
         for shape in {x.shape for x in padded}:
             same_size = [i for i, x in enumerate(padded) if x.shape == shape]
             batch = torch.stack([padded[i] for i in same_size]).to(self.device)  # (B, 3, H, W)
-            values.update(zip(same_size, self.slide(batch, windows).float().cpu().numpy(), strict=True))
-        return [
-            FeatureMap(values[i], self.patch_size, tuple(scaled[i].shape[1:]), tuple(originals[i].shape[1:]))
-            for i in range(len(originals))
-        ]
+            features = self.slide(batch, windows).float().cpu().numpy()  # (B, h, w, D)
+            for i, values in zip(same_size, features, strict=True):
+                encoded_size, image_size = tuple(scaled[i].shape[1:]), tuple(originals[i].shape[1:])
+                maps[i] = FeatureMap(values, self.patch_size, encoded_size, image_size)
+        return [maps[i] for i in range(len(images))]
 
     def slide(self, images: Tensor, windows: Windows | None) -> Tensor:
         """Encode images of one size window by window.
@@ -200,16 +200,14 @@ class Encoder:
             (B, h, w, D).
         """
         (count, _, height, width), p = images.shape, self.patch_size
-        tall, wide = min(crop, height), min(crop, width)  # a window larger than the image is the image
-        corners = [(y, x) for y in starts(height, tall, stride) for x in starts(width, wide, stride)]
-        cuts = torch.cat([images[:, :, y : y + tall, x : x + wide] for y, x in corners])
-        features = self._unit_patches(
-            cuts
-        )  # (windows * B, 3, tall, wide) -> (windows * B, tall/p, wide/p, D)
+        corners = [(y, x) for y in starts(height, crop, stride) for x in starts(width, crop, stride)]
+        # A window larger than the image is the image, as slices end with it.
+        cuts = torch.cat([images[:, :, y : y + crop, x : x + crop] for y, x in corners])
+        features = self._unit_patches(cuts)  # (windows * B, 3, c, c) -> (windows * B, c / p, c / p, D)
         total = features.new_zeros(count, height // p, width // p, features.shape[-1])
         overlap = features.new_zeros(*total.shape[1:3], 1)  # (h, w, 1) windows on each patch
         for (y, x), window in zip(corners, features.split(count), strict=True):
-            rows, columns = slice(y // p, (y + tall) // p), slice(x // p, (x + wide) // p)
+            rows, columns = slice(y // p, (y + crop) // p), slice(x // p, (x + crop) // p)
             total[:, rows, columns] += window
             overlap[rows, columns] += 1
         return total / overlap

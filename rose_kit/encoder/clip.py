@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import open_clip
 import torch
@@ -57,11 +57,9 @@ class OpenClipEncoder(Encoder):
         self._mean, self._std = channels[:, :, None, None]  # (3, 1, 1) each
 
     @classmethod
-    def from_model(
-        cls, model: nn.Module, tokenizer: Tokenizer | None = None, dense: str = "maskclip", **options: Any
-    ) -> OpenClipEncoder:
-        """Wrap a model object; `options` are those of the class."""
-        return cls(model, tokenizer, dense, **options)
+    def from_model(cls, model: nn.Module, tokenizer: Tokenizer | None = None, **options: Any) -> Self:
+        """Wrap a model object; the options are those of the class."""
+        return cls(model, tokenizer, **options)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -115,14 +113,17 @@ class OpenClipEncoder(Encoder):
 def _supported_tower(model: nn.Module) -> VisionTransformer:
     """The vision tower of a model; refused is what `dense` would get wrong."""
     visual = getattr(model, "visual", None)
-    if (
+    supported = (
         isinstance(visual, VisionTransformer)
         and isinstance(visual.transformer.resblocks[-1], ResidualAttentionBlock)
-        and (visual.attn_pool, visual.proj is None) == (None, False)
+        and visual.attn_pool is None
+        and visual.proj is not None
         and visual.patch_size[0] == visual.patch_size[1]
-    ):
-        return visual
-    raise ValueError(
-        f"{type(model).__name__}.visual, a {type(visual).__name__}, has no patches to compare with texts; "
-        "needed is open_clip's VisionTransformer: standard blocks, square patches, a projection, no attn_pool"
     )
+    if not supported:
+        found = (
+            f"{type(model).__name__}.visual, a {type(visual).__name__}, has no patches to compare with texts"
+        )
+        needed = "standard blocks, square patches, a projection and no attentional pooling"
+        raise ValueError(f"{found}; needed is open_clip's VisionTransformer with {needed}")
+    return visual

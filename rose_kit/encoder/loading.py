@@ -11,7 +11,6 @@ from unittest import mock
 import httpx
 import huggingface_hub.constants as hub
 import open_clip
-import torch
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import load_file
 
@@ -31,8 +30,7 @@ def load_encoder(name: str, **options: Any) -> Encoder:
             a registered name: "bundled", "handcrafted", or your own `@register_encoder`;
             "FOLDER": a local folder, see `load_bundled`;
             "ARCHITECTURE/TAG": open_clip weights, fetched once, such as "ViT-B-16/laion2b_s34b_b88k";
-            "ARCHITECTURE/PATH": a local checkpoint (.safetensors, or .pt holding tensors only);
-            "ARCHITECTURE/random": untrained weights, by the option `seed`, for tests and timings.
+            "ARCHITECTURE/PATH": a local checkpoint (.safetensors, or .pt holding tensors only).
         **options: passed on; for CLIP models `dense`, `device`, `templates`, ... of `OpenClipEncoder`.
 
     Raises:
@@ -48,32 +46,27 @@ def load_encoder(name: str, **options: Any) -> Encoder:
         return load_bundled(name, **options)
     architecture, _, weights = name.partition("/")
     architectures, tags = open_clip.list_models(), open_clip.list_pretrained_tags_by_model(architecture)
-    if architecture in architectures and (weights in ("random", *tags) or Path(weights).is_file()):
+    if architecture in architectures and (weights in tags or Path(weights).is_file()):
         return _load_open_clip(architecture, weights, **options)
     published = [f"{architecture}/{tag}" for tag in tags]
     raise unknown_name("encoder", name, [*encoders.names(), *(published or architectures)])
 
 
-def _load_open_clip(architecture: str, weights: str, seed: int = 0, **options: Any) -> OpenClipEncoder:
-    """Load a model of open_clip; the weights are a tag, the path of a checkpoint, or "random"."""
+def _load_open_clip(architecture: str, weights: str, **options: Any) -> OpenClipEncoder:
+    """Load a model of open_clip; the weights are one of its tags, or the path of a checkpoint."""
     name = f"{architecture}/{Path(weights).name}"
-    pretrained = None if weights == "random" else weights
-    quick_gelu = open_clip.get_pretrained_cfg(architecture, weights).get("quick_gelu", False)
-    model_options = {"pretrained_text": False, "force_quick_gelu": quick_gelu, "weights_only": True}
-    logging_before = logging.root.manager.disable
-    logging.disable(logging.ERROR)  # open_clip logs at length what the error below says
+    quick = open_clip.get_pretrained_cfg(architecture, weights).get("quick_gelu", False)
+    offline = mock.patch.object(hub, "HF_HUB_OFFLINE", not _hub_answers())
+    quiet = mock.patch.object(logging, "error")  # open_clip logs at length what the error below says
     try:
-        with mock.patch.object(hub, "HF_HUB_OFFLINE", not _hub_answers()), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = open_clip.create_model(architecture, pretrained, **model_options)
-            tokenizer = open_clip.get_tokenizer(architecture)  # some are fetched
+        with offline, quiet:  # weights_only: tensors are read from a checkpoint, never other objects
+            model = open_clip.create_model(architecture, weights, force_quick_gelu=quick, weights_only=True)
+            tokenizer = open_clip.get_tokenizer(architecture)  # some are fetched or need a further package
     except Exception as error:  # whatever a corrupt file or the network makes the readers raise
-        raise WeightsUnavailable(
-            f"could not load {name!r}: {one_line(error)}. Published weights and some tokenizers need the "
-            "network once; the encoders 'bundled' and 'handcrafted' work offline"
-        ) from error
-    finally:
-        logging.disable(logging_before)
+        reason = "this needs the network once (the encoders 'bundled' and 'handcrafted' work offline)"
+        if isinstance(error, ImportError) or Path(weights).is_file():
+            reason = one_line(error)
+        raise WeightsUnavailable(f"could not fetch the weights of {name!r}: {reason}") from error
     return OpenClipEncoder(model, tokenizer, **{"name": name, **options})
 
 

@@ -96,34 +96,27 @@ def load_sam(checkpoint: str | Path = "vit_b") -> SamModel:
         The model on the CPU, ready to predict.
 
     Raises:
-        ValueError: the name holds no known architecture, or the file no weights of it.
-        WeightsUnavailable: (a ValueError) the weights could not be fetched.
+        ValueError: the name holds no known architecture.
+        WeightsUnavailable: (a ValueError) the weights could not be fetched, or the file holds none.
     """
-    file = Path(checkpoint)
-    name = next((name for name in CHECKPOINTS if name in file.name), None)
+    name = next((name for name in CHECKPOINTS if name in Path(checkpoint).name), None)
     if name is None:
         raise unknown_name("SAM architecture in the file name", str(checkpoint), CHECKPOINTS)
-    path = _fetch(name) if str(checkpoint) == name else file
-    model = sam_model_registry[name]()
-    try:
-        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # whatever a file that is no checkpoint makes the reader raise
-        raise ValueError(f"{str(path)!r} is no checkpoint of SAM {name}: {one_line(error)}") from error
-    return model.eval()
-
-
-def _fetch(name: str) -> Path:
-    """The published file of an architecture, from the cache if it is there and whole."""
     file, sha256 = CHECKPOINTS[name]
     folder = Path(os.environ.get("ROSE_KIT_CACHE") or pooch.os_cache("rose_kit")) / "sam"
     pooch.get_logger().setLevel("WARNING")  # the progress bar says enough
+    model = sam_model_registry[name]()
     try:
-        return Path(pooch.retrieve(SOURCE + file, f"sha256:{sha256}", file, folder, progressbar=True))
-    except (OSError, ValueError) as error:  # no network; another hash
-        raise WeightsUnavailable(
-            f"could not fetch the weights of SAM {name!r} from {SOURCE + file} ({one_line(error)}): it needs "
-            f"the network once, or the file at {str(folder / file)!r}. Regions 'slic' need no weights"
-        ) from error
+        if str(checkpoint) == name:
+            checkpoint = pooch.retrieve(SOURCE + file, f"sha256:{sha256}", file, folder, progressbar=True)
+        model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
+    except (
+        Exception
+    ) as error:  # whatever the network, or a file that is no checkpoint, makes the readers raise
+        published = f"{SOURCE + file} is fetched once, into {str(folder)!r}; regions 'slic' need no weights"
+        message = f"could not load SAM {name!r} from {str(checkpoint)!r}: {one_line(error)}. {published}"
+        raise WeightsUnavailable(message) from error
+    return model.eval()
 
 
 def flatten(masks: Sequence[NDArray[np.bool_]], size: tuple[int, int], order: str) -> NDArray[np.int64]:

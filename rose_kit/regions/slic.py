@@ -26,7 +26,6 @@ class Slic:
     Args:
         segments: number of superpixels to aim at; textured images end up with fewer, as slivers are merged.
         compactness: weight of position against CIE Lab colour; larger values make squarer superpixels.
-        iterations: of k-means.
         side: a larger image is first reduced to this shorter side in pixels, and the regions are enlarged:
             the cost is per pixel, and the patches that regions pool are far coarser.
 
@@ -39,7 +38,6 @@ class Slic:
 
     segments: int = 100
     compactness: float = 20.0
-    iterations: int = 10
     side: int = 224
 
     def __post_init__(self) -> None:
@@ -62,6 +60,6 @@ class Slic:
         if min(size) > self.side:
             pixels = resize(pixels, tuple(-(-s * self.side // min(size)) for s in size))
         pixels = pixels.permute(1, 2, 0).numpy()  # (H', W', 3)
-        small = slic(pixels, self.segments, self.compactness, max_num_iter=self.iterations)
+        small = slic(pixels, self.segments, self.compactness)
         # SLIC's own merging of slivers may leave an id in two places: `label` separates them.
         return unique_inverse(resize_nearest(label(small, connectivity=1, background=-1), size))[1]
