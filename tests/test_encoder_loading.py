@@ -68,8 +68,10 @@ def test_without_a_network_only_the_cache_is_asked(monkeypatch):
     def head(address, timeout):
         raise httpx.ConnectError("no route to host")
 
-    def create(architecture, force_quick_gelu, **options):
-        assert loading.hub.HF_HUB_OFFLINE and force_quick_gelu  # the weights' own activation
+    calls = []
+
+    def create(architecture, weights, force_quick_gelu, **options):
+        calls.append((loading.hub.HF_HUB_OFFLINE, force_quick_gelu))  # the weights' own activation
         raise OSError("not in the cache")
 
     monkeypatch.setattr(httpx, "head", head)
@@ -77,7 +79,7 @@ def test_without_a_network_only_the_cache_is_asked(monkeypatch):
     monkeypatch.setattr(open_clip, "create_model", create)
     with pytest.raises(WeightsUnavailable, match="'ViT-B-16/openai'"):
         load_encoder("ViT-B-16/openai")
-    assert loading.hub.HF_HUB_OFFLINE is False
+    assert calls == [(True, True)] and loading.hub.HF_HUB_OFFLINE is False
 
 
 @pytest.fixture

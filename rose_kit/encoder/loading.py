@@ -64,7 +64,7 @@ def _load_open_clip(architecture: str, weights: str, **options: Any) -> OpenClip
             tokenizer = open_clip.get_tokenizer(architecture)  # some are fetched or need a further package
     except Exception as error:  # whatever a corrupt file or the network makes the readers raise
         reason = "this needs the network once (the encoders 'bundled' and 'handcrafted' work offline)"
-        if isinstance(error, ImportError) or Path(weights).is_file():
+        if not isinstance(error, RuntimeError | OSError) or Path(weights).is_file():
             reason = one_line(error)
         raise WeightsUnavailable(f"could not fetch the weights of {name!r}: {reason}") from error
     return OpenClipEncoder(model, tokenizer, **{"name": name, **options})
