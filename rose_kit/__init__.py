@@ -1,4 +1,4 @@
-"""rose_kit: segmentation that looks things up before it decides."""
+"""Retrieval-augmented segmentation: annotated images in a memory help to label the pixels of new ones."""
 
 import importlib
 

@@ -1,44 +1,43 @@
-"""One object that runs the whole pipeline: image -> features -> retrieval -> head -> pixels."""
+"""The whole pipeline in one object: image -> features -> retrieval -> classes of patches -> pixels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.functional import interpolate, max_pool2d
+from torch.nn.functional import max_pool2d
 
 from rose_kit.adapter import RNS
+from rose_kit.encoder import Encoder, NoTextTower, Windows
+from rose_kit.encoder.base import resize
 from rose_kit.fusion import Method
+from rose_kit.memory import SupportMemory
 from rose_kit.pooling import pool_masks, unique_inverse
 from rose_kit.regions import Regions, make_regions
 from rose_kit.types import FeatureMap, Query, Segmentation, Vocabulary
 
-if TYPE_CHECKING:
-    from rose_kit.encoder import Encoder, Windows
-    from rose_kit.memory import SupportMemory
-
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """An image after the expensive step: what `Segmenter.segment` can answer about again and again."""
+    """An image after the expensive step; `Segmenter.segment` takes it as often as needed."""
 
     feature_map: FeatureMap
     query: Query
 
 
 class Segmenter:
-    """Segments images with what a memory knows, and says what each answer rests on.
+    """Segments images with the help of a memory, and lists the evidence for each prediction.
 
     Args:
-        encoder: makes the features; must be the memory's own.
-        memory: the support.
+        encoder: makes the features; the memory's features must come from the same one.
+        memory: the prototypes of the support images.
         method: anything with `predict`; by default `RNS()`.
-        regions: image -> (H, W) integer map of region ids, or "slic" or "sam"; None answers per patch.
-        windows: how the encoder scales and cuts the image; support may be windowed differently.
+        regions: image -> (H, W) integer map of region ids, or "slic" or "sam"; None labels patches.
+        windows: how the encoder scales and cuts the image; those of the support images may differ.
 
     Raises:
         ValueError: the memory was made with another encoder.
@@ -58,7 +57,7 @@ class Segmenter:
         self.method = RNS() if method is None else method
 
     def encode(self, image: Any) -> EncodedImage:
-        """The expensive step, apart: encode once, then segment under many vocabularies or methods.
+        """The expensive step: encode once, then segment with many vocabularies or methods.
 
         Args:
             image: (H, W, 3) uint8, float in [0, 1], or a PIL image.
@@ -70,8 +69,8 @@ class Segmenter:
 
         Args:
             image: as for `encode`, or what `encode` returned.
-            vocabulary: the classes, or their names: "background|wall" has two texts. Names go through
-                the encoder's text tower; without one, the memory's prototypes must do.
+            vocabulary: the classes, or their names: "background|wall" is one class with two texts. An
+                encoder without a text tower leaves the classes without text; then all need prototypes.
 
         Returns:
             labels at the image's own size, scores, and the evidence.
@@ -86,11 +85,13 @@ class Segmenter:
         labels, scores = paint(np.asarray(prediction), encoded.query, encoded.feature_map)
         return Segmentation(labels, scores, vocabulary.names, prediction.evidence)
 
+    __call__ = segment
+
 
 def encode_image(
     image: Any, encoder: Encoder, windows: Windows | None = None, regions: Regions | None = None
 ) -> EncodedImage:
-    """Image -> its features and what is asked about it: its patches, or its regions.
+    """Image -> its features, and the query: its patches, or its regions.
 
     Args:
         image: (H, W, 3) uint8, float in [0, 1], or a PIL image.
@@ -109,8 +110,6 @@ def name_vocabulary(names: Sequence[str], encoder: Encoder) -> Vocabulary:
     """
     if isinstance(names, str) or not len(names):
         raise ValueError(f"class names must be a list of at least one name, got {names!r}")
-    from rose_kit.encoder import NoTextTower  # here, since it brings in all of open_clip
-
     try:
         return Vocabulary.encode(names, encoder)
     except NoTextTower:
@@ -118,7 +117,7 @@ def name_vocabulary(names: Sequence[str], encoder: Encoder) -> Vocabulary:
 
 
 def region_query(feature_map: FeatureMap, regions: NDArray) -> Query:
-    """Regions replace patches: one soft-pooled feature each (RNS, section 3).
+    """Regions instead of patches: one soft-pooled feature each (RNS, section 3).
 
     Args:
         feature_map: of the image.
@@ -129,19 +128,19 @@ def region_query(feature_map: FeatureMap, regions: NDArray) -> Query:
     """
     ids, layout = unique_inverse(np.asarray(regions))
     features, pixels = pool_masks(feature_map, layout, range(len(ids)))  # (R, D), (R,)
-    for r in np.flatnonzero(pixels == 0):  # too small to survive resizing: the patch it lies in
+    for r in np.flatnonzero(pixels == 0):  # lost in resizing: takes the patch it lies in
         at = np.argwhere(layout == r)[0] / layout.shape * feature_map.encoded_size
         features[r] = feature_map.values[tuple((at // feature_map.patch_size).astype(int))]
     return Query(features, layout)
 
 
 def paint(probabilities: NDArray, query: Query, feature_map: FeatureMap) -> tuple[NDArray, NDArray]:
-    """Answers per patch or region -> (H, W) int64 labels and their scores.
+    """Probabilities per patch or region -> (H, W) int64 labels and their scores.
 
     Args:
         probabilities: (N, C).
-        query: says how the N answers lie in the image.
-        feature_map: says how the grid lies in the image.
+        query: its layout gives the position of the N rows in the image.
+        feature_map: gives the grid of patches and the sizes of the image.
 
     Returns:
         labels at the image's own size; scores (C, h, w) per patch, or (C, H, W) for regions.
@@ -155,9 +154,9 @@ def paint(probabilities: NDArray, query: Query, feature_map: FeatureMap) -> tupl
 
 
 def can_win(scores: NDArray, margin: float = 1e-6) -> NDArray[np.bool_]:
-    """Which classes bilinear upsampling can make the winner of some pixel: the others need no upsampling.
+    """Which classes can win a pixel by bilinear upsampling: the others need no upsampling.
 
-    A pixel mixes the scores of patches that lie within three by three. A class whose best there is
+    A pixel mixes the scores of patches that lie within three by three. A class whose best score there is
     below another's worst cannot win there.
 
     Args:
@@ -165,7 +164,7 @@ def can_win(scores: NDArray, margin: float = 1e-6) -> NDArray[np.bool_]:
         margin: covers the rounding of float32.
 
     Returns:
-        (C,) true where the class may win.
+        (C,) whether the class may win.
     """
     x = torch.from_numpy(np.asarray(scores, dtype=np.float32))
     window = tuple(min(3, side) for side in x.shape[1:])
@@ -191,11 +190,8 @@ def upsample_scores(scores: NDArray, feature_map: FeatureMap) -> NDArray[np.floa
     """
     if scores.shape[1:] != feature_map.grid:
         raise ValueError(f"scores are a grid of {scores.shape[1:]}, the feature map of {feature_map.grid}")
-    x = torch.from_numpy(np.asarray(scores, dtype=np.float32))[None]
-    x = x.contiguous(memory_format=torch.channels_last)  # twice as fast
+    x = torch.from_numpy(np.asarray(scores, dtype=np.float32))
+    x = x[None].contiguous(memory_format=torch.channels_last)[0]  # resizes twice as fast
     padded = tuple(side * feature_map.patch_size for side in feature_map.grid)
     height, width = feature_map.encoded_size
-    x = interpolate(x, padded, mode="bilinear", align_corners=False)[..., :height, :width]
-    if feature_map.image_size != feature_map.encoded_size:
-        x = interpolate(x, tuple(feature_map.image_size), mode="bilinear", align_corners=False)
-    return x[0].numpy()
+    return resize(resize(x, padded)[:, :height, :width], feature_map.image_size).numpy()

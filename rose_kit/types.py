@@ -1,25 +1,25 @@
-"""The currencies of the kit: what one stage hands to the next.
+"""What one stage of the pipeline hands to the next.
 
-Perception makes a `FeatureMap`; a `Vocabulary` says which classes may be answered; a `Query` is what
-is asked of the memory; a `Prediction` is the answer per patch or region, with its `Evidence`; a
-`Segmentation` is the answer per pixel. All are NumPy at the door; torch stays inside the stages.
+Perception makes a `FeatureMap`; a `Vocabulary` lists the classes to choose from; a `Query` holds the patches
+or regions of one image; a `Prediction` holds the class probabilities of each of them, with its `Evidence`; a
+`Segmentation` holds the class of each pixel. All are NumPy arrays; torch stays inside the stages.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-IGNORE = 255  # the label of pixels that count for nothing, in masks and in metrics
+IGNORE = 255  # the label of pixels that masks and metrics leave out
 
 
 class TextEncoder(Protocol):
-    """Whatever can turn class names into unit-norm text features."""
+    """Anything that turns class names into unit-norm text features."""
 
     def encode_text(self, names: Sequence[str]) -> NDArray[np.float32]: ...  # -> (len(names), D)
 
@@ -43,7 +43,7 @@ def unit(x: ArrayLike, axis: int = -1) -> NDArray[np.float32]:
 
 
 def unknown_name(what: str, name: object, known: Iterable[str]) -> ValueError:
-    """The error for a name that is not known, with the known one that is nearest to it.
+    """The error for an unknown name: it lists the known ones, and suggests the nearest.
 
     >>> unknown_name("method", "knnclip", ["knn-clip", "rns"])
     ValueError("unknown method 'knnclip', did you mean 'knn-clip'? Known: knn-clip, rns")
@@ -90,14 +90,10 @@ class FeatureMap:
     image_size: tuple[int, int]
 
     def __post_init__(self) -> None:
-        if self.values.ndim != 3:
-            raise ValueError(f"values must be (h, w, D), got shape {self.values.shape}")
-        grid = tuple(-(-side // self.patch_size) for side in self.encoded_size)
-        if self.values.shape[:2] != grid:
-            raise ValueError(
-                f"values are a grid of {self.values.shape[:2]} patches, but encoded_size "
-                f"{self.encoded_size} with patch_size {self.patch_size} makes {grid}"
-            )
+        h, w = (-(-side // self.patch_size) for side in self.encoded_size)
+        if self.values.ndim != 3 or self.values.shape[:2] != (h, w):
+            size = f"encoded_size {self.encoded_size} and patch_size {self.patch_size}"
+            raise ValueError(f"values of {size} must be ({h}, {w}, D), got shape {self.values.shape}")
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -116,12 +112,12 @@ class FeatureMap:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The classes that may be answered, each with no, one or several texts.
+    """The classes to choose from, each with no, one or several texts.
 
     Args:
         names: (C,) class names, all different.
-        text: (T, D) float32 unit-norm text features, or None for no text at all. A NaN row is a
-            text that is missing.
+        text: (T, D) float32 unit-norm text features, or None for no text at all. A row of NaN is a
+            missing text.
         owner: (T,) class index of each text row; by default row i belongs to class i.
 
     Raises:
@@ -148,10 +144,9 @@ class Vocabulary:
         rows = 0 if self.text is None else len(self.text)
         owner = np.arange(rows) if self.owner is None else np.asarray(self.owner, dtype=np.int64)
         object.__setattr__(self, "owner", owner)
-        if owner.shape != (rows,):
-            raise ValueError(f"owner has {len(owner)} entries for {rows} text rows")
-        if rows and not (0 <= owner.min() and owner.max() < len(self.names)):
-            raise ValueError(f"owner points outside the {len(self.names)} classes: {owner.tolist()}")
+        if owner.shape != (rows,) or not np.isin(owner, range(len(self.names))).all():
+            expected = f"for each of {rows} texts one of {len(self.names)} classes"
+            raise ValueError(f"owner must hold {expected}, got {owner.tolist()}")
 
     @classmethod
     def encode(cls, names: Sequence[str], encoder: TextEncoder) -> Vocabulary:
@@ -176,16 +171,14 @@ class Vocabulary:
             ValueError: the name is not in the vocabulary; lists those that are.
         """
         if name not in self.names:
-            raise ValueError(f"class {name!r} is not in the vocabulary: {', '.join(self.names)}")
+            raise unknown_name("class", name, self.names)
         return self.names.index(name)
 
     @property
     def has_text(self) -> NDArray[np.bool_]:
         """(C,) whether a class has at least one text that is not missing."""
-        present = np.zeros(len(self), dtype=bool)
-        if self.text is not None:
-            present[self.owner[~np.isnan(self.text).any(1)]] = True
-        return present
+        present = [] if self.text is None else self.owner[~np.isnan(self.text).any(1)]
+        return np.isin(np.arange(len(self)), present)
 
     def reduce(self, scores: NDArray) -> NDArray:
         """Scores per text -> scores per class, by the maximum over a class's texts.
@@ -203,22 +196,20 @@ class Vocabulary:
 
     def without_text(self, names: Sequence[str]) -> Vocabulary:
         """The same vocabulary with the texts of some classes missing (NaN rows)."""
-        gone = {self.index(name) for name in names}
-        text = None if self.text is None else self.text.copy()
-        if text is not None:
-            text[[c in gone for c in self.owner]] = np.nan
+        missing = np.isin(self.owner, [self.index(name) for name in names])  # (T,)
+        text = None if self.text is None else np.where(missing[:, None], np.float32(np.nan), self.text)
         return Vocabulary(self.names, text, self.owner)
 
 
 @dataclass(frozen=True)
 class Query:
-    """What is asked of the memory: the patches or regions of one image.
+    """The patches or regions of one image, to be labelled.
 
     Args:
         features: (N, D) float32, unit norm.
         layout: (h, w) when the N features are a row-major grid of patches, or an (H, W) integer
             map whose value at a pixel is the row of its region in `features`. None: unordered.
-        image_feature: (D,) feature of the whole image; by default the mean of `features`.
+        image_feature: (D,) feature of the whole image, of any norm; by default the mean of `features`.
 
     Raises:
         ValueError: the shapes do not fit each other.
@@ -257,15 +248,18 @@ class Query:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What each answer rests on, one row per (query, prototype).
+    """How much each prototype contributed to each prediction, one row per (query, prototype).
 
     Args:
-        query: (E,) int64, the patch or region.
-        prototype_id: (E,) int64, a row id of the memory; -1 stands for the class's text and
-            whatever else of the score comes from no stored prototype, or from none of those listed.
-        class_name: (E,) the prototype's own class (which may speak for or against the winner).
-        weight: (E,) float32, the prototype's additive contribution to the winning score of the
-            query; negative where it speaks against.
+        query: (E,) int64, position of the patch or region in the query.
+        prototype_id: (E,) int64, id of a prototype in the memory; -1: the remainder of the score (text,
+            bias, prototypes that are not listed).
+        class_name: (E,) the prototype's own class, which need not be the predicted one.
+        weight: (E,) float32, the prototype's additive contribution to the score of the predicted class;
+            negative where it lowers that score.
+
+    Raises:
+        ValueError: the columns differ in length.
     """
 
     query: NDArray[np.int64]
@@ -285,20 +279,20 @@ class Evidence:
         """The n rows of one query with the largest absolute weight, strongest first."""
         rows = np.flatnonzero(self.query == query)
         rows = rows[np.argsort(-np.abs(self.weight[rows]), kind="stable")[:n]]
-        return Evidence(*(column[rows] for column in self.columns().values()))
+        return Evidence(**{name: column[rows] for name, column in self.columns().items()})
 
-    def columns(self) -> Mapping[str, NDArray]:
+    def columns(self) -> dict[str, NDArray]:
         """The four columns by name, as `pandas.DataFrame` takes them."""
-        return {name: getattr(self, name) for name in ("query", "prototype_id", "class_name", "weight")}
+        return vars(self).copy()
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for each patch or region.
+    """The class probabilities of each patch or region.
 
     Args:
         probabilities: (N, C) float32, rows sum to 1.
-        evidence: what the answers rest on, or None where a method cannot say.
+        evidence: the prototypes that contributed, or None where a method cannot say.
 
     `np.asarray(prediction)` is its probabilities.
     """
@@ -312,14 +306,14 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """The answer for each pixel.
+    """The class of each pixel.
 
     Args:
         labels: (H, W) int64 into `names`, at the image's own size.
         scores: (C, h, w) float32, the probabilities before upsampling (patches), or at pixel size
             (regions).
         names: (C,) class names.
-        evidence: what the patches or regions rest on, or None.
+        evidence: of the patches or regions, or None.
     """
 
     labels: NDArray[np.int64]

@@ -3,6 +3,7 @@
 import json
 import pickle
 
+import httpx
 import numpy as np
 import open_clip
 import pytest
@@ -64,20 +65,21 @@ def test_hostile_or_broken_checkpoints_are_refused(tmp_path, content, suffix):
 
 
 def test_without_a_network_only_the_cache_is_asked(monkeypatch):
-    def connect(address, timeout):
-        raise OSError("no route to host")
+    def head(address, timeout):
+        raise httpx.ConnectError("no route to host")
 
-    def create(architecture, pretrained, force_quick_gelu):
-        assert loading.hub.HF_HUB_OFFLINE and force_quick_gelu  # the weights' own activation
+    calls = []
+
+    def create(architecture, weights, force_quick_gelu, **options):
+        calls.append((loading.hub.HF_HUB_OFFLINE, force_quick_gelu))  # the weights' own activation
         raise OSError("not in the cache")
 
-    monkeypatch.setattr(loading.socket, "create_connection", connect)
-    monkeypatch.setattr(loading, "getproxies", dict)
+    monkeypatch.setattr(httpx, "head", head)
     monkeypatch.setattr(loading.hub, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(open_clip, "create_model", create)
     with pytest.raises(WeightsUnavailable, match="'ViT-B-16/openai'"):
         load_encoder("ViT-B-16/openai")
-    assert loading.hub.HF_HUB_OFFLINE is False
+    assert calls == [(True, True)] and loading.hub.HF_HUB_OFFLINE is False
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from data_scripts.bundled.corpus import build_corpus, draw_pair, phrases
 from data_scripts.bundled.losses import clip_loss, inside_loss, presence_loss
 from data_scripts.bundled.merges import learn_merges, write_merges
 from data_scripts.scenes import NOVEL, THINGS
-from rose_kit.encoder.bundled import load_bundled
-from rose_kit.encoder.clip import OpenClipEncoder
+from rose_kit.encoder import OpenClipEncoder
+from rose_kit.encoder.loading import load_bundled
 
 TINY = training.Recipe(
     pictures=500, size=32, phases=((3, 16, (1,), 1.0, 0.0), (6, 32, (1, 2), 2.0, 1.0)), steps=6,

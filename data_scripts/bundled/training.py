@@ -40,9 +40,8 @@ from data_scripts.bundled.losses import clip_loss, cut, inside_loss, presence_lo
 from data_scripts.bundled.merges import learn_merges, write_merges
 from data_scripts.scenes.classes import STUFF, THINGS
 from rose_kit.data import atomic_write
-from rose_kit.encoder.clip import OpenClipEncoder
+from rose_kit.encoder import OpenClipEncoder, Windows
 from rose_kit.encoder.dense import DENSE
-from rose_kit.encoder.windows import Windows
 
 TEMPLATES = ("{}", "a {}", "the {}", "a photo of a {}", "a photo of the {}", "two {}s")
 MERGES = "merges.txt.gz"  # as `load_bundled` expects it
@@ -115,7 +114,7 @@ def build_model(recipe: Recipe, vocab_size: int, context_length: int) -> tuple[o
 def encode_patches(encoder: OpenClipEncoder, images: Tensor) -> Tensor:
     """(B, 3, S, S) -> (B, N, D) unit-norm MaskCLIP patches, as `encoder.encode_image` gives them."""
     visual = encoder.model.visual
-    x, grid = _before_last(encoder, images)
+    x, grid = encoder.before_last_block(images)
     patches = DENSE["maskclip"](visual.transformer.resblocks[-1], x, grid)[:, 1:]  # (B, N, width)
     return F.normalize((visual.ln_post(patches) @ visual.proj).float(), dim=-1)
 
@@ -123,16 +122,8 @@ def encode_patches(encoder: OpenClipEncoder, images: Tensor) -> Tensor:
 def encode_pictures(encoder: OpenClipEncoder, images: Tensor) -> Tensor:
     """(B, 3, S, S) -> (B, D) unit norm: `model.encode_image`, at any S."""
     visual = encoder.model.visual
-    x = visual.transformer.resblocks[-1](_before_last(encoder, images)[0])
+    x = visual.transformer.resblocks[-1](encoder.before_last_block(images)[0])
     return F.normalize((visual._pool(x)[0] @ visual.proj).float(), dim=-1)
-
-
-def _before_last(encoder: OpenClipEncoder, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """The input of the last block (B, 1 + N, width), and the grid (h, w)."""
-    x, grid = encoder._embed((images - encoder._mean) / encoder._std)
-    for block in encoder.model.visual.transformer.resblocks[:-1]:
-        x = block(x)
-    return x, grid
 
 
 def encode_phrases(model: open_clip.CLIP, tokens: Tensor) -> Tensor:
@@ -188,8 +179,8 @@ def train_encoder(
     write_merges(learn_merges((c for own in captions[:4000] for c in own), recipe.merges), work / MERGES)
     tokenizer = SimpleTokenizer(str(work / MERGES), context_length=24)
     model, config = build_model(recipe, tokenizer.vocab_size, tokenizer.context_length)
-    encoder = OpenClipEncoder.from_model(model, tokenizer, templates=TEMPLATES[:5], name="bundled",
-                                         preferred_windows=Windows(**config["windows"]))  # fmt: skip
+    encoder = OpenClipEncoder.from_model(model, tokenizer, templates=TEMPLATES[:5], name="bundled")
+    encoder.preferred_windows = Windows(**config["windows"])
     decay = [p for p in model.parameters() if p.ndim > 1]
     rest = [p for p in model.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(

@@ -8,7 +8,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from data_scripts.scenes import SEEN, STUFF, SceneDataset
-from rose_kit.encoder import OpenClipEncoder, Windows
+from rose_kit.encoder import OpenClipEncoder, Windows, preferred_windows
 from rose_kit.evaluation import count_answer, relabel
 from rose_kit.metrics import iou
 from rose_kit.segmenter import EncodedImage
@@ -59,7 +59,7 @@ def report_card(encoder: OpenClipEncoder, **options) -> dict[str, object]:
 
     In the windows the encoder prefers, unless others are named; then the means on whole images follow.
     """
-    preferred = getattr(encoder, "preferred_windows", None)
+    preferred = preferred_windows(encoder)
     options = {"windows": preferred} | options
     values = 100 * zero_shot_iou(encoder, **options)
     sets = options.get("sets", EVALUATION.values())

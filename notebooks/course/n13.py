@@ -37,9 +37,7 @@ def _(answer):
     g, c = giou(answers, truths), ciou(answers, truths)
     expect(not np.isnan(found).any(), "returns NaN: an empty answer to an empty truth was divided by 0")
     expect(not np.allclose(found, (c, g)), "returns (cIoU, gIoU): the other way round")
-    expect(
-        abs(found[0] - c) > 1e-6, "sums before it divides for gIoU, too: there, each image counts as one"
-    )
+    expect(abs(found[0] - c) > 1e-6, "sums before it divides for gIoU, too: there, each image counts as one")
     expect(
         abs(found[0] - (g - 1 / 4)) > 1e-6, "gives 0 to an empty answer to an empty truth: it is right, so 1"
     )

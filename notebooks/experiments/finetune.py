@@ -26,7 +26,7 @@ from data_scripts.scenes import SceneDataset
 from rose_kit.data import Dataset, atomic_write
 from rose_kit.encoder import OpenClipEncoder
 from rose_kit.encoder.base import image_tensor
-from rose_kit.encoder.bundled import WEIGHTS, load_bundled
+from rose_kit.encoder.loading import WEIGHTS, load_bundled
 from rose_kit.evaluation import relabel
 from rose_kit.model.training import check_positive, warm_cosine
 from rose_kit.pooling import patch_counts

@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import open_clip
 from tqdm.auto import tqdm
 
 from data_scripts.scenes import draw_scene
 from experiments.solvers import SIZES, clustered_world, one_thread
 from rose_kit.adapter import RNS
-from rose_kit.encoder import load_encoder
+from rose_kit.encoder import OpenClipEncoder
 from rose_kit.fusion import retrieve
 from rose_kit.memory import SupportMemory
 from rose_kit.regions import Slic
@@ -54,7 +55,7 @@ class Clock:
 
 def encoder_seconds(image: np.ndarray, repeats: int = 3) -> float:
     """ViT-B/16 with random weights on one image, once warm: the quickest of several runs."""
-    encoder = load_encoder("ViT-B-16/random")
+    encoder = OpenClipEncoder.from_model(open_clip.create_model("ViT-B-16"))
     clock = Clock()
     encode = clock.timed("encoder", encoder.encode_image)
     for _ in range(repeats + 1):

@@ -17,7 +17,7 @@ from experiments.baseline_solvers import BASELINE_SOLVERS
 from rose_kit.adapter import RNS, SOLVERS, Head
 from rose_kit.adapter.rns import Samples
 from rose_kit.data import Dataset
-from rose_kit.encoder import Encoder, Windows
+from rose_kit.encoder import Encoder, Windows, preferred_windows
 from rose_kit.evaluation import evaluate
 from rose_kit.memory import SupportMemory
 from rose_kit.types import Prediction, Query, Vocabulary, unit
@@ -156,7 +156,7 @@ def data_rows(
 ) -> list[Row]:
     """Each solver on the same images: mean time per image, mean J, mean mIoU over the seeds."""
     methods = timed_methods(names)
-    windows = getattr(encoder, "preferred_windows", None) or Windows()
+    windows = preferred_windows(encoder) or Windows()
     with one_thread():
         scores = evaluate(
             support, query, encoder, methods, shots=shots, seeds=seeds, limit=limit, progress=progress,

@@ -7,7 +7,7 @@ repository, ask its owners for the two weight files, and then:
         "dinov3txt", repo="dinov3", weights="dinotxt.pth", backbone_weights="vitl16.pth",
     )
 
-An encoder of your own is registered in the same way: a `WindowedEncoder` with a `dense` method
+An encoder of your own is registered in the same way: an `Encoder` with a `dense` method
 and the four attributes, and a function under `@register_encoder("its name")`.
 """
 
@@ -18,14 +18,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import open_clip
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rose_kit.encoder.base import WeightsUnavailable, WindowedEncoder, content_hash
-from rose_kit.encoder.prompts import Template, encode_names
+from rose_kit.encoder.base import Encoder, Template, WeightsUnavailable, content_hash
 from rose_kit.registry import register_encoder
 
 MODEL = "dinov3_vitl16_dinotxt_tet1280d20h24l"  # ViT-L/16, the only one released
@@ -33,7 +30,7 @@ PATCHES = {"backbone": 2, "head": 1}  # position among the outputs of encode_ima
 TEXT_HALVES = {"patch": 1, "class": 0}  # a text vector is [aligned to class token | to patches]
 
 
-class DinoTxtEncoder(WindowedEncoder):
+class DinoTxtEncoder(Encoder):
     """A frozen DINOv3.txt.
 
     Args:
@@ -91,11 +88,8 @@ class DinoTxtEncoder(WindowedEncoder):
         tokens = outputs[PATCHES[self.patches]]  # (B, h * w, D)
         return tokens.float().unflatten(1, (images.shape[2] // self.patch_size, -1))
 
-    def encode_text(self, names: Sequence[str]) -> NDArray[np.float32]:
-        """Class names -> (C, D) float32 unit-norm features, averaged over the prompt templates."""
-        return encode_names(names, self.templates, self._embed_text)
-
-    def _embed_text(self, prompts: list[str]) -> Tensor:
+    def embed_prompts(self, prompts: list[str]) -> Tensor:
+        """(B,) prompts -> (B, D), not yet normalised."""
         both = self.model.encode_text(self.tokenizer.tokenize(prompts).to(self.device))  # (B, 2 D)
         return both.chunk(2, dim=-1)[TEXT_HALVES[self.text_half]]  # (B, D)
 

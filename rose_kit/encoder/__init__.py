@@ -1,10 +1,9 @@
 """Perception: image -> FeatureMap, class names -> text features."""
 
-from rose_kit.encoder.base import Encoder, NoTextTower, WeightsUnavailable, WindowedEncoder
+from rose_kit.encoder.base import Encoder, NoTextTower, WeightsUnavailable, Windows, preferred_windows
 from rose_kit.encoder.clip import OpenClipEncoder
 from rose_kit.encoder.handcrafted import HandcraftedEncoder
 from rose_kit.encoder.loading import load_encoder
-from rose_kit.encoder.windows import Windows
 
 __all__ = [
     "Encoder",
@@ -12,7 +11,7 @@ __all__ = [
     "NoTextTower",
     "OpenClipEncoder",
     "WeightsUnavailable",
-    "WindowedEncoder",
     "Windows",
     "load_encoder",
+    "preferred_windows",
 ]

@@ -1,4 +1,4 @@
-"""Dense variants: how the last block of a CLIP vision transformer is changed so that patches speak.
+"""Dense variants: how the last block of a CLIP vision transformer is changed for features of patches.
 
 CLIP trains its class token (or the patches' mean), so patches of the unchanged last block mix in
 whatever the whole image needs. Each variant replaces the last block's attention; `ln_post` and the
@@ -51,13 +51,7 @@ def naclip(block: ResidualAttentionBlock, x: Tensor, grid: tuple[int, int]) -> T
     return _out(block, (_similarity(k) + _neighbours(grid).to(k)).softmax(-1) @ v)
 
 
-DENSE: dict[str, Variant] = {
-    "maskclip": maskclip,
-    "plain": plain,
-    "sclip": sclip,
-    "clearclip": clearclip,
-    "naclip": naclip,
-}
+DENSE: dict[str, Variant] = {f.__name__: f for f in (maskclip, plain, sclip, clearclip, naclip)}
 
 
 def _qkv(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

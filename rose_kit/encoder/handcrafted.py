@@ -6,10 +6,6 @@ once. It sees what a patch and its surroundings look like, not what they mean, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,10 +13,9 @@ from scipy.ndimage import gaussian_filter
 from skimage.color import rgb2lab
 from torch import Tensor
 
-from rose_kit.encoder.base import WindowedEncoder
-from rose_kit.encoder.windows import Windows
+from rose_kit.encoder.base import Encoder, Windows
 from rose_kit.registry import register_encoder
-from rose_kit.types import FeatureMap
+from rose_kit.types import check_positive
 
 LAB_CENTRE, LAB_SPREAD = (50, 0, 0), (25, 12, 12)
 CONTEXTS = (0.0, 1.0, 2.5)  # surroundings of a patch: Gaussians of these many patches
@@ -31,7 +26,7 @@ BANDWIDTH = 1.25  # of the Gaussian kernel between descriptors
 
 
 @register_encoder("handcrafted")
-class HandcraftedEncoder(WindowedEncoder):
+class HandcraftedEncoder(Encoder):
     """Multi-scale colour and oriented gradients per patch, as random Fourier features.
 
     A patch's descriptor holds, for the patch itself and for wider surroundings: the mean and the
@@ -41,25 +36,27 @@ class HandcraftedEncoder(WindowedEncoder):
     patches, a prototype, is a density estimate and may have several modes.
 
     Args:
-        patch_size: pixels to a patch.
+        patch_size: side of a patch in pixels.
+
+    Raises:
+        ValueError: the patch size is not positive.
     """
 
     name = "handcrafted"
     dim = 512
+    pad_mode = "replicate"  # black padding would be taken for black things
 
     def __init__(self, patch_size: int = 8) -> None:
-        if not isinstance(patch_size, int) or patch_size < 1:
-            raise ValueError(f"patch_size must be a positive integer, got {patch_size!r}")
+        check_positive(patch_size=patch_size)
         self.patch_size = patch_size
         self.fingerprint = f"handcrafted 1, {self.dim}-d, patch {patch_size}"
-        self.pad_mode = "replicate"  # black padding would be taken for black things
         width = self._describe(np.zeros((patch_size, patch_size, 3), np.float32)).shape[-1]
         normal = np.random.RandomState(0).randn(width, self.dim // 2)  # a stream NumPy keeps frozen
         self._frequencies = (normal / BANDWIDTH).astype(np.float32)
 
-    def encode_images(self, images: Sequence[Any], windows: Windows | None = None) -> list[FeatureMap]:
-        """Encode several images; features are local, so of `windows` only the resizing matters."""
-        return super().encode_images(images, windows and replace(windows, crops=()))
+    def slide(self, images: Tensor, windows: Windows | None) -> Tensor:
+        """Encode images whole: features are local, so only the scale of `windows` matters."""
+        return super().slide(images, None)
 
     def dense(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, h, w, 512)."""

@@ -1,28 +1,25 @@
-"""From a name to an encoder."""
+"""From a name to an encoder: a registered one, a folder, or any vision transformer of open_clip."""
 
 from __future__ import annotations
 
-import difflib
+import json
 import logging
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
+import httpx
 import huggingface_hub.constants as hub
 import open_clip
-import torch
+from open_clip.tokenizer import SimpleTokenizer
+from safetensors.torch import load_file
 
-from rose_kit.encoder.base import Encoder, WeightsUnavailable, one_line
-from rose_kit.encoder.bundled import load_bundled
+from rose_kit.encoder.base import Encoder, WeightsUnavailable, Windows, one_line
 from rose_kit.encoder.clip import OpenClipEncoder
-from rose_kit.registry import encoders
+from rose_kit.registry import encoders, register_encoder
+from rose_kit.types import unknown_name
 
-CHECKPOINTS = (".safetensors", ".pt", ".pth", ".bin")
+WEIGHTS = Path(__file__).parent / "weights"
 
 
 def load_encoder(name: str, **options: Any) -> Encoder:
@@ -31,15 +28,14 @@ def load_encoder(name: str, **options: Any) -> Encoder:
     Args:
         name: one of
             a registered name: "bundled", "handcrafted", or your own `@register_encoder`;
+            "FOLDER": a local folder, see `load_bundled`;
             "ARCHITECTURE/TAG": open_clip weights, fetched once, such as "ViT-B-16/laion2b_s34b_b88k";
-            "ARCHITECTURE/random": untrained weights, by `seed`, for tests and timings;
-            "ARCHITECTURE/PATH": a local checkpoint (.safetensors, or .pt holding tensors only);
-            "FOLDER": a local folder as `python -m data_scripts.bundled` writes it.
+            "ARCHITECTURE/PATH": a local checkpoint (.safetensors, or .pt holding tensors only).
         **options: passed on; for CLIP models `dense`, `device`, `templates`, ... of `OpenClipEncoder`.
 
     Raises:
-        ValueError: the name is none of these; lists known encoders and close open_clip models.
-        WeightsUnavailable: (a ValueError) the weights are not here and could not be fetched.
+        ValueError: the name is none of these; lists some that are known, and the nearest.
+        WeightsUnavailable: (a ValueError) the weights are missing, cannot be read, or could not be fetched.
 
     >>> load_encoder("handcrafted").dim
     512
@@ -48,87 +44,76 @@ def load_encoder(name: str, **options: Any) -> Encoder:
         return encoders.make(name, **options)
     if name and Path(name).is_dir():
         return load_bundled(name, **options)
-    architecture, _, tag = name.partition("/")
-    if tag and architecture in open_clip.list_models():
-        if tag == "random":
-            return _random(architecture, **options)
-        if tag in open_clip.list_pretrained_tags_by_model(architecture):
-            return _pretrained(architecture, tag, **options)
-        if Path(tag).is_file() and Path(tag).suffix in CHECKPOINTS:
-            return _checkpoint(architecture, Path(tag), **options)
-    raise ValueError(_unknown(name, architecture))
+    architecture, _, weights = name.partition("/")
+    architectures, tags = open_clip.list_models(), open_clip.list_pretrained_tags_by_model(architecture)
+    if architecture in architectures and (weights in tags or Path(weights).is_file()):
+        return _load_open_clip(architecture, weights, **options)
+    published = [f"{architecture}/{tag}" for tag in tags]
+    raise unknown_name("encoder", name, [*encoders.names(), *(published or architectures)])
 
 
-def _random(architecture: str, seed: int = 0, **options: Any) -> OpenClipEncoder:
-    with torch.random.fork_rng(devices=[]), _quietly():  # it would warn that the weights are random
-        torch.manual_seed(seed)
-        model = open_clip.create_model(architecture, pretrained=None, pretrained_text=False)
-    return _with_tokenizer(model, architecture, "random", options)
-
-
-def _pretrained(architecture: str, tag: str, **options: Any) -> OpenClipEncoder:
-    quick_gelu = open_clip.get_pretrained_cfg(architecture, tag).get("quick_gelu", False)
+def _load_open_clip(architecture: str, weights: str, **options: Any) -> OpenClipEncoder:
+    """Load a model of open_clip; the weights are one of its tags, or the path of a checkpoint."""
+    name = f"{architecture}/{Path(weights).name}"
+    quick = open_clip.get_pretrained_cfg(architecture, weights).get("quick_gelu", False)
+    offline = mock.patch.object(hub, "HF_HUB_OFFLINE", not _hub_answers())
+    quiet = mock.patch.object(logging, "error")  # open_clip logs at length what the error below says
     try:
-        with _quietly(offline=_offline()):
-            model = open_clip.create_model(architecture, pretrained=tag, force_quick_gelu=quick_gelu)
-    except (RuntimeError, OSError) as error:
-        raise WeightsUnavailable(
-            f"could not fetch the weights of {architecture + '/' + tag!r}: this needs the network once "
-            "(the encoders 'bundled' and 'handcrafted' work offline)"
-        ) from error
-    return _with_tokenizer(model, architecture, tag, options)
+        with offline, quiet:  # weights_only: tensors are read from a checkpoint, never other objects
+            model = open_clip.create_model(architecture, weights, force_quick_gelu=quick, weights_only=True)
+            tokenizer = open_clip.get_tokenizer(architecture)  # some are fetched or need a further package
+    except Exception as error:  # whatever a corrupt file or the network makes the readers raise
+        reason = "this needs the network once (the encoders 'bundled' and 'handcrafted' work offline)"
+        if not isinstance(error, RuntimeError | OSError) or Path(weights).is_file():
+            reason = one_line(error)
+        raise WeightsUnavailable(f"could not fetch the weights of {name!r}: {reason}") from error
+    return OpenClipEncoder(model, tokenizer, **{"name": name, **options})
 
 
-def _checkpoint(architecture: str, path: Path, **options: Any) -> OpenClipEncoder:
-    try:  # open_clip reads .pt with weights_only: tensors, never other objects
-        model = open_clip.create_model(architecture, pretrained=str(path), weights_only=True)
-    except Exception as error:  # whatever a corrupt file makes the readers raise
-        raise ValueError(f"{str(path)!r} is no checkpoint of {architecture}: {one_line(error)}") from error
-    return _with_tokenizer(model, architecture, path.name, options)
-
-
-def _with_tokenizer(
-    model: torch.nn.Module, architecture: str, tag: str, options: dict[str, Any]
-) -> OpenClipEncoder:
-    encoder = OpenClipEncoder(model, **{"name": f"{architecture}/{tag}", **options})  # may refuse the model
-    try:
-        encoder.tokenizer = open_clip.get_tokenizer(architecture)
-    except (ImportError, RuntimeError, OSError) as error:  # some are fetched or need a further package
-        raise WeightsUnavailable(f"no tokenizer for {encoder.name!r}: {error}") from error
-    return encoder
-
-
-def _unknown(name: str, architecture: str) -> str:
-    message = (
-        f"unknown encoder {name!r}. Known: {', '.join(encoders.names())}, or ARCHITECTURE/TAG of open_clip"
-    )
-    if architecture in open_clip.list_models():
-        tags = ", ".join(["random", *open_clip.list_pretrained_tags_by_model(architecture)])
-        return f"{message}; {architecture} has {tags}, or the path of a {'/'.join(CHECKPOINTS)} file"
-    close = difflib.get_close_matches(architecture, [*encoders.names(), *open_clip.list_models()], n=3)
-    return f"{message}; did you mean {' or '.join(close)}?" if close else message
-
-
-@contextmanager
-def _quietly(offline: bool = False) -> Iterator[None]:
-    """Without warnings; offline, the hub's client looks in its cache only (it would retry for a minute)."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with mock.patch.object(hub, "HF_HUB_OFFLINE", offline or hub.HF_HUB_OFFLINE):
-            yield
-    finally:
-        logging.disable(before)
-
-
-def _offline() -> bool:
-    """Whether the hub may not or cannot be reached; a proxy is taken to reach it."""
+def _hub_answers() -> bool:
+    """Whether the Hugging Face hub may and can be reached: its own client would retry for a minute."""
     if hub.HF_HUB_OFFLINE:
-        return True
-    if getproxies():
         return False
     try:
-        socket.create_connection((urlsplit(hub.ENDPOINT).hostname, 443), timeout=3).close()
-    except OSError:
-        return True
-    return False
+        httpx.head(hub.ENDPOINT, timeout=3)
+    except httpx.HTTPError:
+        return False
+    return True
+
+
+@register_encoder("bundled")
+def load_bundled(folder: str | Path = WEIGHTS, **options: Any) -> OpenClipEncoder:
+    """Load a CLIP from a folder as `python -m data_scripts.bundled` writes it.
+
+    `model.safetensors` holds the weights, in any precision; `merges.txt.gz` the merges of the byte-pair
+    tokenizer, as open_clip's `SimpleTokenizer` reads them; `config.json` what `open_clip.model.CLIP` takes
+    (`embed_dim`, `vision_cfg`, `text_cfg`, `quick_gelu`) and, optionally, `image_mean` and `image_std`, the
+    options `dense` and `templates` of `OpenClipEncoder`, and attributes of the encoder: `windows`, the
+    fields of its `preferred_windows`; `words`, the classes the model was trained to name, "dog|puppy"
+    being one class with two words; `thresholds`, by which the web framework compares its features.
+
+    Args:
+        folder: where the three files are; by default the weights that come with the kit.
+        **options: of `OpenClipEncoder`; they win over `config.json`.
+
+    Raises:
+        WeightsUnavailable: (a ValueError) a file is missing or corrupt, or the files do not belong together.
+    """
+    folder = Path(folder)
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        architecture = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"} & config.keys()
+        model = open_clip.CLIP(**{key: config[key] for key in architecture})
+        weights = load_file(folder / "model.safetensors")
+        model.load_state_dict({key: value.float() for key, value in weights.items()})
+        model.visual.image_mean, model.visual.image_std = config.get("image_mean"), config.get("image_std")
+        tokenizer = SimpleTokenizer(str(folder / "merges.txt.gz"), context_length=model.context_length)
+        windows = Windows(**config["windows"]) if "windows" in config else None
+    except Exception as error:  # whatever a corrupt file makes the readers raise
+        made_by = "`python -m data_scripts.bundled` makes such a folder"
+        raise WeightsUnavailable(f"cannot load {str(folder)!r}: {one_line(error)}; {made_by}") from error
+    settings = {key: config[key] for key in ("dense", "templates") if key in config}
+    encoder = OpenClipEncoder(model, tokenizer, **{"name": "bundled", **settings, **options})
+    encoder.preferred_windows, encoder.words = windows, tuple(config.get("words", ()))
+    encoder.thresholds = config.get("thresholds")
+    return encoder

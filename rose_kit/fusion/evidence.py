@@ -62,7 +62,7 @@ def pooled_evidence(evidence: Evidence, patches: Iterable[int]) -> Evidence:
         ValueError: the evidence has no row of these patches.
 
     >>> e = Evidence(np.array([0, 1, 1]), np.array([7, 7, 8]), np.array(["bus"] * 3), np.array([1.0, 2, 6]))
-    >>> pooled_evidence(e, [0, 1]).columns()["prototype_id"].tolist()
+    >>> pooled_evidence(e, [0, 1]).prototype_id.tolist()
     [8, 7]
     """
     patches = np.unique(list(patches))

@@ -172,9 +172,7 @@ class Freeda(LateFusion):
 
         def sources(winner: NDArray) -> tuple[NDArray, NDArray]:
             ids, gains = np.full((len(winner), KEEP), -1), np.zeros((len(winner), KEEP))
-            for c in np.unique(
-                winner
-            ):  # class by class: a table of all rows would not fit where there are many
+            for c in np.unique(winner):  # one at a time: a table of all rows may not fit into memory
                 own = np.flatnonzero(memory.rows.of_classes([vocabulary.names[c]]))
                 won = np.flatnonzero(winner == c)
                 every = features[won] @ memory.vectors[own].T / norms[c]  # (n, rows of c)

@@ -1,4 +1,4 @@
-"""SLIC superpixels: k-means of colour and place (Achanta et al. 2012), through scikit-image."""
+"""SLIC superpixels: k-means of colour and position (Achanta et al. 2012), through scikit-image."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from skimage.measure import label
 from skimage.segmentation import slic
 
-from rose_kit.encoder.base import image_tensor
-from rose_kit.encoder.windows import resize
+from rose_kit.encoder.base import image_tensor, resize
 from rose_kit.pooling import resize_nearest, unique_inverse
 from rose_kit.registry import register_regions
+from rose_kit.types import check_positive
 
 
 @register_regions("slic")
@@ -21,13 +21,13 @@ from rose_kit.registry import register_regions
 class Slic:
     """Cuts an image into connected superpixels of about equal size.
 
+    The defaults were chosen on drawn images, other ones than those of the reported results.
+
     Args:
-        segments: how many to aim at; textured images end up with fewer, as slivers are merged. (The
-            defaults were chosen on drawn images, apart from those that results are from.)
-        compactness: how much place counts against CIE Lab colour; larger is squarer.
-        iterations: of k-means.
-        side: a larger image is first reduced to this shorter side, and the regions are enlarged: the
-            cost is per pixel, and the patches they pool are far coarser.
+        segments: number of superpixels to aim at; textured images end up with fewer, as slivers are merged.
+        compactness: weight of position against CIE Lab colour; larger values make squarer superpixels.
+        side: a larger image is first reduced to this shorter side in pixels, and the regions are enlarged:
+            the cost is per pixel, and the patches that regions pool are far coarser.
 
     Raises:
         ValueError: a setting is not positive.
@@ -38,13 +38,10 @@ class Slic:
 
     segments: int = 100
     compactness: float = 20.0
-    iterations: int = 10
     side: int = 224
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not value > 0:
-                raise ValueError(f"{name} of Slic must be positive, got {value!r}")
+        check_positive(**vars(self))
 
     def __call__(self, image: Any) -> NDArray[np.int64]:
         """Cut one image.
@@ -62,11 +59,7 @@ class Slic:
         size = tuple(pixels.shape[1:])
         if min(size) > self.side:
             pixels = resize(pixels, tuple(-(-s * self.side // min(size)) for s in size))
-        small = slic(
-            pixels.permute(1, 2, 0).numpy(),
-            n_segments=self.segments,
-            compactness=self.compactness,
-            max_num_iter=self.iterations,
-        )
-        # Its own merging of slivers may leave an id in two places.
+        pixels = pixels.permute(1, 2, 0).numpy()  # (H', W', 3)
+        small = slic(pixels, self.segments, self.compactness)
+        # SLIC's own merging of slivers may leave an id in two places: `label` separates them.
         return unique_inverse(resize_nearest(label(small, connectivity=1, background=-1), size))[1]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from data_scripts.scenes import CLASSES, THINGS, SceneDataset
 from experiments.claims.weak import WEAK, perturb_weights
 from rose_kit.data import Sample, sample_support
-from rose_kit.encoder import Encoder, load_encoder
+from rose_kit.encoder import Encoder, load_encoder, preferred_windows
 from rose_kit.evaluation import (
     CachedDataset,
     CachedEncoder,
@@ -100,7 +100,7 @@ class SceneBenchmark:
             raise ValueError(f"a benchmark needs size >= 32, pool >= 1, queries up to {STRIDE}; got {given}")
         encoder = load_encoder(encoder) if isinstance(encoder, str) else encoder
         self.size, self.pool, self.queries = size, pool, queries
-        self.windows = getattr(encoder, "preferred_windows", None)  # of weak encoders too
+        self.windows = preferred_windows(encoder)  # of weak encoders too
         self._cache: dict[tuple, Any] = {("encoder", "own"): CachedEncoder(encoder)}
 
     def cached(self, key: tuple, make: Callable[[], Any]) -> Any:

@@ -15,7 +15,7 @@ from data_scripts.scenes import SEEN_THINGS, draw_scene
 from experiments.claims.benchmark import STRIDE, SceneBenchmark, Setting
 from rose_kit.adapter import RNS
 from rose_kit.data import Sample
-from rose_kit.encoder import Encoder
+from rose_kit.encoder import Encoder, preferred_windows
 from rose_kit.evaluation import EncodedQuery, count_answer
 from rose_kit.fusion import Method, ZeroShot
 from rose_kit.memory import SupportMemory
@@ -67,7 +67,7 @@ class Personal:
         """Add it to a memory: one prototype per image, of its own pixels and nothing else."""
         for sample in images:
             own = {value: name for value, name in sample.classes.items() if name == self.name}
-            features = encoder.encode_image(sample.image, getattr(encoder, "preferred_windows", None))
+            features = encoder.encode_image(sample.image, preferred_windows(encoder))
             memory.add(sample.image_id, features, sample.mask, own, thumbnail=sample.image)
 
     def vocabulary(self, names: Sequence[str], encoder: Encoder) -> Vocabulary:
