@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from rose_kit import FeatureMap, SupportMemory, Vocabulary, unit
+from rose_kit.memory import Prototypes
 from rose_kit.model import ROSE, RoseMethod, methods
 from rose_kit.model.anchors import Anchors
 from rose_kit.model.decoder import MultiScale, pyramid
@@ -151,13 +152,10 @@ def test_logits_are_cosines_to_the_nearest_anchor_over_the_temperature():
 
 def test_where_and_use_memory_decide_which_rows_are_used():
     """With `where`, an answer is that of a memory of these rows alone: as neighbours and as anchors."""
-    model, both, memory = make_model(), SupportMemory(DIM), make_memory()
-    for source in ("web", "user"):
-        for i in range(12):
-            one, name = Flat().encode_image(image(i)[:1, :1]), KNOWN.names[i % 3]
-            turned = FeatureMap(one.values[..., :: 1 if source == "user" else -1], 1, (1, 1), (1, 1))
-            both.add(f"{source} {i}", turned, np.ones((1, 1), int), {1: name}, metadata={"source": source})
-    user = both.subset(both.ids[12:])
+    model, memory, both = make_model(), make_memory(), SupportMemory(DIM)
+    columns = memory.ids, memory.vectors, memory.class_names, memory.image_ids
+    both.extend(Prototypes.make(*columns, metadata=[{"source": ("web", "user")[i % 2]} for i in range(12)]))
+    user = both.subset(both.ids[1::2])
     expected = answer(model, user, KNOWN)
     np.testing.assert_array_equal(answer(model, both, KNOWN, where={"source": "user"}), expected)
     assert np.abs(answer(model, both, KNOWN) - expected).max() > 0.01

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -19,7 +21,7 @@ class Anchors(nn.Module):
     """Mixes text, prototype and row of a class by three learned shares, the same for all classes.
 
     A class has an anchor for each pair of its texts and rows: a class of several looks is badly described
-    by one mean. What a class lacks does not count.
+    by one mean. What a class lacks is a vector of zeros; anchors have unit norm, so the others count alone.
     """
 
     def __init__(self) -> None:
@@ -43,25 +45,19 @@ class Anchors(nn.Module):
         text = np.empty((0, memory.dim), np.float32) if vocabulary.text is None else vocabulary.text  # (T, D)
         if text.shape[1] != memory.dim:
             raise ValueError(f"the text is {text.shape[1]} wide, the memory {memory.dim}")
-        prototypes = memory.class_prototypes(vocabulary.names)  # (C, D)
-        nothing = np.full((1, memory.dim), np.nan, np.float32)
-        inputs, owner = [], []
+        prototypes = np.nan_to_num(memory.class_prototypes(vocabulary.names))  # (C, D)
+        nothing = np.zeros((1, memory.dim), np.float32)
+        parts, owner = [], []
         for c, positions in enumerate(class_positions(memory, vocabulary.names)):
             even = np.linspace(0, len(positions) - 1, min(len(positions), MAX_ROWS)).astype(int)
-            rows = memory.vectors[positions[even]]  # (R, D)
-            texts = text[(vocabulary.owner == c) & ~np.isnan(text).any(1)]  # (T, D)
+            rows = memory.vectors[positions[even]]
+            texts = text[(vocabulary.owner == c) & ~np.isnan(text).any(1)]
             if len(texts) or len(rows):
-                texts, rows = (vectors if len(vectors) else nothing for vectors in (texts, rows))
-                pairs = np.broadcast_arrays(texts[:, None], prototypes[c], rows)  # (T, R, D) each
-                inputs.append(np.stack(pairs, 2).reshape(-1, 3, memory.dim))
-                owner += [c] * len(inputs[-1])
+                pairs = list(product(texts if len(texts) else nothing, rows if len(rows) else nothing))
+                parts += [(text_vector, prototypes[c], row) for text_vector, row in pairs]
+                owner += [c] * len(pairs)
         if not owner:
             raise no_support_error(vocabulary)
-        parts = torch.as_tensor(np.concatenate(inputs), device=self.share.device)
-        return self.mix(parts), torch.as_tensor(owner, device=parts.device)
-
-    def mix(self, parts: Tensor) -> Tensor:
-        """(A, 3, D) text, prototype and row of each anchor, NaN where missing -> (A, D) unit norm."""
-        missing = parts.isnan().any(-1)  # (A, 3)
-        share = self.share.expand_as(missing).masked_fill(missing, -torch.inf).softmax(-1)
-        return F.normalize((share[..., None] * parts.nan_to_num()).sum(1), dim=-1)
+        stacked = torch.as_tensor(np.array(parts), device=self.share.device)  # (A, 3, D)
+        mixed = (self.share.softmax(0)[:, None] * stacked).sum(1)  # (A, D)
+        return F.normalize(mixed, dim=-1), torch.as_tensor(owner, device=mixed.device)

@@ -20,7 +20,7 @@ def pyramid(x: Tensor) -> Tensor:
         makes smaller squares.
     """
     planes = x.permute(2, 0, 1)  # (D, h, w)
-    means = F.avg_pool2d(planes, 2, ceil_mode=True, count_include_pad=False)
+    means = F.avg_pool2d(planes, 2, ceil_mode=True)  # (D, ceil(h / 2), ceil(w / 2))
     return F.normalize(torch.cat([planes.flatten(1), means.flatten(1)], 1).T, dim=-1)
 
 
