@@ -1,7 +1,7 @@
 """The trainable ROSE: retrieval, fusions and anchors against slow twins, threads, folders, refusals."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from rose_kit.memory import Prototypes
 from rose_kit.model import ROSE, RoseMethod, methods
 from rose_kit.model.anchors import Anchors
 from rose_kit.model.decoder import MultiScale, pyramid
-from rose_kit.model.fusion import nearest_rows
+from rose_kit.model.fusion import Neighbours, nearest_rows
 from rose_kit.registry import fusions
 
 DIM, K = 16, 3
@@ -49,73 +49,66 @@ def image(seed=1, grid=(5, 4)):
 
 
 def answer(model, memory, vocabulary, seed=1, **options):
-    method = RoseMethod(model, **options)
-    return np.asarray(method.predict(Flat().encode_image(image(seed)), memory, vocabulary))
+    x = Flat().encode_image(image(seed))
+    return np.asarray(RoseMethod(model, **options).predict(x, memory, vocabulary))
 
 
-@pytest.fixture
-def looked_up():
-    """Queries, and what a memory holds for them."""
-    z = torch.from_numpy(vectors(10, 1))
-    return z, nearest_rows(z, make_memory(), KNOWN, K)
+Z = torch.from_numpy(vectors(10, 1))  # queries
 
 
 # --- retrieval and fusions ----------------------------------------------------------------------------------
 
 
 def test_the_nearest_rows_are_those_that_a_sort_finds_among_the_classes():
-    memory, z = make_memory(), torch.from_numpy(vectors(10, 1))
-    for names in (KNOWN.names, ("dog", "ufo", "sky")):
-        rows = np.flatnonzero(np.isin(memory.class_names, names))
-        cosines = z.numpy() @ memory.vectors[rows].T  # (10, R)
-        order = np.argsort(-cosines, axis=-1)[:, :K]
-        nearest = nearest_rows(z, memory, Vocabulary(names), K)
-        np.testing.assert_allclose(nearest.values, memory.vectors[rows[order]], atol=1e-6)
-        np.testing.assert_allclose(nearest.scores, np.take_along_axis(cosines, order, -1), atol=1e-5)
-        expected = [memory.class_prototypes(classes) for classes in memory.class_names[rows[order]]]
-        np.testing.assert_allclose(nearest.class_values, expected, atol=1e-6)
-        assert nearest.valid.all()
+    memory, names = make_memory(), ("dog", "ufo", "sky")
+    rows = np.flatnonzero(np.isin(memory.class_names, names))
+    cosines = Z.numpy() @ memory.vectors[rows].T  # (10, R)
+    order = np.argsort(-cosines, axis=-1)[:, :K]
+    nearest = nearest_rows(Z, memory, Vocabulary(names), K)
+    np.testing.assert_allclose(nearest.values, memory.vectors[rows[order]], atol=1e-6)
+    np.testing.assert_allclose(nearest.scores, np.take_along_axis(cosines, order, -1), atol=1e-5)
+    expected = [memory.class_prototypes(classes) for classes in memory.class_names[rows[order]]]
+    np.testing.assert_allclose(nearest.class_values, expected, atol=1e-6)
+    assert nearest.valid.all()
 
 
 @pytest.mark.parametrize("fusion", fusions)
 @pytest.mark.parametrize("rows", [0, 2])
 def test_rows_that_a_memory_lacks_are_zeros_and_without_any_a_fusion_is_the_query(fusion, rows):
-    z = torch.from_numpy(vectors(10, 1))
-    nearest = nearest_rows(z, make_memory(rows) if rows else SupportMemory(DIM), KNOWN, K)
+    nearest = nearest_rows(Z, make_memory(rows) if rows else SupportMemory(DIM), KNOWN, K)
     assert (nearest.valid == torch.arange(K).lt(rows)).all()
     assert not any(getattr(nearest, one.name)[:, rows:].any() for one in fields(nearest))
-    enriched = make_model(fusion).fusion(z, nearest)
-    assert enriched.isfinite().all() and torch.equal(enriched, z) == (not rows or fusion == "none")
+    enriched = make_model(fusion).fusion(Z, nearest)
+    assert enriched.isfinite().all() and torch.equal(enriched, Z) == (not rows or fusion == "none")
 
 
 @pytest.mark.parametrize("fusion", [name for name in fusions if name != "none"])
-def test_fusions_weigh_rows_alike_in_any_order_and_learn(fusion, looked_up):
+def test_fusions_weigh_rows_alike_in_any_order_and_learn(fusion):
     """Rows are a set: neither their order nor rows that are not valid matter; every parameter learns."""
-    (z, nearest), module = looked_up, make_model(fusion).fusion
-    turned = {one.name: getattr(nearest, one.name).flip(1) for one in fields(nearest)}
-    flipped = replace(nearest, **turned)
-    torch.testing.assert_close(module.weights(z, nearest), module.weights(z, flipped).flip(1))
+    nearest, module = nearest_rows(Z, make_memory(), KNOWN, K), make_model(fusion).fusion
+    flipped = Neighbours(*(getattr(nearest, one.name).flip(1) for one in fields(nearest)))
+    torch.testing.assert_close(module.weights(Z, nearest), module.weights(Z, flipped).flip(1))
     nearest.valid[:, -1] = False
-    before = module(z, nearest)
+    before = module(Z, nearest)
     nearest.values[:, -1] = 7.0
-    torch.testing.assert_close(module.weights(z, nearest)[:, -1], torch.zeros(len(z)))
-    torch.testing.assert_close(module(z, nearest), before)
+    torch.testing.assert_close(module.weights(Z, nearest)[:, -1], torch.zeros(len(Z)))
+    torch.testing.assert_close(module(Z, nearest), before)
     before.square().sum().backward()
     gradients = {name: p.grad for name, p in module.named_parameters()}
     assert all(g is not None and g.isfinite().all() for g in gradients.values())
     assert gradients["log_inv_temperature"] != 0 and gradients["gate.0.weight"].any()
 
 
-def test_similarity_aggregation_is_the_sum_it_says(looked_up):
-    (z, nearest), module = looked_up, make_model("similarity").fusion
-    for n, query in enumerate(z.numpy()):
+def test_similarity_aggregation_is_the_sum_it_says():
+    nearest, module = nearest_rows(Z, make_memory(), KNOWN, K), make_model("similarity").fusion
+    for n, query in enumerate(Z.numpy()):
         cosines = [float(row @ query) for row in nearest.values[n].numpy()]
         w = np.exp(np.exp(3.0) * np.array(cosines))
         w /= w.sum()
         blend = sum(w[i] * (nearest.values[n, i] + nearest.class_values[n, i]) for i in range(K))
         statistics = torch.tensor([max(cosines), w @ cosines, w @ w], dtype=torch.float32)
-        expected = z[n] + 2 * module.gate(statistics).sigmoid() * blend
-        torch.testing.assert_close(module(z, nearest)[n], expected, atol=1e-4, rtol=0, check_dtype=False)
+        expected = Z[n] + 2 * module.gate(statistics).sigmoid() * blend
+        torch.testing.assert_close(module(Z, nearest)[n], expected, atol=1e-4, rtol=0, check_dtype=False)
 
 
 # --- scales and anchors -------------------------------------------------------------------------------------

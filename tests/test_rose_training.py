@@ -112,6 +112,7 @@ REFUSED = [
     (lambda: TrainConfig(steps=0), "steps.*0"),
     (lambda: TrainConfig(blind=1.5), "blind.*1.5"),
     (lambda: TrainConfig(hide_text=float("nan")), "hide_text.*nan"),
+    (lambda: prepare(Blobs(0), Flat(), Vocabulary(NAMES)), "none"),
     (lambda: rose.check_seeds([2, 1]), "1"),
 ]
 

@@ -60,7 +60,8 @@ class Block(nn.Module):
 
     def forward(self, f: Tensor, squared: Tensor) -> Tensor:
         """(n, D) patches, (n, n) squared distances between them -> (n, D)."""
-        q, k = self.to_qk(self.norm(f)).unflatten(1, (2, self.heads, self.width)).permute(1, 2, 0, 3)
+        qk = self.to_qk(self.norm(f)).unflatten(1, (2, self.heads, self.width))  # (n, 2, heads, width)
+        q, k = qk.permute(1, 2, 0, 3)  # (heads, n, width) each
         near = -squared / (2 * (2 * self.log_sigma).exp()[:, None, None])  # (heads, n, n)
         attention = (q @ k.transpose(1, 2) / self.width**0.5 + near).softmax(-1)  # (heads, n, n)
         mixed = torch.einsum("h,hnm->nm", self.head_weight, attention)

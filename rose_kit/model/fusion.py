@@ -50,7 +50,7 @@ def nearest_rows(z: Tensor, memory: SupportMemory, vocabulary: Vocabulary, k: in
     Raises:
         ValueError: the queries are not as wide as the memory.
     """
-    nearest = retrieve(z.cpu().numpy(), memory, vocabulary, k)  # R different rows
+    nearest = retrieve(z.detach().cpu().numpy(), memory, vocabulary, k)  # R different rows
     prototypes = memory.class_prototypes(vocabulary.names)  # (C, D)
 
     def gather(vectors: NDArray[np.float32]) -> Tensor:

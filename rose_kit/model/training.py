@@ -27,7 +27,11 @@ from rose_kit.types import FeatureMap, Vocabulary, check_positive, check_share
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides the outcome, besides the encoder and the images."""
+    """Everything that decides the outcome, besides the encoder, the images and the fusion.
+
+    Raises:
+        ValueError: a count or rate is not positive, or a share not in [0, 1].
+    """
 
     seed: int = 0  # of initialisation, images and episodes
     steps: int = 300
@@ -70,7 +74,19 @@ class EncodedDataset:
 def prepare(
     dataset: Dataset, encoder: Encoder, vocabulary: Vocabulary, progress: bool = True
 ) -> EncodedDataset:
-    """Encode annotated images, in the windows that the encoder prefers; other classes are ignored."""
+    """Encode annotated images, in the windows that the encoder prefers.
+
+    Args:
+        dataset: the images, of any sizes.
+        encoder: frozen.
+        vocabulary: the classes to train on; pixels of others are ignored.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: there is no image.
+    """
+    if not len(dataset):
+        raise ValueError("training needs annotated images, got none")
     maps, targets = [], []
     memory = SupportMemory(encoder.dim, fingerprint=encoder.fingerprint)
     for i in tqdm(range(len(dataset)), "features", disable=not progress):
@@ -131,7 +147,10 @@ def loss(
         model: trained or not.
         dataset: the images.
         positions: which of them.
-        memory, vocabulary: of the episode; the classes are those of the dataset.
+        memory, vocabulary: of the episode; the classes are those of the dataset, in its order.
+
+    Returns:
+        () float32, the mean over all pixels of these classes.
     """
     total = weight = torch.zeros(())
     for i in positions:
