@@ -14,7 +14,7 @@ _HOME = {
     "regions": "Slic Sam load_sam make_regions",
     "fusion": "ZeroShot KnnClip Freeda",
     "adapter": "RNS OfflineLinear methods",
-    "model": "ROSE FrozenEncoder MemoryRetriever RoseMethod",
+    "model": "ROSE RoseMethod",
     "segmenter": "Segmenter",
     "evaluation": "evaluate",
     "viz.coco": "read_coco write_coco",

@@ -25,7 +25,7 @@ from rose_kit.contract import (
 from rose_kit.data import open_dataset
 from rose_kit.encoder import OpenClipEncoder, load_encoder
 from rose_kit.evaluation import evaluate, without_classes
-from rose_kit.model import ROSE, methods
+from rose_kit.model import RoseMethod, methods
 from rose_kit.model.training import TrainConfig, prepare, train
 from rose_kit.regions import make_regions
 from rose_kit.registry import datasets, encoders, load_plugin
@@ -191,12 +191,13 @@ def test_a_fusion_of_a_plugin_trains_and_comes_back_by_its_name(tmp_path):
     encoder, scenes = load_encoder("bundled"), SceneDataset(4, first=1_000, size=32)
     vocabulary = Vocabulary.encode(scenes.class_names, encoder)
     lessons = prepare(scenes, encoder, vocabulary, progress=False)
-    model, losses = train(lessons, encoder, "sharp", TrainConfig(steps=2, batch=2), progress=False)
+    model, losses = train(lessons, "sharp", TrainConfig(steps=2, batch=2), progress=False)
     assert len(losses) == 2 and np.isfinite(losses).all() and type(model.fusion).__name__ == "Sharp"
     model.save(tmp_path / "model")
-    back = ROSE.load(tmp_path / "model", encoder, model.retriever.memory)
-    maps = lessons.maps[:1]
-    np.testing.assert_array_equal(back.probabilities(maps, vocabulary), model.probabilities(maps, vocabulary))
+    chosen = {"own": RoseMethod(model), "back": methods.make("rose", fusion=str(tmp_path / "model"))}
+    options = {"shots": 1, "seeds": [1], "progress": False}
+    own, back = evaluate(scenes, SceneDataset(2, first=2_000, size=32), encoder, chosen, **options)
+    assert own["per_class_iou"] == back["per_class_iou"] and back["miou"] > 0
 
 
 PACKAGE = """import numpy as np

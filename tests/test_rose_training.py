@@ -10,8 +10,9 @@ from data_scripts.scenes import NOVEL
 from experiments import rose
 from rose_kit import Sample, SupportMemory, Vocabulary, load_encoder, unit
 from rose_kit.fusion import ZeroShot
-from rose_kit.model import FUSIONS, ROSE, FrozenEncoder, MemoryRetriever, RoseMethod
-from rose_kit.model.training import TrainConfig, episode, loss, prepare, train
+from rose_kit.model import ROSE, RoseMethod
+from rose_kit.model.training import TrainConfig, at_most, episode, loss, prepare, train
+from rose_kit.registry import fusions
 
 NAMES = ("sky", "bus", "dog", "cat")
 SIDE = 6
@@ -52,32 +53,32 @@ def accuracy(method, memory, vocabulary, seed=1):
     return np.mean(right)
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("fusion", fusions)
 def test_training_teaches_and_a_seed_decides(fusion, dataset, vocabulary):
     np.testing.assert_array_equal(dataset.targets[3].argmax(-1), Blobs(16)[3].mask)
     config = TrainConfig(steps=25, seed=1)
-    model, losses = train(dataset, Flat(), fusion, config, progress=False)
-    again, _ = train(dataset, Flat(), fusion, config, progress=False)
+    model, losses = train(dataset, fusion, config, progress=False)
+    again, _ = train(dataset, fusion, config, progress=False)
     assert losses[-1] < 0.7 * losses[0]
     for name, value in model.state_dict().items():
         assert torch.equal(value, again.state_dict()[name]), name
-    memory = model.retriever.memory
+    memory = at_most(dataset.memory, 10)
     assert memory.summary()["sky"] == 10 < 16 and set(memory.classes) == set(NAMES)
     memory = None if fusion == "none" else memory
     assert accuracy(RoseMethod(model), memory, vocabulary) > accuracy(ZeroShot(), None, vocabulary) + 0.05
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("fusion", fusions)
 def test_training_never_sees_an_images_own_rows(fusion, dataset):
     """The loss of an image stays the same to the last digits whatever its own rows in memory are."""
-    memory, text = dataset.memory, np.array(dataset.vocabulary.text)
+    memory = dataset.memory
     changed = np.array(memory.vectors)
     own = memory.image_ids == dataset.image_ids[5]
     changed[own] = unit(np.random.default_rng(0).normal(size=(own.sum(), DIM)))
     other = SupportMemory.from_prototypes(changed, memory.class_names, memory.image_ids)
-    model, losses = ROSE(FrozenEncoder(Flat()), MemoryRetriever(None, 8), fusion), []
-    for model.retriever.memory in (memory, other):
-        losses += [loss(model, dataset, [i], text).item() for i in (5, 6)]
+    model, losses = ROSE(DIM, fusion=fusion), []
+    for rows in (memory, other):
+        losses += [loss(model, dataset, [i], rows, dataset.vocabulary).item() for i in (5, 6)]
     assert losses[0] == pytest.approx(losses[2], abs=1e-5)
     assert losses[1] != pytest.approx(losses[3], abs=1e-5)  # the guard can fire: another image sees them
 
@@ -85,10 +86,10 @@ def test_training_never_sees_an_images_own_rows(fusion, dataset):
 def test_an_episode_hides_rows_and_texts_and_leaves_every_class_an_anchor(dataset, vocabulary):
     rng, blind, fewer, textless = np.random.default_rng(0), 0, 0, 0
     for _ in range(60):
-        memory, text = episode(dataset.memory, vocabulary, TrainConfig(rows_per_class=4), rng)
-        missing = np.isnan(text).any(1)
+        memory, left = episode(dataset.memory, vocabulary, TrainConfig(rows_per_class=4), rng)
+        missing = ~left.has_text
         textless += missing.any()
-        if memory is None:
+        if not len(memory):
             blind += 1
             assert not missing.any()
             continue
@@ -96,20 +97,22 @@ def test_an_episode_hides_rows_and_texts_and_leaves_every_class_an_anchor(datase
         fewer += len(memory.classes) < 4
         for c in np.flatnonzero(missing):  # an image apart from any image's own still holds it
             assert len(set(memory.image_ids[memory.class_names == NAMES[c]])) >= 2
-    assert min(blind, fewer, textless) > 0 and not np.isnan(vocabulary.text).any()
+    assert min(blind, fewer, textless) > 0 and vocabulary.has_text.all()
 
 
-def of_two_sizes():
+def test_images_of_several_sizes_train_together():
     blobs = Blobs(2)
     blobs[1] = Sample("small", blobs[1].image[:4], blobs[1].mask[:4], blobs[1].classes)
-    return prepare(blobs, Flat(), Vocabulary(NAMES, blobs.centres), progress=False)
+    dataset = prepare(blobs, Flat(), Vocabulary(NAMES, unit(blobs.centres)), progress=False)
+    assert [target.shape for target in dataset.targets] == [(6, 6, 4), (4, 6, 4)]
+    assert np.isfinite(train(dataset, config=TrainConfig(steps=2), progress=False)[1]).all()
 
 
 REFUSED = [
     (lambda: TrainConfig(steps=0), "steps.*0"),
     (lambda: TrainConfig(blind=1.5), "blind.*1.5"),
     (lambda: TrainConfig(hide_text=float("nan")), "hide_text.*nan"),
-    (of_two_sizes, r"\(4, 6\)"),
+    (lambda: prepare(Blobs(0), Flat(), Vocabulary(NAMES)), "none"),
     (lambda: rose.check_seeds([2, 1]), "1"),
 ]
 
@@ -132,10 +135,9 @@ def bench():
     assert not set().union(*shown) & {*rose.HELD_OUT, *NOVEL}
     dataset = prepare(scenes, encoder, Vocabulary.encode(scenes.class_names, encoder), progress=False)
     torch.manual_seed(0)
-    frozen = FrozenEncoder(encoder)
-    models = {name: ROSE(frozen, MemoryRetriever(None, 4), name) for name in ("none", "similarity")}
+    models = {name: ROSE(encoder.dim, encoder.fingerprint, name, k=4) for name in ("none", "similarity")}
     sizes = {"queries": 1, "per_class": 1, "shots": 1, "many": 2}
-    return rose.RoseBenchmark(models, dataset, sizes, size=64, queries=1, pool=8)
+    return rose.RoseBenchmark(encoder, models, dataset, sizes, size=64, queries=1, pool=8)
 
 
 def test_every_statement_of_the_article_is_measured_and_reported(bench, tmp_path, monkeypatch):

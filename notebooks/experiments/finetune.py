@@ -28,9 +28,9 @@ from rose_kit.encoder import OpenClipEncoder
 from rose_kit.encoder.base import image_tensor
 from rose_kit.encoder.loading import WEIGHTS, load_bundled
 from rose_kit.evaluation import relabel
-from rose_kit.model.training import check_positive, warm_cosine
+from rose_kit.model.training import warm_cosine
 from rose_kit.pooling import patch_counts
-from rose_kit.types import FeatureMap, Vocabulary
+from rose_kit.types import FeatureMap, Vocabulary, check_positive
 
 FIRST_SEED = 5_000_000  # of the training scenes: apart from support, queries and every other training
 PICTURES, SIZE = 400, 128
@@ -49,7 +49,7 @@ class FineTuning:
     scale: float = 20.0  # of the cosines: 1 / temperature; at CLIP's 100 the loss would not let go of errors
 
     def __post_init__(self) -> None:
-        check_positive(self, "steps", "batch", "learning_rate", "scale")
+        check_positive(steps=self.steps, batch=self.batch, learning_rate=self.learning_rate, scale=self.scale)
 
 
 def finetune(

@@ -1,10 +1,12 @@
-"""The trainable ROSE: encoder, retriever, fusion, decoder as one `nn.Module`."""
+"""The ROSE pipeline of the article as one trainable module: perception, retrieval, fusion, prediction.
+
+Read `rose.py` first, then the stages: perception (`pyramid` in `decoder.py`), retrieval and fusion
+(`fusion.py`, and a file for each further fusion), prediction (`decoder.py`, `anchors.py`); `training.py`
+trains them all.
+"""
 
 from rose_kit.adapter import methods
-from rose_kit.model import cross_attention, none, similarity, transformer  # noqa: F401 (each registers itself)
-from rose_kit.model.fusion import FUSIONS
-from rose_kit.model.pyramid import FrozenEncoder
-from rose_kit.model.retriever import MemoryRetriever
+from rose_kit.model import cross_attention, transformer  # noqa: F401 (each registers itself)
 from rose_kit.model.rose import ROSE, RoseMethod
 
-__all__ = ["FUSIONS", "ROSE", "FrozenEncoder", "MemoryRetriever", "RoseMethod", "methods"]
+__all__ = ["ROSE", "RoseMethod", "methods"]

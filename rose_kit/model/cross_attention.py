@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from rose_kit.model.fusion import FUSIONS, Fusion
-from rose_kit.model.retriever import RetrievedBatch
+from rose_kit.model.fusion import Fusion, Neighbours
+from rose_kit.registry import register_fusion
 
 
-@FUSIONS.register("cross-attention")
+@register_fusion("cross-attention")
 class CrossAttention(Fusion):
     """Relevance = cosine / temperature + query . key, both projected by learned matrices.
 
-    A key sees the row and the prototype of its class.
+    A key is made of the row and the prototype of its class.
 
     Args:
         dim: D, the width of the features.
@@ -24,8 +24,8 @@ class CrossAttention(Fusion):
         super().__init__(dim)
         self.query, self.key = nn.Linear(dim, width), nn.Linear(2 * dim, width)
 
-    def relevance(self, z: Tensor, retrieved: RetrievedBatch) -> Tensor:
-        """(B, N, K) logits of the rows."""
-        keys = self.key(torch.cat([retrieved.values, retrieved.class_values], -1))  # (B, N, K, width)
-        learned = torch.einsum("bnw,bnkw->bnk", self.query(z), keys) / keys.shape[-1] ** 0.5
+    def relevance(self, z: Tensor, retrieved: Neighbours) -> Tensor:
+        """(N, K) logits of the rows."""
+        keys = self.key(torch.cat([retrieved.values, retrieved.class_values], -1))  # (N, K, width)
+        learned = torch.einsum("nw,nkw->nk", self.query(z), keys) / keys.shape[-1] ** 0.5
         return super().relevance(z, retrieved) + learned

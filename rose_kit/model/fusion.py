@@ -1,24 +1,89 @@
-"""What the fusions share: they decide how much each retrieved row counts; what they blend in is the row.
+"""Retrieval and fusion, f = F(z, R): each patch is enriched by the rows that are retrieved for it.
 
-Blending rows as they are, and not through a learned projection, is what lets a class that came after
-training take part: its rows and its prototype reach the decoder unchanged.
+A fusion decides how much each row counts; what it adds is the row as it is, not a learned projection of
+it. So a class that is added after training takes part: its rows and its prototype reach the decoder
+unchanged. Two fusions stand here, `cross_attention.py` and `transformer.py` hold the others. One of your
+own is a class with `@register_fusion("its name")`, and is trained by that name.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rose_kit.model.retriever import RetrievedBatch
-from rose_kit.registry import fusions
+from rose_kit.fusion.retrieval import retrieve
+from rose_kit.memory import SupportMemory
+from rose_kit.registry import register_fusion
+from rose_kit.types import Vocabulary
 
-FUSIONS = fusions  # name -> class of (dim: int); a new one in one file appears everywhere
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The K nearest rows of each of N queries, the nearest first; zeros where the memory has fewer rows.
+
+    Args:
+        values: (N, K, D) float32 the rows.
+        class_values: (N, K, D) float32 the prototype of each row's class.
+        scores: (N, K) float32 the cosine of query and row.
+        valid: (N, K) bool whether there is such a row.
+    """
+
+    values: Tensor
+    class_values: Tensor
+    scores: Tensor
+    valid: Tensor
+
+
+def nearest_rows(z: Tensor, memory: SupportMemory, vocabulary: Vocabulary, k: int) -> Neighbours:
+    """Search the memory for each query, among the rows of the vocabulary's classes.
+
+    Args:
+        z: (N, D) float32 queries, unit norm.
+        memory: it may be empty.
+        vocabulary: C classes.
+        k: rows per query.
+
+    Raises:
+        ValueError: the queries are not as wide as the memory.
+    """
+    nearest = retrieve(z.detach().cpu().numpy(), memory, vocabulary, k)  # R different rows
+    prototypes = memory.class_prototypes(vocabulary.names)  # (C, D)
+
+    def gather(vectors: NDArray[np.float32]) -> Tensor:
+        """(R, D) -> (N, K, D)."""
+        padded = np.append(vectors, np.zeros((1, memory.dim), np.float32), 0)  # position -1 is this last row
+        return torch.as_tensor(padded[nearest.positions], device=z.device)
+
+    valid = torch.as_tensor(nearest.positions >= 0, device=z.device)  # (N, K)
+    scores = torch.as_tensor(nearest.scores, device=z.device).where(valid, 0.0)
+    return Neighbours(gather(nearest.vectors), gather(prototypes[nearest.classes]), scores, valid)
+
+
+@register_fusion("none")
+class NoFusion(nn.Module):
+    """The patches as they are: the parametric baseline, with the same decoder and training.
+
+    Args:
+        dim: D, the width of the features; not used.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+
+    def forward(self, z: Tensor, retrieved: Neighbours) -> Tensor:
+        """(N, D) -> the same."""
+        return z
 
 
 class Fusion(nn.Module):
-    """Query + gate * sum of weight * (row + its class's prototype).
+    """Base of the fusions: query + gate * sum of weight * (row + the prototype of its class).
 
-    The gate sees how near the rows are, and how far they agree, never which class they are of.
+    The gate depends on how near the rows are and how even their weights, never on their classes. What the
+    weights are is up to each fusion, by `relevance`.
 
     Args:
         dim: D, the width of the features.
@@ -26,31 +91,38 @@ class Fusion(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.dim = dim
         self.log_inv_temperature = nn.Parameter(torch.tensor(3.0))
         self.gate = nn.Sequential(nn.Linear(3, 16), nn.GELU(), nn.Linear(16, 1))
 
-    def relevance(self, z: Tensor, retrieved: RetrievedBatch) -> Tensor:
-        """(B, N, K) logits of the rows; higher counts more."""
+    def relevance(self, z: Tensor, retrieved: Neighbours) -> Tensor:
+        """(N, K) logits of the rows; higher counts more."""
         return retrieved.scores * self.log_inv_temperature.exp()
 
-    def weights(self, z: Tensor, retrieved: RetrievedBatch) -> Tensor:
-        """(B, N, K) shares of the rows; they sum to one, or to zero where nothing was retrieved."""
+    def weights(self, z: Tensor, retrieved: Neighbours) -> Tensor:
+        """(N, K) weights of the rows: they sum to 1, or to 0 where nothing was retrieved."""
         logits = self.relevance(z, retrieved).masked_fill(~retrieved.valid, -1e4)
         return logits.softmax(-1) * retrieved.valid
 
-    def forward(self, z: Tensor, retrieved: RetrievedBatch) -> Tensor:
-        """Enrich each query by what was retrieved for it.
+    def forward(self, z: Tensor, retrieved: Neighbours) -> Tensor:
+        """Enrich each query.
 
         Args:
-            z: (B, N, D) unit norm.
-            retrieved: of the same queries.
+            z: (N, D) queries, unit norm.
+            retrieved: their neighbours.
 
         Returns:
-            (B, N, D), not normalised; `z` itself where nothing was retrieved.
+            (N, D), not of unit norm; `z` itself where nothing was retrieved.
         """
-        w = self.weights(z, retrieved)
-        context = torch.einsum("bnk,bnkd->bnd", w, retrieved.values + retrieved.class_values)
-        nearest, mean = retrieved.scores[..., 0], (w * retrieved.scores).sum(-1)  # (B, N)
-        statistics = torch.stack([nearest, mean, (w * w).sum(-1)], -1)  # (B, N, 3)
+        w = self.weights(z, retrieved)  # (N, K)
+        context = torch.einsum("nk,nkd->nd", w, retrieved.values + retrieved.class_values)
+        nearest, mean = retrieved.scores[:, 0], (w * retrieved.scores).sum(-1)  # (N,) each
+        statistics = torch.stack([nearest, mean, (w * w).sum(-1)], -1)  # (N, 3)
         return z + 2 * self.gate(statistics).sigmoid() * context
+
+
+@register_fusion("similarity")
+class SimilarityAggregation(Fusion):
+    """Weighted similarity aggregation: weight = softmax(cosine / temperature).
+
+    Only the temperature and the gate are learned.
+    """

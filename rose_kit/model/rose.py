@@ -1,224 +1,180 @@
-"""ROSE: perception, retrieval, fusion, prediction, as one trainable module (the article's forward pass)."""
+"""ROSE as one trainable module: perception, retrieval, fusion and prediction, as in the article."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rose_kit.data import atomic_write
-from rose_kit.encoder import Encoder
-from rose_kit.fusion.method import AnyQuery, Method
+from rose_kit.fusion.method import AnyQuery, InitialWeight, Memory, Method
+from rose_kit.fusion.retrieval import restrict
 from rose_kit.memory import SupportMemory
-from rose_kit.model.anchors import Anchors, anchor_inputs
-from rose_kit.model.decoder import Decoder
-from rose_kit.model.fusion import FUSIONS
-from rose_kit.model.pyramid import FrozenEncoder, Grid, pyramid
-from rose_kit.model.retriever import MemoryRetriever
-from rose_kit.registry import register_method
-from rose_kit.types import Prediction, Query, Vocabulary
+from rose_kit.memory.index import Where
+from rose_kit.model.anchors import Anchors
+from rose_kit.model.decoder import Decoder, pyramid
+from rose_kit.model.fusion import nearest_rows
+from rose_kit.registry import fusions, register_method
+from rose_kit.types import Prediction, Query, Vocabulary, check_positive, unknown_name
 
-WEIGHTS = Path(__file__).parent / "weights"  # trained heads that come with the kit, one folder a fusion
+WEIGHTS = Path(__file__).parent / "weights"
+HEADS = tuple(sorted(folder.name for folder in WEIGHTS.iterdir()))  # trained heads that come with the kit
 
 
 class ROSE(nn.Module):
-    """A segmentation model that looks up before it decides, and learns to use what it finds.
+    """A head on frozen features that looks up before it decides, and learns to use what it retrieves.
 
-    Only fusion, decoder, the mix of the anchors and a temperature are learned. The encoder is frozen and
-    the memory is no parameter: rows come and go without training.
+    Learned are the fusion, the decoder, the mix of the anchors and a temperature. The encoder is frozen, so
+    it stays outside: an image's features are made once. The memory is given at each call, so its rows come
+    and go without training.
 
     Args:
-        encoder: (B images) -> z (B, N, D), grid; a `FrozenEncoder`.
-        retriever: z, exclude_images -> `RetrievedBatch`; a `MemoryRetriever`.
-        fusion: z, retrieved -> f (B, N, D); a key of `FUSIONS`.
+        dim: D, the width of the features.
+        fingerprint: of the encoder whose features these are; None accepts the memory of any.
+        fusion: a name in `rose_kit.registry.fusions`.
+        k: rows per patch.
 
     Raises:
-        ValueError: the retriever's memory was made with another encoder, or an unknown fusion.
+        ValueError: `dim` or `k` is not positive, or the fusion is unknown.
     """
 
     def __init__(
-        self, encoder: FrozenEncoder, retriever: MemoryRetriever, fusion: str = "similarity"
+        self, dim: int, fingerprint: str | None = None, fusion: str = "similarity", k: int = 8
     ) -> None:
         super().__init__()
-        if retriever.memory is not None:
-            retriever.memory.check_encoder(encoder.encoder)
-        self.encoder, self.retriever, self.fusion_name = encoder, retriever, fusion
-        self.fusion = FUSIONS.make(fusion, dim=encoder.encoder.dim)
-        self.decoder = Decoder(encoder.encoder.dim, encoder.scales)  # f, grid -> y (B, h, w, D)
+        check_positive(dim=dim, k=k)
+        self.dim, self.fingerprint, self.k, self.fusion_name = dim, fingerprint, k, fusion
+        self.fusion = fusions.make(fusion, dim=dim)
+        self.decoder = Decoder(dim)
         self.anchors = Anchors()
         self.scale = nn.Parameter(torch.tensor(3.0))  # log of 1 / temperature
 
-    def forward(self, x: Sequence[Any], exclude_images: Sequence[str | None] | None = None) -> Tensor:
-        """Images -> one D-vector per patch.
+    def forward(self, x: Tensor, vocabulary: Vocabulary, memory: Memory) -> Tensor:
+        """The features of one image -> the logits of its patches, in training and in prediction.
+
+        Nothing in the model changes, so threads may share one.
 
         Args:
-            x: B images of one size, or their `FeatureMap`s.
-            exclude_images: (B,) image of the memory that each must not see; in training, its own.
-
-        Returns:
-            (B, h, w, D) unit norm; `scores` compares them with classes.
-        """
-        z, grid = self.encoder(x)
-        r = self.retriever(z, exclude_images)
-        f = self.fusion(z, r)
-        return self.decoder(f, grid)
-
-    def scores(self, y: Tensor, vocabulary: Vocabulary, memory: SupportMemory | None) -> Tensor:
-        """(..., D) -> (..., C) cosines to each class's nearest anchor, -inf without any.
-
-        Raises:
-            ValueError: the vocabulary has no text and the memory none of its classes.
-        """
-        parts, owner = anchor_inputs(vocabulary, memory)
-        cosines = y @ self.anchors(torch.from_numpy(parts)).T  # (..., D) @ (D, A) -> (..., A)
-        best = cosines.new_full((*y.shape[:-1], len(vocabulary)), -torch.inf)  # (..., C)
-        return best.scatter_reduce(-1, torch.from_numpy(owner).expand_as(cosines), cosines, "amax")
-
-    def probabilities(self, x: Sequence[Any], vocabulary: Vocabulary) -> np.ndarray:
-        """Images -> (B, h, w, C) probabilities; see `answer`."""
-        return self.answer(*self.encoder(x), vocabulary, self.retriever)
-
-    @torch.no_grad()
-    def answer(self, z: Tensor, grid: Grid, vocabulary: Vocabulary, retriever: MemoryRetriever) -> np.ndarray:
-        """Encoded images, vocabulary -> probabilities, by softmax(scale * cosine).
-
-        Nothing of the model changes, so that threads may share one. Only rows of the vocabulary's classes
-        are looked up.
-
-        Args:
-            z, grid: from the encoder.
+            x: (h, w, D) float32 features of the frozen encoder, unit norm.
             vocabulary: C classes.
-            retriever: of the memory to look up in, whose rows are also the anchors.
+            memory: the rows to retrieve, which are also the anchors; None or empty leaves the text.
 
         Returns:
-            (B, h, w, C) float32.
+            (h, w, C) float32; -inf for a class that has neither text nor a row.
 
         Raises:
-            ValueError: as for `scores`.
+            ValueError: the vocabulary has no text and the memory none of its classes, or widths differ.
         """
-        f = self.fusion(z, retriever(z, classes=vocabulary.names))
-        scores = self.scores(self.decoder(f, grid), vocabulary, retriever.memory)
-        return scores.mul(self.scale.exp()).softmax(-1).cpu().numpy()
+        memory = SupportMemory(self.dim) if memory is None else memory
+        z = pyramid(x)  # perception: (N, D), the patches and larger squares
+        r = nearest_rows(z, memory, vocabulary, self.k)  # retrieval: (N, K, D)
+        f = self.fusion(z, r)  # fusion: (N, D)
+        return self.logits(self.decoder(f, x.shape[:2]), vocabulary, memory)  # prediction: (h, w, C)
 
-    def save(self, folder: str | Path, **record: Any) -> None:
-        """Write what was learned: `rose.safetensors` and, last, `rose.json` with how to rebuild it.
+    def logits(self, y: Tensor, vocabulary: Vocabulary, memory: SupportMemory) -> Tensor:
+        """(..., D) unit norm -> (..., C): the cosine to each class's nearest anchor / temperature.
+
+        Raises:
+            ValueError: as `forward`.
+        """
+        anchors, owner = self.anchors(vocabulary, memory)
+        cosines = y @ anchors.T  # (..., D) @ (D, A) -> (..., A)
+        absent = cosines.new_full((*y.shape[:-1], len(vocabulary)), -torch.inf)  # (..., C)
+        return absent.scatter_reduce(-1, owner.expand_as(cosines), self.scale.exp() * cosines, "amax")
+
+    def save(self, folder: str | Path, **record: object) -> None:
+        """Write what was learned, `rose.safetensors`, and how to rebuild the model, `rose.json`.
 
         Args:
             folder: made if it is not there.
-            **record: whatever JSON holds, kept beside (seed, settings, losses).
+            **record: whatever JSON holds, stored with it (seed, settings, losses).
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        encoder = self.encoder.encoder
-        about = {"fusion": self.fusion_name, "dim": encoder.dim, "fingerprint": encoder.fingerprint,
-                 "scales": self.encoder.scales, "k": self.retriever.k, "record": record}  # fmt: skip
-        state = {key: value.detach().contiguous() for key, value in self.state_dict().items()}
+        about = {"fusion": self.fusion_name, "dim": self.dim, "fingerprint": self.fingerprint,
+                 "k": self.k, "record": record}  # fmt: skip
         with atomic_write(folder / "rose.safetensors") as beside:
-            save_file(state, beside)
+            save_file(self.state_dict(), beside)
         with atomic_write(folder / "rose.json") as beside:
             beside.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(
-        cls, folder: str | Path, encoder: Encoder | None = None, memory: SupportMemory | None = None
-    ) -> ROSE:
-        """Rebuild a trained model around an encoder and a memory.
+    def load(cls, folder: str | Path) -> ROSE:
+        """Rebuild a trained model.
 
         Args:
-            folder: what `save` wrote; or a name in `FUSIONS` for the trained head that comes with the kit.
-            encoder: the one it was trained on; None: the model answers about feature maps only.
-            memory: where it looks up; any of that encoder's.
+            folder: what `save` wrote; or a name in `HEADS`, for a head that comes with the kit.
 
         Raises:
-            ValueError: a file is missing or damaged, or the model was trained on another encoder.
+            ValueError: there is no such folder or head, or a file is missing or damaged.
         """
-        folder = WEIGHTS / folder if folder in FUSIONS else Path(folder)
+        path = WEIGHTS / folder if folder in HEADS else Path(folder)
+        if not path.is_dir():
+            raise unknown_name("trained ROSE (neither a folder nor a name)", str(folder), HEADS)
         try:
-            about = json.loads((folder / "rose.json").read_text(encoding="utf-8"))
-            state = load_file(folder / "rose.safetensors")
-            fusion, trained_on, dim = about["fusion"], about["fingerprint"], about["dim"]
-            scales, k = about["scales"], about["k"]
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+            about = json.loads((path / "rose.json").read_text(encoding="utf-8"))
+            model = cls(about["dim"], about["fingerprint"], about["fusion"], about["k"])
+            model.load_state_dict(load_file(path / "rose.safetensors"))
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
             why = f"{type(error).__name__} {error}"
-            raise ValueError(f"cannot read the model in {str(folder)!r}: {why}") from error
-        if encoder is None:
-            encoder = SimpleNamespace(dim=dim, fingerprint=trained_on)
-        if trained_on != encoder.fingerprint:
-            given = encoder.fingerprint
-            raise ValueError(f"the model was trained on {trained_on!r}, the encoder is {given!r}")
-        model = cls(FrozenEncoder(encoder, scales), MemoryRetriever(memory, k), fusion)
-        try:
-            model.load_state_dict(state)
-        except RuntimeError as error:
-            raise ValueError(f"the weights in {str(folder)!r} do not fit {fusion!r}: {error}") from error
+            raise ValueError(f"cannot read the model in {str(path)!r}: {why}") from error
         return model.eval()
 
 
+@dataclass
 class RoseMethod(Method):
     """A trained ROSE where the kit takes a method: `Segmenter(encoder, memory, RoseMethod(model))`.
 
     Args:
         model: trained; it looks up in whatever memory `predict` is given.
-        use_memory: False answers without looking anything up, by text anchors alone.
+        use_memory: False answers by the text alone, without looking anything up.
+        where: metadata that a prototype must have, as for `SupportMemory.search`; None: all are used.
     """
 
-    def __init__(self, model: ROSE, use_memory: bool = True) -> None:
-        self.model, self.use_memory = model, use_memory
-        self.dim, self.fingerprint = model.encoder.encoder.dim, model.encoder.encoder.fingerprint
+    model: ROSE
+    use_memory: bool = True
+    where: Where | None = None
+    needs_grid = True  # it answers the patches of an image, neither regions nor loose features
 
-    needs_grid = True  # patches in their grid: regions and loose features are refused
+    def __post_init__(self) -> None:
+        self.dim, self.fingerprint = self.model.dim, self.model.fingerprint
 
-    def __deepcopy__(self, memo: dict) -> RoseMethod:
-        return RoseMethod(self.model, self.use_memory)  # what is trained stays as it is: copies share it
-
-    def __repr__(self) -> str:
-        return f"RoseMethod({type(self.model.fusion).__name__}, use_memory={self.use_memory})"
-
+    @torch.no_grad()
     def predict(
-        self,
-        query: AnyQuery,
-        memory: SupportMemory | None,
-        vocabulary: Vocabulary,
-        *,
-        initial_weight: np.ndarray | None = None,
+        self, query: AnyQuery, memory: Memory, vocabulary: Vocabulary, *, initial_weight: InitialWeight = None
     ) -> Prediction:
         """See `Method.predict`; the query must be a grid of patches. Threads may share a method.
 
         Raises:
-            ValueError: regions or unordered features; or as for `ROSE.scores`.
+            ValueError: regions or loose features, another width or encoder, or as `ROSE.forward`.
         """
-        query, model = Query.of(query), self.model
+        query = Query.of(query)
         if not isinstance(query.layout, tuple):
             raise ValueError("ROSE needs an image's patches in their grid, not regions or loose features")
         if query.features.shape[1] != self.dim:
             raise ValueError(f"ROSE was trained on features {self.dim} wide, not {query.features.shape[1]}")
         if memory is not None:
-            memory.check_encoder(model.encoder.encoder)
-        values = torch.from_numpy(query.features).unflatten(0, query.layout)[None]  # (1, h, w, D)
-        retriever = MemoryRetriever(memory if self.use_memory else None, model.retriever.k)
-        z = pyramid(values, model.encoder.scales)
-        probabilities = model.answer(z, query.layout, vocabulary, retriever)
-        return Prediction(probabilities.reshape(-1, len(vocabulary)))
+            memory.check_encoder(self.model)
+        memory = restrict(memory if self.use_memory else None, self.where)
+        x = torch.as_tensor(query.features, device=self.model.scale.device).unflatten(0, query.layout)
+        p = self.model(x, vocabulary, memory).softmax(-1)  # (h, w, D) -> (h, w, C)
+        return Prediction(p.flatten(0, 1).cpu().numpy())
 
 
 @register_method("rose")
-def trained_rose(fusion: str = "similarity", use_memory: bool = True) -> RoseMethod:
-    """A trained head that comes with the kit, as a method by name.
+def load_rose(fusion: str = "similarity", use_memory: bool = True, where: Where | None = None) -> RoseMethod:
+    """A trained ROSE as a method by name.
 
     Args:
-        fusion: a key of `FUSIONS`.
-        use_memory: see `RoseMethod`.
+        fusion: of a head that comes with the kit; or the folder of a model that `ROSE.save` wrote.
+        use_memory, where: see `RoseMethod`.
 
     Raises:
-        ValueError: there is no head of that name.
+        ValueError: as `ROSE.load`.
     """
-    FUSIONS.find(fusion)
-    return RoseMethod(ROSE.load(fusion), use_memory)
+    return RoseMethod(ROSE.load(fusion), use_memory, where)

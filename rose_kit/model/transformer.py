@@ -1,21 +1,21 @@
-"""Transformer conditioning: the query and its rows read each other before rows are weighed."""
+"""Transformer-based contextual conditioning: the patch and its rows attend to each other first."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from rose_kit.model.fusion import FUSIONS, Fusion
-from rose_kit.model.retriever import RetrievedBatch
+from rose_kit.model.fusion import Fusion, Neighbours
+from rose_kit.registry import register_fusion
 
 
-@FUSIONS.register("transformer")
+@register_fusion("transformer")
 class TransformerConditioning(Fusion):
-    """A transformer over [query, rows]; each row's relevance depends on what else was retrieved.
+    """A transformer over [query, rows]: the relevance of a row depends on what else was retrieved.
 
     Args:
         dim: D, the width of the features.
-        width: of the tokens inside.
+        width: of the tokens.
         heads, layers: of the transformer.
     """
 
@@ -26,11 +26,10 @@ class TransformerConditioning(Fusion):
         self.layers = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.score = nn.Linear(width, 1)
 
-    def relevance(self, z: Tensor, retrieved: RetrievedBatch) -> Tensor:
-        """(B, N, K) logits of the rows."""
-        parts = [retrieved.values, retrieved.class_values, retrieved.scores[..., None]]
-        tokens = torch.cat([self.query(z)[:, :, None], self.row(torch.cat(parts, -1))], 2).flatten(0, 1)
-        absent = torch.cat([torch.zeros_like(retrieved.valid[..., :1]), ~retrieved.valid], -1).flatten(0, 1)
-        read = self.layers(tokens, src_key_padding_mask=absent)[:, 1:]  # (B * N, K, width)
-        learned = self.score(read).squeeze(-1).unflatten(0, z.shape[:2])  # (B, N, K)
-        return super().relevance(z, retrieved) + learned
+    def relevance(self, z: Tensor, retrieved: Neighbours) -> Tensor:
+        """(N, K) logits of the rows."""
+        rows = torch.cat([retrieved.values, retrieved.class_values, retrieved.scores[..., None]], -1)
+        tokens = torch.cat([self.query(z)[:, None], self.row(rows)], 1)  # (N, 1 + K, width)
+        absent = nn.functional.pad(~retrieved.valid, (1, 0))  # (N, 1 + K); the query is always there
+        context = self.layers(tokens, src_key_padding_mask=absent)[:, 1:]  # (N, K, width)
+        return super().relevance(z, retrieved) + self.score(context).squeeze(-1)

@@ -13,10 +13,11 @@ from experiments.claims.benchmark import SceneBenchmark, Setting
 from experiments.claims.claim import Measure
 from experiments.rose.trial import Trial
 from experiments.rose.world import confusable_pairs
+from rose_kit.encoder import Encoder
 from rose_kit.encoder.base import content_hash
 from rose_kit.fusion import KnnClip, ZeroShot
 from rose_kit.memory import SupportMemory
-from rose_kit.model.rose import ROSE, RoseMethod
+from rose_kit.model import ROSE, RoseMethod
 from rose_kit.model.training import EncodedDataset, TrainConfig, at_most
 
 FURTHER = 6_000_000  # support and queries lie so far behind those of the RNS claims; `stream` is shared
@@ -33,20 +34,28 @@ class RoseBenchmark(SceneBenchmark):
     """A benchmark with trained models: growing memories are measured in trials.
 
     Args:
-        models: name -> trained model; their memories are not looked at.
+        encoder: the one that the models were trained on.
+        models: name -> trained model.
         dataset: what they were trained on; its rows are the memory of the trials.
         sizes: of each trial, as `Trial` takes them.
         **options: of `SceneBenchmark`.
+
+    Raises:
+        ValueError: a model was trained on another encoder.
     """
 
     def __init__(
         self,
+        encoder: Encoder,
         models: Mapping[str, ROSE],
         dataset: EncodedDataset,
         sizes: Mapping[str, int] | None = None,
         **options,
     ) -> None:
-        super().__init__(next(iter(models.values())).encoder.encoder, **options)
+        super().__init__(encoder, **options)
+        for name, model in models.items():
+            if model.fingerprint != encoder.fingerprint:
+                raise ValueError(f"{name} was trained on {model.fingerprint!r}, not {encoder.fingerprint!r}")
         self.models, self.dataset, self.sizes = dict(models), dataset, dict(sizes or {})
         self.hashes = {name: content_hash(model.state_dict()) for name, model in models.items()}
 

@@ -9,15 +9,13 @@ from experiments.claims.run import measure
 from experiments.rose.benchmark import RoseBenchmark
 from experiments.rose.claims import claims_of
 from experiments.rose.storing import storing
-from rose_kit.encoder import Encoder
 from rose_kit.encoder.base import content_hash
-from rose_kit.model.rose import ROSE
+from rose_kit.model import ROSE
 from rose_kit.model.training import EncodedDataset, TrainConfig, train
 
 
 def train_fusions(
     dataset: EncodedDataset,
-    encoder: Encoder,
     fusions: Sequence[str],
     config: TrainConfig = TrainConfig(),  # noqa: B008 (frozen)
     out: Path | None = None,
@@ -26,20 +24,20 @@ def train_fusions(
     """Train fusions on the same images in the same order, and keep them in a folder each."""
     models = {}
     for fusion in fusions:
-        models[fusion], losses = train(dataset, encoder, fusion, config, progress)
+        models[fusion], losses = train(dataset, fusion, config, progress)
         if out is not None:
             about = {"seed": config.seed, "steps": config.steps, "images": len(dataset.maps)}
             models[fusion].save(out / fusion, losses=losses, **about)
     return models
 
 
-def load_trained(encoder: Encoder, fusions: Sequence[str], heads: str) -> dict[str, ROSE]:
+def load_trained(fusions: Sequence[str], heads: str) -> dict[str, ROSE]:
     """Models that are there: those of a folder, or those that come with the kit ("bundled").
 
     Raises:
-        ValueError: one is missing, damaged, or of another encoder.
+        ValueError: one is missing or damaged.
     """
-    return {name: ROSE.load(name if heads == "bundled" else Path(heads) / name, encoder) for name in fusions}
+    return {name: ROSE.load(name if heads == "bundled" else Path(heads) / name) for name in fusions}
 
 
 def report_claims(bench: RoseBenchmark, seeds: Sequence[int], out: Path, progress: bool = True) -> None:

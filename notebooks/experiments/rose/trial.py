@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 from data_scripts.scenes import CLASSES, NOVEL, STUFF, SceneDataset
 from experiments.rose.world import HELD_OUT, RARE, TRAINED
 from rose_kit.data import Sample
-from rose_kit.encoder import Encoder
+from rose_kit.encoder import Encoder, preferred_windows
 from rose_kit.evaluation import EncodedQuery, count_pixels, relabel
 from rose_kit.fusion import Method
 from rose_kit.memory import SupportMemory
 from rose_kit.metrics import iou
-from rose_kit.model.pyramid import FrozenEncoder
 from rose_kit.segmenter import EncodedImage
-from rose_kit.types import Query, Vocabulary
+from rose_kit.types import FeatureMap, Query, Vocabulary
 
 FIRST_TRIAL, STRIDE = 10_000_000, 20_000  # scene seeds: of trial s from FIRST_TRIAL + STRIDE * s on
 FIRST_SEED = 2  # the encoder was trained on 10,000,000 to 10,031,999, where the scenes of seeds 0 and 1 lie
@@ -57,7 +56,7 @@ class Trial:
     ) -> None:
         check_seeds([seed])
         self.seed, self.size, self.shots, self.many = seed, size, shots, many
-        self._encoder, self._first = FrozenEncoder(encoder), FIRST_TRIAL + STRIDE * seed
+        self._encoder, self._first = encoder, FIRST_TRIAL + STRIDE * seed
         self.vocabulary = Vocabulary.encode(CLASSES, encoder)
         self.common = [self._query(self.sample(i, ())) for i in range(queries)]
         self.queries, self.support = {}, {}
@@ -77,15 +76,18 @@ class Trial:
         """The trial's scene `i`, in which a cast is tried first."""
         return SceneDataset(1, first=self._first + i, size=self.size, classes=TRAINED, cast=cast)[0]
 
+    def _encode(self, sample: Sample) -> FeatureMap:
+        return self._encoder.encode_image(sample.image, preferred_windows(self._encoder))
+
     def _query(self, sample: Sample) -> EncodedQuery:
-        features = self._encoder.features(sample.image)
+        features = self._encode(sample)
         return EncodedImage(features, Query.of(features)), relabel(sample, self.vocabulary)
 
     def added(self, memory: SupportMemory, name: str, shots: int) -> SupportMemory:
         """A copy of a memory with the rows of one more class, and of nothing else in its images."""
         grown = memory.copy()
         for i, sample in enumerate(self.support[name][:shots]):
-            features = self._encoder.features(sample.image)
+            features = self._encode(sample)
             grown.add(f"added-{name}-{i}", features, sample.mask, {CLASSES.index(name): name})
         return grown
 

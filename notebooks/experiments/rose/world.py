@@ -81,7 +81,7 @@ def confusable_pairs(dataset: EncodedDataset, pairs: int = 4) -> list[tuple[str,
     names = [n for n in dataset.vocabulary.names if n not in STUFF]
     at = [dataset.vocabulary.index(n) for n in names]
     patches = np.concatenate([m.flat() for m in dataset.maps])  # (P * N, D)
-    share = dataset.targets.flatten(0, 2).numpy()[:, at]  # (P * N, C)
+    share = np.concatenate([target.flatten(0, 1).numpy() for target in dataset.targets])[:, at]  # (P * N, C)
     cosines = patches @ dataset.vocabulary.text[at].T
     wrong = {}
     for a in range(len(names)):
