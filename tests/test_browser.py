@@ -123,8 +123,8 @@ def test_teaching_changes_the_answer_and_undo_changes_it_back(page, screenshots)
 def test_sliders_change_the_mask(page, screenshots):
     widget = Widget(page, "playground")
     mask = widget.pixels(1)
-    widget.root.get_by_label("method").select_option("rns")
-    widget.expect("rns, k 4, ")
+    widget.root.get_by_label("method").select_option("RNS")
+    widget.expect("RNS, k 4, ")
     widget.becomes(1, mask, same=False)
     mask = widget.pixels(1)
     widget.root.get_by_role("slider").nth(1).focus()  # beta_fused

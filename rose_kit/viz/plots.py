@@ -133,7 +133,7 @@ def evidence_figure(
 
 def show(fig: Figure, caption: str) -> None:
     """Put a figure into the notebook, small enough to commit, and print its caption."""
-    display(Inline(figure_png(fig)))
+    display(Inline(_png(fig)))
     print(caption)
 
 
@@ -145,11 +145,11 @@ def save(fig: Figure, path: str | Path) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(figure_png(fig))
+    path.write_bytes(_png(fig))
     return path
 
 
-def figure_png(fig: Figure) -> bytes:
+def _png(fig: Figure) -> bytes:
     """A PNG of at most 256 colours, a third of the size of a full one; the figure is closed."""
     full, small = io.BytesIO(), io.BytesIO()
     fig.savefig(full, dpi=100, facecolor="white", bbox_inches="tight", pad_inches=0.05)

@@ -17,19 +17,20 @@ import anywidget
 import ipywidgets as widgets
 import numpy as np
 import traitlets
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from rose_kit.fusion import Method
+from rose_kit.adapter import RNS
+from rose_kit.fusion import Freeda, KnnClip, Method
 from rose_kit.metrics import confusion_matrix, mean_iou
-from rose_kit.model import methods as registered_methods
 from rose_kit.pooling import resize_nearest
 from rose_kit.regions import Regions, make_regions
 from rose_kit.segmenter import EncodedImage, Segmenter, name_vocabulary
 from rose_kit.types import IGNORE, Segmentation, Vocabulary
 from rose_kit.viz.export import strongest_prototypes
 from rose_kit.viz.overlay import SIDE, contours, deepest_pixel, fit, outline, overlay
-from rose_kit.viz.plots import evidence_figure, figure_png
+from rose_kit.viz.plots import evidence_figure
 
 STYLE = {"description_width": "190px"}
 
@@ -67,9 +68,7 @@ class Canvas(anywidget.AnyWidget):
         """Raise ValueError if a pixel is not in the image."""
         height, width = self.size
         if not (0 <= row < height and 0 <= column < width):
-            raise ValueError(
-                f"pixel ({row}, {column}) is not in the image of {height} rows and {width} columns"
-            )
+            raise ValueError(f"pixel ({row}, {column}) is outside the image of {height} x {width} pixels")
 
 
 class ImageWidget(widgets.VBox):
@@ -162,7 +161,7 @@ class EvidenceExplorer(ImageWidget):
         if answer.evidence is None:
             method = type(segmenter.method).__name__
             raise ValueError(
-                f"{method} gives no evidence: add images, or choose a method that retrieves, like RNS"
+                f"{method} gives no evidence: take one that retrieves, such as RNS, and add images"
             )
         self.queries, self.base = query_map(self.encoded), self.draw(answer.labels, answer.names)
         label = "the answer: click, or use the arrow keys"
@@ -207,17 +206,21 @@ class EvidenceExplorer(ImageWidget):
         between = "" if own == winner else f", though the pixel itself is {own}"
         terms = [f"{p['weight']:+.3g} {p['class']} in {p['image_id']}" for p in parts["prototypes"]]
         terms.append(f"{parts['rest']:+.3g} text and the rest")
-        figure = evidence_figure(self.image, region, evidence, self.memory, winner, self.count)
         self.canvas.draw(outline(self.base, region))
-        self.evidence.label = f"{winner}: score {parts['score']:.3g} = {', '.join(terms)}"
-        self.evidence.png = figure_png(figure)
         self.set_status(f"row {row}, column {column}: {winner}{between}. Strongest: {terms[0]}.")
+        self.evidence.label = f"{winner}: score {parts['score']:.3g} = {', '.join(terms)}"
+        fig, data = Figure(figsize=(8.4, 2.4)), io.BytesIO()
+        fig.subplots_adjust(0.01, 0.08, 0.99, 0.9)  # a layout engine would take twice as long in all
+        evidence_figure(self.image, region, evidence, self.memory, winner, self.count, fig)
+        fig.savefig(data, format="png")
+        self.evidence.png = data.getvalue()
 
 
 class FusionPlayground(ImageWidget):
     """One image under one method, whose options can be changed.
 
-    In code, `choice.value` is the method, and `sliders[method][option].value` an option of it.
+    In code, `choice.value` is the method, and `sliders[method][option].value` an option of it. What the
+    method learned in `fit` is not used.
 
     Args:
         segmenter: encoder, memory, regions and windows; its own method is not used.
@@ -240,9 +243,7 @@ class FusionPlayground(ImageWidget):
         if not isinstance(vocabulary, Vocabulary):
             vocabulary = name_vocabulary(vocabulary, segmenter.encoder)
         self.vocabulary, self.truth = vocabulary, truth
-        self.methods = methods or {
-            name: registered_methods.make(name) for name in ("knn-clip", "freeda", "rns")
-        }
+        self.methods = methods or {"kNN-CLIP": KnnClip(), "FREEDA": Freeda(), "RNS": RNS()}
         photo = fit(self.image, self.side)
         self.answer = Canvas(photo, "the answer")
         images = [Canvas(photo, "the image"), self.answer]
@@ -283,15 +284,14 @@ class TeachByExample(ImageWidget):
         image: (H, W, 3) uint8.
         names: the classes to segment into at first; may be none.
         image_id: of the photo in the memory; example n is stored as `image_id`/n.
-        proposals: regions to pick from: "slic", "sam", a function of the image, or an (H, W) map of ids.
+        proposals: makes the regions to pick from: image -> (H, W) map of ids, or "slic" or "sam".
 
     Attributes:
         names: the classes, those added included.
         picked: ids of the picked regions.
 
     Raises:
-        ValueError: the map of proposals has another size than the image, or as `Segmenter.encode`,
-            `make_regions` and `name_vocabulary`.
+        ValueError: as `Segmenter.encode`, `make_regions` and `name_vocabulary`.
     """
 
     def __init__(
@@ -300,14 +300,11 @@ class TeachByExample(ImageWidget):
         image: NDArray[np.uint8],
         names: Sequence[str] = (),
         image_id: str = "photo",
-        proposals: str | Regions | NDArray[np.int64] = "slic",
+        proposals: str | Regions = "slic",
     ) -> None:
         super().__init__(segmenter, image)
-        if isinstance(proposals, str):
-            proposals = make_regions(proposals)
-        self.proposals = np.asarray(proposals(image) if callable(proposals) else proposals)
-        if self.proposals.shape != self.size:
-            raise ValueError(f"proposals are {self.proposals.shape}, but the image is {self.size}")
+        make = make_regions(proposals) if isinstance(proposals, str) else proposals
+        self.proposals = np.asarray(make(self.image))
         self.names, self.picked, self.image_id = tuple(names), set(), image_id
         self._examples: list[tuple] = []  # image id of each, and the names and picked regions before it
         self.photo = fit(self.image)
