@@ -208,12 +208,12 @@ class EvidenceExplorer(ImageWidget):
         terms.append(f"{parts['rest']:+.3g} text and the rest")
         self.canvas.draw(outline(self.base, region))
         self.set_status(f"row {row}, column {column}: {winner}{between}. Strongest: {terms[0]}.")
-        self.evidence.label = f"{winner}: score {parts['score']:.3g} = {', '.join(terms)}"
         fig, data = Figure(figsize=(8.4, 2.4)), io.BytesIO()
         fig.subplots_adjust(0.01, 0.08, 0.99, 0.9)  # a layout engine would take twice as long in all
         evidence_figure(self.image, region, evidence, self.memory, winner, self.count, fig)
         fig.savefig(data, format="png")
         self.evidence.png = data.getvalue()
+        self.evidence.label = f"{winner}: score {parts['score']:.3g} = {', '.join(terms)}"
 
 
 class FusionPlayground(ImageWidget):
