@@ -93,7 +93,7 @@ def evidence_figure(
     count: int = 5,
     fig: FigureBase | None = None,
 ) -> FigureBase:
-    """A query, and beside it what its answer rests on: support images, strongest first, and the remainder.
+    """A query, and beside it the evidence for its answer: support images, strongest first, and the remainder.
 
     Each support image is pale outside its prototype's region, under the class that it was stored for. A
     bar is its contribution to the winning score: blue for the answer, orange against it. All bars add up
