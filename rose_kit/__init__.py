@@ -17,8 +17,7 @@ _HOME = {
     "model": "ROSE RoseMethod",
     "segmenter": "Segmenter",
     "evaluation": "evaluate",
-    "viz.coco": "read_coco write_coco",
-    "viz.export": "write_folder",
+    "viz.export": "read_coco write_coco write_folder",
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names.split()}
 __all__ = sorted(_WHERE)

@@ -298,7 +298,7 @@ def segment(
     from rose_kit.data import read_image
     from rose_kit.model import methods as registered
     from rose_kit.segmenter import name_vocabulary
-    from rose_kit.viz.coco import write_coco
+    from rose_kit.viz.export import write_coco
 
     load_plugin(plugin)
     answerer, region_maker = registered.make(method), make_regions(regions)
@@ -366,11 +366,10 @@ def write_answer(
     """Write labels, overlay and evidence of one image to files that begin with `stem`."""
     from PIL import Image
 
-    from rose_kit.viz.evidence import evidence_by_class
-    from rose_kit.viz.export import save_labels
+    from rose_kit.viz.export import evidence_by_class, save_labels
     from rose_kit.viz.overlay import overlay
 
-    save_labels(f"{stem}.png", answer.labels, len(answer.names))
+    save_labels(f"{stem}.png", answer.labels)
     Image.fromarray(overlay(image, answer.labels, answer.names)).save(f"{stem}.overlay.png")
     record = {"image": str(source), "classes": evidence_by_class(answer, memory)}
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)

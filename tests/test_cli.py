@@ -20,7 +20,7 @@ import rose_kit
 from conftest import write_folder
 from rose_kit import HandcraftedEncoder, SupportMemory, Windows, cli, load_encoder
 from rose_kit.data import read_classes
-from rose_kit.viz.coco import read_coco
+from rose_kit.viz.export import read_coco
 from rose_kit.web import providers
 from rose_kit.web.net import WebError
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rose_kit.viz.overlay import ALPHA, _as_seen, overlay, palette
+from rose_kit.viz.overlay import ALPHA, as_seen, overlay, palette
 
 RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (90, 120, 3), dtype=np.uint8)
@@ -17,7 +17,7 @@ def test_colours_are_stable_and_differ_in_normal_and_colour_blind_sight():
     assert len(np.unique(whole, axis=0)) == 256 and whole.dtype == np.uint8
     for n, least in ((10, 15), (42, 10)):
         assert np.array_equal(palette(n), whole[:n])
-        seen = _as_seen(palette(n))  # (3, n, 3)
+        seen = as_seen(palette(n))  # (3, n, 3)
         apart = np.linalg.norm(seen[:, :, None] - seen[:, None], axis=-1)
         assert apart[:, ~np.eye(n, dtype=bool)].min() > least
     whole[:] = 0

@@ -6,7 +6,7 @@ import pytest
 from data_scripts.scenes import CLASSES, SceneDataset
 from rose_kit.adapter import RNS
 from rose_kit.encoder import load_encoder
-from rose_kit.fusion import Freeda, KnnClip
+from rose_kit.fusion import Freeda, KnnClip, ZeroShot
 from rose_kit.memory import SupportMemory
 from rose_kit.segmenter import Segmenter, name_vocabulary
 from rose_kit.viz.widgets import EvidenceExplorer, FusionPlayground, TeachByExample
@@ -58,7 +58,7 @@ def assert_refused(widget, text):
 @pytest.mark.parametrize("method", [RNS(), KnnClip(), Freeda()], ids=lambda m: type(m).__name__)
 def test_weights_add_up_to_the_score_and_name_rows_of_the_memory(segmenter, scene, vocabulary, method):
     segmenter = Segmenter(segmenter.encoder, segmenter.memory, method)
-    widget = EvidenceExplorer(segmenter, scene.image, vocabulary, top=3)
+    widget = EvidenceExplorer(segmenter, scene.image, vocabulary, count=3)
     evidence = widget.segmentation.evidence
     for row, column in ((3, 3), (64, 64), (127, 127)):
         explained = widget.explain(row, column)
@@ -70,23 +70,30 @@ def test_weights_add_up_to_the_score_and_name_rows_of_the_memory(segmenter, scen
         for p in explained["prototypes"]:
             held = segmenter.memory.lookup(p["prototype_id"])
             assert (held.class_names[0], held.image_ids[0]) == (p["class"], p["image_id"])
-    for explain, given in ((widget.explain_class, ["zebra"]), (widget.explain, [128, 0])):
-        with pytest.raises(ValueError, match=str(given[0])):
-            explain(*given)
+            assert f"{p['weight']:+.3g} {p['class']} in {p['image_id']}" in widget.evidence.label
+    name, (row, column) = widget.go_to.options[-1]
+    shown, widget.go_to.index = widget.evidence.png, len(widget.go_to.options) - 1
+    assert widget.status.startswith(f"row {row}, column {column}: ") and widget.evidence.png != shown
+    assert widget.segmentation.names[widget.segmentation.labels[row, column]] == name
+    with pytest.raises(ValueError, match="128"):
+        widget.explain(128, 0)
+    with pytest.raises(ValueError, match="ZeroShot gives no evidence"):
+        EvidenceExplorer(Segmenter(segmenter.encoder, segmenter.memory, ZeroShot()), scene.image, vocabulary)
 
 
 def test_names_in_the_memory_are_never_read_as_markup(encoder, scene):
-    memory, name = SupportMemory(encoder.dim, fingerprint=encoder.fingerprint), "<img src=x onerror=alert(1)>"
+    memory, name = (
+        SupportMemory(encoder.dim, fingerprint=encoder.fingerprint),
+        "<img src=x onerror=alert(1)> $_$",
+    )
     memory.add(name, encoder.encode_image(scene.image), scene.mask * 0, {0: name}, thumbnail=scene.image)
     widget = EvidenceExplorer(Segmenter(encoder, memory, RNS()), scene.image, [name, "grass"])
     widget.explain(64, 64)
-    shown = widget.panel.value + widget.line.value
-    assert "<img src=x" not in shown and "&lt;img src=x" in shown
+    assert "<img src=x" not in widget.line.value and "&lt;img src=x" in widget.line.value
 
 
-@pytest.mark.parametrize("text", [True, False])
-def test_an_example_is_one_prototype_and_undo_takes_it_back(segmenter, scene, vocabulary, text):
-    widget, memory = TeachByExample(segmenter, scene.image, vocabulary, text=text), segmenter.memory
+def test_an_example_is_one_prototype_and_undo_takes_it_back(segmenter, scene):
+    widget, memory = TeachByExample(segmenter, scene.image, CLASSES), segmenter.memory
     before, answer, ids = widget.segmentation, widget.answer.png, memory.ids.tolist()
     stroke(widget, *DOG)  # a drag
     stroke(widget, DOG[0], DOG[1])  # begins in a picked region, so puts back
@@ -94,30 +101,31 @@ def test_an_example_is_one_prototype_and_undo_takes_it_back(segmenter, scene, vo
     stroke(widget, *DOG[:2])
     mask = widget.mask
     widget.name.value = " puppy "
-    click(widget.add)
+    click(widget.buttons["Add to memory"])
     assert memory.class_names[-1] == "puppy" and len(memory) == len(ids) + 1 and not widget.picked
-    assert widget.vocabulary.has_text.tolist() == [True] * len(CLASSES) + [text]
+    assert widget.vocabulary.names == (*CLASSES, "puppy") and widget.vocabulary.has_text.all()
     whole = widget.encoded.feature_map.values[mask.reshape(16, 8, 16, 8).mean((1, 3)) == 1]
     assert (whole @ memory.vectors[-1]).mean() > 0.6 and widget.answer.png != answer
     found = widget.segmentation.labels == widget.segmentation.names.index("puppy")
-    assert (found & mask).sum() > (0.5 if text else 0.1) * mask.sum()
-    second = TeachByExample(segmenter, scene.image, vocabulary)  # takes a name of its own in the memory
-    second.toggle(5, 60)
+    assert (found & mask).sum() > 0.5 * mask.sum()
+    second = TeachByExample(segmenter, scene.image, CLASSES)  # its example has an id of its own
+    second.pick([(5, 60)])
     second.add_example("sky")
     assert memory.image_ids[-2:].tolist() == ["photo/1", "photo/2"]
-    click(second.back)
-    click(widget.back)
+    click(second.buttons["Undo"])
+    click(widget.buttons["Undo"])
     assert memory.ids.tolist() == ids and np.array_equal(widget.mask, mask) and widget.answer.png == answer
-    assert np.array_equal(widget.segmentation.labels, before.labels) and widget.vocabulary is vocabulary
+    assert np.array_equal(widget.segmentation.labels, before.labels)
+    assert widget.names == tuple(CLASSES)
 
 
-def test_what_cannot_be_answered_leaves_nothing(segmenter, scene, vocabulary, monkeypatch):
-    widget, memory = TeachByExample(segmenter, scene.image, vocabulary), segmenter.memory
-    for button in (widget.back, widget.add):
-        click(button)
-        assert_refused(widget, "nothing" if button is widget.back else "empty")
+def test_what_cannot_be_answered_leaves_nothing(segmenter, scene, monkeypatch):
+    widget, memory = TeachByExample(segmenter, scene.image, CLASSES), segmenter.memory
+    for label, text in {"Undo": "nothing", "Add to memory": "empty"}.items():
+        click(widget.buttons[label])
+        assert_refused(widget, text)
     stroke(widget, DOG[0])
-    before = memory.ids.tolist(), widget.vocabulary, set(widget.picked), widget.segmentation
+    before = memory.ids.tolist(), widget.names, set(widget.picked), widget.segmentation
 
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -125,20 +133,25 @@ def test_what_cannot_be_answered_leaves_nothing(segmenter, scene, vocabulary, mo
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(segmenter, "segment", interrupt)
         widget.add_example("puppy")
-    assert (memory.ids.tolist(), widget.vocabulary, widget.picked, widget.segmentation) == before
+    assert (memory.ids.tolist(), widget.names, widget.picked, widget.segmentation) == before
     with pytest.raises(ValueError, match="undo"):
         widget.undo()
-    with pytest.raises(ValueError, match=r"\(4, 4\)"):
-        TeachByExample(segmenter, scene.image, vocabulary, proposals=np.zeros((4, 4), int))
 
 
-def test_options_start_where_the_methods_do_and_reach_them(segmenter, scene, vocabulary):
-    widget = FusionPlayground(segmenter, scene.image, vocabulary, scene.mask)
-    for name, method in {"kNN-CLIP": KnnClip(), "FREEDA": Freeda(), "RNS": RNS()}.items():
+def test_sliders_start_where_the_methods_do_and_reach_them(segmenter, scene, vocabulary):
+    methods = {"knn-clip": KnnClip(), "freeda": Freeda(), "rns": RNS(tau=0.1)}
+    widget = FusionPlayground(segmenter, scene.image, vocabulary, scene.mask, methods)
+    for name, method in methods.items():
+        widget.choice.value = name
         expected = Segmenter(segmenter.encoder, segmenter.memory, method).segment(widget.encoded, vocabulary)
-        start = widget.set(name).scores
-        assert np.allclose(start, expected.scores, atol=1e-4) and 0 < widget.miou < 1, name
-        for option, default in dict(widget.options[name]).items():
-            value = {"k": 1, "lam": 0.2, "temperature": 0.5, "text": 0.0}[option]
-            assert not np.allclose(widget.set(**{option: value}).scores, start, atol=1e-3), (name, option)
-            widget.set(**{option: default})
+        start = widget.segmentation.scores
+        assert np.allclose(start, expected.scores, atol=1e-4) and "mIoU" in widget.status, name
+        assert widget.box.children == tuple(widget.sliders[name].values())
+        for option, slider in widget.sliders[name].items():
+            default, slider.value = slider.value, slider.value / 4
+            assert default == getattr(method, option) and f"{option} {slider.value:.3g}" in widget.status
+            assert not np.allclose(widget.segmentation.scores, start, atol=1e-3), (name, option)
+            slider.value = default
+    knn = FusionPlayground(segmenter, scene.image, vocabulary)
+    assert knn.status.startswith("kNN-CLIP, weight 0.5, k 16, ")
+    assert list(knn.sliders["kNN-CLIP"]) == ["weight", "k", "temperature", "threshold"]

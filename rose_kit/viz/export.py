@@ -1,35 +1,59 @@
-"""Masks for other tools: the folder format, with PNGs in colour. COCO JSON: `rose_kit.viz.coco`."""
+"""Answers for other tools: label PNGs, evidence as records, the folder format, and COCO JSON, there and back.
+
+COCO's categories count from 1 (some readers take 0 for the background), so the id of a category is the
+class id + 1. COCO has no mark for "ignore": pixels without an annotation become 255 when it is read.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from collections.abc import Iterable, Mapping
+from operator import index
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from rose_kit.data import DataError, Sample, atomic_write, read_classes
-from rose_kit.types import IGNORE
+from rose_kit.fusion import pooled_evidence
+from rose_kit.memory import SupportMemory
+from rose_kit.types import IGNORE, Evidence, Segmentation
 from rose_kit.viz.overlay import palette
 
 
-def save_labels(path: str | Path, labels: ArrayLike, classes: int = 0) -> None:
+def class_ids(name: str, mask: NDArray, classes: Mapping[int, str]) -> list[int]:
+    """The class ids that a mask holds, ascending, without 255.
+
+    Args:
+        name: of the image, for the message.
+        mask: (H, W) integers.
+        classes: id -> name.
+
+    Raises:
+        DataError: the mask holds an id that `classes` lacks.
+
+    >>> class_ids("a", np.array([[3, 255]]), {3: "cat"})
+    [3]
+    """
+    present = [c for c in np.unique(mask).tolist() if c != IGNORE]
+    unknown = [c for c in present if c not in classes]
+    if unknown:
+        raise DataError(f"the mask of {name!r} holds {unknown[0]}; its classes are {dict(classes)}")
+    return present
+
+
+def save_labels(path: str | Path, labels: ArrayLike) -> None:
     """Write class ids as a PNG that shows them in the colours of `overlay`; 255 is black.
 
     Args:
         path: of the PNG.
-        labels: (H, W) integers, 0 to 65535; an id above 255 makes it a grey PNG of 16 bits.
-        classes: how many there are where ids count them, as in an answer; 0: ids have gaps, at 255 too.
-
-    Raises:
-        ValueError: there are more than 255 classes, so that one of them would be read as ignore.
+        labels: (H, W) integers, 0 to 65535; with an id above 255 the PNG is grey, of 16 bits.
     """
-    if classes > IGNORE:
-        raise ValueError(
-            f"{classes} classes do not fit a PNG in which {IGNORE} is ignore; name {IGNORE} at most"
-        )
     labels = np.asarray(labels)
     wide = labels.size and labels.max() > IGNORE
     image = Image.fromarray(labels.astype(np.uint16 if wide else np.uint8))
@@ -38,21 +62,81 @@ def save_labels(path: str | Path, labels: ArrayLike, classes: int = 0) -> None:
     image.save(path, format="png")
 
 
+# --- evidence ---------------------------------------------------------------------------------------------
+
+
+def strongest_prototypes(evidence: Evidence, memory: SupportMemory, count: int) -> dict[str, Any]:
+    """The evidence of one query in numbers and names.
+
+    Args:
+        evidence: of one query; `pooled_evidence` makes one of many.
+        memory: holds the prototypes.
+        count: prototypes to list, by absolute weight.
+
+    Returns:
+        {"score": the winning score, "prototypes": [{"prototype_id", "class", "image_id", "source",
+        "weight"}, ...] strongest first, "rest": text and all that is not listed}. The weights and "rest"
+        add up to "score".
+    """
+    order = np.argsort(-np.abs(evidence.weight), kind="stable")
+    listed = order[evidence.prototype_id[order] >= 0][:count]
+    rows, weights = memory.lookup(evidence.prototype_id[listed]), evidence.weight[listed]
+    columns = {"prototype_id": rows.ids, "class": rows.class_names, "image_id": rows.image_ids}
+    columns |= {"source": rows.sources, "weight": weights}
+    values = zip(*(column.tolist() for column in columns.values()), strict=True)
+    score = float(evidence.weight.sum())
+    prototypes = [dict(zip(columns, row, strict=True)) for row in values]
+    return {"score": score, "prototypes": prototypes, "rest": score - float(weights.sum())}
+
+
+def evidence_by_class(segmentation: Segmentation, memory: SupportMemory, count: int = 10) -> dict[str, Any]:
+    """Pool the evidence of all patches (or regions) that a class won, for each class.
+
+    Args:
+        segmentation: with evidence from `memory`.
+        memory: holds the prototypes.
+        count: prototypes to list per class, by absolute weight.
+
+    Returns:
+        class name -> {"pixels": share of the image, "patches": how many it won, and "score", "prototypes",
+        "rest" as `strongest_prototypes` gives them for the mean over these patches}. The last four are None
+        where the method gives no evidence. Classes without a pixel are left out; the largest comes first.
+    """
+    pixels = np.bincount(segmentation.labels.ravel(), minlength=len(segmentation.names))
+    evidence, by_class = segmentation.evidence, {}
+    for c in np.argsort(-pixels, kind="stable")[: np.count_nonzero(pixels)]:
+        name, parts = segmentation.names[c], dict.fromkeys(("patches", "score", "prototypes", "rest"))
+        if evidence is not None:
+            # Every query has one row without a prototype, and that row names the class that won.
+            won = evidence.query[(evidence.prototype_id < 0) & (evidence.class_name == name)]
+            # A class may win pixels between patches without winning a patch: then nothing is listed.
+            pooled = pooled_evidence(evidence, won) if len(won) else evidence.top(-1)
+            parts = {"patches": len(won)} | strongest_prototypes(pooled, memory, count)
+        by_class[name] = {"pixels": float(pixels[c] / segmentation.labels.size)} | parts
+    return by_class
+
+
+# --- the folder format --------------------------------------------------------------------------------------
+
+
 def write_folder(path: str | Path, samples: Iterable[Sample]) -> Path:
     """Write samples in the folder format; `FolderDataset(path)` reads them back.
 
-    An image that has a `source` is copied as it is, the others become PNGs. All is written beside, then
-    renamed: a folder is there whole or not at all.
+    The file of an image that has a `source` is copied unchanged; other images become PNGs. Everything is
+    written to a temporary folder that is then renamed: the folder appears whole or not at all.
 
     Args:
         path: of the folder, which must not exist yet.
-        samples: at least one; ids of one name throughout.
+        samples: at least one; an id has the same name in all of them.
+
+    Returns:
+        The path.
 
     Raises:
-        DataError: the folder exists, there are no samples, two share an id or disagree about a class,
-            a name that `classes.txt` cannot hold, or a mask with an id that its classes lack.
+        DataError: the folder exists, there are no samples, two share an image id or disagree about a class,
+            `classes.txt` cannot hold a name, or a mask holds an id that its classes lack.
     """
-    path, classes, count = Path(path), {}, 0
+    path, classes = Path(path), {}
     if path.exists():
         raise DataError(f"{str(path)!r} is there already; name a new folder")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,9 +145,8 @@ def write_folder(path: str | Path, samples: Iterable[Sample]) -> Path:
             (beside / name).mkdir(parents=True)
         for sample in samples:
             _write_sample(beside, sample, classes)
-            count += 1
-        if not count:
-            raise DataError(f"no samples to write to {str(path)!r}")
+        if not classes:
+            raise DataError(f"there are no samples with classes to write to {str(path)!r}")
         lines = "".join(f"{c},{name}\n" for c, name in sorted(classes.items()))
         (beside / "classes.txt").write_text(lines, encoding="utf-8")
         if read_classes(beside / "classes.txt") != classes:
@@ -72,8 +155,8 @@ def write_folder(path: str | Path, samples: Iterable[Sample]) -> Path:
 
 
 def _write_sample(folder: Path, sample: Sample, classes: dict[int, str]) -> None:
-    """Write one image and its mask; `classes` gains the sample's."""
-    ids_of(sample.image_id, sample.mask, sample.classes)
+    """Write one image and its mask, and add the sample's classes to `classes`."""
+    class_ids(sample.image_id, sample.mask, sample.classes)
     for c, name in sample.classes.items():
         if classes.setdefault(int(c), name) != name:
             raise DataError(f"class {c} is {classes[int(c)]!r}, but {name!r} in {sample.image_id!r}")
@@ -87,22 +170,124 @@ def _write_sample(folder: Path, sample: Sample, classes: dict[int, str]) -> None
         Image.fromarray(sample.image).save(folder / "images" / f"{sample.image_id}.png")
 
 
-def ids_of(name: str, mask: NDArray, classes: Mapping[int, str]) -> list[int]:
-    """The class ids that a mask holds, without 255.
+# --- COCO JSON ----------------------------------------------------------------------------------------------
+
+
+def write_coco(path: str | Path, masks: Iterable[tuple[str, NDArray]], classes: Mapping[int, str]) -> Path:
+    """Write masks as COCO JSON: an annotation for each class in each image, as compressed run lengths.
+
+    A class map does not separate the instances of a class, so neither do the annotations.
 
     Args:
-        name: of its image, for the message.
-        mask: (H, W) integers.
+        path: of the JSON; it is replaced in one step, once the new one is complete.
+        masks: pairs of the image's file name and its (H, W) integers: keys of `classes`, or 255 = ignore.
         classes: id -> name.
 
-    Raises:
-        DataError: an id has no name.
+    Returns:
+        The path.
 
-    >>> ids_of("a", np.array([[3, 255]]), {3: "cat"})
-    [3]
+    Raises:
+        DataError: a mask holds an id that `classes` lacks, or a file name occurs twice.
     """
-    present = [c for c in np.unique(mask).tolist() if c != IGNORE]
-    unknown = [c for c in present if c not in classes]
-    if unknown:
-        raise DataError(f"the mask of {name!r} holds {unknown[0]}; its classes are {dict(classes)}")
-    return present
+    images: dict[str, dict[str, Any]] = {}
+    annotations: list[dict[str, Any]] = []
+    for name, mask in masks:
+        if name in images:
+            raise DataError(f"two masks are of {name!r}")
+        height, width = mask.shape
+        images[name] = {"id": len(images) + 1, "file_name": name, "width": width, "height": height}
+        for c in class_ids(name, mask, classes):
+            rle = coco_mask.encode(np.asfortranarray(mask == c, dtype=np.uint8))
+            annotations.append({
+                "id": len(annotations) + 1, "image_id": images[name]["id"], "category_id": int(c) + 1,
+                "segmentation": rle | {"counts": rle["counts"].decode()}, "area": int(coco_mask.area(rle)),
+                "bbox": coco_mask.toBbox(rle).astype(int).tolist(), "iscrowd": 0,
+            })  # fmt: skip
+    categories = [{"id": int(c) + 1, "name": name, "supercategory": ""} for c, name in classes.items()]
+    parts = {"images": list(images.values()), "annotations": annotations, "categories": categories}
+    path = Path(path)
+    with atomic_write(path) as beside:
+        beside.write_text(json.dumps({"info": {"description": "rose_kit"}} | parts), encoding="utf-8")
+    return path
+
+
+def read_coco(path: str | Path) -> tuple[dict[str, NDArray[np.integer]], dict[int, str]]:
+    """Read COCO JSON, written by `write_coco` or by an annotation tool.
+
+    Class ids are category ids less 1, or equal to them if a category has id 0. Where annotations overlap,
+    the one with the smaller area is on top. Pixels without an annotation are 255.
+
+    Returns:
+        file name -> (H, W) class ids (uint8, or uint16 if an id is above 255); and id -> class name.
+
+    Raises:
+        DataError: the file is no COCO JSON; an id is missing or refers to nothing; an image is too large for
+            Pillow; a category would become class 255; or as `decode_segmentation`.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        shift = min([1, *(c["id"] for c in content["categories"])])
+        classes = {c["id"] - shift: c["name"] for c in content["categories"]}
+        sizes = {i["id"]: (i["height"], i["width"]) for i in content["images"]}
+        if IGNORE in classes:
+            raise DataError(f"category {IGNORE + shift} would be class {IGNORE}: ignore")
+        for height, width in sizes.values():
+            if height * width > Image.MAX_IMAGE_PIXELS:
+                raise DataError(f"an image of {(height, width)} is too large")
+        dtype = np.uint16 if max(classes, default=0) > IGNORE else np.uint8
+        masks = {i: np.full(size, IGNORE, dtype) for i, size in sizes.items()}
+        for a in sorted(content["annotations"], key=lambda a: -a["area"]):
+            c = a["category_id"] - shift
+            if c not in classes:
+                raise DataError(f"an annotation of category {c + shift}; there are {list(classes.values())}")
+            masks[a["image_id"]][decode_segmentation(a["segmentation"], sizes[a["image_id"]])] = c
+        return {i["file_name"]: masks[i["id"]] for i in content["images"]}, classes
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is no COCO JSON: {type(error).__name__}: {error}") from error
+
+
+def decode_segmentation(segmentation: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """COCO's `segmentation`, run lengths or polygons, as the mask that pycocotools makes of it.
+
+    Args:
+        segmentation: {"size", "counts"} with a list of counts or a compressed string, or polygons
+            [[x, y, x, y, ...], ...].
+        size: (H, W) of the image.
+
+    Returns:
+        (H, W) bool.
+
+    Raises:
+        DataError: the run lengths or the polygons do not fit the image.
+
+    >>> decode_segmentation({"size": [2, 2], "counts": [1, 3]}, (2, 2)).astype(int).tolist()
+    [[0, 1], [1, 1]]
+    """
+    if not _fits(segmentation, size):
+        raise DataError(f"a segmentation does not fit an image of {list(size)}: {str(segmentation)[:80]}")
+    if isinstance(segmentation, list):
+        segmentation = coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
+    elif not isinstance(segmentation["counts"], str):
+        segmentation = coco_mask.frPyObjects(segmentation, *size)
+    return coco_mask.decode(segmentation) > 0
+
+
+def _fits(segmentation: Any, size: tuple[int, int]) -> bool:
+    """Whether pycocotools can decode it safely: it reads and writes past its buffers if it is malformed."""
+    if isinstance(segmentation, list):
+        polygons = [np.reshape(xy, (-1, 2)).astype(float) for xy in segmentation]
+        near = [len(xy) >= 3 and (np.abs(xy) <= 2 * max(size)).all() for xy in polygons]
+        return bool(near) and all(near)
+    counts = segmentation["counts"]
+    if list(segmentation["size"]) != list(size):
+        return False
+    if not isinstance(counts, str):
+        return min(counts) >= 0 and sum(map(index, counts)) == size[0] * size[1]
+    if not re.fullmatch("[0-o]*[0-O]", counts):  # the last character ends a number
+        return False
+    try:
+        return coco_mask.encode(coco_mask.decode(segmentation))["counts"] == counts.encode()
+    except ValueError:  # the counts are of another size
+        return False

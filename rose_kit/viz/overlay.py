@@ -7,29 +7,28 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image, ImageDraw, ImageFont
-from scipy.ndimage import distance_transform_edt, label
+from PIL import Image, ImageColor, ImageDraw, ImageFont
+from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt
 from skimage.color import rgb2lab
-from skimage.segmentation import mark_boundaries
 
 from rose_kit.pooling import resize_nearest
 
 SIDE = 384  # px, the longer side of an image with names on it
-ALPHA = 0.55  # how much of a class's colour covers the photograph
+ALPHA = 0.55  # share of a class's colour in a pixel, as against the photograph
 OKABE_ITO = ("E69F00", "56B4E9", "009E73", "F0E442", "0072B2", "D55E00", "CC79A7")
-# Full red-green blindness, protan and deutan, on linear RGB (Machado, Oliveira and Fernandes 2009).
-BLINDNESS = (
-    ((0.152, 1.053, -0.205), (0.115, 0.786, 0.099), (-0.004, -0.048, 1.052)),
-    ((0.367, 0.861, -0.228), (0.280, 0.673, 0.047), (-0.012, 0.043, 0.969)),
-)
+VIEWS = np.array([  # linear RGB as people see it: with full colour vision, with protanopia, with deuteranopia
+    [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+    [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+    [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+])  # fmt: skip
 
 
 def palette(n: int) -> NDArray[np.uint8]:
     """n different colours for n classes; the first ones stay the same whatever n is.
 
-    The seven of Okabe and Ito (2008) first. Then, one by one, the colour of a grid that is furthest
-    from all before it for its nearest neighbour, as the worst of normal and red-green-blind sight sees
-    it (after Glasbey et al. 2007).
+    The seven of Okabe and Ito (2008) come first. Each further one is the colour of a grid whose nearest
+    neighbour among those before it is furthest away (after Glasbey et al. 2007). Distances are the smallest
+    of those in full and in red-green-blind colour vision (Machado, Oliveira and Fernandes 2009).
 
     Args:
         n: how many, 0 to 256.
@@ -50,41 +49,35 @@ def palette(n: int) -> NDArray[np.uint8]:
 
 @cache
 def _colours() -> NDArray[np.uint8]:
-    start = np.array([[int(c[i : i + 2], 16) for i in (0, 2, 4)] for c in OKABE_ITO], np.uint8)
+    first = np.array([ImageColor.getrgb(f"#{c}") for c in OKABE_ITO], np.uint8)  # (7, 3)
     steps = np.linspace(0, 255, 9).astype(np.uint8)
     grid = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3)
-    grid = grid[np.abs(rgb2lab(grid)[:, 0] - 60) < 35]  # neither black nor white: contours and text are
-    colours = np.concatenate([start, grid])  # (G, 3)
-    seen = _as_seen(colours)  # (3, G, 3)
-    chosen = list(range(len(start)))
-    nearest = np.min([_distance(seen, i) for i in chosen], axis=0)  # (G,)
-    while len(chosen) < 256:
-        chosen.append(int(nearest.argmax()))
-        nearest = np.minimum(nearest, _distance(seen, chosen[-1]))
-    return colours[chosen]
+    grid = grid[np.abs(rgb2lab(grid)[:, 0] - 60) < 35]  # neither black nor white, as contours and text are
+    candidates = np.concatenate([first, grid])  # (G, 3)
+    lab = as_seen(candidates)  # (3, G, 3)
+    order, nearest = [], np.full(len(candidates), np.inf)  # distance to the nearest one in `order`
+    for n in range(256):
+        order.append(n if n < len(first) else int(nearest.argmax()))
+        distance = np.linalg.norm(lab - lab[:, order[-1], None], axis=-1).min(0)  # (G,)
+        nearest = np.minimum(nearest, distance)
+    return candidates[order]
 
 
-def _as_seen(colours: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """(G, 3) uint8 -> (3, G, 3) CIE Lab, as normal, protan and deutan sight has it."""
+def as_seen(colours: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """(G, 3) RGB -> (3, G, 3) CIE Lab, in each of the `VIEWS`."""
     linear = (colours / 255) ** 2.2
-    views = [linear, *((linear @ np.array(m).T).clip(0, 1) for m in BLINDNESS)]
-    return rgb2lab(np.stack(views) ** (1 / 2.2))
-
-
-def _distance(seen: NDArray[np.float64], i: int) -> NDArray[np.float64]:
-    """(G,) distance to colour i in the sight that tells the two apart worst."""
-    return np.linalg.norm(seen - seen[:, i : i + 1], axis=-1).min(0)
+    return rgb2lab((linear @ VIEWS.transpose(0, 2, 1)).clip(0, 1) ** (1 / 2.2))
 
 
 def overlay(image: ArrayLike, labels: ArrayLike, names: Sequence[str]) -> NDArray[np.uint8]:
     """Blend the colours of the classes over an image, with thin contours and class names.
 
-    Class c has colour `palette(len(names))[c]`; each name stands well inside its class's largest region.
+    Class c has colour `palette(len(names))[c]`; its name stands where the class is widest.
 
     Args:
         image: (H, W, 3) uint8, or a PIL image.
-        labels: (H, W) integers into `names`; what points nowhere, such as 255, is left as it is.
-        names: (C,) class names, at most 256.
+        labels: (H, W) integers into `names`; pixels with other values, such as 255, are left as they are.
+        names: (C,) class names, at most 256; an empty one is not written.
 
     Returns:
         (H, W, 3) uint8.
@@ -92,22 +85,17 @@ def overlay(image: ArrayLike, labels: ArrayLike, names: Sequence[str]) -> NDArra
     Raises:
         ValueError: the image is not RGB uint8, or the labels have another size.
     """
-    image, labels = _pixels(image), np.asarray(labels)
+    image = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
+    labels = np.asarray(labels)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"an image to draw on is uint8 (H, W, 3), got {image.dtype} {image.shape}")
     if labels.shape != image.shape[:2]:
         raise ValueError(f"labels are {labels.shape} (rows, columns), but the image is {image.shape[:2]}")
     named = (labels >= 0) & (labels < len(names))  # (H, W)
-    colours = palette(len(names))[np.where(named, labels, 0)] if len(names) else image  # (H, W, 3)
-    alpha = np.where(named, ALPHA, 0)[..., None]
-    out = (image * (1 - alpha) + colours * alpha).round().astype(np.uint8)
+    out = image.copy()
+    out[named] = (image[named] * (1 - ALPHA) + palette(len(names))[labels[named]] * ALPHA).round()
     out[contours(labels)] = 20
     return _write_names(out, labels, names)
-
-
-def _pixels(image: ArrayLike) -> NDArray[np.uint8]:
-    image = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"an image to draw on is uint8 (H, W, 3), got {image.dtype} {image.shape}")
-    return image
 
 
 def contours(labels: NDArray) -> NDArray[np.bool_]:
@@ -142,7 +130,7 @@ def fit(pixels: ArrayLike, side: int = SIDE) -> NDArray:
     return np.array(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BOX))
 
 
-def label_map(labels: ArrayLike, names: Sequence[str], side: int = SIDE) -> NDArray[np.uint8]:
+def label_map(labels: ArrayLike, names: Sequence[str]) -> NDArray[np.uint8]:
     """Labels as flat colours with class names on them: an overlay without the image beneath.
 
     A tenth of an overlay's size in a notebook, since the grain of the image is not in it.
@@ -150,12 +138,11 @@ def label_map(labels: ArrayLike, names: Sequence[str], side: int = SIDE) -> NDAr
     Args:
         labels: (H, W) integers into `names`; what points nowhere is left light.
         names: (C,) class names.
-        side: px, the longer side of the result.
 
     Returns:
-        (H', W', 3) uint8.
+        (H', W', 3) uint8; the longer side has `SIDE` pixels.
     """
-    labels = fit(labels, side)
+    labels = fit(labels)
     return overlay(np.full((*labels.shape, 3), 240, dtype=np.uint8), labels, names)
 
 
@@ -182,10 +169,10 @@ def outline(image: NDArray[np.uint8], region: NDArray[np.bool_]) -> NDArray[np.u
     Returns:
         (H, W, 3), a copy.
     """
-    inside = np.pad(resize_nearest(region, image.shape[:2]), 1)
-    padded = np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge")
-    marked = mark_boundaries(padded, inside, color=(1, 1, 1), outline_color=(0, 0, 0), mode="inner")
-    return (255 * marked[1:-1, 1:-1]).round().astype(np.uint8)
+    inside, image = resize_nearest(region, image.shape[:2]), image.copy()
+    image[binary_dilation(inside) & ~inside] = 0
+    image[inside & ~binary_erosion(inside)] = 255
+    return image
 
 
 def deepest_pixel(region: NDArray[np.bool_]) -> tuple[int, int]:
@@ -200,28 +187,29 @@ def deepest_pixel(region: NDArray[np.bool_]) -> tuple[int, int]:
 
 
 def _write_names(canvas: NDArray[np.uint8], labels: NDArray, names: Sequence[str]) -> NDArray[np.uint8]:
-    """White letters with a dark rim, largest class first; one without room for its name stays unnamed."""
+    """White letters with a dark rim, the largest class first; a name that would cover another is left out."""
     image = Image.fromarray(canvas)
     draw = ImageDraw.Draw(image)
-    font = ImageFont.load_default(max(9, round(min(labels.shape) / 22)))
-    step = max(1, min(labels.shape) // 128)  # depths take the longest of all, and need no single pixels
+    style = {"font": ImageFont.load_default(max(9, round(min(labels.shape) / 22))), "stroke_width": 1}
+    step = max(1, min(labels.shape) // 128)  # depths take most of the time, and need no single pixels
     labels = labels[::step, ::step]
     free = np.ones(labels.shape, dtype=bool)  # where no name stands yet
     values, counts = np.unique(labels, return_counts=True)
     for c in values[np.argsort(-counts, kind="stable")]:
-        if not 0 <= c < len(names) or not names[c]:
+        room = (labels == c) & free
+        if not (0 <= c < len(names) and names[c] and room.any()):
             continue
-        parts, _ = label(labels == c)
-        part = parts == np.bincount(parts[labels == c]).argmax()
-        if not (part & free).any():
-            continue
-        row, column = deepest_pixel(part & free)
-        box = np.array(draw.textbbox((0, 0), names[c], font=font, stroke_width=1))  # left, top, right, bottom
-        centre = np.array([column, row]) * step - (box[2:] + box[:2]) / 2
-        corner = np.clip(centre, -box[:2], np.maximum(-box[:2], image.size - box[2:]))  # within the image
-        left, top, right, bottom = (np.tile(corner, 2) + box).astype(int) // step
-        taken = slice(top, bottom + 1), slice(left, right + 1)
-        if free[taken].all():
-            draw.text(tuple(corner), names[c], fill="white", font=font, stroke_width=1, stroke_fill=(20,) * 3)
-            free[taken] = False
+        row, column = deepest_pixel(room)
+        centre = np.array([column, row]) * step
+        box = np.array(
+            draw.textbbox(tuple(centre), names[c], anchor="mm", **style)
+        )  # left, top, right, bottom
+        corner = np.maximum(0, box[:2] - np.maximum(0, box[2:] - image.size))  # moved into the image
+        shift = corner - box[:2]
+        left, top, right, bottom = (box + np.tile(shift, 2)).astype(int) // step
+        covered = slice(top, bottom + 1), slice(left, right + 1)
+        if free[covered].all():
+            position = tuple(centre + shift)
+            draw.text(position, names[c], anchor="mm", fill="white", stroke_fill=(20,) * 3, **style)
+            free[covered] = False
     return np.asarray(image).copy()

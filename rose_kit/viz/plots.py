@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,11 +19,10 @@ from matplotlib.figure import Figure, FigureBase
 from numpy.typing import ArrayLike
 from PIL import Image
 
+from rose_kit.memory import SupportMemory
 from rose_kit.types import Evidence
+from rose_kit.viz.export import strongest_prototypes
 from rose_kit.viz.overlay import fit, outline, spotlight
-
-if TYPE_CHECKING:
-    from rose_kit.memory import SupportMemory
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"  # apart for colour-blind eyes (Okabe and Ito 2008)
 INCH = 2.1  # width of an image in a row
@@ -59,9 +58,8 @@ def image_row(
     low, high = limits or ((min(map(np.min, maps)), max(map(np.max, maps))) if maps else (None, None))
     for ax in axes:
         ax.set_axis_off()
-    for ax, image in zip(axes, images, strict=False):
+    for ax, image, title in zip(axes, images, titles or [""] * len(images), strict=False):
         ax.imshow(image, cmap="cividis", vmin=low, vmax=high)
-    for ax, title in zip(axes, titles, strict=False):
         ax.set_title(title, fontsize=10)
     return fig
 
@@ -95,10 +93,11 @@ def evidence_figure(
     count: int = 5,
     fig: FigureBase | None = None,
 ) -> FigureBase:
-    """A query, and beside it the support images behind its answer, strongest first.
+    """A query, and beside it the evidence for its answer: support images, strongest first, and the remainder.
 
-    Each is pale outside its prototype's region, under the class that it was stored for. A bar is its
-    contribution to the winning score: blue for the answer, orange against it.
+    Each support image is pale outside its prototype's region, under the class that it was stored for. A
+    bar is its contribution to the winning score: blue for the answer, orange against it. All bars add up
+    to the score.
 
     Args:
         image: (H, W, 3) uint8, the query.
@@ -108,34 +107,27 @@ def evidence_figure(
         name: the class that was answered.
         count: support images to show.
         fig: draw into this figure.
-
-    Raises:
-        ValueError: no prototype of the memory is in the evidence.
     """
-    rows = [i for i in np.argsort(-np.abs(evidence.weight), kind="stable") if evidence.prototype_id[i] >= 0]
-    rows = rows[:count]
-    if not rows:
-        raise ValueError(f"the evidence names no prototype; its ids are {evidence.prototype_id.tolist()}")
-    fig = fig or plt.figure(figsize=(INCH * 1.5 + 1.2 * count, INCH * 1.3), layout="constrained")
-    left, right = fig.subfigures(1, 2, width_ratios=[1.55, 0.85 * count])
-    ax = left.subplots()
-    ax.set_axis_off()
-    ax.imshow(outline(fit(image, 240), np.asarray(region)))
-    ax.set_title(f"answer: {name}", fontsize=10)
-    grid = right.add_gridspec(2, count, height_ratios=[2.2, 1])
-    for i, row in enumerate(rows):
-        ax = right.add_subplot(grid[0, i])
+    parts = strongest_prototypes(evidence, memory, count)
+    fig = fig or plt.figure(figsize=(INCH * 1.5 + count + 1, INCH * 1.3), layout="constrained")
+    rows = [["query", *range(count + 1)], ["query", *["weights"] * (count + 1)]]
+    axes = fig.subplot_mosaic(rows, width_ratios=[2.2] + [1] * (count + 1), height_ratios=[2.2, 1])
+    for ax in axes.values():
         ax.set_axis_off()
-        ax.set_title(str(evidence.class_name[row]), fontsize=10)
-        stored = memory.thumbnail(int(evidence.prototype_id[row]))
+    axes["query"].imshow(outline(fit(image, 240), np.asarray(region)))
+    axes["query"].set_title(f"answer: {name}", fontsize=10, parse_math=False)
+    for i, prototype in enumerate(parts["prototypes"]):
+        axes[i].set_title(prototype["class"], fontsize=10, parse_math=False)
+        stored = memory.thumbnail(prototype["prototype_id"])
         if stored is not None:
-            ax.imshow(spotlight(*stored))
-    weights = evidence.weight[rows]
-    ax = right.add_subplot(grid[1, :], xlim=(-0.5, count - 0.5), ymargin=0.4)
-    ax.set_axis_off()
-    ax.axhline(0, color=GREY, linewidth=0.8)
-    bars = ax.bar(range(len(rows)), weights, color=np.where(weights > 0, BLUE, ORANGE), width=0.5)
-    ax.bar_label(bars, fmt="%+.2g", padding=3, fontsize=9)
+            axes[i].imshow(spotlight(*stored))
+    axes[count].text(0.5, 0.5, "text and\nthe rest", ha="center", va="center", fontsize=10)
+    weights = [*(prototype["weight"] for prototype in parts["prototypes"]), parts["rest"]]
+    colours = [BLUE if weight > 0 else ORANGE for weight in weights]
+    bars = axes["weights"].bar([*range(len(weights) - 1), count], weights, color=colours, width=0.5)
+    axes["weights"].bar_label(bars, fmt="%+.2g", padding=3, fontsize=9)
+    axes["weights"].axhline(0, color=GREY, linewidth=0.8)
+    axes["weights"].set(xlim=(-0.5, count + 0.5), ymargin=0.4)
     return fig
 
 
@@ -157,10 +149,10 @@ def save(fig: Figure, path: str | Path) -> Path:
     return path
 
 
-def _png(fig: Figure, dpi: int = 100) -> bytes:
+def _png(fig: Figure) -> bytes:
     """A PNG of at most 256 colours, a third of the size of a full one; the figure is closed."""
     full, small = io.BytesIO(), io.BytesIO()
-    fig.savefig(full, dpi=dpi, facecolor="white", bbox_inches="tight", pad_inches=0.05)
+    fig.savefig(full, dpi=100, facecolor="white", bbox_inches="tight", pad_inches=0.05)
     plt.close(fig)
     image = Image.open(full).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     image.save(small, format="png", optimize=True)

@@ -1,14 +1,16 @@
-// An image. An active one has a cursor: arrow keys move it, with Shift by single pixels; a click, a drag,
+// An image under its title. An active one, which has a size, has a cursor: arrow keys move it, with Shift by single pixels; a click, a drag,
 // Enter or Space sends a stroke, the list of the [row, column] that it passes.
 function render({ model, el }) {
   const [rows, columns] = model.get("size");
+  const title = document.createElement("div");
+  title.className = "rk-title";
+  title.ariaHidden = "true"; // the image has the same words
   const box = document.createElement("div");
   const image = document.createElement("img");
   box.className = "rk-canvas";
-  image.alt = model.get("label");
   image.draggable = false;
   box.append(image);
-  el.append(box);
+  el.append(title, box);
 
   function draw() {
     URL.revokeObjectURL(image.src);
@@ -16,7 +18,13 @@ function render({ model, el }) {
   }
   model.on("change:png", draw);
   draw();
-  if (!model.get("active")) return;
+
+  function describe() {
+    title.textContent = image.alt = model.get("label");
+  }
+  model.on("change:label", describe);
+  describe();
+  if (!rows) return;
 
   box.tabIndex = 0;
   box.setAttribute("role", "application");

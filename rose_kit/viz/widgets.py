@@ -1,0 +1,471 @@
+"""Three widgets for the notebook: explain an answer, turn the dials of a method, teach by example.
+
+All of them work by mouse and by keyboard, and a line of text, which screen readers read out, says what
+happened.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import ipywidgets as widgets
+import numpy as np
+import traitlets
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from rose_kit.adapter import RNS
+from rose_kit.fusion import Freeda, KnnClip, Method
+from rose_kit.metrics import confusion_matrix, mean_iou
+from rose_kit.pooling import resize_nearest
+from rose_kit.regions import Regions, make_regions
+from rose_kit.segmenter import EncodedImage, Segmenter, name_vocabulary
+from rose_kit.types import IGNORE, Segmentation, Vocabulary
+from rose_kit.viz.export import strongest_prototypes
+from rose_kit.viz.overlay import SIDE, contours, deepest_pixel, fit, outline, overlay
+from rose_kit.viz.plots import evidence_figure
+
+STYLE = {"description_width": "190px"}
+
+
+class Canvas(anywidget.AnyWidget):
+    """An image. An active one has a cursor, which clicks, drags and the arrow keys move.
+
+    A click, a drag, Enter and Space also send a message {"stroke": [[row, column], ...]}: the pixels passed.
+
+    Args:
+        pixels: (h, w, 3) uint8, at the size of the screen.
+        label: the title above the image, which also describes it to a screen reader.
+        size: (H, W) of the image in its own pixels, which is what row and column count; makes it active.
+    """
+
+    _esm = Path(__file__).with_name("widgets.js")
+    _css = Path(__file__).with_name("widgets.css")
+    png = traitlets.Bytes().tag(sync=True)
+    label = traitlets.Unicode().tag(sync=True)
+    size = traitlets.Tuple().tag(sync=True)
+    cursor = traitlets.Tuple().tag(sync=True)
+
+    def __init__(self, pixels: NDArray[np.uint8], label: str, size: tuple[int, ...] = ()) -> None:
+        super().__init__(label=label, size=size, cursor=tuple(side // 2 for side in size))
+        self.draw(pixels)
+        self.on_msg(lambda _, content, __: self.set_trait("cursor", tuple(content["stroke"][-1])))
+
+    def draw(self, pixels: NDArray[np.uint8]) -> None:
+        """Show another image of the same size."""
+        data = io.BytesIO()
+        Image.fromarray(pixels).save(data, format="png", compress_level=1)  # quick rather than small
+        self.png = data.getvalue()
+
+    def check(self, row: int, column: int) -> None:
+        """Raise ValueError if a pixel is not in the image."""
+        height, width = self.size
+        if not (0 <= row < height and 0 <= column < width):
+            raise ValueError(f"pixel ({row}, {column}) is outside the image of {height} x {width} pixels")
+
+
+class ImageWidget(widgets.VBox):
+    """Base of the widgets: an image, the latest answer about it, and a line of text that says what happened.
+
+    Args:
+        segmenter: encodes the image, once.
+        image: (H, W, 3) uint8.
+        side: px, the longer side of the image on the screen.
+
+    Attributes:
+        segmentation: the answer; while there is none, its labels are all -1.
+        status: the line of text.
+    """
+
+    def __init__(self, segmenter: Segmenter, image: NDArray[np.uint8], side: int = SIDE) -> None:
+        super().__init__()
+        self.segmenter, self.image, self.side = segmenter, np.asarray(image), side
+        self.encoded, self.size = segmenter.encode(image), self.image.shape[:2]
+        self.segmentation = self.unanswered = Segmentation(np.full(self.size, -1), np.empty((0, 0, 0)), ())
+        self.status, self.line = "", widgets.HTML()
+        self.add_class("rk-widget")
+
+    def draw(self, labels: NDArray[np.int64], names: Sequence[str]) -> NDArray[np.uint8]:
+        """An `overlay` of labels over the image, at the size of the screen."""
+        return overlay(fit(self.image, self.side), fit(labels, self.side), names)
+
+    def show_answer(self, answer: Segmentation, canvas: Canvas) -> str:
+        """Draw a new answer, and say in a sentence how many pixels have changed.
+
+        Either of the new and the previous list of names must begin with the other.
+        """
+        differ, self.segmentation = answer.labels != self.segmentation.labels, answer
+        canvas.draw(self.draw(answer.labels, answer.names))
+        if not differ.any():
+            return "No pixel changed."
+        labels, counts = np.unique(answer.labels[differ], return_counts=True)
+        most = self.class_name(labels[counts.argmax()])
+        return f"{differ.sum()} of {differ.size} pixels changed, most to {most!r}."
+
+    def class_name(self, label: int) -> str:
+        """The name of a label of the answer."""
+        return "unanswered" if label < 0 else self.segmentation.names[label]
+
+    def set_status(self, text: str, error: bool = False) -> None:
+        """Write the line of text; screen readers read it out."""
+        self.status = text
+        css, role, mark = ("rk-status rk-error", "alert", "⚠ ") if error else ("rk-status", "status", "")
+        text = mark + html.escape(text)
+        self.line.value = f'<div class="{css}" role="{role}" aria-live="polite">{text}</div>'
+
+    def safely(self, action: Callable, *args: Any) -> None:
+        """Call an action for the front end: a user's mistake becomes a line of text."""
+        try:
+            action(*args)
+        except ValueError as error:
+            self.set_status(str(error), error=True)
+
+    def __repr__(self) -> str:
+        """One line without ids of models, so that a notebook prints the same twice."""
+        return f"{type(self).__name__}: {self.status}"
+
+
+class EvidenceExplorer(ImageWidget):
+    """Explains a segmentation, pixel by pixel: from which stored prototypes does the answer come?
+
+    `explain` does in code what a click does. The list "go to" holds the classes of the answer, each with
+    the pixel deepest inside it.
+
+    Args:
+        segmenter: with a method that gives evidence.
+        image: (H, W, 3) uint8.
+        vocabulary: the classes, or their names.
+        count: prototypes to show.
+
+    Raises:
+        ValueError: the method gives no evidence, or as `Segmenter.segment`.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        image: NDArray[np.uint8],
+        vocabulary: Vocabulary | Sequence[str],
+        count: int = 5,
+    ) -> None:
+        super().__init__(segmenter, image)
+        self.memory, self.count = segmenter.memory.snapshot(), count
+        self.segmentation = answer = segmenter.segment(self.encoded, vocabulary)
+        if answer.evidence is None:
+            method = type(segmenter.method).__name__
+            raise ValueError(
+                f"{method} gives no evidence: take one that retrieves, such as RNS, and add images"
+            )
+        self.queries, self.base = query_map(self.encoded), self.draw(answer.labels, answer.names)
+        label = "the answer: click, or use the arrow keys"
+        self.canvas, self.evidence = Canvas(self.base, label, self.size), Canvas(self.base, "")
+        self.canvas.observe(self._show, "cursor")
+        places = [(answer.names[c], deepest_pixel(answer.labels == c)) for c in np.unique(answer.labels)]
+        self.go_to = widgets.Dropdown(options=places, description="go to", value=None)
+        self.go_to.observe(self._go, "value")
+        right = widgets.VBox([self.go_to, self.line], layout={"width": "440px"})
+        self.children = [widgets.HBox([self.canvas, right]), self.evidence]
+        self._show()
+
+    def explain(self, row: int, column: int) -> dict[str, Any]:
+        """Move the cursor to a pixel and show the evidence for its answer.
+
+        Returns:
+            {"region": (H, W) bool, the patch or region around the pixel, "winner": the class that won it,
+            "score", "prototypes", "rest": as `strongest_prototypes` gives them}.
+
+        Raises:
+            ValueError: the pixel is not in the image.
+        """
+        self.canvas.check(row, column)
+        self.canvas.cursor = (row, column)
+        return self.explanation
+
+    def _go(self, change: Any) -> None:
+        if change.new:
+            self.canvas.cursor = change.new
+            self.go_to.value = None  # so that the same class can be chosen again
+
+    def _show(self, _: Any = None) -> None:
+        """Outline the patch or region at the cursor; show its evidence as an image and in words."""
+        row, column = self.canvas.cursor
+        region = self.queries == self.queries[row, column]
+        evidence = self.segmentation.evidence
+        evidence = evidence.top(self.queries[row, column], len(evidence))
+        own = self.class_name(self.segmentation.labels[row, column])
+        winner = str(next(iter(evidence.class_name[evidence.prototype_id < 0]), own))
+        parts = strongest_prototypes(evidence, self.memory, self.count)
+        self.explanation = {"region": region, "winner": winner} | parts
+        between = "" if own == winner else f", though the pixel itself is {own}"
+        terms = [f"{p['weight']:+.3g} {p['class']} in {p['image_id']}" for p in parts["prototypes"]]
+        terms.append(f"{parts['rest']:+.3g} text and the rest")
+        self.canvas.draw(outline(self.base, region))
+        self.set_status(f"row {row}, column {column}: {winner}{between}. Strongest: {terms[0]}.")
+        fig, data = Figure(figsize=(8.4, 2.4)), io.BytesIO()
+        fig.subplots_adjust(0.01, 0.08, 0.99, 0.9)  # a layout engine would take twice as long in all
+        evidence_figure(self.image, region, evidence, self.memory, winner, self.count, fig)
+        fig.savefig(data, format="png")
+        self.evidence.png = data.getvalue()
+        self.evidence.label = f"{winner}: score {parts['score']:.3g} = {', '.join(terms)}"
+
+
+class FusionPlayground(ImageWidget):
+    """One image under one method, whose options can be changed.
+
+    In code, `choice.value` is the method, and `sliders[method][option].value` an option of it. What the
+    method learned in `fit` is not used.
+
+    Args:
+        segmenter: encoder, memory, regions and windows; its own method is not used.
+        image: (H, W, 3) uint8.
+        vocabulary: the classes, or their names.
+        truth: (H, W) the annotation, integers into the vocabulary, if there is one.
+        methods: name -> method with the options to start at, a dataclass; by default kNN-CLIP, FREEDA and
+            RNS at their defaults.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        image: NDArray[np.uint8],
+        vocabulary: Vocabulary | Sequence[str],
+        truth: NDArray[np.int64] | None = None,
+        methods: Mapping[str, Method] | None = None,
+    ) -> None:
+        super().__init__(segmenter, image, side=256)
+        if not isinstance(vocabulary, Vocabulary):
+            vocabulary = name_vocabulary(vocabulary, segmenter.encoder)
+        self.vocabulary, self.truth = vocabulary, truth
+        self.methods = methods or {"kNN-CLIP": KnnClip(), "FREEDA": Freeda(), "RNS": RNS()}
+        photo = fit(self.image, self.side)
+        self.answer = Canvas(photo, "the answer")
+        images = [Canvas(photo, "the image"), self.answer]
+        if truth is not None:
+            images.append(Canvas(self.draw(truth, vocabulary.names), "the annotation"))
+        self.choice = widgets.Dropdown(options=list(self.methods), description="method", style=STYLE)
+        self.choice.observe(self._show, "value")
+        self.sliders = {name: make_sliders(method, self._show) for name, method in self.methods.items()}
+        self.box = widgets.VBox()
+        self.children = [widgets.HBox(images), self.choice, self.box, self.line]
+        self._show()
+
+    def _show(self, _: Any = None) -> None:
+        self.safely(self._segment)
+
+    def _segment(self) -> None:
+        """Segment with the chosen method, its options where the sliders stand."""
+        name, score = self.choice.value, ""
+        self.box.children = list(self.sliders[name].values())
+        options = {option: slider.value for option, slider in self.sliders[name].items()}
+        method = replace(self.methods[name], **options)
+        segmenter = Segmenter(self.segmenter.encoder, self.segmenter.memory, method)
+        changes = self.show_answer(segmenter.segment(self.encoded, self.vocabulary), self.answer)
+        if self.truth is not None:
+            counts = confusion_matrix(self.segmentation.labels, self.truth, len(self.vocabulary))
+            score = f" Its mIoU on this image: {100 * mean_iou(counts):.1f} %."
+        values = ", ".join(f"{option} {value:.3g}" for option, value in options.items())
+        self.set_status(f"{name}, {values}: {changes}{score}")
+
+
+class TeachByExample(ImageWidget):
+    """Adds named regions of one photo to a memory, and segments it anew after each.
+
+    `pick`, `clear`, `add_example` and `undo` do in code what clicks and buttons do.
+
+    Args:
+        segmenter: whose memory is added to; it may be empty.
+        image: (H, W, 3) uint8.
+        names: the classes to segment into at first; may be none.
+        image_id: of the photo in the memory; example n is stored as `image_id`/n.
+        proposals: makes the regions to pick from: image -> (H, W) map of ids, or "slic" or "sam".
+
+    Attributes:
+        names: the classes, those added included.
+        picked: ids of the picked regions.
+
+    Raises:
+        ValueError: as `Segmenter.encode`, `make_regions` and `name_vocabulary`.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        image: NDArray[np.uint8],
+        names: Sequence[str] = (),
+        image_id: str = "photo",
+        proposals: str | Regions = "slic",
+    ) -> None:
+        super().__init__(segmenter, image)
+        make = make_regions(proposals) if isinstance(proposals, str) else proposals
+        self.proposals = np.asarray(make(self.image))
+        self.names, self.picked, self.image_id = tuple(names), set(), image_id
+        self._examples: list[tuple] = []  # image id of each, and the names and picked regions before it
+        self.photo = fit(self.image)
+        borders = contours(fit(self.proposals))
+        self.photo[borders] = self.photo[borders] // 2 + 110
+        label = "the photo: click, or use the arrow keys and Enter"
+        self.canvas = Canvas(self.photo, label, self.size)
+        self.canvas.observe(self._point, "cursor")
+        self.canvas.on_msg(lambda _, content, __: self.pick(content["stroke"]))
+        self.answer = Canvas(self.photo, "the answer")
+        # Sent once it is complete: a click on Add may overtake letters that are still on their way.
+        self.name = widgets.Text(description="name", placeholder="what is it?", continuous_update=False)
+        actions = {"Add to memory": lambda: self.add_example(self.name.value)}
+        actions |= {"Undo": self.undo, "Clear": self.clear}
+        self.buttons = {label: widgets.Button(description=label) for label in actions}
+        for label, button in self.buttons.items():
+            button.on_click(lambda _, action=actions[label]: self.safely(action))
+        tools = widgets.HBox([self.name, *self.buttons.values()])
+        self.children = [widgets.HBox([self.canvas, self.answer]), tools, self.line]
+        self._segment()
+        self._point()
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The classes, with text where the encoder has a text tower."""
+        return name_vocabulary(self.names, self.segmenter.encoder) if self.names else Vocabulary(())
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """(H, W) the picked regions."""
+        return np.isin(self.proposals, list(self.picked))
+
+    def pick(self, points: Sequence[Sequence[int]]) -> None:
+        """Pick the regions that a stroke of (row, column) passes, or unpick them if its first is picked.
+
+        Raises:
+            ValueError: a pixel is not in the image.
+        """
+        for point in points:
+            self.canvas.check(*point)
+        first, *others = (int(self.proposals[*point]) for point in points)
+        regions = {first, *others}
+        self.picked = self.picked - regions if first in self.picked else self.picked | regions
+        self.canvas.cursor = tuple(points[-1])
+        self._point()
+
+    def clear(self) -> None:
+        """Pick no region."""
+        self.picked = set()
+        self._point()
+
+    def add_example(self, name: str) -> Segmentation:
+        """Add the picked regions to the memory under a name, as one prototype, and segment anew.
+
+        Args:
+            name: one of the classes, or a new one.
+
+        Raises:
+            ValueError: the name is empty, nothing is picked, or the encoder, the memory or the method
+                refuses. Then nothing changes, nor with any other error.
+        """
+        name, memory, number = name.strip(), self.segmenter.memory, 1
+        if not name:
+            raise ValueError("the name is empty: type what the picked regions are")
+        if not self.picked:
+            raise ValueError(f"nothing is picked: click the regions that are {name!r}, then add them")
+        while f"{self.image_id}/{number}" in memory.images:
+            number += 1
+        example, new = f"{self.image_id}/{number}", name not in self.vocabulary.names
+        mask = self.mask.astype(np.int64)
+        memory.add(example, self.encoded.feature_map, mask, {1: name}, thumbnail=self.image)
+        self._examples.append((example, self.names, self.picked))
+        event = f"added {name!r}, {'a new class' if new else 'another example'}. {self._count()} "
+        self.names, self.picked = (*self.names, *[name] * new), set()
+        try:
+            self._segment(event)
+        except BaseException:  # an interrupt as well
+            self._take_back()
+            raise
+        self.name.value = ""
+        return self.segmentation
+
+    def undo(self) -> None:
+        """Take back the latest example; its regions are picked again.
+
+        Raises:
+            ValueError: there is none, or it is no longer in the memory.
+        """
+        if not self._examples:
+            raise ValueError("there is nothing to undo: nothing was added here")
+        self._segment(f"took back {self._take_back()!r}. ")
+
+    def _take_back(self) -> str:
+        example, names, picked = self._examples[-1]
+        self.segmenter.memory.remove(example)  # an image of its own: nothing else goes with it
+        self._examples.pop()
+        self.names, self.picked = names, picked
+        return example
+
+    def _segment(self, event: str = "") -> None:
+        """Segment and show the answer, if there is anything to answer with; say what happened."""
+        answer, vocabulary = self.unanswered, self.vocabulary
+        if vocabulary.has_text.any() or set(self.segmenter.memory.classes) & set(vocabulary.names):
+            answer = self.segmenter.segment(self.encoded, vocabulary)
+        changes = self.show_answer(answer, self.answer)
+        self._point()
+        self.set_status(event + changes)
+
+    def _point(self, _: Any = None) -> None:
+        """Show the picked regions, outline the one at the cursor, and say what is there."""
+        row, column = self.canvas.cursor
+        region = int(self.proposals[row, column])
+        drawn = overlay(self.photo, np.where(fit(self.mask), 0, IGNORE), ["picked"])
+        self.canvas.draw(outline(drawn, self.proposals == region))
+        name = self.class_name(self.segmentation.labels[row, column])
+        picked = "picked" if region in self.picked else "not picked"
+        self.set_status(
+            f"region {region} at row {row}, column {column}: now {name}, {picked}. {self._count()}"
+        )
+
+    def _count(self) -> str:
+        return f"Regions picked: {len(self.picked)} ({int(self.mask.sum())} px)."
+
+
+def query_map(encoded: EncodedImage) -> NDArray[np.int64]:
+    """(H, W) the patch or region of the query that each pixel of the image lies in."""
+    if isinstance(encoded.query.layout, np.ndarray):
+        return encoded.query.layout
+    fm = encoded.feature_map
+    patches = np.arange(np.prod(fm.grid)).reshape(fm.grid).repeat(fm.patch_size, 0).repeat(fm.patch_size, 1)
+    height, width = fm.encoded_size
+    return resize_nearest(patches[:height, :width], fm.image_size)
+
+
+def make_sliders(method: Method, moved: Callable[[Any], None]) -> dict[str, widgets.Widget]:
+    """A slider for each option of a method that is a number, starting at its value.
+
+    Counts go up to eight times the value; above 0.1 and up to 1, a number is a share and goes from 0 to 1;
+    any other positive number can be a hundred times smaller or larger. The options of RNS that belong to a
+    solver, and change how long it takes rather than the answer, have no slider.
+
+    Args:
+        method: a dataclass.
+        moved: called with the change when a slider is moved.
+
+    Returns:
+        option -> slider.
+    """
+    sliders: dict[str, widgets.Widget] = {}
+    for option in fields(method):
+        value, name = getattr(method, option.name), option.name
+        if not option.init or name in ("steps", "lr", "weight_decay", "seed", "tolerance"):
+            continue
+        if type(value) is int:
+            sliders[name] = widgets.IntSlider(value, min(1, value), max(8, 8 * value))
+        elif type(value) is float and (value <= 0 or 0.1 < value <= 1):
+            sliders[name] = widgets.FloatSlider(value, min=min(0, value), max=1, step=0.05)
+        elif type(value) is float:
+            power = np.log10(value)
+            sliders[name] = widgets.FloatLogSlider(value, min=power - 2, max=power + 2, step=0.05)
+    for name, slider in sliders.items():
+        slider.description, slider.style, slider.layout = name, STYLE, {"width": "460px"}
+        slider.observe(moved, "value")
+    return sliders
