@@ -1,6 +1,12 @@
 """Perception: image -> FeatureMap, class names -> text features."""
 
-from rose_kit.encoder.base import Encoder, NoTextTower, WeightsUnavailable, WindowedEncoder
+from rose_kit.encoder.base import (
+    Encoder,
+    NoTextTower,
+    WeightsUnavailable,
+    WindowedEncoder,
+    preferred_windows,
+)
 from rose_kit.encoder.clip import OpenClipEncoder
 from rose_kit.encoder.handcrafted import HandcraftedEncoder
 from rose_kit.encoder.loading import load_encoder
@@ -15,4 +21,5 @@ __all__ = [
     "WindowedEncoder",
     "Windows",
     "load_encoder",
+    "preferred_windows",
 ]
