@@ -85,7 +85,7 @@ class FolderDataset:
     def __init__(self, path: str | Path, split: str | Sequence[str] | None = None) -> None:
         self.path, self.split = Path(path), split
         if not (self.path / "classes.txt").is_file():
-            raise DataError(f"{str(self.path)!r} is no data folder: it needs images/, masks/ and classes.txt")
+            raise DataError(f"{str(self.path)!r} is no folder with images/, masks/ and classes.txt")
         self.classes = read_classes(self.path / "classes.txt")
         self.class_names = tuple(self.classes.values())
         self._images = _by_stem(self.path / "images", IMAGE_SUFFIXES)
@@ -146,10 +146,7 @@ def open_dataset(
             raise ValueError(f"{data} has no split {support or query!r}: it draws support and query apart")
         return datasets.make(data, **options)
     if options:
-        names = ", ".join(datasets.names())
-        raise ValueError(
-            f"folder {data!r} takes no option {next(iter(options))!r}; datasets by name: {names}"
-        )
+        raise ValueError(f"folder {data!r} takes no options, got {dict(options)}; see {datasets.names()}")
     if (support is None) != (query is None):
         raise ValueError(f"name both splits or neither: got support {support!r} and query {query!r}")
     splits = support, query

@@ -189,9 +189,6 @@ class SupportExamples:
     vocabulary: Vocabulary
     hidden: Sequence[str] = ()
 
-    def __len__(self) -> int:
-        return len(self.positions)
-
     def __iter__(self) -> Iterator[SupportExample]:
         hidden = [self.vocabulary.index(name) for name in self.hidden]
         for i in self.positions:
@@ -470,28 +467,20 @@ def _runnable(
 
 
 def _fit(
-    methods: Mapping[str, Method],
-    draws: Draws,
-    pool: SupportExamples,
-    missing: MissingSupport,
-    progress: bool,
+    methods: dict[str, Method], draws: Draws, pool: SupportExamples, missing: MissingSupport, progress: bool
 ) -> list[Run]:
     """A run per draw and method, each with a copy of the method fitted to the memory of the draw."""
-    methods, runs = dict(methods), []
+    methods, runs, names = dict(methods), [], pool.vocabulary.names
     for name, method in methods.items():
         if getattr(method, "upper_bound", False):  # full supervision: fitted once, on everything
-            examples = tqdm(pool, desc=name, disable=not progress)
+            examples = tqdm(pool, name, len(pool.positions), disable=not progress)
             methods[name] = copy.deepcopy(method).fit(None, pool.vocabulary, examples)
-    names = pool.vocabulary.names
     for (shots, seed), memory in build_memories(draws, pool, progress).items():
         no_visual, no_text = missing.draw(names, seed)
         memory, vocabulary = without_classes(memory, no_visual), pool.vocabulary.without_text(no_text)
         examples = replace(pool, positions=draws[shots, seed], vocabulary=vocabulary, hidden=no_visual)
-        about = {
-            "seed": seed,
-            "shots": shots,
-            "support_ids": [pool.dataset.ids[i] for i in examples.positions],
-        }
+        about = {"seed": seed, "shots": shots}
+        about["support_ids"] = [pool.dataset.ids[i] for i in examples.positions]
         about["without_visual"] = [name for name in names if name not in memory.classes]
         about["without_text"] = [names[c] for c in np.flatnonzero(~vocabulary.has_text)]
         for name, method in methods.items():
@@ -583,7 +572,7 @@ class Leaderboard:
     notes: Sequence[str] = ()
 
     def __str__(self) -> str:
-        """The leaderboard as text that is Markdown too."""
+        """A table per group as text; also valid Markdown, since the tables are fenced."""
         options = {"index": False, "float_format": "{:.1f}".format, "na_rep": ""}
         groups = self.table.groupby(GROUP, sort=False)
         texts = {_title(group): lines.drop(columns=GROUP).to_string(**options) for group, lines in groups}
@@ -623,13 +612,7 @@ def leaderboard(
         base = answers.get(baseline, pd.Series(np.nan, answers.index))
         own_lines = []
         for name, own in answers.items():
-            seeds = [
-                np.sum(part.to_list(), axis=0) for _, part in own.dropna().groupby("seed")
-            ]  # (3, C) each
-            miou, half_width = mean_interval(100 * mean_iou_of_counts(seeds), level)
-            images = own.dropna().index.get_level_values("image_id").nunique()
-            line = dict(zip(GROUP, group, strict=True)) | {"method": name, "seeds": len(seeds)}
-            line |= {"images": images, "miou": miou, "half_width": half_width}
+            line = dict(zip(GROUP, group, strict=True)) | {"method": name} | _score(own.dropna(), level)
             if name == baseline:
                 line["verdict"] = "baseline"
             else:
@@ -647,6 +630,14 @@ def leaderboard(
 
 def _title(group: tuple) -> str:
     return "{}, {}, shots {}".format(*group)
+
+
+def _score(answers: pd.Series, level: float) -> Row:
+    """The mIoU of a method over its seeds, in percent, from the (3, C) counts of its answers."""
+    by_seed = [np.sum(part.to_list(), axis=0) for _, part in answers.groupby("seed")]
+    mean, half_width = mean_interval(100 * mean_iou_of_counts(by_seed), level)
+    images = answers.index.get_level_values("image_id").nunique()
+    return {"seeds": len(by_seed), "images": images, "miou": mean, "half_width": half_width}
 
 
 def _paired(own: pd.Series, base: pd.Series) -> tuple[NDArray[np.int64], int]:
@@ -681,9 +672,8 @@ def _difference(pair: NDArray[np.int64], level: float, draws: int, seed: int) ->
         return {"verdict": "not comparable"}
     if len(images) > 1:
         options = {"confidence_level": level, "n_resamples": draws, "batch": 250, "method": "percentile"}
-        low, high = bootstrap(
-            (images,), difference, vectorized=False, rng=seed, **options
-        ).confidence_interval
+        result = bootstrap((images,), difference, vectorized=False, rng=seed, **options)
+        low, high = result.confidence_interval
     verdict = "better" if low > 0 else "worse" if high < 0 else "not settled"
     return {"difference": difference(images), "low": low, "high": high, "verdict": verdict}
 
@@ -793,8 +783,7 @@ def run_grid(
     paths = [folder / f"{_table_name(spec, plugin)}.parquet" for spec in specs]
     missing = [(spec, path) for spec, path in zip(specs, paths, strict=True) if not path.exists()]
     with parallel_config("loky", n_jobs=jobs):
-        for _ in _each(lambda pair: _write_table(*pair, plugin), missing, "evaluations", None):
-            pass
+        list(_each(lambda pair: _write_table(*pair, plugin), missing, "evaluations", progress=None))
     return pd.concat(map(pd.read_parquet, paths), ignore_index=True), len(paths) - len(missing)
 
 

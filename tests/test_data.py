@@ -97,7 +97,7 @@ def image_of(shape, value=0):
         (lambda f: image_of((6, 8, 3))(f / "masks" / "c.png"), r"c\.png .*3"),
         (lambda f: image_of((6, 9))(f / "masks" / "c.png"), r"c\.JPEG .*\(6, 8\).*\(6, 9\)"),
         (lambda f: image_of((6, 8), 3)(f / "masks" / "c.png"), r"c\.png .*3.*0, 7"),
-        (shutil.rmtree, "no data folder"),
+        (shutil.rmtree, "is no folder with"),
         (lambda f: shutil.rmtree(f / "images"), r"images .*\.jpg"),
         (lambda f: (f / "masks" / "b.png").unlink(), "no mask for 'b'"),
         (lambda f: shutil.copy(f / "images" / "a.jpg", f / "images" / "a.png"), r"a\.jpg"),
