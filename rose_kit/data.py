@@ -101,10 +101,10 @@ class FolderDataset:
         return len(self.ids)
 
     def __getitem__(self, i: int) -> Sample:
-        path = self._images[self.ids[i]]
+        path, mask_path = self._images[self.ids[i]], self._masks[self.ids[i]]
         image, mask = read_image(path), self._read_mask(self.ids[i])
         if image.shape[:2] != mask.shape:
-            raise DataError(f"{path} is {image.shape[:2]} (rows, columns), but its mask is {mask.shape}")
+            raise DataError(f"mask {mask_path} is {mask.shape} (rows, columns), its image {image.shape[:2]}")
         return Sample(self.ids[i], image, mask, self.classes, str(path))
 
     def classes_of(self, i: int) -> frozenset[str]:

@@ -95,7 +95,7 @@ def image_of(shape, value=0):
     [
         (lambda f: cut_short(f / "images" / "a.jpg"), r"a\.jpg"),
         (lambda f: image_of((6, 8, 3))(f / "masks" / "c.png"), r"c\.png .*3"),
-        (lambda f: image_of((6, 9))(f / "masks" / "c.png"), r"c\.JPEG .*\(6, 8\).*\(6, 9\)"),
+        (lambda f: image_of((6, 9))(f / "masks" / "c.png"), r"c\.png .*\(6, 9\).*\(6, 8\)"),
         (lambda f: image_of((6, 8), 3)(f / "masks" / "c.png"), r"c\.png .*3.*0, 7"),
         (shutil.rmtree, "is no folder with"),
         (lambda f: shutil.rmtree(f / "images"), r"images .*\.jpg"),
