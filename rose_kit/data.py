@@ -6,12 +6,11 @@ The folder format: `images/*`, `masks/*.png` (one channel of class ids, 255 = ig
 
 from __future__ import annotations
 
-import inspect
 import os
 import secrets
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from rose_kit.registry import datasets
-from rose_kit.types import IGNORE
+from rose_kit.types import IGNORE, check_positive, unknown_name
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 SPLIT_PAIRS = (("support", "query"), ("train", "val"), ("train", "test"))
@@ -66,169 +65,123 @@ class Dataset(Protocol):
 
 
 class FolderDataset:
-    """A folder of images and masks, read when asked for.
+    """A folder of images and masks, which are read when they are asked for.
 
     Args:
         path: the folder.
-        split: a name under `splits/`; None takes every image.
+        split: a name under `splits/`, or image ids; None takes every image.
 
     Attributes:
         classes: id -> name, as in `classes.txt`; `class_names` are its values.
         ids: file stems of the images, sorted or in the order of the split.
 
     Raises:
-        DataError: no such folder, no images, an image without a mask, a malformed `classes.txt`,
-            an unknown split or one that names a missing image. Reading a sample raises it for
-            a broken file, a mask of another size, or a mask value that `classes.txt` lacks.
+        ValueError: an unknown split; lists those there are.
+        DataError: no such folder, no images, an id without an image or a mask, a malformed `classes.txt` or
+            split. Reading a sample raises it for a broken file, a mask of another size, or a mask value that
+            `classes.txt` lacks.
     """
 
-    def __init__(self, path: str | Path, split: str | None = None) -> None:
+    def __init__(self, path: str | Path, split: str | Sequence[str] | None = None) -> None:
         self.path, self.split = Path(path), split
-        if not self.path.is_dir():
-            raise DataError(f"data folder {str(self.path)!r} does not exist or is no folder")
+        if not (self.path / "classes.txt").is_file():
+            raise DataError(f"{str(self.path)!r} is no folder with images/, masks/ and classes.txt")
         self.classes = read_classes(self.path / "classes.txt")
         self.class_names = tuple(self.classes.values())
         self._images = _by_stem(self.path / "images", IMAGE_SUFFIXES)
         self._masks = _by_stem(self.path / "masks", (".png",))
-        self.ids = sorted(self._images) if split is None else self._read_split(split)
-        bare = [i for i in self.ids if i not in self._masks]
-        if bare:
-            raise DataError(f"image without a mask: {self._images[bare[0]]} ({len(bare)} in all)")
-        self._present: dict[str, frozenset[str]] = {}
+        split = sorted(self._images) if split is None else split
+        self.ids = _read_split(self.path, split) if isinstance(split, str) else list(split)
+        for kind, files in (("image", self._images), ("mask", self._masks)):
+            if missing := [i for i in self.ids if i not in files]:
+                raise DataError(f"{self.path} has no {kind} for {missing[0]!r} ({len(missing)} in all)")
+        self._present: dict[str, frozenset[str]] = {}  # image id -> classes in its mask
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, i: int) -> Sample:
-        image_id = self.ids[i]
-        image, mask = read_image(self._images[image_id]), self._mask(image_id)
+        path, mask_path = self._images[self.ids[i]], self._masks[self.ids[i]]
+        image, mask = read_image(path), self._read_mask(self.ids[i])
         if image.shape[:2] != mask.shape:
-            raise DataError(
-                f"mask {self._masks[image_id]} is {mask.shape} (rows, columns), "
-                f"but its image {self._images[image_id].name} is {image.shape[:2]}"
-            )
-        return Sample(image_id, image, mask, self.classes, str(self._images[image_id]))
+            raise DataError(f"mask {mask_path} is {mask.shape} (rows, columns), its image {image.shape[:2]}")
+        return Sample(self.ids[i], image, mask, self.classes, str(path))
 
     def classes_of(self, i: int) -> frozenset[str]:
-        """Names of the classes in mask `i`; the mask is read once and the answer kept."""
-        image_id = self.ids[i]
-        if image_id not in self._present:
-            self._mask(image_id)
-        return self._present[image_id]
+        """Names of the classes in mask `i`; the mask is read for this only once."""
+        if self.ids[i] not in self._present:
+            self._read_mask(self.ids[i])
+        return self._present[self.ids[i]]
 
-    def _mask(self, image_id: str) -> NDArray[np.integer]:
+    def _read_mask(self, image_id: str) -> NDArray[np.integer]:
         path = self._masks[image_id]
-        mask = _read(path, np.asarray)
+        with _reading(path), Image.open(path) as file:
+            mask = np.asarray(file)
         if mask.ndim != 2:
             raise DataError(f"mask {path} has {mask.shape[2]} channels; it needs one, of class ids")
-        values = np.unique(mask)
-        unknown = [v for v in values.tolist() if v not in self.classes and v != IGNORE]
-        if unknown:
-            known = ", ".join(map(str, self.classes))
-            raise DataError(f"mask {path} holds {unknown[0]}, which classes.txt lacks; it has {known}")
-        self._present[image_id] = frozenset(self.classes[v] for v in values.tolist() if v != IGNORE)
+        values = set(np.unique(mask).tolist()) - {IGNORE}
+        if unknown := sorted(values - set(self.classes)):
+            raise DataError(f"mask {path} holds {unknown[0]}, but classes.txt only {list(self.classes)}")
+        self._present[image_id] = frozenset(self.classes[value] for value in values)
         return mask.astype(np.uint8) if mask.dtype == bool else mask
-
-    def _read_split(self, split: str) -> list[str]:
-        known = {p.stem: p for p in sorted((self.path / "splits").glob("*.txt"))}
-        if split not in known:
-            raise DataError(f"unknown split {split!r} of {self.path}; it has: {', '.join(known) or 'none'}")
-        ids = [line.strip() for line in _lines(known[split]) if line.strip()]
-        missing = [i for i in ids if i not in self._images]
-        if missing:
-            raise DataError(f"{known[split]} names {missing[0]!r}, which is not in {self.path / 'images'}")
-        if not ids or len(set(ids)) < len(ids):
-            raise DataError(f"{known[split]} is empty or names an image twice")
-        return ids
-
-
-def default_splits(path: str | Path, seed: int = 0) -> tuple[FolderDataset, FolderDataset]:
-    """The support and query sets of a folder.
-
-    The splits support and query, else train and val, else train and test; failing those, a seeded
-    half of the images each.
-
-    Raises:
-        DataError: as `FolderDataset`; or a single image, which cannot be split.
-    """
-    for support, query in SPLIT_PAIRS:
-        if all((Path(path) / "splits" / f"{name}.txt").is_file() for name in (support, query)):
-            return FolderDataset(path, support), FolderDataset(path, query)
-    whole = FolderDataset(path)
-    if len(whole) < 2:
-        raise DataError(f"{path} holds {len(whole)} image; support and query need one each")
-    order = [whole.ids[i] for i in np.random.default_rng(seed).permutation(len(whole))]
-    support, query = FolderDataset(path), FolderDataset(path)
-    support.ids, query.ids = sorted(order[: len(order) // 2]), sorted(order[len(order) // 2 :])
-    return support, query
 
 
 def open_dataset(
-    data: str,
-    options: Mapping[str, Any] | None = None,
-    *,
-    support: str | None = None,
-    query: str | None = None,
+    data: str, options: Mapping[str, Any] = {}, *, support: str | None = None, query: str | None = None
 ) -> tuple[Dataset, Dataset]:
     """Where support images are drawn from, and the images to answer.
 
     Args:
         data: a registered dataset by its name, or a folder in the folder format.
-        options: of a registered dataset, each of the type of its default; a folder has none.
-        support, query: splits of a folder, both or neither; see `default_splits`.
+        options: of a registered dataset; a folder has none.
+        support, query: splits of a folder, both or neither. By default support and query, else train and
+            val, else train and test; a folder without such a pair is halved at random, always alike.
 
     Raises:
-        ValueError: no such folder, split or option, an option of the wrong type, or only one split.
+        ValueError: no such folder, split or option, an option of the wrong type, only one split, or a folder
+            of one image, which cannot be halved.
     """
     if data in datasets.names():
         if support or query:
             raise ValueError(f"{data} has no split {support or query!r}: it draws support and query apart")
-        _check_options(data, options or {})
-        return datasets.make(data, **(options or {}))
+        return datasets.make(data, **options)
     if options:
-        raise ValueError(
-            f"folder {data!r} has no option {next(iter(options))!r}; datasets that have some: "
-            f"{', '.join(datasets.names()) or 'none'}"
-        )
-    if support is None and query is None:
-        return default_splits(data)
-    if support is None or query is None:
+        raise ValueError(f"folder {data!r} takes no options, got {dict(options)}; see {datasets.names()}")
+    if (support is None) != (query is None):
         raise ValueError(f"name both splits or neither: got support {support!r} and query {query!r}")
-    return FolderDataset(data, support), FolderDataset(data, query)
+    splits = support, query
+    if support is None:
+        complete = [pair for pair in SPLIT_PAIRS if set(pair) <= set(_split_files(data))]
+        splits = complete[0] if complete else _halves(FolderDataset(data))
+    return FolderDataset(data, splits[0]), FolderDataset(data, splits[1])
 
 
-def open_support(data: str, options: Mapping[str, Any] | None = None, split: str | None = None) -> Dataset:
-    """The annotated images a memory is made of.
+def _halves(dataset: FolderDataset) -> tuple[list[str], list[str]]:
+    """The image ids of a random half of a folder, the same at each call, and those of the other half."""
+    order = [dataset.ids[i] for i in np.random.default_rng(0).permutation(len(dataset))]
+    if len(order) < 2:
+        raise DataError(f"{dataset.path} holds {len(order)} image; support and query need one each")
+    return sorted(order[: len(order) // 2]), sorted(order[len(order) // 2 :])
+
+
+def open_support(data: str | Path, split: str | None = None) -> Dataset:
+    """The annotated images that a memory is made of.
 
     Args:
-        data, options: as for `open_dataset`.
+        data: as for `open_dataset`.
         split: of a folder; by default support, else train, else every image.
 
     Raises:
         ValueError: as `open_dataset`.
     """
-    if data in datasets.names() or options:
-        return open_dataset(data, options, support=split)[0]
-    for name, _ in SPLIT_PAIRS:
-        if split is None and (Path(data) / "splits" / f"{name}.txt").is_file():
-            split = name
-    return FolderDataset(data, split)
-
-
-def _check_options(data: str, options: Mapping[str, Any]) -> None:
-    known = {name: p.default for name, p in inspect.signature(datasets.find(data)).parameters.items()}
-    for key, value in options.items():
-        if key not in known or type(value) is not type(known[key]):
-            names = ", ".join(f"{name}={default!r}" for name, default in known.items()) or "none"
-            raise ValueError(f"dataset {data!r} has no option {key}={value!r}; options: {names}")
+    if data in datasets.names():
+        return open_dataset(data, support=split)[0]
+    defaults = [name for name in ("support", "train") if name in _split_files(data)]
+    return FolderDataset(data, split or next(iter(defaults), None))
 
 
 def sample_support(
-    dataset: Dataset,
-    shots: int,
-    seed: int,
-    *,
-    classes: Sequence[str] | None = None,
+    dataset: Dataset, shots: int, seed: int, *, classes: Sequence[str] | None = None
 ) -> list[int]:
     """Draw support images so that every class occurs in at least `shots` of them (RNS, "B images per class").
 
@@ -251,24 +204,20 @@ def sample_support(
     Raises:
         ValueError: `shots` is below 1, or a class is not the dataset's.
     """
-    if shots < 1:
-        raise ValueError(f"shots must be at least 1, got {shots}")
+    check_positive(shots=shots)
     names = list(dataset.class_names if classes is None else classes)
-    unknown = sorted(set(names) - set(dataset.class_names))
-    if unknown:
-        raise ValueError(f"class {unknown[0]!r} is not in the data: {', '.join(dataset.class_names)}")
+    if unknown := sorted(set(names) - set(dataset.class_names)):
+        raise unknown_name("class", unknown[0], dataset.class_names)
     rng = np.random.default_rng(seed)
     present = {i: dataset.classes_of(i) for i in rng.permutation(len(dataset))[:MAX_POOL].tolist()}
-    chosen: set[int] = set()
+    drawn: set[int] = set()
     for c in rng.permutation(len(names)):
         holders = [i for i in present if names[c] in present[i]]
-        held = len(chosen.intersection(holders))
-        fresh = rng.permutation([i for i in holders if i not in chosen])
-        chosen.update(fresh[: max(shots - held, 0)].tolist())
-    absent = [name for name in names if not any(name in held for held in present.values())]
-    if absent:
+        lacking = max(shots - len(drawn.intersection(holders)), 0)
+        drawn.update(rng.permutation([i for i in holders if i not in drawn])[:lacking].tolist())
+    if absent := [name for name in names if name not in set().union(*present.values())]:
         warnings.warn(f"no image to draw holds: {', '.join(absent)}", stacklevel=2)
-    return sorted(chosen)
+    return sorted(drawn)
 
 
 def read_classes(path: str | Path) -> dict[int, str]:
@@ -277,18 +226,14 @@ def read_classes(path: str | Path) -> dict[int, str]:
     Raises:
         DataError: the file is missing or empty, a line is malformed, an id or a name occurs twice.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path.parent} has no {path.name}; a data folder holds images/, masks/, classes.txt")
     classes: dict[int, str] = {}
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(_read_lines(Path(path)), start=1):
         key, _, name = (part.strip() for part in line.partition(","))
         if not line.strip() or key == str(IGNORE):
             continue
-        if not (key.isascii() and key.isdigit() and len(key) <= 5 and name):  # a PNG has 16 bits at most
-            raise DataError(f"{path}, line {number}: expected 'id,name', got {line[:80]!r}")
-        if "|" in name:  # would read as several texts of one class (Vocabulary.encode)
-            raise DataError(f"{path}, line {number}: a class name cannot hold '|', got {name!r}")
+        # A PNG has 16 bits at most; "|" would part the texts of one class (`Vocabulary.encode`).
+        if not (key.isascii() and key.isdigit() and len(key) <= 5 and name and "|" not in name):
+            raise DataError(f"{path}, line {number}: expected 'id,name' without '|', got {line[:80]!r}")
         if int(key) in classes or name in classes.values():
             raise DataError(f"{path}, line {number}: id {key} or name {name!r} occurs twice")
         classes[int(key)] = name
@@ -298,35 +243,49 @@ def read_classes(path: str | Path) -> dict[int, str]:
 
 
 def _by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in sorted(folder.glob("*")):
-        if path.suffix.lower() in suffixes and path.is_file() and not path.name.startswith("."):
-            if path.stem in found:
-                raise DataError(f"{path} and {found[path.stem].name} are two files of one image id")
-            found[path.stem] = path
-    if not found:
+    """Image id -> its file in a folder."""
+    paths = [p for p in sorted(folder.glob("[!.]*")) if p.suffix.lower() in suffixes and p.is_file()]
+    files = {path.stem: path for path in paths}
+    for path in paths:
+        if files[path.stem] != path:
+            raise DataError(f"{path} and {files[path.stem].name} are two files of one image id")
+    if not files:
         raise DataError(f"{folder} holds no {' or '.join(suffixes)} files")
-    return found
+    return files
 
 
-def _lines(path: Path) -> list[str]:
-    try:
+def _split_files(folder: str | Path) -> dict[str, Path]:
+    return {path.stem: path for path in sorted(Path(folder, "splits").glob("*.txt"))}
+
+
+def _read_split(folder: Path, split: str) -> list[str]:
+    """The image ids of a split, in its order."""
+    files = _split_files(folder)
+    if split not in files:
+        raise unknown_name("split", split, files)
+    ids = [line.strip() for line in _read_lines(files[split]) if line.strip()]
+    if not ids or len(set(ids)) < len(ids):
+        raise DataError(f"{files[split]} is empty or names an image twice")
+    return ids
+
+
+def _read_lines(path: Path) -> list[str]:
+    with _reading(path):
         return path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path} as text: {error}") from error
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
     """An image file as (H, W, 3) uint8, turned as its EXIF tag says; raises DataError if it is broken."""
-    return _read(path, lambda image: np.asarray(ImageOps.exif_transpose(image).convert("RGB")))
+    with _reading(path), Image.open(path) as file:
+        return np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
 
 
-def _read(path: Path, decode: Callable[[Image.Image], NDArray]) -> NDArray:
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
     try:
-        with Image.open(path) as image:
-            return decode(image)
+        yield
     except Exception as error:  # a broken file raises OSError, SyntaxError, struct.error, zlib.error, ...
-        raise DataError(f"cannot read image {path}: {error}") from error
+        raise DataError(f"cannot read {path}: {error}") from error
 
 
 @contextmanager

@@ -1,10 +1,12 @@
 """The protocol: the same support images, query images and pixels for every method.
 
 Support images are drawn per seed ("B images per class"), their prototypes go into one memory per seed, and
-every method answers every query image. Counts are summed over the query set at the images' own size; mIoU
-is computed once, at the end. Work is spread by joblib: inside
-`with joblib.parallel_config("loky", n_jobs=2)`, or on a cluster by its "dask" backend, `evaluate` and
-`add_dataset` give the same results.
+every method answers every query image. Pixels are counted per image, at the image's own size, and added up
+over the query set; mIoU is computed once, at the end. The rows of `evaluate`, the leaderboard and its
+intervals are all made from these counts.
+
+Work is spread by joblib: inside `with joblib.parallel_config("loky", n_jobs=2)`, or on a cluster by its
+"dask" backend, `evaluate` and `add_dataset` give the same results.
 """
 
 from __future__ import annotations
@@ -14,9 +16,8 @@ import hashlib
 import json
 import re
 import warnings
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from math import floor
 from pathlib import Path
@@ -32,22 +33,24 @@ from tqdm.auto import tqdm
 
 from rose_kit import __version__
 from rose_kit.data import Dataset, Sample, atomic_write, open_dataset, sample_support
-from rose_kit.encoder import Encoder, Windows, load_encoder
+from rose_kit.encoder import Encoder, Windows, load_encoder, preferred_windows
 from rose_kit.fusion import Method, SupportExample
 from rose_kit.memory import Prototypes, SupportMemory
 from rose_kit.memory.prototypes import pool_prototypes
-from rose_kit.metrics import confusion_matrix, iou, mean_interval, mean_iou
-from rose_kit.model import methods
+from rose_kit.metrics import class_counts, confusion_matrix, iou_of_counts, mean_interval, mean_iou_of_counts
+from rose_kit.model import methods as registered
 from rose_kit.pooling import patch_counts
+from rose_kit.regions import Regions, make_regions
 from rose_kit.registry import load_plugin
-from rose_kit.segmenter import EncodedImage, Regions, encode_image, name_vocabulary, paint
-from rose_kit.types import IGNORE, FeatureMap, Vocabulary
+from rose_kit.segmenter import EncodedImage, encode_image, name_vocabulary, paint
+from rose_kit.types import IGNORE, FeatureMap, Vocabulary, check_positive, check_share, unknown_name
 
 ABSENT = -1  # in targets, a pixel of no class of the vocabulary; 255 may be the index of a class
-FEATURE_BUDGET = 2**29  # bytes of support features kept; the rest is encoded again when needed
-FEW = 30  # images, below which the intervals of a leaderboard are called too narrow
+FEATURE_BUDGET = 2**29  # bytes of features that are cached; the rest is encoded again when needed
+FEW_IMAGES = 30  # below this number the intervals of a leaderboard are called too narrow
 Row = dict[str, Any]
 EncodedQuery = tuple[EncodedImage, NDArray[np.int64]]  # an image and its (H, W) target
+Draws = Mapping[tuple[int, int], Sequence[int]]  # (shots, seed) -> positions of the support images
 
 
 # --- caches -----------------------------------------------------------------------------------------------
@@ -57,12 +60,12 @@ class CachedDataset:
     """A dataset whose samples are drawn or read once, for sets that fit in memory.
 
     Args:
-        dataset: any; each of its samples is kept from its first use on.
+        dataset: any dataset; each of its samples is kept from its first use on.
     """
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
-        self.class_names, self.ids = dataset.class_names, dataset.ids
+        self.class_names, self.ids, self.classes_of = dataset.class_names, dataset.ids, dataset.classes_of
         self._samples: dict[int, Sample] = {}
 
     def __len__(self) -> int:
@@ -73,27 +76,22 @@ class CachedDataset:
             self._samples[i] = self.dataset[i]
         return self._samples[i]
 
-    def classes_of(self, i: int) -> frozenset[str]:
-        """Names of the classes in mask `i`."""
-        sample = self[i]
-        return frozenset(sample.classes[v] for v in np.unique(sample.mask).tolist() if v != IGNORE)
-
 
 class CachedEncoder:
-    """An encoder that encodes each image once per windows, and each name once; all else is its own.
+    """An encoder that encodes each image once per windows, and each name once; the rest is the encoder's own.
 
     Args:
-        encoder: any.
-        most: bytes of features that are kept; of more, the oldest go.
+        encoder: any encoder.
+        max_bytes: of features in the cache; beyond that, the oldest go.
     """
 
-    def __init__(self, encoder: Encoder, most: int = FEATURE_BUDGET) -> None:
-        self.encoder, self.most = encoder, most
+    def __init__(self, encoder: Encoder, max_bytes: int = FEATURE_BUDGET) -> None:
+        self.encoder, self.max_bytes = encoder, max_bytes
         self._maps: dict[tuple, FeatureMap] = {}
         self._text: dict[str, NDArray[np.float32]] = {}
 
     def __getattr__(self, name: str) -> Any:
-        if name == "encoder":  # of a copy that is being made
+        if name == "encoder":  # asked for while a copy is being made
             raise AttributeError(name)
         return getattr(self.encoder, name)
 
@@ -104,14 +102,14 @@ class CachedEncoder:
         if key in self._maps:
             return self._maps[key]
         feature_map = self._maps[key] = self.encoder.encode_image(image, windows)
-        while len(self._maps) * feature_map.values.nbytes > self.most:
+        while len(self._maps) * feature_map.values.nbytes > self.max_bytes:
             self._maps.pop(next(iter(self._maps)))
         return feature_map
 
     def encode_text(self, names: Sequence[str]) -> NDArray[np.float32]:
         """See `Encoder.encode_text`."""
         new = [name for name in dict.fromkeys(names) if name not in self._text]
-        if new or not names:  # of no names, the encoder's own error
+        if new or not names:  # without any name, the encoder raises its own error
             self._text |= zip(new, self.encoder.encode_text(new), strict=True)
         return np.stack([self._text[name] for name in names])
 
@@ -143,13 +141,8 @@ class MissingSupport:
     both: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, share in asdict(self).items():
-            together = share if name == "both" else share + self.both
-            if not (share >= 0 and together <= 1 + 1e-9):
-                raise ValueError(
-                    f"the share of classes without {name} must be in [0, 1], also together with the "
-                    f"{self.both} without both; got {share}"
-                )
+        sums = {"visual + both": self.visual + self.both, "text + both": self.text + self.both}
+        check_share(**asdict(self), **{name: round(share, 9) for name, share in sums.items()})
 
     def draw(self, names: Sequence[str], seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The classes without visual support, and those without text.
@@ -178,13 +171,13 @@ def without_classes(memory: SupportMemory, names: Collection[str]) -> SupportMem
 
 @dataclass(frozen=True)
 class SupportExamples:
-    """The labelled patches of one draw, as `Method.fit` takes them; made anew on each pass.
+    """The labelled patches of some images, as `Method.fit` takes them; made anew on each pass.
 
     Args:
-        positions: of the images drawn.
-        dataset: where they come from.
+        positions: of the images in the dataset.
+        dataset: where the images come from.
         encoder: makes the features; it should be cached, since several seeds draw the same image.
-        windows: how they are encoded.
+        windows: how the images are scaled and cut; None: whole.
         vocabulary: the classes; patches of others have no label.
         hidden: classes whose patches have no label either.
     """
@@ -195,9 +188,6 @@ class SupportExamples:
     windows: Windows | None
     vocabulary: Vocabulary
     hidden: Sequence[str] = ()
-
-    def __len__(self) -> int:
-        return len(self.positions)
 
     def __iter__(self) -> Iterator[SupportExample]:
         hidden = [self.vocabulary.index(name) for name in self.hidden]
@@ -217,15 +207,15 @@ def relabel(sample: Sample, vocabulary: Vocabulary) -> NDArray[np.int64]:
     Returns:
         (H, W) int64; -1 where the pixel is ignored or its class is not in the vocabulary.
     """
-    index = {name: c for c, name in enumerate(vocabulary.names)}
     table = np.full(int(sample.mask.max()) + 1, ABSENT)
     for value, name in sample.classes.items():
-        if value < len(table) and value != IGNORE:
-            table[value] = index.get(name, ABSENT)
+        if name in vocabulary.names and value < len(table) and value != IGNORE:
+            table[value] = vocabulary.index(name)
     return table[sample.mask]
 
 
-def prototypes_of(
+def add_dataset(
+    memory: SupportMemory,
     dataset: Dataset,
     encoder: Encoder,
     windows: Windows | None = None,
@@ -234,37 +224,18 @@ def prototypes_of(
     classes: Collection[str] | None = None,
     thumbnails: bool = True,
     progress: bool | None = True,
-) -> list[Prototypes]:
-    """One table per annotated image, a row per class that it shows; encoded by joblib's workers.
-
-    Args:
-        dataset: the images.
-        encoder: makes the features.
-        windows: how an image is scaled and cut; None: whole.
-        positions: of the images; None: all.
-        classes: names that get rows; None: all.
-        thumbnails: whether rows keep a small copy of their image.
-        progress: show a progress bar; None: on terminals only.
-    """
-
-    def pool(i: int) -> Prototypes:
-        sample = dataset[i]
-        feature_map = encoder.encode_image(sample.image, windows)
-        named = {v: name for v, name in sample.classes.items() if classes is None or name in classes}
-        thumbnail = sample.image if thumbnails else None
-        return pool_prototypes(sample.image_id, feature_map, sample.mask, named, sample.source, thumbnail)
-
-    return list(_each(pool, range(len(dataset)) if positions is None else positions, "support", progress))
-
-
-def add_dataset(
-    memory: SupportMemory, dataset: Dataset, encoder: Encoder, windows: Windows | None = None, **options: Any
 ) -> NDArray[np.int64]:
-    """Add annotated images to a memory, all in one step at the end.
+    """Add annotated images to a memory; joblib's workers encode them, and all are added at the end.
 
     Args:
         memory: gains one row per class and image.
-        dataset, encoder, windows, **options: as for `prototypes_of`.
+        dataset: the images.
+        encoder: makes the features.
+        windows: how an image is scaled and cut; None: whole.
+        positions: of the images in the dataset; None: all.
+        classes: names that get rows; None: all.
+        thumbnails: whether rows keep a small copy of their image.
+        progress: show a progress bar; None: on terminals only.
 
     Returns:
         (R,) int64 ids of the new rows.
@@ -274,12 +245,20 @@ def add_dataset(
             already; nothing is added then.
     """
     memory.check_encoder(encoder)
-    tables = prototypes_of(dataset, encoder, windows, **options)
+
+    def pool(i: int) -> Prototypes:
+        sample = dataset[i]
+        feature_map = encoder.encode_image(sample.image, windows)
+        named = {v: name for v, name in sample.classes.items() if classes is None or name in classes}
+        thumbnail = sample.image if thumbnails else None
+        return pool_prototypes(sample.image_id, feature_map, sample.mask, named, sample.source, thumbnail)
+
+    tables = list(_each(pool, range(len(dataset)) if positions is None else positions, "support", progress))
     return memory.extend(reduce(Prototypes.extended, tables)) if tables else np.zeros(0, dtype=np.int64)
 
 
 def build_memories(
-    draws: Mapping[tuple[int, int], Sequence[int]], pool: SupportExamples, progress: bool
+    draws: Draws, pool: SupportExamples, progress: bool
 ) -> dict[tuple[int, int], SupportMemory]:
     """One memory per draw; an image that several of them hold is encoded once.
 
@@ -288,45 +267,19 @@ def build_memories(
         pool: all images that may be drawn; its vocabulary's classes get rows.
         progress: show a progress bar.
     """
-    encoder, images = pool.encoder, sorted(set().union(*draws.values()))
-    options = {"positions": images, "classes": pool.vocabulary.names, "thumbnails": False}
-    tables = prototypes_of(pool.dataset, encoder, pool.windows, **options, progress=progress)
-    table_of = dict(zip(images, tables, strict=True))
-    memories = {}
-    for draw, positions in draws.items():
-        memories[draw] = SupportMemory(encoder.dim, fingerprint=encoder.fingerprint)
-        if positions:  # no image may show a class that the dataset declares
-            memories[draw].extend(reduce(Prototypes.extended, [table_of[i] for i in sorted(positions)]))
-    return memories
+    encoder, dataset = pool.encoder, pool.dataset
+    whole = SupportMemory(encoder.dim, fingerprint=encoder.fingerprint)
+    options = {"positions": sorted(set().union(*draws.values())), "classes": pool.vocabulary.names}
+    add_dataset(whole, dataset, encoder, pool.windows, **options, thumbnails=False, progress=progress)
+    ids = {draw: [dataset.ids[i] for i in positions] for draw, positions in draws.items()}
+    return {draw: whole.subset(whole.ids[np.isin(whole.image_ids, ids[draw])]) for draw in draws}
 
 
 # --- counting ---------------------------------------------------------------------------------------------
 
 
-def encode_query(
-    sample: Sample,
-    vocabulary: Vocabulary,
-    encoder: Encoder,
-    windows: Windows | None = None,
-    regions: Regions | None = None,
-) -> EncodedQuery:
-    """Encode a query image once, for any number of methods and memories.
-
-    Args:
-        sample: the annotated image.
-        vocabulary: the classes; pixels of others get the target -1.
-        encoder: makes the features.
-        windows: how the image is scaled and cut; None: whole.
-        regions: image -> (H, W) region ids; None: patches are asked.
-    """
-    return encode_image(sample.image, encoder, windows, regions), relabel(sample, vocabulary)
-
-
 def count_pixels(
-    method: Method,
-    memory: SupportMemory | None,
-    vocabulary: Vocabulary,
-    query_set: Iterable[EncodedQuery],
+    method: Method, memory: SupportMemory | None, vocabulary: Vocabulary, query_set: Iterable[EncodedQuery]
 ) -> NDArray[np.int64]:
     """Let a method answer encoded images and count its pixels; every score of the kit is made from this.
 
@@ -356,30 +309,41 @@ def count_answer(
 
 # --- evaluating -------------------------------------------------------------------------------------------
 
+COUNTS = ["target", "predicted", "intersection"]  # as `class_counts` orders them
 
-@dataclass
+
+@dataclass(frozen=True)
 class Run:
     """One method with one draw of support images.
 
     Args:
-        name: the method's name in the results.
-        seed: of the draw.
-        shots: images per class of the draw.
+        about: method (its name), seed, shots, support_ids, without_visual and without_text, as in the rows of
+            `evaluate`.
         method: fitted to the memory.
         memory: the prototypes of the draw.
-        support_ids: the images drawn.
         vocabulary: the classes to answer, with the texts that this draw leaves them.
-        counts: (C, C) confusion matrix, added up over the query images.
     """
 
-    name: str
-    seed: int
-    shots: int
+    about: Row
     method: Method
     memory: SupportMemory
-    support_ids: list[str]
     vocabulary: Vocabulary
-    counts: NDArray[np.int64]
+
+    def row(self, query_ids: Sequence[str], counts: NDArray[np.int64]) -> Row:
+        """The row of `evaluate`, from the (I, 3, C) counts of the query images."""
+        total = counts.sum(0)  # (3, C)
+        per_class = [None if np.isnan(value) else 100 * float(value) for value in iou_of_counts(total)]
+        scores = {"miou": 100 * float(mean_iou_of_counts(total))}
+        scores["per_class_iou"] = dict(zip(self.vocabulary.names, per_class, strict=True))
+        return self.about | scores | {"query_ids": list(query_ids)}
+
+    def image_rows(self, query_ids: Sequence[str], counts: NDArray[np.int64]) -> list[Row]:
+        """The rows of `evaluate` with `per_image`, from the (I, 3, C) counts of the query images."""
+        about = {key: self.about[key] for key in ("method", "seed", "shots")}
+        draw = "\n".join(sorted(self.about["support_ids"])).encode()
+        about |= {"support": hashlib.sha256(draw).hexdigest()[:12], "classes": list(self.vocabulary.names)}
+        pairs = zip(query_ids, counts, strict=True)
+        return [about | {"image_id": i} | dict(zip(COUNTS, own, strict=True)) for i, own in pairs]
 
 
 def evaluate(
@@ -392,12 +356,12 @@ def evaluate(
     seeds: Sequence[int] = (1, 2, 3),
     support_windows: Windows | None = None,
     query_windows: Windows | None = None,
-    regions: Regions | None = None,
+    regions: Regions | str | None = None,
     classes: Sequence[str] | None = None,
     missing: MissingSupport = MissingSupport(),
     limit: int | None = None,
     progress: bool = True,
-    each: Callable[[Run, str, NDArray[np.int64]], None] | None = None,
+    per_image: bool = False,
 ) -> list[Row]:
     """Dataset mIoU of several methods over several draws of support images.
 
@@ -412,72 +376,118 @@ def evaluate(
         methods: name for the results -> method.
         shots: B, support images per class, one or several numbers (see `sample_support`).
         seeds: one draw of support images each.
-        support_windows: how support images are encoded; None: whole.
-        query_windows: how query images are encoded; None: whole.
-        regions: query image -> (H, W) region ids; None answers per patch.
+        support_windows: how support images are scaled and cut; None: whole.
+        query_windows: how query images are scaled and cut; None: whole.
+        regions: query image -> (H, W) region ids, or "slic" or "sam"; None answers per patch.
         classes: the vocabulary, "background|wall|sky" being one class with several texts; pixels of
             other classes are ignored. Default: all classes of `query`.
         missing: shares of the classes that have no visual support, no text or neither, drawn anew with
             each seed; what is left is the same for all methods, only an upper bound sees everything.
         limit: answer only that many query images, spread evenly over the set.
         progress: show a progress bar.
-        each: called with what every run counted on every image: run, image id, (C, C) confusion matrix.
+        per_image: return a row per query image as well, with counts that any score can be made from.
 
     Returns:
         One row per method, shots and seed: {"method", "seed", "shots", "miou" (percent), "per_class_iou"
         (name -> percent, None for a class neither present nor predicted), "support_ids",
         "query_ids", "without_visual" and "without_text" (names of the classes that lack them)}.
+        With `per_image`, one per method, shots, seed and query image: {"method", "seed", "shots",
+        "image_id", "support" (text that names the draw), "classes" (C names), and "target", "predicted" and
+        "intersection" ((C,) int64 pixels)}.
 
     Raises:
         ValueError: support and query share an image, a class is unknown or labels no query pixel,
             no method is left to run, or `shots`, `seeds` or `limit` make no sense.
     """
-    positions = _query_positions(query, limit)
-    vocabulary = _vocabulary(support, query, positions, encoder, classes)
-    methods = _runnable(methods, vocabulary, encoder, missing, regions)
-    draws = _draws(support, shots, seeds, vocabulary)
+    check_positive(limit=limit)
+    regions = make_regions(regions) if isinstance(regions, str) else regions
+    shots = [shots] if isinstance(shots, int) else list(shots)
+    for what, values in (("seeds", seeds), ("shots", shots)):
+        if not len(values) or len(set(values)) < len(values):
+            raise ValueError(f"{what} must be one or more, all different, got {list(values)}")
+    # Neighbours in a dataset are often frames of one video: spread out rather than take the first.
+    count = min(len(query), limit or len(query))
+    positions = [i * len(query) // count for i in range(count)]
+    vocabulary = name_vocabulary(query.class_names if classes is None else classes, encoder)
+    _check_data(support, query, positions, vocabulary.names)
+    no_visual, no_text = missing.draw(vocabulary.names, seed=0)  # as many as with any other seed
+    has_text = bool(vocabulary.without_text(no_text).has_text.any())
+    if not has_text and len(no_visual) == len(vocabulary):
+        raise ValueError(f"{missing} leaves no class with visual support or text")
+    methods = _runnable(methods, encoder, has_text, regions is not None)
+    drawable = [name for name in vocabulary.names if name in support.class_names]
+    draws = {(b, s): sample_support(support, b, s, classes=drawable) for b in shots for s in seeds}
     cached = CachedDataset(support), CachedEncoder(encoder)
     pool = SupportExamples(range(len(support)), *cached, support_windows, vocabulary)
     runs = _fit(methods, draws, pool, missing, progress)
-    query_ids = [query.ids[i] for i in positions]
 
     def answer(i: int) -> list[NDArray[np.int64]]:
-        """Position of a query image -> one (C, C) confusion matrix per run."""
-        image = encode_query(query[i], vocabulary, encoder, query_windows, regions)
-        return [count_pixels(run.method, run.memory, run.vocabulary, [image]) for run in runs]
+        """Position of a query image -> (3, C) counts of each run."""
+        sample = query[i]
+        encoded = encode_image(sample.image, encoder, query_windows, regions), relabel(sample, vocabulary)
+        return [class_counts(count_pixels(run.method, run.memory, run.vocabulary, [encoded])) for run in runs]
 
-    for image_id, counts in zip(query_ids, _each(answer, positions, "query", progress), strict=True):
-        for run, own in zip(runs, counts, strict=True):
-            run.counts += own
-            if each is not None:
-                each(run, image_id, own)
-    return [_row(run, query_ids) for run in runs]
+    counts = np.array(list(_each(answer, positions, "query", progress)))  # (I, R, 3, C)
+    query_ids = [query.ids[i] for i in positions]
+    if per_image:
+        return [row for r, run in enumerate(runs) for row in run.image_rows(query_ids, counts[:, r])]
+    return [run.row(query_ids, counts[:, r]) for r, run in enumerate(runs)]
+
+
+def _check_data(support: Dataset, query: Dataset, positions: Sequence[int], names: Sequence[str]) -> None:
+    """Refuse datasets that share an image, and classes that they do not hold."""
+    if shared := sorted(set(support.ids) & set(query.ids)):
+        raise ValueError(f"support and query share {len(shared)} image ids, such as {shared[0]!r}")
+    if unknown := [name for name in names if name not in query.class_names]:
+        raise unknown_name("class", unknown[0], query.class_names)
+    if not any(query.classes_of(i) & set(names) for i in positions):
+        raise ValueError(f"no query image holds any of: {', '.join(names)}")
+    if not set(names) & set(support.class_names):
+        raise ValueError(f"no class is in the support data: {', '.join(support.class_names)}")
+
+
+def _runnable(
+    methods: Mapping[str, Method], encoder: Encoder, has_text: bool, has_regions: bool
+) -> dict[str, Method]:
+    """The methods that can answer; the others are named in a warning, with the reason."""
+    obstacles = {}
+    for name, method in methods.items():
+        if not has_text and getattr(method, "needs_text", False):
+            obstacles[name] = f"no class has text, with encoder {encoder.name!r}"
+        elif getattr(method, "fingerprint", encoder.fingerprint) != encoder.fingerprint:
+            obstacles[name] = f"trained on another encoder than {encoder.name!r}"
+        elif has_regions and getattr(method, "needs_grid", False):
+            obstacles[name] = "answers patches, not regions"
+    left_out = ", ".join(f"{name} ({why})" for name, why in obstacles.items())
+    if len(obstacles) == len(methods):
+        raise ValueError(f"no method to evaluate: {left_out or 'none is given'}")
+    if obstacles:
+        warnings.warn(f"left out: {left_out}", stacklevel=3)
+    return {name: method for name, method in methods.items() if name not in obstacles}
 
 
 def _fit(
-    methods: Mapping[str, Method],
-    draws: Mapping[tuple[int, int], Sequence[int]],
-    pool: SupportExamples,
-    missing: MissingSupport,
-    progress: bool,
+    methods: dict[str, Method], draws: Draws, pool: SupportExamples, missing: MissingSupport, progress: bool
 ) -> list[Run]:
     """A run per draw and method, each with a copy of the method fitted to the memory of the draw."""
-    methods, names, runs = dict(methods), pool.vocabulary.names, []
+    methods, runs, names = dict(methods), [], pool.vocabulary.names
     for name, method in methods.items():
         if getattr(method, "upper_bound", False):  # full supervision: fitted once, on everything
-            examples = tqdm(pool, desc=name, disable=not progress)
+            examples = tqdm(pool, name, len(pool.positions), disable=not progress)
             methods[name] = copy.deepcopy(method).fit(None, pool.vocabulary, examples)
     for (shots, seed), memory in build_memories(draws, pool, progress).items():
         no_visual, no_text = missing.draw(names, seed)
         memory, vocabulary = without_classes(memory, no_visual), pool.vocabulary.without_text(no_text)
         examples = replace(pool, positions=draws[shots, seed], vocabulary=vocabulary, hidden=no_visual)
-        support_ids = [pool.dataset.ids[i] for i in examples.positions]
+        about = {"seed": seed, "shots": shots}
+        about["support_ids"] = [pool.dataset.ids[i] for i in examples.positions]
+        about["without_visual"] = [name for name in names if name not in memory.classes]
+        about["without_text"] = [names[c] for c in np.flatnonzero(~vocabulary.has_text)]
         for name, method in methods.items():
             method = copy.deepcopy(method)  # what it learns belongs to this draw alone
             if hasattr(method, "fit"):
                 method = method.fit(memory, vocabulary, examples)
-            counts = np.zeros((len(names), len(names)), dtype=np.int64)
-            runs.append(Run(name, seed, shots, method, memory, support_ids, vocabulary, counts))
+            runs.append(Run({"method": name} | about, method, memory, vocabulary))
     return runs
 
 
@@ -487,96 +497,7 @@ def _each(function: Callable, items: Sequence[Any], desc: str, progress: bool | 
     yield from tqdm(results, desc, len(items), disable=None if progress is None else not progress)
 
 
-def _row(run: Run, query_ids: list[str]) -> Row:
-    vocabulary = run.vocabulary
-    per_class = [None if np.isnan(value) else 100 * float(value) for value in iou(run.counts)]
-    return {
-        "method": run.name,
-        "seed": run.seed,
-        "shots": run.shots,
-        "miou": 100 * mean_iou(run.counts),
-        "per_class_iou": dict(zip(vocabulary.names, per_class, strict=True)),
-        "support_ids": run.support_ids,
-        "query_ids": query_ids,
-        "without_visual": [name for name in vocabulary.names if name not in run.memory.classes],
-        "without_text": [n for n, has in zip(vocabulary.names, vocabulary.has_text, strict=True) if not has],
-    }
-
-
-def _query_positions(query: Dataset, limit: int | None) -> list[int]:
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be at least 1, got {limit}")
-    count = min(len(query), len(query) if limit is None else limit)
-    # Neighbours in a dataset are often frames of one video: spread out rather than take the first.
-    return [i * len(query) // count for i in range(count)]
-
-
-def _vocabulary(
-    support: Dataset,
-    query: Dataset,
-    positions: Sequence[int],
-    encoder: Encoder,
-    classes: Sequence[str] | None,
-) -> Vocabulary:
-    """The classes to answer; refuses data that share an image, or classes that the query images lack."""
-    if shared := sorted(set(support.ids) & set(query.ids)):
-        raise ValueError(f"support and query share {len(shared)} image ids, such as {shared[0]!r}")
-    vocabulary = name_vocabulary(query.class_names if classes is None else classes, encoder)
-    names = vocabulary.names
-    if unknown := [name for name in names if name not in query.class_names]:
-        raise ValueError(f"class {unknown[0]!r} is not in the query data: {', '.join(query.class_names)}")
-    if not any(query.classes_of(i) & set(names) for i in positions):
-        raise ValueError(f"no query image holds any of: {', '.join(names)}")
-    return vocabulary
-
-
-def _runnable(
-    methods: Mapping[str, Method],
-    vocabulary: Vocabulary,
-    encoder: Encoder,
-    missing: MissingSupport,
-    regions: Regions | None,
-) -> Mapping[str, Method]:
-    """The methods that can answer; the others are named in a warning, with the reason."""
-    no_class_visual, no_class_text = (len(n) == len(vocabulary) for n in missing.draw(vocabulary.names, 0))
-    no_text = no_class_text or vocabulary.text is None
-    if no_class_visual and no_text:
-        raise ValueError(f"{missing} leaves no class with visual support or text")
-
-    def obstacle(method: Method) -> str | None:
-        if no_text and getattr(method, "needs_text", False):
-            return "no class has text" if no_class_text else f"encoder {encoder.name!r} has no text tower"
-        if getattr(method, "fingerprint", encoder.fingerprint) != encoder.fingerprint:
-            return f"trained on another encoder than {encoder.name!r}"
-        if regions is not None and getattr(method, "needs_grid", False):
-            return "answers patches, not regions"
-        return None
-
-    obstacles = {name: obstacle(method) for name, method in methods.items()}
-    left_out = ", ".join(f"{name} ({why})" for name, why in obstacles.items() if why)
-    runnable = {name: method for name, method in methods.items() if not obstacles[name]}
-    if not runnable:
-        raise ValueError(f"no method to evaluate{left_out and ': '}{left_out}")
-    if left_out:
-        warnings.warn(f"left out: {left_out}", stacklevel=3)
-    return runnable
-
-
-def _draws(
-    support: Dataset, shots: int | Sequence[int], seeds: Sequence[int], vocabulary: Vocabulary
-) -> dict[tuple[int, int], list[int]]:
-    """(shots, seed) -> positions of the support images drawn."""
-    counts = [shots] if isinstance(shots, int) else list(shots)
-    for what, values in (("seeds", seeds), ("shots", counts)):
-        if not len(values) or len(set(values)) < len(values):
-            raise ValueError(f"{what} must be one or more, all different, got {list(values)}")
-    names = [name for name in vocabulary.names if name in support.class_names]
-    if not names:
-        raise ValueError(f"no class is in the support data: {', '.join(support.class_names)}")
-    return {(b, s): sample_support(support, b, s, classes=names) for b in counts for s in seeds}
-
-
-# --- rows -------------------------------------------------------------------------------------------------
+# --- tables -----------------------------------------------------------------------------------------------
 
 
 def summarise(rows: Sequence[Mapping[str, Any]], level: float = 0.95) -> list[Row]:
@@ -595,13 +516,10 @@ def summarise(rows: Sequence[Mapping[str, Any]], level: float = 0.95) -> list[Ro
     >>> summary["miou"], round(summary["half_width"], 1), summary["seeds"]
     (51.0, 12.7, [1, 2])
     """
-    groups: dict[tuple, list[Mapping[str, Any]]] = defaultdict(list)
-    for row in rows:
-        groups[row["method"], row["shots"]].append(row)
     summaries = []
-    for (method, shots), members in groups.items():
-        mean, half_width = mean_interval([row["miou"] for row in members], level)
-        about = {"method": method, "shots": shots, "seeds": [row["seed"] for row in members]}
+    for (method, shots), members in pd.DataFrame(rows).groupby(["method", "shots"], sort=False):
+        mean, half_width = mean_interval(members["miou"], level)
+        about = {"method": method, "shots": int(shots), "seeds": members["seed"].tolist()}
         summaries.append(about | {"miou": mean, "half_width": half_width})
     return summaries
 
@@ -610,27 +528,14 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The summary of `rows` as text, for a terminal or a notebook.
 
     >>> print(table([{"method": "rns", "shots": 5, "seed": s, "miou": 50.0 + s} for s in (1, 2, 3)]))
-    method  shots  seeds         mIoU
-    rns         5      3  52.0 ± 2.5
+    method  shots  seeds       mIoU
+       rns      5      3 52.0 ± 2.5
     """
-    lines = [["method", "shots", "seeds", f"{'mIoU':>11}"]]
-    for s in summarise(rows):
-        score = _plus_minus(s["miou"], s["half_width"])
-        lines.append([s["method"], str(s["shots"]), str(len(s["seeds"])), score])
-    return "\n".join("  ".join(cells).rstrip() for cells in _aligned(lines, right=(1, 2)))
-
-
-def _plus_minus(mean: float, half_width: float) -> str:
-    return f"{mean:.1f}" if np.isnan(half_width) else f"{mean:.1f} ± {half_width:.1f}"
-
-
-def _aligned(lines: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[list[str]]:
-    """The cells of a table, padded to the width of their columns; those of columns `right` on the left."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    pads = [str.rjust if i in right else str.ljust for i in range(len(widths))]
-    return [
-        [pad(cell, width) for pad, cell, width in zip(pads, cells, widths, strict=True)] for cells in lines
-    ]
+    summary = pd.DataFrame(summarise(rows))
+    pairs = zip(summary["miou"], summary["half_width"], strict=True)
+    scores = [f"{mean:.1f} ± {half_width:.1f}".removesuffix(" ± nan") for mean, half_width in pairs]
+    shown = summary[["method", "shots"]].assign(seeds=summary["seeds"].map(len), mIoU=scores)
+    return shown.to_string(index=False)
 
 
 def write_json(path: str | Path, rows: Sequence[Mapping[str, Any]], **provenance: Any) -> None:
@@ -645,49 +550,11 @@ def write_json(path: str | Path, rows: Sequence[Mapping[str, Any]], **provenance
         beside.write_text(text + "\n", encoding="utf-8")
 
 
-# --- rows per image, and the difference between two methods -----------------------------------------------
+# --- the leaderboard --------------------------------------------------------------------------------------
 
-GROUP = ["dataset", "encoder", "shots"]  # what is compared lies within one of these
-COUNTS = ["target", "predicted", "intersection"]
-
-
-def image_rows(
-    support: Dataset, query: Dataset, encoder: Encoder, methods: Mapping[str, Method], **options: Any
-) -> pd.DataFrame:
-    """Like `evaluate`, but a row per image, from which any score can be made again.
-
-    Returns:
-        Columns method, seed, shots, image_id; support, which names the draw; classes, and for each of the
-        C classes pixels of target, predicted and intersection. Summed over images they give the
-        dataset's mIoU, exactly (`dataset_iou`).
-    """
-    rows: list[Row] = []
-
-    def note(run: Run, image_id: str, counts: NDArray[np.int64]) -> None:
-        draw = hashlib.sha256("\n".join(sorted(run.support_ids)).encode()).hexdigest()[:12]
-        about = {"method": run.name, "seed": run.seed, "shots": run.shots, "image_id": image_id}
-        per_class = dict(zip(COUNTS, (counts.sum(1), counts.sum(0), np.diag(counts)), strict=True))
-        rows.append(about | {"support": draw, "classes": list(run.vocabulary.names)} | per_class)
-
-    evaluate(support, query, encoder, methods, **options, each=note)
-    return pd.DataFrame(rows)
-
-
-def dataset_iou(target: NDArray, predicted: NDArray, intersection: NDArray) -> NDArray[np.float64]:
-    """Counts per class -> mean IoU over the classes that occur, as `mean_iou` of the summed matrix.
-
-    Args:
-        target, predicted, intersection: (..., C) pixels, summed over images.
-
-    Returns:
-        (...) in [0, 1]; NaN where nothing was counted.
-
-    >>> dataset_iou(np.array([3, 1, 0]), np.array([2, 2, 0]), np.array([2, 1, 0])).round(3).item()
-    0.583
-    """
-    union = np.asarray(target) + predicted - intersection
-    with np.errstate(invalid="ignore"):  # 0 / 0: a class that is neither present nor predicted
-        return (np.where(union > 0, intersection / union, 0).sum(-1)) / (union > 0).sum(-1)
+GROUP = ["dataset", "encoder", "shots"]  # methods are compared within one of these
+ANSWER = ["seed", "image_id", "support"]  # what two answers must share to be compared
+COLUMNS = [*GROUP, "method", "seeds", "images", "miou", "half_width", "difference", "low", "high", "verdict"]
 
 
 @dataclass
@@ -699,33 +566,22 @@ class Leaderboard:
             (percent, mean over seeds), half_width (of its Student t interval over seeds); difference to the
             baseline in points of mIoU, its interval low to high, verdict.
         notes: what was left out of a comparison, and why.
-        level: coverage of the intervals.
     """
 
     table: pd.DataFrame
-    notes: list[str] = field(default_factory=list)
-    level: float = 0.95
+    notes: Sequence[str] = ()
 
     def __str__(self) -> str:
-        """The leaderboard as Markdown, aligned so that it reads well in a terminal too."""
-        interval = f"{100 * self.level:g} % interval"
-        titles = ["method", "seeds", "images", "mIoU", "difference", interval, "verdict"]
-        parts = []
-        for group, lines in self.table.groupby(GROUP, sort=False):
-            head, *body = _aligned([titles, *map(_cells, lines.itertuples())])
-            ruled = [head, ["-" * len(cell) for cell in head], *body]
-            parts.append(_title(group) + "\n\n" + "\n".join(f"| {' | '.join(cells)} |" for cells in ruled))
-        notes = "\n".join(f"- {note}" for note in self.notes)
-        return "\n\n".join([*parts, notes] if notes else parts)
+        """A table per group as text; also valid Markdown, since the tables are fenced."""
+        options = {"index": False, "float_format": "{:.1f}".format, "na_rep": ""}
+        groups = self.table.groupby(GROUP, sort=False)
+        texts = {_title(group): lines.drop(columns=GROUP).to_string(**options) for group, lines in groups}
+        notes = "".join(f"- {note}\n" for note in self.notes)
+        return "".join(f"{title}\n\n```\n{text}\n```\n\n" for title, text in texts.items()) + notes
 
 
 def leaderboard(
-    rows: pd.DataFrame,
-    baseline: str | None = None,
-    *,
-    level: float = 0.95,
-    draws: int = 2000,
-    seed: int = 0,
+    rows: pd.DataFrame, baseline: str | None = None, *, level: float = 0.95, draws: int = 2000, seed: int = 0
 ) -> Leaderboard:
     """Compare every method with a baseline, on what both answered with the same support.
 
@@ -734,7 +590,7 @@ def leaderboard(
     makes an image hard for everybody cancels.
 
     Args:
-        rows: from `image_rows`, with columns dataset and encoder.
+        rows: of `evaluate` with `per_image`, with columns dataset and encoder.
         baseline: one of the methods; None: knn-clip, else the first by name.
         level: coverage of both intervals.
         draws: bootstrap draws of the images.
@@ -744,101 +600,88 @@ def leaderboard(
         ValueError: there is no such method; lists those there are.
     """
     known = sorted(set(rows["method"]))
-    baseline = ("knn-clip" if "knn-clip" in known else known[0]) if baseline is None else baseline
+    baseline = baseline or ("knn-clip" if "knn-clip" in known else known[0])
     if baseline not in known:
-        raise ValueError(f"baseline {baseline!r} is not among the methods: {', '.join(known)}")
-    rows = rows.drop_duplicates([*GROUP, "method", "seed", "support", "image_id"])  # of two grids, say
+        raise unknown_name("baseline", baseline, known)
     notes: list[str] = []
     lines: list[Row] = []
     for group, members in rows.groupby(GROUP, sort=False):
-        by_method = dict(iter(members.groupby("method", sort=True)))
+        counts = np.stack([np.stack(members[name].to_list()) for name in COUNTS], 1)  # (R, 3, C)
+        members = members.assign(counts=list(counts)).drop_duplicates(["method", *ANSWER])
+        answers = members.pivot(index=ANSWER, columns="method", values="counts")  # NaN: no answer
+        base = answers.get(baseline, pd.Series(np.nan, answers.index))
         own_lines = []
-        for name, part in by_method.items():
-            pair = _paired(part, by_method.get(baseline), f"{_title(group)}: {name}", notes)
-            line = dict(zip(GROUP, group, strict=True)) | {"method": name} | _score(part, level)
-            own_lines.append(line | _difference(pair, name == baseline, level, draws, seed))
-        if baseline not in by_method:
-            notes.append(f"{_title(group)}: no run of {baseline}, so no differences")
-        elif len(own_lines) > 1 and (few := min(line["images"] for line in own_lines)) < FEW:
+        for name, own in answers.items():
+            line = dict(zip(GROUP, group, strict=True)) | {"method": name} | _score(own.dropna(), level)
+            if name == baseline:
+                line["verdict"] = "baseline"
+            else:
+                pair, lost = _paired(own, base)
+                line |= _difference(pair, level, draws, seed)
+                if lost:
+                    reason = f"{name} and {baseline} do not share {lost} answers: left out of the difference"
+                    notes.append(f"{_title(group)}: {reason}")
+            own_lines.append(line)
+        if (few := min(line["images"] for line in own_lines)) < FEW_IMAGES:
             notes.append(f"{_title(group)}: {few} images are few, and the intervals somewhat too narrow")
         lines += sorted(own_lines, key=lambda line: -line["miou"])
-    return Leaderboard(pd.DataFrame(lines), notes, level)
+    return Leaderboard(pd.DataFrame(lines, columns=COLUMNS), notes)
 
 
 def _title(group: tuple) -> str:
     return "{}, {}, shots {}".format(*group)
 
 
-def _stacked(rows: pd.DataFrame, suffix: str = "") -> NDArray[np.int64]:
-    """(I, 3, C) counts of target, answer and both."""
-    return np.stack([np.stack(rows[name + suffix].to_list()) for name in COUNTS], 1)
-
-
-def _score(rows: pd.DataFrame, level: float) -> Row:
-    by_seed = [_stacked(part) for _, part in rows.groupby("seed")]
-    mean, half_width = mean_interval([float(_percent(counts.sum(0))) for counts in by_seed], level)
-    images = rows["image_id"].nunique()
+def _score(answers: pd.Series, level: float) -> Row:
+    """The mIoU of a method over its seeds, in percent, from the (3, C) counts of its answers."""
+    by_seed = [np.sum(part.to_list(), axis=0) for _, part in answers.groupby("seed")]
+    mean, half_width = mean_interval(100 * mean_iou_of_counts(by_seed), level)
+    images = answers.index.get_level_values("image_id").nunique()
     return {"seeds": len(by_seed), "images": images, "miou": mean, "half_width": half_width}
 
 
-def _percent(counts: NDArray) -> NDArray[np.float64]:
-    """(..., 3, C) counts -> (...) mIoU in percent."""
-    return 100 * dataset_iou(*np.moveaxis(counts, -2, 0))
+def _paired(own: pd.Series, base: pd.Series) -> tuple[NDArray[np.int64], int]:
+    """(2, S, I, 3, C) counts of two methods on the images that both answered in each of S seeds.
 
+    Args:
+        own, base: (3, C) counts per answer, NaN where there is none; of the same index.
 
-def _paired(
-    own: pd.DataFrame, base: pd.DataFrame | None, name: str, notes: list[str]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-    """(S, I, 3, C) counts of two methods on what both answered; what does not pair is noted and left out."""
-    if base is None:
-        return None
-    both = own.merge(base, on=["seed", "support", "image_id"], suffixes=("", " of base"))
-    if lost := max(len(own), len(base)) - len(both):
-        notes.append(f"{name} and the baseline do not share {lost} answers: left out of the difference")
-    in_all_seeds = both.groupby("image_id")["seed"].transform("count") == both["seed"].nunique()
-    both = both[in_all_seeds].sort_values(["seed", "image_id"])
+    Returns:
+        the counts, where I is 0 if there is no such image; how many answers of one method the other lacks.
+    """
+    both = pd.concat({"own": own, "base": base}, axis=1).dropna()
+    images, seeds = both.index.get_level_values("image_id"), both.index.get_level_values("seed")
+    both = both[images.map(images.value_counts()) == seeds.nunique()].sort_index()
+    lost = max(own.count(), base.count()) - len(images)
     if both.empty:
-        return None
-    shape = (both["seed"].nunique(), -1, len(COUNTS), len(both["target"].iloc[0]))
-    return _stacked(both).reshape(shape), _stacked(both, " of base").reshape(shape)
+        return np.zeros((2, 1, 0, 3, 1), np.int64), lost
+    pair = np.array([both["own"].to_list(), both["base"].to_list()])  # (2, S * I, 3, C)
+    return pair.reshape(2, seeds.nunique(), -1, *pair.shape[2:]), lost
 
 
-def _difference(
-    pair: tuple[NDArray, NDArray] | None, same: bool, level: float, draws: int, seed: int
-) -> dict[str, float | str]:
-    if same or pair is None:
-        nothing = dict.fromkeys(("difference", "low", "high"), float("nan"))
-        return {**nothing, "verdict": "baseline" if same else "not comparable"}
+def _difference(pair: NDArray[np.int64], level: float, draws: int, seed: int) -> Row:
+    """Points of mIoU that the first of a pair is ahead, with the bootstrap interval, and what that says."""
 
-    def difference(at: NDArray, axis: int = -1) -> NDArray[np.float64]:
-        """(..., I) positions of images -> (...) points of mIoU, averaged over seeds."""
-        times = np.apply_along_axis(np.bincount, -1, at, minlength=at.shape[-1])  # (..., I)
-        own, base = (np.einsum("...i,sikc->...skc", times, x, optimize=True) for x in pair)
-        return (_percent(own) - _percent(base)).mean(-1)
+    def difference(at: NDArray) -> float:
+        """(I,) positions of images -> points of mIoU, averaged over seeds."""
+        own, base = 100 * mean_iou_of_counts(pair[:, :, at].sum(2))  # (S,) each
+        return float((own - base).mean())
 
-    images = np.arange(pair[0].shape[1])
-    options = {"confidence_level": level, "n_resamples": draws, "batch": 250, "method": "percentile"}
-    if len(images) < 2:
-        low, high = -np.inf, np.inf
-    else:
-        low, high = bootstrap((images,), difference, vectorized=True, rng=seed, **options).confidence_interval
+    images, low, high = np.arange(pair.shape[2]), -np.inf, np.inf
+    if not len(images):
+        return {"verdict": "not comparable"}
+    if len(images) > 1:
+        options = {"confidence_level": level, "n_resamples": draws, "batch": 250, "method": "percentile"}
+        result = bootstrap((images,), difference, vectorized=False, rng=seed, **options)
+        low, high = result.confidence_interval
     verdict = "better" if low > 0 else "worse" if high < 0 else "not settled"
-    points = float(difference(images))
-    return {"difference": points, "low": float(low), "high": float(high), "verdict": verdict}
-
-
-def _cells(line: Any) -> list[str]:
-    """A row of a leaderboard as text."""
-    difference = interval = ""
-    if not np.isnan(line.difference):
-        difference, interval = f"{line.difference:+.1f}", f"{line.low:+.1f} to {line.high:+.1f}"
-    score = _plus_minus(line.miou, line.half_width)
-    return [line.method, str(line.seeds), str(line.images), score, difference, interval, line.verdict]
+    return {"difference": difference(images), "low": low, "high": high, "verdict": verdict}
 
 
 # --- grids of evaluations ---------------------------------------------------------------------------------
 
 GRID = {"methods": None, "dataset": None, "encoder": "bundled", "shots": 1, "seeds": [1, 2, 3], "limit": None}
+NameAndOptions = tuple[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -846,22 +689,22 @@ class RunSpec:
     """One evaluation of a grid: a dataset, an encoder and a number of shots, with all methods and seeds.
 
     Args:
-        data: a registered dataset by its name, or a folder.
-        data_options: of the dataset.
+        dataset: its name in the results.
+        data: a registered dataset by its name, or a folder; and its options.
         encoder: a name for `load_encoder`.
         shots: support images per class.
+        limit: query images to answer; None: all.
         methods: name in the results -> name and options of the method.
         seeds: one draw of support images each.
-        limit: query images to answer; None: all.
     """
 
-    data: str
-    data_options: Mapping[str, Any]
+    dataset: str
+    data: NameAndOptions
     encoder: str
     shots: int
-    methods: Mapping[str, tuple[str, Mapping[str, Any]]]
-    seeds: Sequence[int]
     limit: int | None
+    methods: Mapping[str, NameAndOptions]
+    seeds: Sequence[int]
 
 
 def expand_grid(grid: Any, extra: Sequence[str] = ()) -> list[RunSpec]:
@@ -869,12 +712,13 @@ def expand_grid(grid: Any, extra: Sequence[str] = ()) -> list[RunSpec]:
 
     Args:
         grid: keys of `GRID`, each a value or a list; lists are crossed. A method or dataset is a name or
-            {name: {option: value}}, where a method's option may list several values. A list of such grids
-            is done one after the other.
+            {name: {option: value}}, where an option may list several values. A list of such grids is done
+            one after the other.
         extra: names of methods that join those of the grid: a plugin's own.
 
     Raises:
-        ValueError: not a mapping, an unknown key, method, option or dataset.
+        ValueError: not a mapping, an unknown key or method, an option of a method that it cannot take, or no
+            whole number where one is needed.
 
     >>> [spec] = expand_grid({"methods": ["rns", {"rns": {"k": [4, 8]}}], "dataset": "photos"})
     >>> spec.methods
@@ -885,59 +729,42 @@ def expand_grid(grid: Any, extra: Sequence[str] = ()) -> list[RunSpec]:
         if not isinstance(one, Mapping) or not {"methods", "dataset"} <= set(one) <= set(GRID):
             keys = ", ".join(map(str, one)) if isinstance(one, Mapping) else repr(one)
             raise ValueError(f"a grid needs methods and dataset, of the keys {', '.join(GRID)}; got {keys}")
-        one = GRID | one
-        for key, value in one.items():
-            if not _listed(value):
-                raise ValueError(f"{key}: nothing is listed")
-            numbers = _listed(value) if key in ("shots", "seeds", "limit") and value is not None else []
-            if any(type(number) is not int for number in numbers):
-                raise ValueError(f"{key} takes whole numbers, got {value!r}")
-        chosen = _grid_methods([*_listed(one["methods"]), *extra])
-        for key in ParameterGrid({key: _listed(one[key]) for key in ("dataset", "encoder", "shots")}):
-            data = _name_and_options("dataset", key["dataset"])
-            rest = chosen, _listed(one["seeds"]), one["limit"]
-            specs.append(RunSpec(*data, key["encoder"], key["shots"], *rest))
+        lists = {key: _as_list(value) for key, value in (GRID | one).items()}
+        for key in ("shots", "seeds", "limit"):
+            if not all(type(n) is int or (n is None and key == "limit") for n in lists[key]):
+                raise ValueError(f"{key} takes whole numbers, got {one[key]!r}")
+        methods = _name_entries([*lists["methods"], *extra])
+        for name, options in methods.values():
+            registered.make(name, **options)  # refuses what it cannot take, before any work
+        lists["dataset"] = list(_name_entries(lists["dataset"]).items())
+        for cell in ParameterGrid({key: lists[key] for key in ("dataset", "encoder", "shots", "limit")}):
+            label, data = cell.pop("dataset")
+            specs.append(RunSpec(label, data, **cell, methods=methods, seeds=lists["seeds"]))
     return specs
 
 
-def _grid_methods(values: Sequence[Any]) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Methods of a grid, their options crossed; each is made once, so that it refuses what it cannot take."""
-    chosen = {}
-    for value in values:
-        name, options = _name_and_options("method", value)
-        for crossed in ParameterGrid({key: _listed(value) for key, value in options.items()}):
-            crossed = {key: crossed[key] for key in options}  # in the order they were written
-            try:
-                methods.make(name, **crossed)
-            except TypeError as error:  # an option it does not have, or text for a number
-                raise ValueError(f"method {name}: {error}") from None
-            chosen[_label(name, crossed)] = (name, crossed)
-    return chosen
-
-
-def _listed(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _name_and_options(what: str, value: Any) -> tuple[str, dict[str, Any]]:
-    """A name, or {name: {option: value}}."""
-    if isinstance(value, str):
-        return value, {}
-    if isinstance(value, Mapping) and len(value) == 1:
-        [(name, options)] = value.items()
-        if isinstance(name, str) and isinstance(options, Mapping):
-            return name, dict(options)
-    raise ValueError(f"{what}: {value!r} is neither a name nor {{name: {{option: value}}}}")
-
-
-def _label(name: str, options: Mapping[str, Any]) -> str:
-    return " ".join([name, *(f"{key}={value}" for key, value in options.items())])
+def _name_entries(entries: Sequence[Any]) -> dict[str, NameAndOptions]:
+    """Names, or {name: {option: value or list}} -> label -> name and options; lists are crossed."""
+    named = {}
+    for entry in entries:
+        single = isinstance(entry, Mapping) and len(entry) == 1
+        name, options = next(iter(entry.items())) if single else (entry, {})
+        if not isinstance(name, str) or not isinstance(options, Mapping):
+            raise ValueError(f"{entry!r} is neither a name nor {{name: {{option: value}}}}")
+        for cell in ParameterGrid({key: _as_list(value) for key, value in options.items()}):
+            crossed = {key: cell[key] for key in options}  # in the order they are written
+            named[" ".join([name, *(f"{key}={value}" for key, value in crossed.items())])] = name, crossed
+    return named
 
 
 def run_grid(
     specs: Sequence[RunSpec], folder: str | Path, *, jobs: int = 1, plugin: str | Path | None = None
 ) -> tuple[pd.DataFrame, int]:
-    """Do each evaluation, and keep a table of it in a folder: `image_rows` as parquet.
+    """Do each evaluation, and keep a table of it in a folder: its rows per image as parquet.
 
     A table that is there is not made again while its settings, the plugin and the kit's version are the
     same: a sweep that was killed goes on where it was. After a change of data or code, name another folder.
@@ -955,25 +782,23 @@ def run_grid(
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{_table_name(spec, plugin)}.parquet" for spec in specs]
     missing = [(spec, path) for spec, path in zip(specs, paths, strict=True) if not path.exists()]
-    with parallel_config("loky"):
-        made = Parallel(n_jobs=jobs, return_as="generator")(delayed(_run)(*pair, plugin) for pair in missing)
-        for _ in tqdm(made, "evaluations", len(missing), disable=None):
-            pass
+    with parallel_config("loky", n_jobs=jobs):
+        list(_each(lambda pair: _write_table(*pair, plugin), missing, "evaluations", progress=None))
     return pd.concat(map(pd.read_parquet, paths), ignore_index=True), len(paths) - len(missing)
 
 
-def _run(spec: RunSpec, path: Path, plugin: str | Path | None) -> None:
+def _write_table(spec: RunSpec, path: Path, plugin: str | Path | None) -> None:
+    """Do one evaluation of a grid and write its table."""
     if plugin is not None:
         load_plugin(plugin)  # this may be a process of its own
     encoder = load_encoder(spec.encoder)
-    chosen = {label: methods.make(name, **options) for label, (name, options) in spec.methods.items()}
-    windows = getattr(encoder, "preferred_windows", None)
-    options = {"shots": spec.shots, "seeds": spec.seeds, "limit": spec.limit, "progress": False}
-    options |= {"support_windows": windows, "query_windows": windows}
-    rows = image_rows(*open_dataset(spec.data, spec.data_options), encoder, chosen, **options)
-    rows = rows.assign(dataset=_label(spec.data, spec.data_options), encoder=spec.encoder)
+    methods = {label: registered.make(name, **given) for label, (name, given) in spec.methods.items()}
+    options = dict.fromkeys(("support_windows", "query_windows"), preferred_windows(encoder))
+    options |= {"shots": spec.shots, "seeds": spec.seeds, "limit": spec.limit, "progress": False}
+    rows = evaluate(*open_dataset(*spec.data), encoder, methods, **options, per_image=True)
+    table = pd.DataFrame(rows).assign(dataset=spec.dataset, encoder=spec.encoder)
     with atomic_write(path) as beside:
-        rows.to_parquet(beside, index=False)
+        table.to_parquet(beside, index=False)
 
 
 def _table_name(spec: RunSpec, plugin: str | Path | None) -> str:
@@ -981,5 +806,5 @@ def _table_name(spec: RunSpec, plugin: str | Path | None) -> str:
     digest = hashlib.sha256(json.dumps([asdict(spec), __version__], sort_keys=True).encode())
     if plugin is not None:
         digest.update(Path(plugin).read_bytes())
-    name = f"{_label(Path(spec.data).name, spec.data_options)}-{spec.encoder}-{spec.shots}"
+    name = f"{Path(spec.dataset).name}-{spec.encoder}-{spec.shots}"
     return re.sub(r"[^\w.=-]+", "-", name)[:80] + f"-{digest.hexdigest()[:12]}"

@@ -57,16 +57,59 @@ def confusion_matrix(
     >>> confusion_matrix([0, 1, 1, 0], [0, 1, 0, 255], num_classes=2).tolist()
     [[1, 1], [0, 1]]
     """
-    pred, target = _validate_pair(pred, target)
+    pred, target = np.asarray(pred), np.asarray(target)
+    if pred.shape != target.shape:
+        raise ValueError(f"pred has shape {pred.shape}, target {target.shape}")
     valid = target != ignore_index
-    pred, target = pred[valid], target[valid]  # (...) -> (P,)
     for name, values in (("pred", pred), ("target", target)):
-        outside = np.unique(values[(values < 0) | (values >= num_classes)])
+        if values.dtype.kind not in "biu":
+            raise ValueError(f"{name} must hold integers, got {values.dtype}")
+        outside = np.unique(values[valid & ((values < 0) | (values >= num_classes))])
         if len(outside):
             raise ValueError(f"{name} holds {outside[:5].tolist()}, outside [0, {num_classes})")
-    bins = target.astype(np.int64) * num_classes + pred.astype(np.int64)  # (P,) one bin per pair
+    bins = target[valid].astype(np.int64) * num_classes + pred[valid].astype(np.int64)  # (P,) one per pair
     counts = np.bincount(bins, minlength=num_classes**2)
     return counts.reshape(num_classes, num_classes).astype(np.int64)
+
+
+def class_counts(cm: ArrayLike) -> NDArray[np.int64]:
+    """What IoU needs of a confusion matrix: per class, the pixels of target, prediction and both.
+
+    Args:
+        cm: (C, C) pixel counts, rows targets, columns predictions.
+
+    Returns:
+        (3, C) pixels of the target, of the prediction, and of their intersection; like confusion matrices,
+        the counts of several images add up.
+
+    Raises:
+        ValueError: `cm` is not square.
+    """
+    cm = np.asarray(cm)
+    if cm.ndim != 2 or cm.shape[0] != cm.shape[1]:
+        raise ValueError(f"a confusion matrix is (C, C), got shape {cm.shape}")
+    return np.stack([cm.sum(1), cm.sum(0), np.diag(cm)])
+
+
+def iou_of_counts(counts: ArrayLike) -> NDArray[np.float64]:
+    """Intersection over union of each class: (..., 3, C) of `class_counts` -> (..., C).
+
+    The values lie in [0, 1]; NaN for a class that is neither in the targets nor predicted.
+    """
+    target, predicted, intersection = np.moveaxis(np.asarray(counts), -2, 0)
+    with np.errstate(invalid="ignore"):  # 0 / 0 -> NaN: a class that does not occur
+        return intersection / (target + predicted - intersection)
+
+
+def mean_iou_of_counts(counts: ArrayLike) -> NDArray[np.float64]:
+    """Dataset mIoU: (..., 3, C) of `class_counts`, summed over the images -> (...).
+
+    The mean of `iou_of_counts` over the classes that occur, in [0, 1]; NaN if nothing was counted.
+
+    >>> mean_iou_of_counts([[[3, 1, 0], [2, 2, 0], [2, 1, 0]], [[0, 0, 0], [0, 0, 0], [0, 0, 0]]]).round(3)
+    array([0.583,   nan])
+    """
+    return _mean_known(iou_of_counts(counts))
 
 
 def iou(cm: ArrayLike) -> NDArray[np.float64]:
@@ -84,12 +127,7 @@ def iou(cm: ArrayLike) -> NDArray[np.float64]:
     >>> iou([[2, 1, 0], [0, 1, 0], [0, 0, 0]]).round(3).tolist()
     [0.667, 0.5, nan]
     """
-    cm = np.asarray(cm)
-    if cm.ndim != 2 or cm.shape[0] != cm.shape[1]:
-        raise ValueError(f"a confusion matrix is (C, C), got shape {cm.shape}")
-    intersection = np.diag(cm)
-    union = cm.sum(0) + cm.sum(1) - intersection
-    return _ratio(intersection, union)
+    return iou_of_counts(class_counts(cm))
 
 
 def mean_iou(cm: ArrayLike) -> float:
@@ -104,7 +142,7 @@ def mean_iou(cm: ArrayLike) -> float:
     >>> round(mean_iou([[2, 1, 0], [0, 1, 0], [0, 0, 0]]), 3)
     0.583
     """
-    return _mean_known(iou(cm))
+    return float(mean_iou_of_counts(class_counts(cm)))
 
 
 def giou(preds: Iterable[ArrayLike], targets: Iterable[ArrayLike], ignore_index: int = IGNORE) -> float:
@@ -123,9 +161,8 @@ def giou(preds: Iterable[ArrayLike], targets: Iterable[ArrayLike], ignore_index:
     >>> giou([[1, 1, 0], [0, 0, 0]], [[1, 0, 0], [0, 0, 0]])
     0.75
     """
-    counts = _mask_counts(preds, targets, ignore_index)
-    scores = _ratio(*counts.T)
-    return _mean_known(np.where(counts[:, 1] == 0, 1.0, scores))
+    scores = iou_of_counts(_mask_counts(preds, targets, ignore_index))  # (M, 1), NaN where both are empty
+    return float(_mean_known(np.nan_to_num(scores[:, 0], nan=1.0)))
 
 
 def ciou(preds: Iterable[ArrayLike], targets: Iterable[ArrayLike], ignore_index: int = IGNORE) -> float:
@@ -144,8 +181,7 @@ def ciou(preds: Iterable[ArrayLike], targets: Iterable[ArrayLike], ignore_index:
     >>> ciou([[1, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 0, 1]]).__round__(3)
     0.667
     """
-    intersection, union = _mask_counts(preds, targets, ignore_index).sum(0)
-    return float(_ratio(intersection, union))
+    return float(mean_iou_of_counts(_mask_counts(preds, targets, ignore_index).sum(0)))
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
@@ -175,33 +211,19 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, 
     return float(values.mean()), float(quantile * values.std(ddof=1) / np.sqrt(len(values)))
 
 
-def _validate_pair(pred: ArrayLike, target: ArrayLike) -> tuple[NDArray, NDArray]:
-    pred, target = np.asarray(pred), np.asarray(target)
-    if pred.shape != target.shape:
-        raise ValueError(f"pred has shape {pred.shape}, target {target.shape}")
-    for name, values in (("pred", pred), ("target", target)):
-        if values.dtype.kind not in "biu":
-            raise ValueError(f"{name} must hold integers, got {values.dtype}")
-    return pred, target
-
-
 def _mask_counts(
     preds: Iterable[ArrayLike], targets: Iterable[ArrayLike], ignore_index: int
 ) -> NDArray[np.int64]:
-    """(M, 2) intersection and union, in pixels, of each pair of binary masks."""
+    """(M, 3, 1): for each pair of binary masks, the `class_counts` of the ones."""
     preds, targets = list(preds), list(targets)
     if len(preds) != len(targets):
         raise ValueError(f"{len(preds)} predicted masks for {len(targets)} targets")
     cms = [confusion_matrix(p, t, 2, ignore_index) for p, t in zip(preds, targets, strict=True)]
-    rows = [(cm[1, 1], cm[0, 1] + cm[1, 0] + cm[1, 1]) for cm in cms]
-    return np.array(rows, dtype=np.int64).reshape(-1, 2)
+    return np.array([class_counts(cm)[:, 1:] for cm in cms], dtype=np.int64).reshape(-1, 3, 1)
 
 
-def _ratio(numerator: NDArray, denominator: NDArray) -> NDArray[np.float64]:
-    with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0 -> NaN: a class nobody saw
-        return np.asarray(numerator, dtype=np.float64) / denominator
-
-
-def _mean_known(values: NDArray[np.float64]) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
+def _mean_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(..., C) -> (...) mean of the values that are not NaN; NaN where there are none."""
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, values, 0).sum(-1) / known.sum(-1)

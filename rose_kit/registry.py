@@ -74,9 +74,13 @@ class Registry(dict[str, Callable[..., Any]]):
         """Build what is registered under `name` with `options`.
 
         Raises:
-            ValueError: the name is unknown (the message lists the known ones).
+            ValueError: the name is unknown (the message lists the known ones), or an option is.
         """
-        return self.find(name)(**options)
+        factory = self.find(name)
+        try:
+            return factory(**options)
+        except TypeError as error:  # an option that it lacks, or one of another type
+            raise ValueError(f"{self.kind} {name!r} with options {options}: {error}") from error
 
 
 encoders = Registry("encoder")

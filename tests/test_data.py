@@ -13,7 +13,8 @@ from rose_kit.data import (
     DataError,
     FolderDataset,
     atomic_write,
-    default_splits,
+    open_dataset,
+    open_support,
     sample_support,
 )
 
@@ -64,16 +65,21 @@ def test_palette_masks_give_indices_and_exif_turns_the_image(folder):
 
 
 def test_splits_keep_their_order_and_default_pairs_are_preferred_in_order(folder):
-    halves = [[d.ids for d in default_splits(folder, seed)] for seed in (0, 0, 1, 2, 3)]
-    assert all(sorted(support + query) == ["a", "b", "c", "d"] for support, query in halves)
-    assert halves[0] == halves[1] and any(halves[0] != other for other in halves[2:])
+    halves = [[half.ids for half in open_dataset(str(folder))] for _ in range(2)]
+    assert halves[0] == halves[1] and sorted(halves[0][0] + halves[0][1]) == open_support(
+        str(folder)
+    ).ids == [*"abcd"]
     split(folder, "train", "c", "a")
-    assert FolderDataset(folder, "train").ids == ["c", "a"]
+    assert FolderDataset(folder, "train").ids == open_support(str(folder)).ids == ["c", "a"]
     split(folder, "val", "d")
-    assert [d.split for d in default_splits(folder)] == ["train", "val"]
+    assert [d.split for d in open_dataset(str(folder))] == ["train", "val"]
     split(folder, "support", "a")
     split(folder, "query", "d")
-    assert [d.split for d in default_splits(folder)] == ["support", "query"]
+    assert [d.split for d in open_dataset(str(folder))] == ["support", "query"]
+    assert [d.ids for d in open_dataset(str(folder), support="val", query="train")] == [["d"], ["c", "a"]]
+    for options, value in (({"support": "val"}, "None"), ({"options": {"size": 8}}, "'size'")):
+        with pytest.raises(ValueError, match=value):
+            open_dataset(str(folder), **options)
 
 
 def cut_short(path):
@@ -90,25 +96,30 @@ def image_of(shape, value=0):
         (lambda f: cut_short(f / "images" / "a.jpg"), r"a\.jpg"),
         (lambda f: image_of((6, 8, 3))(f / "masks" / "c.png"), r"c\.png .*3"),
         (lambda f: image_of((6, 9))(f / "masks" / "c.png"), r"c\.png .*\(6, 9\).*\(6, 8\)"),
-        (lambda f: image_of((6, 8), 3)(f / "masks" / "c.png"), r"c\.png .*3.* 0, 7"),
-        (shutil.rmtree, "does not exist"),
+        (lambda f: image_of((6, 8), 3)(f / "masks" / "c.png"), r"c\.png .*3.*0, 7"),
+        (shutil.rmtree, "is no folder with"),
         (lambda f: shutil.rmtree(f / "images"), r"images .*\.jpg"),
-        (lambda f: (f / "masks" / "b.png").unlink(), r"b\.PNG"),
+        (lambda f: (f / "masks" / "b.png").unlink(), "no mask for 'b'"),
         (lambda f: shutil.copy(f / "images" / "a.jpg", f / "images" / "a.png"), r"a\.jpg"),
         (lambda f: split(f, "train", "a", "zebra"), "'zebra'"),
         (lambda f: split(f, "train", "a", "a"), r"train\.txt"),
-        (lambda f: split(f, "val", "a"), "val"),
         (lambda f: (f / "classes.txt").write_text("0,sky\nsea\n"), "line 2: .*'sea'"),
         (lambda f: (f / "classes.txt").write_text("-1,sky\n"), "'-1,sky'"),
         (lambda f: (f / "classes.txt").write_text("0,sky\n\n0,sea\n"), "line 3: .*'sea'"),
         (lambda f: (f / "classes.txt").write_text("0,sky\n1,sky\n"), "line 2: .*'sky'"),
-        (lambda f: (f / "classes.txt").write_bytes(b"0,\xff"), "as text"),
+        (lambda f: (f / "classes.txt").write_bytes(b"0,\xff"), r"classes\.txt.*utf-8"),
     ],
 )
 def test_what_is_wrong_with_a_folder_is_named(folder, damage, value):
     damage(folder)
     with pytest.raises(DataError, match=value):
         list(FolderDataset(folder, "train" if (folder / "splits").exists() else None))
+
+
+def test_an_unknown_split_is_named_with_those_there_are(folder):
+    split(folder, "train", "a")
+    with pytest.raises(ValueError, match="'val'.* train"):
+        FolderDataset(folder, "val")
 
 
 def test_an_atomic_write_is_whole_or_leaves_no_trace(tmp_path):

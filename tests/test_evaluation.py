@@ -29,6 +29,7 @@ from rose_kit.evaluation import (
 from rose_kit.fusion import KnnClip, ZeroShot
 from rose_kit.memory import SupportMemory
 from rose_kit.model import methods
+from rose_kit.regions import Slic
 from rose_kit.segmenter import Segmenter, name_vocabulary
 from rose_kit.types import Prediction, Query
 
@@ -172,7 +173,7 @@ def test_images_are_encoded_once_with_windows_of_their_own_and_again_beyond_the_
     drawn = {i for row in rows for i in row["support_ids"]}
     assert len(encoder.encoded) == len(set(encoder.encoded)) == len(drawn) + 6
     assert [w for _, w in encoder.encoded] == ["fine"] * len(drawn) + ["coarse"] * 6
-    monkeypatch.setattr(evaluation, "CachedEncoder", lambda encoder: CachedEncoder(encoder, most=0))
+    monkeypatch.setattr(evaluation, "CachedEncoder", lambda encoder: CachedEncoder(encoder, max_bytes=0))
     assert run(chosen, encoder=(again := ColourEncoder()), **options) == rows
     assert len(again.encoded) > len(encoder.encoded)
 
@@ -192,6 +193,7 @@ def test_cached_data_and_encoder_are_what_they_stand_for():
 def test_a_class_of_several_texts_regions_and_a_limit():
     row = run({"zero-shot": ZeroShot()}, classes=["grass|bus", "sky"])[0]
     assert row["per_class_iou"] == {"grass": 100, "sky": 100}  # buses are ignored, whatever they are called
+    assert run(regions="slic") == run(regions=Slic())
     whole = run(regions=lambda image: np.zeros(image.shape[:2], dtype=int), limit=1, seeds=[3])[0]
     assert sorted(v or 0 for v in whole["per_class_iou"].values())[:3] == [0, 0, 0]  # one answer for all
     assert run(limit=3)[0]["query_ids"] == ["blocks-100", "blocks-102", "blocks-104"]
@@ -255,9 +257,16 @@ def test_missing_support_takes_the_share_it_is_asked_for(visual, text, both, see
     assert set(fewer[0]) <= set(no_visual) and set(fewer[1]) <= set(no_text)
 
 
-@pytest.mark.parametrize("shares", [{"visual": -0.1}, {"both": float("nan")}, {"text": 0.75, "both": 0.5}])
-def test_impossible_shares_are_refused(shares):
-    with pytest.raises(ValueError, match=str(next(iter(shares.values())))):
+IMPOSSIBLE = [
+    ({"visual": -0.1}, "-0.1"),
+    ({"both": float("nan")}, "nan"),
+    ({"text": 0.75, "both": 0.5}, "1.25"),
+]
+
+
+@pytest.mark.parametrize(("shares", "value"), IMPOSSIBLE)
+def test_impossible_shares_are_refused(shares, value):
+    with pytest.raises(ValueError, match=value):
         MissingSupport(**shares)
 
 

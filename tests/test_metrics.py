@@ -9,7 +9,7 @@ from scipy import stats
 from sklearn import metrics as sk
 from torchmetrics.functional.classification import multiclass_confusion_matrix, multiclass_jaccard_index
 
-from rose_kit.metrics import ciou, confusion_matrix, giou, iou, mean_interval, mean_iou
+from rose_kit.metrics import ciou, class_counts, confusion_matrix, giou, iou, mean_interval, mean_iou
 
 
 def test_counts_and_iou_are_those_of_torchmetrics_and_scikit_learn():
@@ -32,6 +32,7 @@ def test_counts_and_iou_are_those_of_torchmetrics_and_scikit_learn():
 def test_absent_classes_and_ignored_pixels():
     assert mean_iou(confusion_matrix([0, 1], [0, 0], 3)) == pytest.approx((0.5 + 0) / 2)
     assert np.isnan(mean_iou(np.zeros((3, 3), dtype=int)))
+    assert class_counts([[2, 1], [3, 4]]).tolist() == [[3, 7], [5, 5], [2, 4]]  # target, predicted, both
     assert confusion_matrix([250, 0], [255, 0], 1).tolist() == [[1]]
     assert confusion_matrix([9, 0], [-1, 0], 1, ignore_index=-1).tolist() == [[1]]
 

@@ -26,12 +26,13 @@ from rose_kit.evaluation import (
     SupportExamples,
     add_dataset,
     count_pixels,
-    encode_query,
+    relabel,
 )
 from rose_kit.fusion import Method, ZeroShot
 from rose_kit.memory import SupportMemory
 from rose_kit.metrics import iou
 from rose_kit.regions import Slic
+from rose_kit.segmenter import encode_image
 from rose_kit.types import Vocabulary
 
 SUPPORT, QUERY = 1_000_000, 2_000_000  # scene seeds: no training has seen them, and they never meet
@@ -183,7 +184,10 @@ class SceneBenchmark:
     ) -> list[EncodedQuery]:
         """Encoded images, with the vocabulary's class of each pixel."""
         own = self.encoder(encoder)
-        return [encode_query(sample, vocabulary, own, self.windows, regions) for sample in samples]
+        return [
+            (encode_image(sample.image, own, self.windows, regions), relabel(sample, vocabulary))
+            for sample in samples
+        ]
 
     def counts(self, setting: Setting, seed: int) -> NDArray[np.int64]:
         """(C, C) confusion matrix of a setting over the query scenes of a seed."""
