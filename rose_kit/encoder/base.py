@@ -40,6 +40,11 @@ class Encoder(Protocol):
     def encode_text(self, names: Sequence[str]) -> NDArray[np.float32]: ...  # (C, D), or NoTextTower
 
 
+def preferred_windows(encoder: Encoder) -> Windows | None:
+    """The windows that an encoder's makers recommend, or None where it names none."""
+    return getattr(encoder, "preferred_windows", None)
+
+
 class NoTextTower(ValueError):
     """The encoder knows images only; what `encode_text` raises, so that callers can do without text."""
 
