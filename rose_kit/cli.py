@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import rose_kit as kit
-from rose_kit.data import atomic_write, open_dataset, open_support, read_image, sample_support
+from rose_kit.data import Dataset, atomic_write, open_dataset, open_support, read_image, sample_support
 from rose_kit.registry import load_plugin, methods, providers, region_makers
 from rose_kit.types import IGNORE, unknown_name
 
@@ -139,7 +139,7 @@ def make_methods(names: Names, texts: Sequence[str], preset: Sequence[str]) -> d
             options[name].append(assignment)
         elif text in texts or name not in methods:
             raise unknown_name("method in --set METHOD.OPTION=VALUE:", name, names)
-    return {name: configured(methods.find(name), texts, name) for name, texts in options.items()}
+    return {name: configured(methods.find(name), given, name) for name, given in options.items()}
 
 
 def make_regions(text: str | None) -> Regions | None:
@@ -181,7 +181,10 @@ def read_preset(ctx: typer.Context, names: Sequence[str] | None) -> list[str]:
         path = Path(name) if Path(name).suffix == ".yaml" else folder / f"{name}.yaml"
         if not path.is_file():
             raise unknown_name("preset", name, sorted(p.stem for p in folder.glob("*.yaml")))
-        for key, value in read_yaml(path).items():
+        content = read_yaml(path)
+        if not isinstance(content, Mapping):
+            raise ValueError(f"preset {str(path)!r} must have keys such as methods, got {content!r}")
+        for key, value in content.items():
             if key not in options:
                 raise unknown_name(f"option in {path}:", key, options)
             texts = [str(part) for part in (value if isinstance(value, list) else [value])]
@@ -331,7 +334,7 @@ def evaluate(
 @memory_app.command()
 def build(
     data: Data,
-    out: Annotated[Path, option("Folder for the memory; must not hold one yet.", metavar="DIR")],
+    out: Annotated[Path, option("New or empty folder for the memory.", metavar="DIR")],
     encoder: EncoderName = "bundled",
     shots: Shots = None,
     seed: Seed = 0,
@@ -342,10 +345,12 @@ def build(
 
     Example: rose-kit memory build photos --shots 5 --out memory
     """
-    loaded = kit.load_encoder(encoder)
+    if out.exists() and any(out.iterdir()):
+        raise ValueError(f"{str(out)!r} is not empty; name a new folder, or use `rose-kit memory add`")
+    images, loaded = open_support(data, split=split), kit.load_encoder(encoder)
+    writable_folder(out)
     memory = kit.SupportMemory(loaded.dim, fingerprint=loaded.fingerprint, encoder=encoder, index="auto")
-    check_outputs([out / "manifest.json"], [out / "manifest.json"])
-    fill(memory, loaded, data, split, shots, seed)
+    fill(memory, loaded, images, shots, seed)
     memory.save(out)
     typer.echo(f"{out}: {memory!r}")
 
@@ -367,7 +372,7 @@ def add(
 
     memory, encoder = load_memory(folder)
     fresh = kit.SupportMemory(memory.dim)  # encoding takes long: others may write to the folder meanwhile
-    fill(fresh, encoder, data, split, shots, seed)
+    fill(fresh, encoder, open_support(data, split=split), shots, seed)
     with writing(folder):
         memory = kit.SupportMemory.load(folder)
         memory.extend(fresh.rows)
@@ -407,15 +412,12 @@ def info(folder: Folder) -> None:
         typer.echo(f"  {name:<{width}}  {count:>5}")
 
 
-def fill(
-    memory: kit.SupportMemory, encoder: Encoder, data: str, split: str | None, shots: int | None, seed: int
-) -> None:
-    """Add annotated images of a dataset or folder to a memory: a draw of `shots` per class; None: all."""
+def fill(memory: kit.SupportMemory, encoder: Encoder, images: Dataset, shots: int | None, seed: int) -> None:
+    """Add annotated images to a memory: a draw of `shots` per class; None: all."""
     from rose_kit.evaluation import add_dataset
 
-    dataset = open_support(data, split=split)
-    positions = None if shots is None else sample_support(dataset, shots, seed)
-    add_dataset(memory, dataset, encoder, make_windows((), encoder), positions=positions, progress=None)
+    drawn = None if shots is None else sample_support(images, shots, seed)
+    add_dataset(memory, images, encoder, make_windows((), encoder), positions=drawn, progress=None)
 
 
 def load_memory(folder: Path) -> tuple[kit.SupportMemory, Encoder]:
@@ -460,7 +462,6 @@ def segment(
     from tqdm.auto import tqdm
 
     from rose_kit.segmenter import name_vocabulary
-    from rose_kit.viz.coco import write_coco
 
     [answerer], region_maker = make_methods([method], (), ()).values(), make_regions(regions)
     if getattr(answerer, "needs_support", False):
@@ -477,8 +478,9 @@ def segment(
     listing = class_list(out, vocabulary.names)
     results = [out / f"{path.stem}{kind}" for path in images for kind in RESULTS]
     if len(set(results)) < len(results):
-        stems = ", ".join(sorted(path.stem for path in images))
-        raise ValueError(f"two images have one name, and so would their results: {stems}")
+        raise ValueError(
+            f"two images have one name, and so would their results: {', '.join(map(str, images))}"
+        )
     # Where there is no classes.txt, results that are there are not of this command.
     check_outputs([*results, coco], [*images, *(() if (out / "classes.txt").exists() else results)])
     segmenter = kit.Segmenter(encoder, support, answerer, region_maker, make_windows((), encoder))
@@ -490,7 +492,7 @@ def segment(
         (out / "classes.txt").write_text(listing, encoding="utf-8")  # a method that refuses writes nothing
         labels[path.name] = answer.labels
     if coco is not None:
-        write_coco(coco, labels.items(), dict(enumerate(vocabulary.names)))
+        kit.write_coco(coco, labels.items(), dict(enumerate(vocabulary.names)))
     typer.echo(f"{len(images)} image(s) segmented into {len(vocabulary)} classes, in {out}")
 
 
@@ -693,11 +695,9 @@ def sweep(
     rows, skipped = run_grid(specs, folder, jobs=jobs, plugin=plugin)
     board = leaderboard(rows)
     typer.echo(f"{skipped} of {len(specs)} tables were there already\n\n{board}")
-    csv = board.table.to_csv(index=False, float_format="%.4f")
-    for name, text in (("leaderboard.md", f"{board}\n"), ("leaderboard.csv", csv)):
-        with atomic_write(folder / name) as path:
-            path.write_text(text, encoding="utf-8")
-    typer.echo(f"\nwritten to {folder}: leaderboard.md, leaderboard.csv")
+    with atomic_write(folder / "leaderboard.csv") as path:
+        board.table.to_csv(path, index=False, float_format="%.4f")
+    typer.echo(f"\nwritten to {folder / 'leaderboard.csv'}")
 
 
 @app.command()

@@ -63,6 +63,7 @@ class ToyProblem:
     Attributes:
         image: the N patches, a class to a row.
         labels: (N,) class of each patch.
+        support: the labelled image as `fit` takes it, once for each image of the memory.
         memory: a prototype per class and image.
         vocabulary: the C classes, with text.
     """
@@ -74,10 +75,9 @@ class ToyProblem:
         patches, vectors = unit(clusters + rng.normal(0, 0.04, (2, *clusters.shape)))
         self.image = FeatureMap(patches, 1, grid, grid)
         self.labels = np.arange(len(NAMES)).repeat(PER_CLASS)
-        self.support = [(self.image, self.labels, f"image {i}") for i in range(PER_CLASS)]
-        names, image_ids = [NAMES[c] for c in self.labels], [image_id for *_, image_id in self.support]
-        rows = vectors.reshape(-1, dim), names, image_ids * len(NAMES)
-        self.memory = SupportMemory.from_prototypes(*rows)
+        names, image_ids = [NAMES[c] for c in self.labels], ["image 0", "image 1", "image 2"]
+        self.memory = SupportMemory.from_prototypes(vectors.reshape(-1, dim), names, image_ids * len(NAMES))
+        self.support = [(self.image, self.labels, image_id) for image_id in image_ids]
         self.vocabulary = Vocabulary(NAMES, centres)
 
     def changed(self, **attributes: Any) -> ToyProblem:
