@@ -371,7 +371,8 @@ def add(
     from rose_kit.memory.storage import writing
 
     memory, encoder = load_memory(folder)
-    fresh = kit.SupportMemory(memory.dim)  # encoding takes long: others may write to the folder meanwhile
+    # Encoding takes long, and others may write to the folder meanwhile.
+    fresh = kit.SupportMemory(memory.dim, fingerprint=memory.fingerprint)
     fill(fresh, encoder, open_support(data, split=split), shots, seed)
     with writing(folder):
         memory = kit.SupportMemory.load(folder)
@@ -421,17 +422,15 @@ def fill(memory: kit.SupportMemory, encoder: Encoder, images: Dataset, shots: in
 
 
 def load_memory(folder: Path) -> tuple[kit.SupportMemory, Encoder]:
-    """A memory and the encoder it was made with.
+    """A memory and the encoder of the name it records, whose fingerprint may have changed since.
 
     Raises:
-        ValueError: there is no whole memory, no encoder is recorded, or it is another one by now.
+        ValueError: there is no whole memory, or it records no encoder.
     """
     memory = kit.SupportMemory.load(folder)
     if memory.encoder is None:
         raise ValueError(f"memory {str(folder)!r} does not record its encoder: SupportMemory(encoder=NAME)")
-    encoder = kit.load_encoder(memory.encoder)
-    memory.check_encoder(encoder)
-    return memory, encoder
+    return memory, kit.load_encoder(memory.encoder)
 
 
 # --- segment ----------------------------------------------------------------------------------------------
@@ -478,9 +477,7 @@ def segment(
     listing = class_list(out, vocabulary.names)
     results = [out / f"{path.stem}{kind}" for path in images for kind in RESULTS]
     if len(set(results)) < len(results):
-        raise ValueError(
-            f"two images have one name, and so would their results: {', '.join(map(str, images))}"
-        )
+        raise ValueError(f"two of the images have the same name: {', '.join(map(str, images))}")
     # Where there is no classes.txt, results that are there are not of this command.
     check_outputs([*results, coco], [*images, *(() if (out / "classes.txt").exists() else results)])
     segmenter = kit.Segmenter(encoder, support, answerer, region_maker, make_windows((), encoder))

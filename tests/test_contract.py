@@ -168,10 +168,12 @@ def test_broken_encoders_are_caught(check, said, changes):
 # --- plugins --------------------------------------------------------------------------------------------
 
 
-def test_what_a_plugin_registers_is_its_own_wherever_it_was_written(mine):
-    """A class of the kit under another name, twice in a row, then an encoder in its place."""
+def test_what_a_plugin_registers_is_its_own_wherever_it_was_written(mine, monkeypatch):
+    """A class of the kit under another name, twice in a row, then an encoder; nothing that it imports."""
+    mine.with_name("helper.py").write_text("from rose_kit import *\nregister_method('helper')(KnnClip)\n")
+    monkeypatch.syspath_prepend(mine.parent)
     mine.write_text(
-        "from functools import partial\nfrom rose_kit import *\n"
+        "from functools import partial\nimport helper\nfrom rose_kit import *\n"
         "register_method('mine')(KnnClip)\nregister_method('two')(partial(KnnClip))\n"
     )
     for _ in range(2):
