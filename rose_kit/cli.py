@@ -1,49 +1,244 @@
 """The command line, `rose-kit COMMAND`; every error becomes an exit status here.
 
-A command raises ValueError or OSError for a user's mistake, and `typer.Exit(1)` for work that failed. What it
-needs beyond typer it imports when it runs, so that `rose-kit --help` stays quick.
+A command raises ValueError or OSError for a user's mistake, and `typer.Exit(1)` for work that failed. What
+brings in torch is imported when a command runs, so that `rose-kit --help` stays quick.
 """
 
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
 import json
+import os
 import sys
 import tempfile
 import warnings
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
+from PIL import Image
 
 import rose_kit as kit
+from rose_kit.data import Dataset, atomic_write, open_dataset, open_support, read_image, sample_support
+from rose_kit.registry import load_plugin, methods, providers, region_makers
+from rose_kit.types import IGNORE, unknown_name
 
 if TYPE_CHECKING:
-    import numpy as np
-    from nbformat import NotebookNode
-    from numpy.typing import NDArray
-
-    from rose_kit.data import Dataset
     from rose_kit.encoder import Encoder
     from rose_kit.fusion import Method
     from rose_kit.regions import Regions
-    from rose_kit.web.framework import FrameworkResult
     from rose_kit.web.types import Provider
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"  # of a clone
-PLAIN = {"rich_markup_mode": None}  # "[default: ...]" is no markup, and paragraphs are paragraphs
-app = typer.Typer(
-    help="Segmentation that looks things up before it decides.", pretty_exceptions_enable=False, **PLAIN
-)
+PLAIN = {"rich_markup_mode": None, "pretty_exceptions_enable": False}  # "[default: ...]" is no markup
+app = typer.Typer(help="Segmentation that looks things up before it decides.", **PLAIN)
 memory_app = typer.Typer(help="Build, change and look at a memory of annotated images.", **PLAIN)
 app.add_typer(memory_app, name="memory")
+
+# --- what users write -------------------------------------------------------------------------------------
+
+
+def whole_number(text: str | int) -> int:
+    """A whole number from 0; a default may be one already."""
+    if not (str(text).isascii() and str(text).isdigit()):
+        raise typer.BadParameter(f"{text!r} is not a whole number from 0")
+    return int(text)
+
+
+def name_list(text: str) -> list[str]:
+    """Names between commas.
+
+    >>> name_list("rns, knn-clip")
+    ['rns', 'knn-clip']
+    """
+    return [part.strip() for part in text.split(",")]
+
+
+def whole_numbers(text: str) -> list[int]:
+    """Whole numbers from 0 between commas."""
+    return [whole_number(part) for part in name_list(text)]
+
+
+def parse_options(texts: Iterable[str], defaults: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """`name=value` texts -> values of the types of their defaults.
+
+    Args:
+        texts: what the user wrote; `1,2,3` is a list where the default is one.
+        defaults: name -> default; None takes any literal.
+        what: the options belong to, in messages.
+
+    Raises:
+        ValueError: a name is unknown (lists the known ones), or a value has another type than its default.
+
+    >>> parse_options(["k=8", "seeds=1,2", "methods=rns"], {"k": 4, "seeds": [7], "methods": ["x"]}, "lesson")
+    {'k': 8, 'seeds': [1, 2], 'methods': ['rns']}
+    """
+    options = dict(text.partition("=")[::2] for text in texts)
+    for name in options:
+        if name not in defaults:
+            raise unknown_name(f"option of {what}:", name, defaults)
+    return {name: parse_value(name, text, defaults[name]) for name, text in options.items()}
+
+
+def parse_value(name: str, text: str, default: Any) -> Any:
+    """The text of an option -> a value of the type of its default; None takes any literal.
+
+    Raises:
+        ValueError: the text is of another type.
+    """
+    if isinstance(default, str):
+        return text
+    if isinstance(default, list | tuple):
+        parts = [part.strip() for part in text.strip("[]() ").split(",") if part.strip()]
+        return type(default)(parse_value(name, part, default[0] if default else None) for part in parts)
+    try:
+        value = ast.literal_eval(text.capitalize() if text.lower() in ("true", "false", "none") else text)
+    except (ValueError, SyntaxError):
+        value = text
+    if isinstance(default, float) and type(value) is int:
+        value = float(value)
+    if default is not None and type(value) is not type(default):
+        raise ValueError(f"{name}: {text!r} is not of type {type(default).__name__}, like {default!r}")
+    return value
+
+
+def defaults_of(factory: Callable) -> dict[str, Any]:
+    """Name -> default of what a class or function takes; None where there is no default."""
+    parameters = inspect.signature(factory).parameters.items()
+    return {name: None if p.default is p.empty else p.default for name, p in parameters}
+
+
+def configured(factory: Callable, texts: Iterable[str], what: str) -> Any:
+    """What a class or function makes of `name=value` texts; errors as of `parse_options`."""
+    return factory(**parse_options(texts, defaults_of(factory), what))
+
+
+def make_methods(names: Names, texts: Sequence[str], preset: Sequence[str]) -> dict[str, Method]:
+    """The methods to compare, by their names.
+
+    Args:
+        names: of the methods; None: all but upper bounds.
+        texts: METHOD.OPTION=VALUE, as `--set` takes them.
+        preset: the same from presets; those of methods that are not compared are passed over.
+
+    Raises:
+        ValueError: a method or an option is unknown, or a value has the wrong type.
+    """
+    import rose_kit.model  # noqa: F401 (it registers every method)
+
+    names = names or sorted(n for n in methods if not getattr(methods[n], "upper_bound", False))
+    options: dict[str, list[str]] = {name: [] for name in names}
+    for text in [*preset, *texts]:
+        name, _, assignment = text.partition(".")
+        if name in options:
+            options[name].append(assignment)
+        elif text in texts or name not in methods:
+            raise unknown_name("method in --set METHOD.OPTION=VALUE:", name, names)
+    return {name: configured(methods.find(name), given, name) for name, given in options.items()}
+
+
+def make_regions(text: str | None) -> Regions | None:
+    """What `--regions NAME:OPTION=VALUE,...` asks for; None if not given."""
+    import rose_kit.regions  # noqa: F401 (it registers every kind)
+
+    if text is None:
+        return None
+    name, _, options = text.partition(":")
+    return configured(region_makers.find(name), options.split(",") if options else (), name)
+
+
+def make_windows(texts: Sequence[str] | None, encoder: Encoder) -> kit.Windows | None:
+    """How images are scaled and cut: as a preset says, else as the encoder prefers; None: whole."""
+    from rose_kit.encoder.base import preferred_windows
+
+    return configured(kit.Windows, texts, "windows") if texts else preferred_windows(encoder)
+
+
+def read_preset(ctx: typer.Context, names: Sequence[str] | None) -> list[str]:
+    """Make what presets say the defaults of a command: the callback of its option `--preset`.
+
+    A preset is a YAML file whose keys are options of the command; a list is what stands between commas on
+    the command line, or what is repeated there.
+
+    Args:
+        ctx: of the command, which gets other defaults.
+        names: of the presets beside the experiments, or paths of YAML files; of two, the later one wins.
+
+    Returns:
+        The texts of `set`, to which the command line adds its own.
+
+    Raises:
+        ValueError: there is no such preset, or it names an option that the command lacks.
+    """
+    folder, defaults = NOTEBOOKS / "experiments" / "presets", {}
+    options = {p.opts[0].removeprefix("--"): p for p in ctx.command.params if p.opts[0].startswith("--")}
+    for name in names or ():
+        path = Path(name) if Path(name).suffix == ".yaml" else folder / f"{name}.yaml"
+        if not path.is_file():
+            raise unknown_name("preset", name, sorted(p.stem for p in folder.glob("*.yaml")))
+        content = read_yaml(path)
+        if not isinstance(content, Mapping):
+            raise ValueError(f"preset {str(path)!r} must have keys such as methods, got {content!r}")
+        for key, value in content.items():
+            if key not in options:
+                raise unknown_name(f"option in {path}:", key, options)
+            texts = [str(part) for part in (value if isinstance(value, list) else [value])]
+            defaults[options[key].name] = texts if options[key].multiple else ",".join(texts)
+    settings = defaults.pop("options", [])
+    ctx.default_map = defaults
+    return settings
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file says.
+
+    Raises:
+        ValueError: it is not YAML.
+    """
+    from papermill.iorw import read_yaml_file
+
+    try:
+        return read_yaml_file(str(path))
+    except Exception as error:  # of YAML
+        raise ValueError(f"{str(path)!r} is not YAML: {_one_line(error)}") from None
+
+
+# --- where results go -------------------------------------------------------------------------------------
+
+
+def writable_folder(path: Path) -> Path:
+    """Make a folder and try to write in it, before hours of work depend on it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        raise ValueError(f"cannot write to folder {str(path)!r}: {error.strerror or error}") from error
+
+
+def check_outputs(paths: Iterable[Path | None], protected: Iterable[Path] = ()) -> None:
+    """Refuse what cannot be written, and what must not be, before the work is done.
+
+    Args:
+        paths: files that a command will write; None: an option that was not given.
+        protected: files that no output may replace, such as the command's input.
+
+    Raises:
+        ValueError: a path is a folder or in one that cannot be written to, or a protected file.
+    """
+    existing = [path for path in protected if path.exists()]
+    for path in filter(None, paths):
+        if path.is_dir():
+            raise ValueError(f"{str(path)!r} is a folder; name a file")
+        if path.exists() and any(path.samefile(other) for other in existing):
+            raise ValueError(f"{str(path)!r} is there already and would be overwritten; choose another place")
+        writable_folder(path.parent)
+
 
 # --- arguments and options that several commands share ----------------------------------------------------
 
@@ -58,125 +253,109 @@ def argument(help: str, **more: Any) -> Any:
     return typer.Argument(help=help, **more)
 
 
-Data = Annotated[
-    str, argument("Folder (images/, masks/, classes.txt), or name of a dataset, such as scenes.")
-]
-Folder = Annotated[Path, argument("Folder of a memory.", metavar="DIR")]
-EncoderName = Annotated[
-    str | None, option("bundled (default), handcrafted, ARCHITECTURE/TAG of open_clip, or a folder.")
-]
-Classes = Annotated[str | None, option("Names between commas; 'road|street' has two texts [default: all].")]
-RegionOptions = Annotated[
-    str | None,
-    option("Answer regions, not patches: slic, sam, ...; with options: slic:segments=200,...", "--regions"),
-]
-Plugin = Annotated[Path | None, option("Python file that registers further methods or encoders.")]
-Shots = Annotated[int | None, option("Draw this many images per class [default: every image].")]
-Seed = Annotated[int, option("Of the draw.", min=0)]
+NAMES = {"parser": name_list, "metavar": "A,B,..."}
+NUMBERS = {"parser": whole_numbers, "metavar": "N,N,..."}
+NUMBER = {"parser": whole_number, "metavar": "N"}
+FILE = {"exists": True, "dir_okay": False, "metavar": "FILE"}
+FOLDER = {"exists": True, "file_okay": False, "metavar": "DIR"}
+DAY = {"formats": ["%Y-%m-%d"]}
+PLUGIN = {"parser": load_plugin, "metavar": "FILE"}  # loaded before the command runs
+PRESET = {"callback": read_preset, "is_eager": True} | NAMES
+Data = Annotated[str, argument("Folder (images/, masks/, classes.txt), or dataset by name, such as scenes.")]
+Folder = Annotated[Path, argument("Folder of a memory.", **FOLDER)]
+EncoderName = Annotated[str, option("bundled, handcrafted, ARCHITECTURE/TAG of open_clip, or a folder.")]
+Names = Sequence[str] | None
+Classes = Annotated[Names, option("Names of classes [default: all]; 'road|street' has two texts.", **NAMES)]
+RegionOptions = Annotated[str | None, option("Regions, not patches: slic, sam, slic:segments=200,...")]
+Plugin = Annotated[Mapping | None, option("Python file with methods or encoders.", **PLUGIN)]
+Shots = Annotated[int | None, option("Draw so many images per class [default: every image].", **NUMBER)]
+Seed = Annotated[int, option("Of the draw.", **NUMBER)]
 Split = Annotated[str | None, option("Split of the folder [default: support, train or every image].")]
+WindowOptions = Annotated[list[str] | None, option("NAME=VALUE of Windows; for presets.", hidden=True)]
 
 
 # --- evaluate ---------------------------------------------------------------------------------------------
 
 
-@app.command(
-    epilog="Example: rose-kit evaluate photos --methods zero-shot,rns --shots 1,5 --json out.json",
-    short_help="Methods side by side on the same images.",
-)
+@app.command()
 def evaluate(
     data: Data,
-    methods: Annotated[str | None, option("Names between commas [default: all but upper bounds].")] = None,
-    preset: Annotated[str | None, option("rns, rns-openclip, rns-dinov3txt, or a YAML file.")] = None,
-    encoder: EncoderName = None,
-    shots: Annotated[str, option("Support images per class, one or several numbers.")] = "5",
-    seeds: Annotated[str | None, option("One draw of support images each [default: 1,2,3].")] = None,
+    methods: Annotated[Names, option("Names of methods [default: all but upper bounds].", **NAMES)] = None,
+    preset: Annotated[Names, option("rns, rns-openclip, ..., or YAML files.", **PRESET)] = None,
+    encoder: EncoderName = "bundled",
+    shots: Annotated[Sequence[int], option("Support images per class.", **NUMBERS)] = "5",
+    seeds: Annotated[Sequence[int], option("One draw of support images each.", **NUMBERS)] = "1,2,3",
     options: Annotated[list[str] | None, option("METHOD.OPTION=VALUE; may be repeated.", "--set")] = None,
     support_split: Annotated[str | None, option("[default: support, train, or half the images]")] = None,
     query_split: Annotated[str | None, option("[default: query, val, test, or the other half]")] = None,
-    limit: Annotated[int | None, option("Answer only this many images, evenly spread.")] = None,
+    limit: Annotated[int | None, option("Answer only so many images, evenly spread.", **NUMBER)] = None,
     classes: Classes = None,
     without_visual: Annotated[float, option("Share of the classes without visual support, 0 to 1.")] = 0.0,
     without_text: Annotated[float, option("Share of the classes without text, 0 to 1.")] = 0.0,
     regions: RegionOptions = None,
     domain: Annotated[str | None, option("Domain of a dataset that has several.")] = None,
-    size: Annotated[int | None, option("Side in pixels of images that a dataset draws.")] = None,
+    size: Annotated[int | None, option("Side in pixels of images that a dataset draws.", **NUMBER)] = None,
+    support_windows: WindowOptions = None,
+    query_windows: WindowOptions = None,
     plugin: Plugin = None,
     output: Annotated[Path | None, option("File for the rows, with IoU per class and ids.", "--json")] = None,
 ) -> None:
-    """Compare methods by their mIoU: percent, mean and 95 % interval over seeds.
+    """Compare methods by their mIoU on the same images.
 
-    Every method sees the same support images and answers the same images at their own size; support
-    and query never share one. Methods that need text are left out, with a warning, where the encoder
-    has none. A preset sets what is not given here.
+    Prints the mean in percent and its 95 % interval over seeds. Every method sees the same support
+    images and answers the same query images at their own size; the two never share an image. Methods
+    that need text are left out, with a warning, where the encoder has none. A preset gives other
+    defaults to these options; --set adds to what it sets.
+
+    Example: rose-kit evaluate photos --methods zero-shot,rns --shots 1,5 --json out.json
     """
-    protocol: dict[str, Any] = {"shots": whole_numbers(shots, "shots"), "limit": limit}
-    if seeds is not None:
-        protocol["seeds"] = whole_numbers(seeds, "seeds")
-    from rose_kit import evaluation  # here, since it imports torch: a wrong number is refused at once
-    from rose_kit.data import open_dataset
+    from rose_kit import evaluation
 
-    load_plugin(plugin)
-    settings = read_preset(preset)
-    chosen = make_methods(methods, options or (), settings)
-    protocol |= {
-        "missing": evaluation.MissingSupport(without_visual, without_text),
-        "regions": make_regions(regions, settings["regions"]),
-        "classes": None if classes is None else name_list(classes, "classes"),
-    }
-    check_file(output, "--json")
-    drawn = dataset_options(data, domain, size or settings["size"])
+    chosen, region_maker = make_methods(methods, options or (), preset or ()), make_regions(regions)
+    check_outputs([output])
+    drawn = {name: value for name, value in (("domain", domain), ("size", size)) if value is not None}
     support, query = open_dataset(data, drawn, support=support_split, query=query_split)
-    made = kit.load_encoder(encoder or settings["encoder"])
-    rows = evaluation.evaluate(
-        support,
-        query,
-        made,
-        chosen,
-        support_windows=make_windows(settings["support_windows"], made),
-        query_windows=make_windows(settings["query_windows"], made),
-        progress=sys.stderr.isatty(),
-        **{"seeds": settings["seeds"]} | protocol,
-    )
+    loaded = kit.load_encoder(encoder)
+    protocol = {"shots": shots, "seeds": seeds, "limit": limit, "classes": classes, "regions": region_maker}
+    protocol["missing"] = evaluation.MissingSupport(without_visual, without_text)
+    protocol["support_windows"] = make_windows(support_windows, loaded)
+    protocol["query_windows"] = make_windows(query_windows, loaded)
+    progress = sys.stderr.isatty()
+    rows = evaluation.evaluate(support, query, loaded, chosen, **protocol, progress=progress)
     typer.echo(evaluation.table(rows))
     if output is not None:
-        evaluation.write_json(output, rows, rose_kit=kit.__version__, encoder=made.fingerprint)
+        evaluation.write_json(output, rows, rose_kit=kit.__version__, encoder=loaded.fingerprint)
         typer.echo(f"written to {output}")
 
 
 # --- memory -----------------------------------------------------------------------------------------------
 
 
-@memory_app.command(
-    epilog="Example: rose-kit memory build photos --encoder handcrafted --shots 5 --out memory"
-)
+@memory_app.command()
 def build(
     data: Data,
-    out: Annotated[Path, option("Folder for the memory; must not hold one yet.")],
-    encoder: EncoderName = None,
+    out: Annotated[Path, option("New or empty folder for the memory.", metavar="DIR")],
+    encoder: EncoderName = "bundled",
     shots: Shots = None,
     seed: Seed = 0,
     split: Split = None,
     plugin: Plugin = None,
 ) -> None:
-    """Make a memory: one prototype per image and class."""
-    from rose_kit.memory.storage import MANIFEST
+    """Make a memory: one prototype per image and class.
 
-    load_plugin(plugin)
-    if (out / MANIFEST).exists():
-        raise ValueError(
-            f"there is a memory at {str(out)!r} already: `rose-kit memory add`, or another --out"
-        )
-    name = encoder or "bundled"
-    made = kit.load_encoder(name)
-    memory = kit.SupportMemory(made.dim, fingerprint=made.fingerprint, encoder=name, index="auto")
-    dataset, positions = support_images(data, split, shots, seed)
+    Example: rose-kit memory build photos --shots 5 --out memory
+    """
+    if out.exists() and any(out.iterdir()):
+        raise ValueError(f"{str(out)!r} is not empty; name a new folder, or use `rose-kit memory add`")
+    images, loaded = open_support(data, split=split), kit.load_encoder(encoder)
     writable_folder(out)
-    fill(memory, dataset, positions, made)
+    memory = kit.SupportMemory(loaded.dim, fingerprint=loaded.fingerprint, encoder=encoder, index="auto")
+    fill(memory, loaded, images, shots, seed)
     memory.save(out)
-    typer.echo(f"{out}: {describe(memory)}")
+    typer.echo(f"{out}: {memory!r}")
 
 
-@memory_app.command(epilog="Example: rose-kit memory add memory more_photos")
+@memory_app.command()
 def add(
     folder: Folder,
     data: Data,
@@ -185,101 +364,85 @@ def add(
     split: Split = None,
     plugin: Plugin = None,
 ) -> None:
-    """Add annotated images; on an error, none."""
+    """Add annotated images; on an error, none.
+
+    Example: rose-kit memory add memory more_photos
+    """
     from rose_kit.memory.storage import writing
 
-    load_plugin(plugin)
     memory, encoder = load_memory(folder)
-    fresh = kit.SupportMemory(memory.dim)  # encoding takes long: others may write to the folder meanwhile
-    fill(fresh, *support_images(data, split, shots, seed), encoder)
+    # Encoding takes long, and others may write to the folder meanwhile.
+    fresh = kit.SupportMemory(memory.dim, fingerprint=memory.fingerprint)
+    fill(fresh, encoder, open_support(data, split=split), shots, seed)
     with writing(folder):
         memory = kit.SupportMemory.load(folder)
         memory.extend(fresh.rows)
         memory.save(folder)
-    typer.echo(f"{folder}: {describe(memory)}")
+    typer.echo(f"{folder}: {memory!r}")
 
 
-@memory_app.command(epilog="Example: rose-kit memory remove memory --class bus")
+@memory_app.command()
 def remove(
     folder: Folder,
     image: Annotated[str | None, option("Remove this image id.")] = None,
     class_name: Annotated[str | None, option("Remove this class; with --image, there.", "--class")] = None,
 ) -> None:
-    """Remove an image, a class, or a class in an image."""
+    """Remove an image, a class, or a class in an image.
+
+    Example: rose-kit memory remove memory --class bus
+    """
     from rose_kit.memory.storage import writing
 
     if image is None and class_name is None:
         raise ValueError("nothing to remove: give --image ID, --class NAME or both")
-    with writing(folder) if folder.is_dir() else nullcontext():
+    with writing(folder):
         memory = kit.SupportMemory.load(folder)
         typer.echo(f"removed {memory.remove(image, class_name)} prototype(s)")
         memory.save(folder)
-    typer.echo(f"{folder}: {describe(memory)}")
+    typer.echo(f"{folder}: {memory!r}")
 
 
-@memory_app.command(epilog="Example: rose-kit memory info memory")
+@memory_app.command()
 def info(folder: Folder) -> None:
     """Show what a memory holds: its encoder, and prototypes per class."""
-
     memory = kit.SupportMemory.load(folder)
-    typer.echo(f"{folder}: {describe(memory)}")
-    typer.echo(f"encoder: {memory.encoder or 'not recorded'} ({memory.fingerprint}), {memory.dim} dimensions")
-    typer.echo(f"index: {memory.describe_index()}")
+    typer.echo(f"{folder}: {memory!r}")
+    typer.echo(f"encoder: {memory.encoder or 'not recorded'}\nindex: {memory.describe_index()}")
     width = max(map(len, memory.classes), default=0)
     for name, count in memory.summary().items():
         typer.echo(f"  {name:<{width}}  {count:>5}")
 
 
-def support_images(
-    data: str, split: str | None, shots: int | None, seed: int
-) -> tuple[Dataset, list[int] | None]:
-    """Annotated images, and the positions of a draw of `shots` per class; None: all of them."""
-    from rose_kit.data import open_support, sample_support
-
-    dataset = open_support(data, split=split)
-    return dataset, None if shots is None else sample_support(dataset, shots, seed)
-
-
-def fill(
-    memory: kit.SupportMemory, dataset: Dataset, positions: Sequence[int] | None, encoder: Encoder
-) -> None:
-    """Add images of a dataset to a memory."""
+def fill(memory: kit.SupportMemory, encoder: Encoder, images: Dataset, shots: int | None, seed: int) -> None:
+    """Add annotated images to a memory: a draw of `shots` per class; None: all."""
     from rose_kit.evaluation import add_dataset
 
-    add_dataset(memory, dataset, encoder, make_windows({}, encoder), positions=positions, progress=None)
+    drawn = None if shots is None else sample_support(images, shots, seed)
+    add_dataset(memory, images, encoder, make_windows((), encoder), positions=drawn, progress=None)
 
 
 def load_memory(folder: Path) -> tuple[kit.SupportMemory, Encoder]:
-    """A memory and the encoder it was made with.
+    """A memory and the encoder of the name it records, whose fingerprint may have changed since.
 
     Raises:
-        ValueError: there is no whole memory, no encoder is recorded, or it is another one by now.
+        ValueError: there is no whole memory, or it records no encoder.
     """
-
     memory = kit.SupportMemory.load(folder)
     if memory.encoder is None:
         raise ValueError(f"memory {str(folder)!r} does not record its encoder: SupportMemory(encoder=NAME)")
-    encoder = kit.load_encoder(memory.encoder)
-    memory.check_encoder(encoder)
-    return memory, encoder
-
-
-def describe(memory: kit.SupportMemory) -> str:
-    """The size of a memory in words."""
-    return f"{len(memory)} prototypes of {len(memory.classes)} classes in {len(memory.images)} images"
+    return memory, kit.load_encoder(memory.encoder)
 
 
 # --- segment ----------------------------------------------------------------------------------------------
 
+RESULTS = (".png", ".overlay.png", ".evidence.json")  # of an image
 
-@app.command(
-    epilog="Example: rose-kit segment street.jpg --memory memory --out segmented --classes road,bus,sky",
-    short_help="Photographs, with a memory: masks, overlays, evidence.",
-)
+
+@app.command()
 def segment(
-    images: Annotated[list[Path], argument("Images to segment: jpg or png.")],
-    memory: Annotated[Path, option("Folder of a memory, as `rose-kit memory build` makes it.")],
-    out: Annotated[Path, option("Folder for the results.")],
+    images: Annotated[list[Path], argument("Images to segment: jpg or png.", **FILE)],
+    memory: Annotated[Path, option("Folder made by `rose-kit memory build`.", **FOLDER)],
+    out: Annotated[Path, option("Folder for the results.", metavar="DIR")],
     classes: Classes = None,
     method: Annotated[str, option("zero-shot, knn-clip, freeda, rns, rose, or a plugin's.")] = "rns",
     regions: RegionOptions = None,
@@ -292,80 +455,62 @@ def segment(
     NAME.overlay.png shows them over the image, and NAME.evidence.json lists for each class the
     support images and prototypes that speak for it, by weight. The category ids of COCO are the
     class ids + 1.
+
+    Example: rose-kit segment street.jpg --memory memory --out segmented --classes road,bus,sky
     """
     from tqdm.auto import tqdm
 
-    from rose_kit.data import read_image
-    from rose_kit.model import methods as registered
     from rose_kit.segmenter import name_vocabulary
-    from rose_kit.viz.export import write_coco
 
-    load_plugin(plugin)
-    answerer, region_maker = registered.make(method), make_regions(regions)
+    [answerer], region_maker = make_methods([method], (), ()).values(), make_regions(regions)
+    if getattr(answerer, "needs_support", False):
+        raise ValueError(f"method {method!r} is trained on annotated images, which a memory does not hold")
     support, encoder = load_memory(memory)
-    names = support.classes if classes is None else name_list(classes, "classes")
     if not len(support):
         raise ValueError(f"memory {str(memory)!r} is empty: `rose-kit memory add` fills it")
-    vocabulary = name_vocabulary(names, encoder)
-    if vocabulary.text is None:
-        check_without_text(vocabulary.names, support, method, answerer)
+    vocabulary = name_vocabulary(classes or support.classes, encoder)
+    unknown = [name for name in vocabulary.names if name not in support.classes]
+    if unknown and vocabulary.text is None:
+        raise unknown_name("class (the encoder has no text)", unknown[0], support.classes)
     for path in images:
         read_image(path)  # so that a broken one is reported before anything is written
-    check_file(coco, "--coco")
-    check_outputs(images, writable_folder(out), coco)
-    write_classes(out / "classes.txt", vocabulary.names)
-    segmenter = kit.Segmenter(encoder, support, answerer, region_maker, make_windows({}, encoder))
+    listing = class_list(out, vocabulary.names)
+    results = [out / f"{path.stem}{kind}" for path in images for kind in RESULTS]
+    if len(set(results)) < len(results):
+        raise ValueError(f"two of the images have the same name: {', '.join(map(str, images))}")
+    # Where there is no classes.txt, results that are there are not of this command.
+    check_outputs([*results, coco], [*images, *(() if (out / "classes.txt").exists() else results)])
+    segmenter = kit.Segmenter(encoder, support, answerer, region_maker, make_windows((), encoder))
     labels = {}
     for path in tqdm(images, "segmenting", disable=None):  # None: shown on terminals only
         image = read_image(path)
         answer = segmenter.segment(image, vocabulary)
         write_answer(out / path.stem, path, image, answer, support)
+        (out / "classes.txt").write_text(listing, encoding="utf-8")  # a method that refuses writes nothing
         labels[path.name] = answer.labels
     if coco is not None:
-        write_coco(coco, labels.items(), dict(enumerate(vocabulary.names)))
+        kit.write_coco(coco, labels.items(), dict(enumerate(vocabulary.names)))
     typer.echo(f"{len(images)} image(s) segmented into {len(vocabulary)} classes, in {out}")
 
 
-def check_without_text(
-    names: Sequence[str], memory: kit.SupportMemory, method: str, answerer: Method
-) -> None:
-    """Refuse what cannot be answered without text: classes that the memory lacks, methods that need text."""
-    for name in names:
-        if name not in memory.classes:
-            held = ", ".join(memory.classes)
-            raise ValueError(f"class {name!r} has neither text nor a prototype; the memory holds: {held}")
-    if getattr(answerer, "needs_text", False):
-        raise ValueError(f"method {method!r} needs text, which encoder {memory.encoder!r} does not have")
+def class_list(out: Path, names: Sequence[str]) -> str:
+    """The lines `id,name` of classes.txt.
 
-
-def check_outputs(images: Sequence[Path], out: Path, coco: Path | None) -> None:
-    """Refuse two images of one name, and to overwrite what `segment` did not write."""
-    stem, count = Counter(path.stem for path in images).most_common(1)[0]
-    if count > 1:
-        raise ValueError(f"{count} images are called {stem!r}; their results would overwrite each other")
-    for target in (out / f"{path.stem}.png" for path in images):
-        if target.exists() and (any(map(target.samefile, images)) or not (out / "classes.txt").exists()):
-            raise ValueError(f"{str(target)!r} would be overwritten; choose another folder than {str(out)!r}")
-    if coco is not None and coco.exists() and any(map(coco.samefile, images)):
-        raise ValueError(f"--coco {str(coco)!r} would overwrite an image; name another file")
-
-
-def write_classes(path: Path, names: Sequence[str]) -> None:
-    """Write `id,name` lines; refuse a file that lists others, whose ids would change their meaning."""
+    Raises:
+        ValueError: there are more than 255, or the folder has others, so that its ids would change their meaning.
+    """
     if len(names) > 255:
         raise ValueError(f"{len(names)} classes do not fit a PNG of ids; name at most 255 with --classes")
-    text = "".join(f"{c},{name}\n" for c, name in enumerate(names))
+    path, text = out / "classes.txt", "".join(f"{c},{name}\n" for c, name in enumerate(names))
     if path.exists() and path.read_text(encoding="utf-8") != text:
         raise ValueError(f"{str(path)!r} lists other classes than {', '.join(names)}; choose another --out")
-    path.write_text(text, encoding="utf-8")
+    return text
 
 
 def write_answer(
     stem: Path, source: Path, image: NDArray[np.uint8], answer: kit.Segmentation, memory: kit.SupportMemory
 ) -> None:
     """Write labels, overlay and evidence of one image to files that begin with `stem`."""
-    from PIL import Image
-
     from rose_kit.viz.export import evidence_by_class, save_labels
     from rose_kit.viz.overlay import overlay
 
@@ -379,51 +524,50 @@ def write_answer(
 # --- ask --------------------------------------------------------------------------------------------------
 
 
-@app.command(
-    epilog='Example: rose-kit ask example "Segment the current regatta champion." --date 2026-03-01',
-    short_help="Segment what a question means on a day.",
-)
+@app.command()
 def ask(
     image: Annotated[str, argument("An image, or 'example': one that the provider draws of what you ask.")],
     question: Annotated[str, argument('As you would say it: "Segment the reigning champion."')],
-    day: Annotated[
-        datetime | None, option("When it is asked [default: today].", "--date", formats=["%Y-%m-%d"])
-    ] = None,
-    provider: Annotated[
-        str, option("mini, wikimedia, duckduckgo, or a folder of pages and images.")
-    ] = "mini",
+    day: Annotated[datetime | None, option("Day of the question [default: today].", "--date", **DAY)] = None,
+    provider: Annotated[str, option("mini, wikimedia, duckduckgo, or a folder of pages, images.")] = "mini",
     out: Annotated[Path, option("PNG for the mask; an overlay is written beside it.")] = Path("mask.png"),
-    model: Annotated[
-        str | None, option("Language model at OPENAI_BASE_URL [default: rules].", "--llm")
-    ] = None,
+    model: Annotated[str | None, option("Model at OPENAI_BASE_URL [default: rules].", "--llm")] = None,
 ) -> None:
-    """Segment what a question means on a day, looking it up if need be.
+    """Segment what a question means on a day.
 
-    Prints how it came about: why it was looked up or not, where with date and licence, the answer, what the
-    segmenter was asked, and whether the mask looks like images of the answer. The provider "mini" is a
-    miniature web of the first half of 2026. Without the network it, folders, and questions that need no
-    look-up still work.
+    Prints how the answer came about: whether it was looked up and why, the sources with date and licence,
+    the answer, what the segmenter was asked, and whether the mask looks like images of the answer. The
+    provider "mini" is a miniature web of the first half of 2026. It, folders, and questions that need no
+    look-up work without the network.
+
+    Example: rose-kit ask example "Segment the current regatta champion." --date 2026-03-01
     """
-    check_answer_file(out, image)
-    from rose_kit.data import read_image
+    from rose_kit.viz.overlay import overlay
     from rose_kit.web.framework import RoseFramework
     from rose_kit.web.llm import NO_MODEL, LanguageModel
     from rose_kit.web.promptable import SegmenterAsPromptable
 
+    beside = {kind: out.with_name(f"{out.stem}.{kind}.png") for kind in ("overlay", "image")}
+    check_outputs([out, *beside.values()], [Path(image)])
     llm = LanguageModel(model) if model else None
-    where = make_provider(provider, image)
-    first, last = getattr(where, "days", (date.min, date.max))
+    web = make_provider(provider, image)
+    first, last = getattr(web, "days", (date.min, date.max))
     when = day.date() if day else min(last, date.today())
     if not first <= when <= last:
         raise ValueError(f"--date {when} is outside of {provider!r}, which covers {first} to {last}")
-    pixels = where.example(question, when) if image == "example" else read_image(Path(image))
+    pixels = web.example(question, when) if image == "example" else read_image(Path(image))
     encoder = kit.load_encoder("bundled")
-    framework = RoseFramework.of(SegmenterAsPromptable(encoder), where, encoder, llm)
-    result = framework.ask(pixels, question, when)
+    result = RoseFramework.of(SegmenterAsPromptable(encoder), web, encoder, llm).ask(pixels, question, when)
     for line in (f"question  {question!r}, asked on {when}", *result.lines()):
         typer.echo(printable(line))
     typer.echo(f"model     {model or NO_MODEL}")
-    for path in write_mask(out, pixels, result, drawn=image == "example"):
+    mask, name = result.mask.mask, result.answer.text if result.answer else "mask"
+    written = {out: (255 * mask).astype(np.uint8)}
+    written[beside["overlay"]] = overlay(pixels, np.where(mask, 0, IGNORE), [name])
+    if image == "example":
+        written[beside["image"]] = pixels
+    for path, array in written.items():
+        Image.fromarray(array).save(path, "PNG")
         typer.echo(f"written   {path}")
     if result.failure:
         raise typer.Exit(1)
@@ -431,79 +575,54 @@ def ask(
 
 def make_provider(name: str, image: str) -> Provider:
     """The place to search: a registered one by its name, or a folder; for an example, one that has some."""
-    from rose_kit.registry import providers
     from rose_kit.web.providers import Folder
 
-    if name in providers.names():
-        factory = providers.find(name)
-        where = factory(image=image) if "image" in inspect.signature(factory).parameters else factory()
-    elif Path(name).is_dir():
-        where = Folder(name)
+    if name not in providers.names() and Path(name).is_dir():
+        provider = Folder(name)
     else:
-        raise ValueError(f"provider {name!r} is no folder, nor one of {', '.join(providers.names())}")
-    if image == "example" and not hasattr(where, "example"):
+        factory = providers.find(name)
+        provider = factory(image=image) if "image" in defaults_of(factory) else factory()
+    if image == "example" and not hasattr(provider, "example"):
         raise ValueError(f"provider {name!r} has no example; name an image")
-    return where
-
-
-def check_answer_file(out: Path, image: str) -> None:
-    """Refuse to write over the image that is asked about, or into nowhere."""
-    check_file(out, "--out")
-    for path in (out, _beside(out, "overlay")):
-        if path.exists() and Path(image).exists() and path.samefile(image):
-            raise ValueError(f"--out {str(out)!r} would overwrite the image {image!r}; name another file")
-
-
-def write_mask(out: Path, image: NDArray[np.uint8], result: FrameworkResult, drawn: bool) -> list[Path]:
-    """The mask (0 and 255), an overlay to look at, and the image if it was drawn; their paths."""
-    from PIL import Image
-
-    from rose_kit.types import IGNORE
-    from rose_kit.viz.overlay import overlay
-
-    mask = result.mask.mask
-    name = result.answer.text if result.answer else "mask"
-    arrays = {
-        out: (255 * mask).astype("uint8"),
-        _beside(out, "overlay"): overlay(image, (~mask * IGNORE).astype(int), [name]),
-    }
-    if drawn:
-        arrays[_beside(out, "image")] = image
-    for path, array in arrays.items():
-        Image.fromarray(array).save(path, "PNG")
-    return list(arrays)
-
-
-def _beside(out: Path, what: str) -> Path:
-    return out.with_name(f"{out.stem}.{what}.png")
+    return provider
 
 
 # --- notebooks --------------------------------------------------------------------------------------------
 
 
-@app.command(short_help="Execute a notebook with other parameters.")
+@app.command()
 def run(
     notebook: Annotated[str, argument("Its number (00), its name (experiments/nest) or its path.")],
-    parameter: Annotated[
-        list[str] | None, option("May be repeated.", "--parameter", "-p", metavar="NAME=VALUE")
-    ] = None,
+    parameters: Annotated[list[str] | None, option("May be repeated.", "-p", metavar="NAME=VALUE")] = None,
     out: Annotated[Path | None, option("Folder for what it writes [default: runs/NAME].")] = None,
 ) -> None:
-    """Execute a notebook with other parameters; the executed copy and its files go to runs/NAME."""
-    import os
+    """Execute a notebook with other parameters.
+
+    The executed copy and the files it writes go to one folder, and its results are printed.
+
+    Example: rose-kit run 00_quickstart -p seeds=4,5,6 --out runs/other_seeds
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
 
     path = find_notebook(notebook)
-    defaults = notebook_parameters(path)
-    parameters = parse_options(parameter or (), defaults, "parameter")
     folder = out or Path("runs") / path.stem
-    if (folder / path.name).exists() and path.samefile(folder / path.name):
-        raise ValueError(f"--out {str(folder)!r} would overwrite {str(path)!r}; choose another folder")
+    defaults = notebook_parameters(path)
+    values = parse_options(parameters or (), defaults, path.name)
+    check_outputs([folder / path.name], [path])
     if "out" in defaults:  # kernels start in the notebook's own folder, as in JupyterLab
-        parameters.setdefault("out", Path(os.path.relpath(folder, path.parent)).as_posix())
-    folder.mkdir(parents=True, exist_ok=True)
-    executed = execute(path, folder / path.name, parameters)
-    for text in results(executed):
-        typer.echo(text)
+        values.setdefault("out", Path(os.path.relpath(folder, path.parent)).as_posix())
+    options = {"kernel_name": "python3", "extra_arguments": ["--log-level=ERROR"], "cwd": path.parent}
+    try:
+        executed = papermill.execute_notebook(path, folder / path.name, values, **options)
+    except PapermillExecutionError as error:
+        why = f"{error.ename}: {_one_line(error.evalue)} (see {folder / path.name})"
+        typer.echo(f"error: cell [{error.exec_count}] of {path.name} failed: {why}", err=True)
+        raise typer.Exit(1) from None
+    for cell in executed.cells:
+        for output in cell.outputs if "result" in cell.metadata.get("tags", []) else ():
+            text = output.get("text") if output.get("name") == "stdout" else None
+            typer.echo((text or output.get("data", {}).get("text/plain", "")).rstrip())
     typer.echo(f"written to {folder}: {', '.join(sorted(p.name for p in folder.iterdir() if p.is_file()))}")
 
 
@@ -516,12 +635,12 @@ def find_notebook(name: str) -> Path:
     if name.endswith(".ipynb") and Path(name).is_file():
         return Path(name)
     folder = Path("notebooks") if Path("notebooks").is_dir() else NOTEBOOKS
-    lessons, experiments = sorted(folder.glob("[0-9]*.ipynb")), sorted(folder.glob("experiments/*.ipynb"))
-    known = {path.stem: path for path in lessons} | {f"experiments/{p.stem}": p for p in experiments}
+    paths = [*sorted(folder.glob("[0-9]*.ipynb")), *sorted(folder.glob("experiments/*.ipynb"))]
+    known = {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
     for key, path in known.items():
         if name.removesuffix(".ipynb") in (key, key.split("_")[0]):
             return path
-    raise ValueError(f"no notebook {name!r}; there are: {', '.join(known) or 'none: run it in a clone'}")
+    raise unknown_name("notebook", name, known)
 
 
 def notebook_parameters(path: Path) -> dict[str, Any]:
@@ -539,154 +658,100 @@ def notebook_parameters(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not a notebook with literal parameters: {_one_line(error)}") from None
 
 
-def execute(path: Path, output: Path, parameters: Mapping[str, Any]) -> NotebookNode:
-    """Execute a notebook in its own folder and save the executed copy; `typer.Exit(1)` if a cell fails."""
-    import logging
-
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
-
-    logging.getLogger("papermill").setLevel(logging.ERROR)  # parameters are checked; the rest is chatter
-    quiet = {"extra_arguments": ["--log-level=ERROR"]}  # the kernel's start-up notes are for servers
-    try:
-        return papermill.execute_notebook(
-            path, output, dict(parameters), kernel_name="python3", cwd=path.parent, **quiet
-        )
-    except PapermillExecutionError as error:
-        why = f"{error.ename}: {_one_line(error.evalue)}"
-        typer.echo(f"error: cell [{error.exec_count}] of {path.name} failed: {why} (see {output})", err=True)
-        raise typer.Exit(1) from None
-
-
-def results(executed: NotebookNode) -> Iterator[str]:
-    """The text that cells tagged "result" put out."""
-    for cell in executed.cells:
-        if "result" in cell.metadata.get("tags", []):
-            for output in cell.outputs:
-                text = output.get("text") if output.get("name") == "stdout" else None
-                if text := (text or output.get("data", {}).get("text/plain", "")).rstrip():
-                    yield text
-
-
 # --- sweep and check --------------------------------------------------------------------------------------
 
-GRID = """\b
-A grid, whose lists are crossed; a list of such grids is run one after the other:
-  methods: [zero-shot, knn-clip, {rns: {k: [4, 8]}}, {rose: {fusion: similarity}}]
-  dataset: [photos, more_photos]   # names or folders; {NAME: {OPTION: VALUE}} sets options
-  encoder: bundled
-  shots: [1, 5]
-  seeds: [1, 2, 3]
-Further keys: limit (images to answer).
-"""
 
-
-@app.command(epilog=GRID, short_help="Run every combination of a grid, and compare.")
+@app.command()
 def sweep(
-    grid: Annotated[Path, argument("YAML file; see below.")],
+    grid: Annotated[Path, argument("YAML file, as above.", **FILE)],
     out: Annotated[Path | None, option("Folder of the results [default: runs/ and the grid's name].")] = None,
-    jobs: Annotated[int, option("Evaluations at a time on this machine.", min=1)] = 1,
-    plugin: Plugin = None,
+    jobs: Annotated[int, option("Evaluations at a time on this machine.", **NUMBER)] = 1,
+    plugin: Annotated[Path | None, option("Python file whose methods join the grid.", **FILE)] = None,
 ) -> None:
-    """Evaluate every combination of a grid, and print the methods side by side.
+    """Evaluate every combination of a grid, and compare.
 
-    Each dataset, encoder and number of shots leaves a table with a row per image. One that is there is
+    Each dataset, encoder and number of shots leaves a table with a row per image. A table that exists is
     not made again while its settings, the plugin and the kit's version are the same: after a change of
-    data or code, name another folder. The methods of a plugin are checked (`rose-kit check`), then join
-    those of the grid.
+    data or code, name another folder. A plugin is checked first, as by `rose-kit check`.
+
+    \b
+    A grid is a YAML file whose lists are crossed; a list of grids is run one after the other:
+      methods: [zero-shot, knn-clip, {rns: {k: [4, 8]}}, {rose: {fusion: similarity}}]
+      dataset: [photos, more_photos]   # names or folders; {NAME: {OPTION: VALUE}} sets options
+      encoder: bundled
+      shots: [1, 5]
+      seeds: [1, 2, 3]
+    Further keys: limit (images to answer).
     """
-    from rose_kit.data import atomic_write
     from rose_kit.evaluation import expand_grid, leaderboard, run_grid
 
-    own = checked_methods(plugin) if plugin is not None else []
+    if plugin is not None:
+        check(plugin)
+    own = methods.of_file(plugin.resolve()) if plugin is not None else ()
+    specs = expand_grid(read_yaml(grid), own)
     folder = writable_folder(out or Path("runs") / grid.stem)
-    content = read_yaml(grid, "grid")
-    try:
-        specs = expand_grid(content, own)
-    except ValueError as error:
-        raise ValueError(f"grid {str(grid)!r}: {error}") from None
     rows, skipped = run_grid(specs, folder, jobs=jobs, plugin=plugin)
     board = leaderboard(rows)
     typer.echo(f"{skipped} of {len(specs)} tables were there already\n\n{board}")
-    with atomic_write(folder / "leaderboard.md") as path:
-        path.write_text(f"{board}\n", encoding="utf-8")
     with atomic_write(folder / "leaderboard.csv") as path:
         board.table.to_csv(path, index=False, float_format="%.4f")
-    typer.echo(f"\nwritten to {folder}: leaderboard.md, leaderboard.csv")
+    typer.echo(f"\nwritten to {folder / 'leaderboard.csv'}")
 
 
-@app.command(short_help="Try a plugin on all that may be asked of it.")
-def check(
-    plugin: Annotated[Path, argument("Python file with methods or encoders.", metavar="FILE")],
-) -> None:
-    """Try the methods and encoders of a plugin on all that an evaluation may ask of them.
+@app.command()
+def check(plugin: Annotated[Path, argument("Python file with methods or encoders.", **FILE)]) -> None:
+    """Test the methods and encoders of a plugin.
 
-    Methods: shapes and probabilities, determinism from image to image, classes without support or text,
-    an empty memory, other vocabularies, evidence. Encoders: grid, width, unit length, text. Each failure
-    says what was wrong, and the exit status is then 1.
+    Methods are tried on everything an evaluation may ask of them: probabilities and evidence, the same
+    answer whatever was asked before, classes without support or text, an empty memory, other vocabularies.
+    Encoders: size, width and unit length of features, images and names one by one and together. Each
+    failure says what was wrong, and the exit status is then 1.
     """
     from rose_kit.contract import check_plugin
 
     checked = check_plugin(plugin)
-    for name, outcomes in checked.items():
+    for name, failures in checked.items():
         typer.echo(name)
-        for o in outcomes:
-            typer.echo(f"  {'ok' if o.passed else 'FAIL':<4}  {o.name:<26} {o.detail}".rstrip())
-    if not all(o.passed for outcomes in checked.values() for o in outcomes):
+        for part, failure in failures.items():
+            typer.echo(f"  {'FAIL' if failure else 'ok':<4}  {part:<16}  {failure}".rstrip())
+    if any(any(failures.values()) for failures in checked.values()):
         raise typer.Exit(1)
-
-
-def checked_methods(plugin: Path) -> list[str]:
-    """The names of a plugin's methods; refuses a plugin that fails a check."""
-    from rose_kit.contract import check_plugin
-    from rose_kit.registry import methods
-
-    checked = check_plugin(plugin)
-    for name, outcomes in checked.items():
-        for o in outcomes:
-            if not o.passed:
-                raise ValueError(f"{name!r} of {plugin}: {o.name}: {o.detail} (rose-kit check {plugin})")
-    return [name for name in checked if name in methods]
 
 
 # --- doctor -----------------------------------------------------------------------------------------------
 
 
-@app.command(short_help="Check the installation, part by part.")
+@app.command()
 def doctor() -> None:
-    """Check the installation: interpreter, packages, bundled weights, kernel; and how to fix them."""
+    """Check the installation, part by part.
+
+    The parts are the interpreter, the packages, the bundled weights and the Jupyter kernel. For each that
+    fails it says how to fix it.
+    """
     typer.echo(f"ok    {'python':<16} {sys.version.split()[0]} at {sys.executable}")
     failed = False
-    for name, (look, fix) in PARTS.items():
+    for name, (part, fix) in PARTS.items():
         try:
-            typer.echo(f"ok    {name:<16} {look()}")
+            typer.echo(f"ok    {name:<16} {part()}")
         except Exception as error:  # whatever goes wrong is reported, and the next part is looked at
             failed = True
             typer.echo(f"FAIL  {name:<16} {_one_line(error)}\n      to fix it: {fix}")
     if failed:
         raise typer.Exit(1)
-    typer.echo("all parts are ok")
 
 
 def _check_packages() -> str:
-    import subprocess
-
-    done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(done.stdout)
-    return f"rose_kit {kit.__version__} and all that it requires"
+    for name in kit.__all__:
+        getattr(kit, name)
+    return f"rose_kit {kit.__version__} and all that it imports"
 
 
 def _check_weights() -> str:
-    import numpy as np
-
     grid = kit.load_encoder("bundled").encode_image(np.zeros((64, 64, 3), np.uint8)).grid
     return f"encode a 64 px image to {grid[0]} x {grid[1]} patches"
 
 
 def _check_kernel() -> str:
-    import os
-
     from jupyter_client.manager import KernelManager
 
     interpreter = KernelManager(kernel_name="python3").format_kernel_cmd()[0]
@@ -701,228 +766,6 @@ PARTS = {
     "bundled weights": (_check_weights, "git checkout -- rose_kit/encoder/weights"),
     "jupyter kernel": (_check_kernel, "start Jupyter from this environment: JUPYTER_PREFER_ENV_PATH=1"),
 }
-
-
-# --- what users write -------------------------------------------------------------------------------------
-
-
-def name_list(text: str, what: str) -> list[str]:
-    """Names between commas, none empty and none twice.
-
-    >>> name_list("rns, knn-clip", "methods")
-    ['rns', 'knn-clip']
-    """
-    names = [part.strip() for part in text.split(",")]
-    if not all(names) or len(set(names)) < len(names):
-        raise ValueError(f"{what} must be different names separated by commas, got {text!r}")
-    return names
-
-
-def whole_numbers(text: str, what: str) -> list[int]:
-    """Whole numbers from 0 to 2**63 - 1 between commas, none twice.
-
-    >>> whole_numbers("1,2,3", "seeds")
-    [1, 2, 3]
-    """
-    for number in name_list(text, what):
-        if not (number.isascii() and number.isdigit() and int(number) < 2**63):
-            raise ValueError(f"{what}: {number!r} is not a whole number from 0; they read like 1,2,3")
-    return [int(number) for number in name_list(text, what)]
-
-
-def parse_options(texts: Sequence[str], defaults: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """`name=value` texts -> values of the types of their defaults.
-
-    Args:
-        texts: what the user wrote; `1,2,3` is a list where the default is one.
-        defaults: name -> default; None takes any literal.
-        what: they are called in messages.
-
-    Raises:
-        ValueError: a name is unknown or a value has the wrong type; lists the valid ones.
-
-    >>> parse_options(["k=8", "seeds=1,2", "methods=rns"], {"k": 4, "seeds": [7], "methods": ["x"]}, "option")
-    {'k': 8, 'seeds': [1, 2], 'methods': ['rns']}
-    """
-    parsed = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise ValueError(f"{text!r} is not name=value; {what}s: {_listed(defaults)}")
-        check_names([name], defaults, what)
-        try:
-            parsed[name] = parse_value(value, defaults[name])
-        except ValueError as error:
-            raise ValueError(f"{what} {name}: {error}; {what}s: {_listed(defaults)}") from None
-    return parsed
-
-
-def parse_value(text: str, default: Any) -> Any:
-    """Text -> a value of the type of `default`; None takes any literal.
-
-    Raises:
-        ValueError: the text is of another type.
-    """
-    if isinstance(default, str):
-        return text
-    if isinstance(default, list | tuple):
-        parts = [part.strip() for part in text.strip("[]() ").split(",") if part.strip()]
-        return type(default)(parse_value(part, default[0] if len(default) else None) for part in parts)
-    try:
-        value = ast.literal_eval(text.capitalize() if text.lower() in ("true", "false", "none") else text)
-    except (ValueError, SyntaxError):
-        value = text
-    if isinstance(default, float) and type(value) is int:
-        value = float(value)
-    if default is not None and type(value) is not type(default):
-        raise ValueError(f"{text!r} is not of type {type(default).__name__}")
-    return value
-
-
-def check_names(names: Sequence[str], defaults: Mapping[str, Any], what: str) -> None:
-    """Refuse names that `defaults` lacks; lists those there are."""
-    for name in names:
-        if name not in defaults:
-            near = difflib.get_close_matches(name, defaults, n=1)
-            hint = f", did you mean {near[0]!r}?" if near else ";"
-            raise ValueError(f"unknown {what} {name!r}{hint} {what}s: {_listed(defaults)}")
-
-
-def _listed(defaults: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={default!r}" for name, default in defaults.items()) or "none"
-
-
-def _defaults(factory: Any) -> dict[str, Any]:
-    parameters = inspect.signature(factory).parameters.items()
-    return {name: None if p.default is p.empty else p.default for name, p in parameters}
-
-
-def make_methods(names: str | None, texts: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Method]:
-    """The methods to compare, with options of the preset overridden by those of `--set`."""
-    from rose_kit.model import methods
-
-    if names is not None:
-        chosen = name_list(names, "methods")
-    else:
-        complete = sorted(n for n in methods if not getattr(methods[n], "upper_bound", False))
-        chosen = settings["methods"] or complete
-    options = {name: dict(settings["options"].get(name, {})) for name in chosen}
-    defaults = {name: _defaults(methods.find(name)) for name in chosen}
-    for name, given in options.items():
-        check_names(list(given), defaults[name], f"{name} option")
-    for text in texts:
-        name, dot, assignment = text.partition(".")
-        if not dot or name not in options:
-            raise ValueError(f"--set {text!r} is not METHOD.OPTION=VALUE; methods: {', '.join(options)}")
-        options[name] |= parse_options([assignment], defaults[name], f"{name} option")
-    return {name: methods.make(name, **given) for name, given in options.items()}
-
-
-def make_regions(text: str | None, presets: Mapping[str, Mapping[str, Any]] = {}) -> Regions | None:
-    """What `--regions NAME:OPTION=VALUE,...` asks for, with a preset's options; None if not given."""
-    from rose_kit import regions
-    from rose_kit.registry import region_makers
-
-    if text is None:
-        return None
-    name, _, assignments = text.partition(":")
-    defaults, options = _defaults(region_makers.find(name)), dict(presets.get(name, {}))
-    check_names(list(options), defaults, f"{name} option")
-    options |= parse_options(assignments.split(",") if assignments else (), defaults, f"{name} option")
-    return regions.make_regions(name, **options)
-
-
-def make_windows(options: Mapping[str, Any], encoder: Encoder) -> kit.Windows:
-    """How images are scaled and cut: as a preset says, else as the encoder prefers, else whole."""
-
-    if options:
-        check_names(list(options), _defaults(kit.Windows), "window option")
-        return kit.Windows(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
-    return getattr(encoder, "preferred_windows", None) or kit.Windows()
-
-
-def dataset_options(data: str, domain: str | None, size: int | None) -> dict[str, Any]:
-    """Options of a dataset by name; a folder has none, so a preset's size does not reach it."""
-    from rose_kit.registry import datasets
-
-    given = {key: value for key, value in (("domain", domain), ("size", size)) if value is not None}
-    return given if data in datasets.names() or domain else {}
-
-
-PRESET: dict[str, Any] = {  # what an evaluation does where nobody says otherwise
-    "methods": [],
-    "options": {},
-    "support_windows": {},
-    "query_windows": {},
-    "seeds": [1, 2, 3],
-    "encoder": "bundled",
-    "size": None,
-    "regions": {},
-}
-
-
-def read_preset(name: str | None) -> dict[str, Any]:
-    """Settings by the name of a preset, or from a YAML file with keys of `PRESET`; None: the defaults.
-
-    Raises:
-        ValueError: there is no such preset, or the file is not one; lists what there is.
-    """
-    if name is None:
-        return PRESET
-    folder = NOTEBOOKS / "experiments" / "presets"
-    path = Path(name) if Path(name).suffix == ".yaml" else folder / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
-        raise ValueError(f"unknown preset {name!r}. Known: {known or 'none'}, or a .yaml file")
-    settings = read_yaml(path, "preset")
-    if not isinstance(settings, dict):
-        raise ValueError(f"preset {str(path)!r} must have keys, got {settings!r}")
-    check_names(list(settings), PRESET, f"{path.name} key")
-    for key, value in settings.items():
-        if PRESET[key] is not None and type(value) is not type(PRESET[key]):
-            raise ValueError(f"preset {str(path)!r}: {key} must be like {PRESET[key]!r}, got {value!r}")
-    for method in settings.get("methods", []):
-        if not isinstance(method, str):
-            raise ValueError(f"preset {str(path)!r}: a method is a name, not {method!r}; see options")
-    return PRESET | settings
-
-
-def read_yaml(path: Path, what: str) -> Any:
-    """What a YAML file says; refuses one that is not there, or not YAML."""
-    from papermill.iorw import read_yaml_file
-
-    if not path.is_file():
-        raise ValueError(f"{what} {str(path)!r} is not a YAML file")
-    try:
-        return read_yaml_file(str(path))
-    except Exception as error:  # of YAML
-        raise ValueError(f"{what} {str(path)!r} is not YAML: {_one_line(error)}") from None
-
-
-def load_plugin(path: Path | None) -> None:
-    """See `rose_kit.registry.load_plugin`."""
-    from rose_kit import registry
-
-    if path is not None:
-        registry.load_plugin(path)
-
-
-def writable_folder(path: Path) -> Path:
-    """Make a folder and try to write in it, before hours of work depend on it."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            return path
-    except OSError as error:
-        raise ValueError(f"cannot write to folder {str(path)!r}: {error.strerror or error}") from error
-
-
-def check_file(path: Path | None, option: str) -> None:
-    """Refuse a file that cannot be written, before the work is done."""
-    if path is not None:
-        if path.is_dir():
-            raise ValueError(f"{option} {str(path)!r} is a folder; name a file")
-        writable_folder(path.parent)
 
 
 # --- errors -----------------------------------------------------------------------------------------------
@@ -946,18 +789,11 @@ def status(args: Sequence[str], app: typer.Typer = app, name: str = "rose-kit") 
         try:
             return cli.main(args=list(args) or ["--help"], prog_name=name, standalone_mode=False) or 0
         except typer.TyperException as error:  # the command line itself: unknown option, missing argument
-            message = f"{error.format_message()} {_refused_value(error, args)}See {name} --help."
+            message = f"{error.format_message().replace('Value error, ', '')} (see {name} --help)"
         except (ValueError, OSError, ImportError) as error:
             message = str(error)
     typer.echo(f"error: {_one_line(message)}", err=True)
     return 2
-
-
-def _refused_value(error: typer.TyperException, args: Sequence[str]) -> str:
-    """The value that an option refused, which messages about numbers leave out."""
-    options = getattr(getattr(error, "param", None), "opts", ())
-    values = [value for option, value in pairwise(args) if option in options]
-    return f"(got {values[-1]!r}) " if values else ""
 
 
 def _warn(message: Warning | str, category: type[Warning], *_: Any) -> None:
@@ -976,9 +812,7 @@ def printable(line: str) -> str:
 
 
 @app.callback(invoke_without_command=True)
-def _version(
-    version: Annotated[bool, option("Show the version and do nothing else.", "--version")] = False,
-) -> None:
+def _version(version: Annotated[bool, option("Show the version.", "--version")] = False) -> None:
     if version:
         typer.echo(f"rose_kit {kit.__version__}")
         raise typer.Exit

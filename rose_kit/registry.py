@@ -1,17 +1,14 @@
 """One small registry for everything that has a name: encoders, methods, regions, datasets, providers.
 
-A registry is a dict with three manners: it refuses to overwrite in silence, it lists what it holds
-when a name is wrong, and it finds what lives outside the package: in a plugin file, or in an installed
-package that announces it under the entry-point group `rose_kit.datasets` (`.encoders`, `.methods` ...).
+A registry is a dict that warns before it overwrites, lists what it holds when a name is wrong, and finds
+what lives outside the package: in a plugin file, or in an installed package that announces it under the
+entry-point group `rose_kit.datasets` (`.encoders`, `.methods` ...).
 """
 
-from __future__ import annotations
-
-import importlib.util
+import runpy
 import sys
 import traceback
 import warnings
-from collections import defaultdict
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -38,19 +35,23 @@ class Registry(dict[str, Callable[..., Any]]):
         super().__init__()
         self.kind = kind
         self.group = f"rose_kit.{kind.removesuffix('s')}s"
+        self.files: dict[str, str] = {}  # name -> the file whose line registered it
 
     def register(self, name: str) -> Callable:
         """Decorator: store a class or function under `name`; warns when it replaces another."""
-        caller = sys._getframe(1).f_globals.get("__name__")  # the module whose line this is
+        file = sys._getframe(1).f_code.co_filename  # a factory may be written elsewhere: a class of the kit
 
         def store(factory: Callable) -> Callable:
             if name in self and self[name] is not factory:
                 warnings.warn(f"{self.kind} {name!r} is registered again; the new one wins", stacklevel=2)
-            self[name] = factory
-            _REGISTERED.append((caller, self, name, factory))
+            self[name], self.files[name] = factory, file
             return factory
 
         return store
+
+    def of_file(self, file: Path) -> list[str]:
+        """The names that the lines of one file have registered, not those of modules it imports."""
+        return [name for name in self if self.files.get(name) == str(file)]
 
     def names(self) -> list[str]:
         """All names, sorted: those registered here, and those that installed packages announce."""
@@ -63,11 +64,10 @@ class Registry(dict[str, Callable[..., Any]]):
             ValueError: the name is unknown (the message lists the known ones).
         """
         if name not in self:
-            known = self.names()
-            if name not in known:
-                raise unknown_name(self.kind, name, known)
-            [found] = entry_points(group=self.group, name=name)
-            self[name] = found.load()
+            for entry in entry_points(group=self.group, name=name):
+                self[name] = entry.load()
+        if name not in self:
+            raise unknown_name(self.kind, name, self.names())
         return self[name]
 
     def make(self, name: str, /, **options: Any) -> Any:
@@ -89,17 +89,13 @@ region_makers = Registry("regions")
 fusions = Registry("fusion")  # name -> class of (dim: int) -> module of the trainable ROSE
 datasets = Registry("dataset")  # name -> options -> (support, query)
 providers = Registry("provider")  # name -> where the web framework searches
+REGISTRIES = (encoders, methods, region_makers, fusions, datasets, providers)
 register_encoder = encoders.register
 register_method = methods.register
 register_regions = region_makers.register
 register_fusion = fusions.register
 register_dataset = datasets.register
 register_provider = providers.register
-
-
-# Every registration in their order: the module that made it, where, under which name, and of what.
-_REGISTERED: list[tuple[str | None, Registry, str, Callable]] = []
-_PLUGINS: dict[Path, list[tuple[Registry, str, Callable]]] = {}  # file -> what it registered
 
 
 def load_plugin(path: str | Path) -> dict[str, list[str]]:
@@ -111,35 +107,32 @@ def load_plugin(path: str | Path) -> dict[str, list[str]]:
         path: of the file.
 
     Returns:
-        kind ("method", "encoder" ...) -> the names that it registers; an empty list for other kinds.
+        kind ("method", "encoder" ...) -> the names that the file registers, perhaps none.
 
     Raises:
         ValueError: the file does not exist or is not a Python file, or its code raises; says where.
     """
-    path = Path(path)
-    if path.suffix != ".py" or not path.is_file():
-        raise ValueError(f"plugin {str(path)!r} is not a Python file")
-    for registry, name, factory in _PLUGINS.pop(path.resolve(), []):
-        if registry.get(name) is factory:  # another file may have taken the name since
+    file = Path(path).resolve()
+    for registry in REGISTRIES:
+        for name in registry.of_file(file):
             del registry[name]
-    before = len(_REGISTERED)
-    module = f"rose_kit_plugin_{path.stem}"
-    _run(path, module)
-    own = [entry for caller, *entry in _REGISTERED[before:] if caller == module]  # not what it imports
-    _PLUGINS[path.resolve()] = own
-    names: dict[str, list[str]] = defaultdict(list)
-    for registry, name, _ in own:
-        names[registry.kind].append(name)
-    return names
-
-
-def _run(path: Path, name: str) -> None:
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        runpy.run_path(str(file), run_name=f"rose_kit_plugin_{file.stem}")
     except Exception as error:  # whatever the user's own code raises
-        own = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == spec.origin]
-        line = error.lineno if isinstance(error, SyntaxError) else [1, *own][-1]  # 1: it is not text
-        raise ValueError(f"plugin {str(path)!r}, line {line}: {type(error).__name__}: {error}") from error
+        raise ValueError(f"plugin {str(path)!r}: {describe_error(error, file)}") from error
+    return {registry.kind: registry.of_file(file) for registry in REGISTRIES}
+
+
+def describe_error(error: Exception, file: Path | None = None) -> str:
+    """The type and message of an error in one line, with the line of a file that it came through.
+
+    Args:
+        error: as it was caught.
+        file: absolute path of the user's own code.
+
+    >>> describe_error(ValueError("no such\\n class"))
+    'ValueError: no such class'
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f"line {frame.lineno}" for frame in frames if frame.filename == str(file)]
+    return ", ".join([*lines[-1:], f"{type(error).__name__}: {' '.join(str(error).split())}"])
