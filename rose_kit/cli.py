@@ -497,7 +497,7 @@ def class_list(out: Path, names: Sequence[str]) -> str:
     """The lines `id,name` of classes.txt.
 
     Raises:
-        ValueError: there are more than 255, or the folder has others, so that its ids would change their meaning.
+        ValueError: there are more than 255 classes, or the folder has others: ids would change their meaning.
     """
     if len(names) > 255:
         raise ValueError(f"{len(names)} classes do not fit a PNG of ids; name at most 255 with --classes")
