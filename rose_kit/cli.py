@@ -159,10 +159,10 @@ def build(
     plugin: Plugin = None,
 ) -> None:
     """Make a memory: one prototype per image and class."""
-    from rose_kit.memory.storage import MANIFEST
+    from rose_kit.memory.storage import FILE
 
     load_plugin(plugin)
-    if (out / MANIFEST).exists():
+    if (out / FILE).exists():
         raise ValueError(
             f"there is a memory at {str(out)!r} already: `rose-kit memory add`, or another --out"
         )

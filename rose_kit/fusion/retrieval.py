@@ -118,12 +118,12 @@ def restrict(memory: SupportMemory | None, where: Where | None) -> SupportMemory
     global _latest
     if memory is None:
         return None
-    memory = memory.snapshot()
+    memory = memory.copy()
     if where is None:
         return memory
     rows, known, part = _latest
     if rows is not memory.rows or known != where:  # a change gives a memory another table of rows
-        allowed = Filter.of(None, (), where).mask(memory.rows)
+        allowed = Filter(where=where).mask(memory.rows)
         part = memory if allowed is None else memory.subset(memory.ids[allowed])
         _latest = memory.rows, where if callable(where) else deepcopy(where), part
     return part

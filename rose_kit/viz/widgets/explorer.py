@@ -51,7 +51,7 @@ class EvidenceExplorer(StatusWidget):
         top: int = 5,
     ) -> None:
         encoded = segmenter.encode(image)
-        self.memory, self.method, self.top = segmenter.memory.snapshot(), segmenter.method, top
+        self.memory, self.method, self.top = segmenter.memory.copy(), segmenter.method, top
         self.segmentation = segmenter.segment(encoded, vocabulary) if len(self.memory) else None
         self.queries = query_map(encoded)
         self.base = fitted_overlay(image, self.segmentation)
