@@ -167,7 +167,7 @@ class FaissIndex(Index):
             return exact_search(table.vectors, queries, k, allowed)
         trained, missing = self._up_to_date(table)
         found = self._candidates(trained.faiss, queries, trained.effort, k)  # (N, R), -1: none
-        candidates = table.positions(np.append(trained.ids, -1)[found])
+        candidates = table.positions(np.where(found < 0, -1, trained.ids[found]))
         if mask is not None:
             candidates[~mask[candidates]] = -1
             missing = missing[mask[missing]]

@@ -211,7 +211,7 @@ class SupportMemory:
         check_positive(k=k)
         row_filter = Filter(classes, exclude_images, where)
         scores, positions = self._index.search(rows, queries, k, row_filter)
-        return Hits(scores, np.append(rows.ids, -1)[positions])
+        return Hits(scores, np.where(positions < 0, -1, rows.ids[positions]))
 
     def lookup(self, ids: ArrayLike) -> Prototypes:
         """Rows by prototype id, in the order of the ids.
