@@ -170,3 +170,14 @@ def test_damage_is_noticed_and_the_file_is_named(saved, data):
         same_content(loaded, illustrated())
     finally:
         path.write_bytes(content)
+
+
+def test_damaged_vectors_are_noticed_though_they_stay_on_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "MAPPED_FROM", 0)
+    memory, path = illustrated(), tmp_path / storage.FILE
+    memory.save(tmp_path)
+    vectors = memory.vectors.tobytes()
+    assert path.read_bytes().count(vectors) == 1
+    path.write_bytes(path.read_bytes().replace(vectors, vectors[:-1] + b"\0"))
+    with pytest.raises(MemoryFormatError, match="vectors"):
+        SupportMemory.load(tmp_path)

@@ -166,8 +166,8 @@ class FaissIndex(Index):
         if count <= max(self.exact_up_to, SHARE_LEFT * len(table)):
             return exact_search(table.vectors, queries, k, allowed)
         trained, missing = self._up_to_date(table)
-        found = self._candidates(trained.faiss, queries, trained.effort, k)  # (N, R), -1: none
-        candidates = table.positions(np.where(found < 0, -1, trained.ids[found]))
+        places = self._candidates(trained.faiss, queries, trained.effort, k)  # (N, R), -1: none
+        candidates = table.positions(np.where(places < 0, -1, trained.ids[places]))
         if mask is not None:
             candidates[~mask[candidates]] = -1
             missing = missing[mask[missing]]

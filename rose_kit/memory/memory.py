@@ -101,7 +101,7 @@ class SupportMemory:
             mask: (H, W) integers at the image's own size.
             classes: value of `mask` -> class name; values not listed are ignored.
             source: where the image can be found.
-            thumbnail: the (H, W, 3) uint8 image itself; a copy of at most 96 px is kept.
+            thumbnail: the (H, W, 3) uint8 image itself; a copy of at most 96 px is stored.
             metadata: flat mapping of text, numbers, truth values; `search` can filter by it.
 
         Returns:
