@@ -81,7 +81,7 @@ class Segmenter:
         encoded = image if isinstance(image, EncodedImage) else self.encode(image)
         if not isinstance(vocabulary, Vocabulary):
             vocabulary = name_vocabulary(vocabulary, self.encoder)
-        prediction = self.method.predict(encoded.query, self.memory.snapshot(), vocabulary)
+        prediction = self.method.predict(encoded.query, self.memory.copy(), vocabulary)
         labels, scores = paint(np.asarray(prediction), encoded.query, encoded.feature_map)
         return Segmentation(labels, scores, vocabulary.names, prediction.evidence)
 

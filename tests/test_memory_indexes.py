@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from experiments.retrieval import Clusters
-from rose_kit.memory import Prototypes, SupportMemory
+from rose_kit.memory import Prototypes, SupportMemory, storage
 from rose_kit.memory import index as indexing
-from rose_kit.memory.index import AutoIndex, Filter, HNSWIndex, Index, IVFPQIndex, exact_search
+from rose_kit.memory.index import AutoIndex, Filter, Index, exact_search
 
 DIM, COUNT = 32, 3000
 KINDS = ["hnsw", "ivfpq", "auto"]
@@ -29,7 +29,7 @@ QUERIES = Clusters(COUNT, DIM).draw(200, 2)[0]  # never stored
 def trained():
     """For each kind, a memory of 3000 rows that has been searched; tests change copies of it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(AutoIndex, "least", 2500)
+        patch.setattr(AutoIndex, "exact_up_to", 2500)
         memories = {kind: SupportMemory(DIM, index=kind) for kind in KINDS}
         for memory in memories.values():
             memory.extend(rows_of(COUNT))
@@ -39,7 +39,10 @@ def trained():
 
 @pytest.fixture(params=KINDS)
 def memory(request, trained):
-    return trained[request.param].copy()
+    memory = trained[request.param].copy()
+    index = type(memory._index)(DIM)  # a copy that changes would be trained anew
+    index._trained, memory._index, memory._shares_index = memory._index._trained, index, False
+    return memory
 
 
 def recall(memory: SupportMemory, k: int = 4, **filters) -> float:
@@ -52,8 +55,7 @@ def recall(memory: SupportMemory, k: int = 4, **filters) -> float:
     scores = (rows * QUERIES.repeat(there.sum(1), axis=0)).sum(1)
     np.testing.assert_allclose(found.scores[there], scores, atol=1e-5)
     assert (found.scores[:, 1:] <= found.scores[:, :-1]).all()
-    allowed = Filter.of(filters.get("classes"), filters.get("exclude_images", ()), filters.get("where"))
-    mask = allowed.mask(memory.rows)
+    mask = Filter(**filters).mask(memory.rows)
     assert mask is None or np.isin(found.ids[there], memory.ids[mask]).all()
     hits = [len({*a} & {*b} - {-1}) for a, b in zip(found.ids, exact.ids, strict=True)]
     return float(sum(hits) / wanted) if (wanted := (exact.ids >= 0).sum()) else 1.0
@@ -88,7 +90,7 @@ def test_recall_reaches_its_target_on_queries_never_seen(memory):
     index = memory._index
     assert recall(memory) >= index.recall_target and index._trained.recall >= index.recall_target
     assert f"{index.name} of 3000 rows" in memory.describe_index()
-    few = memory.subset(memory.ids[: index.least])
+    few = memory.subset(memory.ids[: index.exact_up_to])
     few._index = type(index)(DIM)
     assert recall(few) == 1 and "exact up to" in few.describe_index() and few._index._trained is None
     with pytest.raises(ValueError, match="1.5"):
@@ -96,20 +98,20 @@ def test_recall_reaches_its_target_on_queries_never_seen(memory):
 
 
 def test_rows_come_and_go_after_training(memory, monkeypatch):
-    monkeypatch.setattr(indexing, "AT_ONCE", 100)
-    index, old, first = memory._index, memory.snapshot(), memory._index._trained
+    monkeypatch.setattr(indexing, "UNINDEXED_ROWS", 100)
+    index, old, first = memory._index, memory.copy(), memory._index._trained
     for n in range(4):  # compared one by one, or added to a copy of the index
         memory.extend(rows_of(60, 20 + n, 9000 + 60 * n))
         assert np.array_equal(memory.search(memory.vectors[-60:], 1).ids[:, 0], memory.ids[-60:])
         assert len(memory) - len(index._trained.ids) <= 100
-    assert index._trained.learned == first.learned == first.faiss.ntotal
+    assert index._trained.trained_on == first.trained_on == first.faiss.ntotal
     memory.remove(class_name="c1")
     memory.remove(ids=memory.ids[::50])
-    assert recall(memory) >= 0.95 and index._trained.learned == first.learned
+    assert recall(memory) >= 0.95 and index._trained.trained_on == first.trained_on
     assert recall(memory, 2200) >= 0.9 and recall(memory, len(memory) + 1) == 1
     memory.extend(rows_of(2500, 4, 9900))  # half as many again: a new index is trained
-    assert recall(memory) >= 0.95 and len(index._trained.ids) == index._trained.learned == len(memory)
-    assert recall(old) >= 0.95 and "c1" in old.classes  # the snapshot still finds what is gone
+    assert recall(memory) >= 0.95 and len(index._trained.ids) == index._trained.trained_on == len(memory)
+    assert recall(old) >= 0.95 and "c1" in old.classes  # the copy still finds what is gone
     for name in ("c0", "c2"):
         memory.remove(class_name=name)
     # two queries in five are now of classes that are gone: unlike any row that the effort was tuned on
@@ -128,17 +130,19 @@ def test_filters_run_out_only_where_rows_do(memory):
     assert recall(memory, where={"tenth": [3, 4]}, k=700) == 1 and recall(memory, where={"era": 1}) == 1
 
 
-# --- on disk
+# --- copies, disk
 
 
-def test_a_trained_index_is_saved(memory, tmp_path):
+def test_a_copy_shares_the_trained_index_until_it_changes(memory, tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "MAPPED_FROM", 0)
+    shared, changed, trained = memory.copy(), memory.copy(), memory._index._trained
+    assert recall(shared) >= 0.95 and shared._index._trained is trained
+    changed.extend(rows_of(20, 5, 9000))
+    memory.extend(rows_of(20, 6, 9500))  # other rows of the same ids
+    assert np.array_equal(changed.search(changed.vectors[-20:], 1).ids[:, 0], memory.ids[-20:])
+    assert changed._index._trained is not trained and memory._index._trained is trained
     memory.save(tmp_path)
-    loaded = SupportMemory.load(tmp_path, mapped=True)
-    index = loaded._index._trained
-    assert np.array_equal(memory.search(QUERIES, 4).ids, loaded.search(QUERIES, 4).ids)
-    loaded.extend(rows_of(10, 5, 9000))
-    assert recall(loaded) >= 0.95
-    assert index is not None and loaded._index._trained is index  # not made again
-    for other in (Index(DIM), IVFPQIndex(DIM), HNSWIndex(DIM, recall_target=0.9)):
-        assert SupportMemory.load(tmp_path, index=other)._index is other
-        assert (getattr(other, "_trained", None) is not None) == (other.name == memory._index.name)
+    loaded = SupportMemory.load(tmp_path)
+    assert isinstance(loaded.vectors, np.memmap) and recall(loaded) >= 0.95
+    assert type(loaded._index) is type(memory._index)
+    assert type(SupportMemory.load(tmp_path, index="flat")._index) is Index

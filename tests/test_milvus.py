@@ -18,7 +18,8 @@ from test_memory import DIM, QUERIES, filled, ready, same_content
 from test_memory_store import illustrated
 
 from rose_kit.memory import SupportMemory
-from rose_kit.memory.index import Filter, Index
+from rose_kit.memory import index as indexing
+from rose_kit.memory.index import Index
 from rose_kit.memory.milvus import MilvusIndex
 
 numbers = itertools.count()
@@ -36,47 +37,58 @@ def new() -> MilvusIndex:
 
 
 class Changes(test_memory.Changes):
-    """Any order of changes, on Milvus; copies leave it."""
+    """Any order of changes, on Milvus; copies that change leave it."""
 
     def new(self):
         return SupportMemory(DIM, fingerprint="enc", index=new())
 
-    def load(self, mapped):
-        return SupportMemory.load(self.folder, mapped=mapped, index=new())
+    def load(self):
+        return SupportMemory.load(self.folder, index=new())
 
 
 class TestChanges(Changes.TestCase):
     settings = settings(max_examples=3, stateful_step_count=20, deadline=None)
 
 
-def same_hits(index, rows):
-    scores, positions = index.search(rows, QUERIES, 4, Filter())
-    expected = Index(DIM).search(rows, QUERIES, 4, Filter())
-    np.testing.assert_allclose(scores, expected[0], atol=1e-6)
-    assert np.array_equal(positions, expected[1])
+def same_hits(memory, **filters):
+    here, there = (m.search(QUERIES, 4, **filters) for m in (memory.subset(memory.ids), memory))
+    np.testing.assert_allclose(here.scores, there.scores, atol=1e-6)
+    assert np.array_equal(here.ids, there.ids)
 
 
-def test_only_a_snapshots_own_rows_are_found():
-    rows = ready([(f"i{n}", "bus") for n in range(40)])
-    index = new()
-    index.added(rows)
-    same_hits(index, rows.take(np.arange(20)))  # later rows are not its own
-    same_hits(index, rows.take(np.arange(0, 40, 2)))  # nor are those that others wrote in between
-    index.removed(rows.ids[:30])
-    same_hits(index, rows)  # an older snapshot still has what is gone from the server
-    index.added(rows.take(np.arange(10)))
-    same_hits(index, rows.take(np.r_[0:10, 30:40]))
+def test_each_copy_is_answered_for_its_own_rows():
+    memory = SupportMemory(DIM, index=new())
+    memory.extend(ready([(f"i{n}", name) for n in range(20) for name in ("sky", "bus")]))
+    older = memory.copy()
+    memory.remove(class_name="bus")
+    memory.extend(ready([("more", "sky")]))
+    for _ in range(2):
+        same_hits(older)  # its rows were removed from the other one
+        same_hits(memory, classes=["sky", "bus"], exclude_images=["i3", "i4"])
+    older.remove("i0")
+    assert type(older._index) is Index and type(memory._index) is MilvusIndex
 
 
-# --- the rows come back
+def test_milvus_answers_filters_of_classes_and_images(monkeypatch):
+    memory = filled(index=new())
+    filters = {"classes": ["bus", "sky", "tram"], "exclude_images": ["img1"]}
+    expected = memory.subset(memory.ids).search(QUERIES, 4, **filters)
+    monkeypatch.setattr(indexing, "exact_search", None)  # rows compared in this process
+    assert np.array_equal(memory.search(QUERIES, 4, **filters).ids, expected.ids)
+
+
+# --- the collection, and the folder that rows come from
 
 ELSEWHERE = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
-from test_memory_store import DIM, SupportMemory, illustrated
-from rose_kit.memory.milvus import MilvusIndex
-index = MilvusIndex(DIM, sys.argv[2], "shared", fingerprint="encoder/weights")
-SupportMemory(DIM, index=index).extend(illustrated().rows)
+from test_memory_store import DIM, SupportMemory, ready
+from test_milvus import QUERIES, MilvusIndex
+memory = SupportMemory.load(sys.argv[3], index=MilvusIndex(DIM, sys.argv[2], "shared"))
+memory.search(QUERIES, 1)
+memory.remove("img0")
+memory.extend(ready([("lost", "sky"), ("lost", "bus")]))
+memory.search(QUERIES, 1)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -99,45 +111,67 @@ def server(folder):
             process.terminate()
 
 
-def test_rows_written_by_a_killed_process_are_found_by_the_next(tmp_path):
-    expected = SupportMemory(DIM)
-    expected.extend(illustrated().rows)
-    with server(tmp_path) as uri:
-        code = [sys.executable, "-c", ELSEWHERE, str(Path(__file__).parent), uri]
-        assert subprocess.run(code, timeout=120).returncode == -9
+def sent(monkeypatch, index):
+    """The ids of the rows that an index sends from now on."""
+    ids, real = [], index._client.upsert
+
+    def upsert(collection, rows):
+        ids.extend(row["id"] for row in rows)
+        return real(collection, rows)
+
+    monkeypatch.setattr(index._client, "upsert", upsert)
+    return ids
+
+
+def test_a_loaded_memory_and_its_collection_agree_after_a_kill(tmp_path, monkeypatch):
+    saved = illustrated()
+    saved.save(tmp_path / "folder")
+    with server(tmp_path / "data") as uri:
+        arguments = str(Path(__file__).parent), uri, str(tmp_path / "folder")
+        assert subprocess.run([sys.executable, "-c", ELSEWHERE, *arguments], timeout=120).returncode == -9
         index = MilvusIndex(DIM, uri, "shared")
-        memory = SupportMemory(DIM, index=index, fingerprint=index.fingerprint)
-        assert index.fingerprint == "encoder/weights"
-        same_content(memory, expected)  # thumbnails, sources and metadata, too
-        assert np.array_equal(*(m.extend(ready([("more", "bus")])) for m in (memory, expected)))
-        memory.save(tmp_path / "folder")
-        same_content(SupportMemory.load(tmp_path / "folder", index="flat"), expected)
-        with pytest.raises(ValueError, match=f"{len(memory)} rows of its own"):
-            SupportMemory.load(tmp_path / "folder", index=index)
+        ids = sent(monkeypatch, index)
+        memory = SupportMemory.load(tmp_path / "folder", index=index)
+        same_content(memory, saved)
+        same_hits(memory)
+        assert set(ids) == set(saved.ids[saved.image_ids == "img0"])  # and no others
+        memory.extend(ready([("next", "sky")]))  # of the id of a row that was lost
+        same_hits(memory, classes=["sky"])
+        with pytest.raises(ValueError, match="'shared'.* rows of another memory"):
+            other = SupportMemory(DIM, index=MilvusIndex(DIM, uri, "shared"))
+            other.extend(ready([("other", "sky")]))
+            other.search(QUERIES, 1)
     with pytest.raises(OSError, match=uri):
         memory.search(QUERIES, 1)
 
 
-def test_a_write_that_fails_leaves_nothing_behind(monkeypatch):
-    memory = filled(1, index="milvus")  # in a temporary folder
-    index, folder = memory._index, Path(memory._index.uri).parent
+def test_a_write_that_fails_is_made_good(monkeypatch):
+    index = new()
+    memory = filled(2, index=index)
     monkeypatch.setattr("rose_kit.memory.milvus.BATCH", 2)
     real, calls = index._client.upsert, []
 
     def fail(*arguments):
         calls.append(arguments)
         if len(calls) == 2:
-            raise index._milvus.MilvusException(message="disk\nfull")
+            raise index._error(message="disk\nfull")
         return real(*arguments)
 
     monkeypatch.setattr(index._client, "upsert", fail)
-    more = ready([("more", name) for name in ("sky", "bus", "tram")])
     with pytest.raises(OSError, match="disk full"):
-        memory.extend(more)
-    assert len(calls) == 2 and len(memory) == len(index.stored()) == 3
-    assert memory.extend(more).tolist() == [3, 4, 5]  # the same ids again
-    monkeypatch.setattr(Index, "search", None)  # whatever is compared in this process fails
-    assert {3, 4, 5} < {*memory.search(QUERIES, 4, classes=["sky", "bus", "tram"]).ids.ravel().tolist()}
-    assert folder.is_dir()
-    index.close()
-    assert not folder.exists()
+        memory.search(QUERIES, 1)
+    memory.remove(ids=memory.ids[:1])
+    same_hits(memory)
+    assert len(calls) == 1 + 1 + 2  # one was stored before the failure, and is not sent again
+
+
+def test_the_last_index_of_a_file_lets_it_go(tmp_path):
+    from milvus_lite.server_manager import server_manager_instance as servers
+
+    path = str(tmp_path / "own.db")
+    one, other = (MilvusIndex(DIM, path, name) for name in ("a", "b"))
+    one.close()
+    filled(1, index=other).search(QUERIES, 1)
+    assert path in servers._servers
+    other.close()
+    assert path not in servers._servers

@@ -14,6 +14,7 @@ import contextlib
 import ctypes
 import gc
 import json
+import math
 import os
 import re
 import subprocess
@@ -29,7 +30,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from rose_kit.memory import Prototypes, SupportMemory
+from rose_kit.memory import Prototypes, SupportMemory, storage
 from rose_kit.memory.index import make_index
 from rose_kit.types import unit
 
@@ -122,18 +123,17 @@ def write_memory(folder: Path, size: int, dim: int) -> None:
     memory.save(folder)
 
 
-def measure(folder: str, size: int, dim: int, index: str, asked: int, build: bool) -> dict[str, Any]:
-    """Build an index and save it, or load it again and ask it; called in a process of its own."""
+def measure(folder: str, size: int, dim: int, index: str, asked: int) -> dict[str, Any]:
+    """Load a memory, build its index and search with it; called in a process of its own."""
     _warm_up()
     clusters, before = Clusters(size, dim), _resident()
-    memory = SupportMemory.load(folder, index=index, mapped=index != "flat")
+    storage.MAPPED_FROM = math.inf if index == "flat" else 0
+    memory = SupportMemory.load(folder, index=index)
     first, *searches = (clusters.draw(asked, -seed)[0] for seed in range(1, 5))
     start = time.process_time()
-    memory.search(first[:1] if build or index == "flat" else first, K)  # the first search makes the index
-    if build:
-        seconds = time.process_time() - start
-        memory.save(folder)
-        return {"build_s": seconds, "how": memory.describe_index()}
+    memory.search(first[:1] if index != "flat" else first, K)  # the first search makes the index
+    build_s = time.process_time() - start if index != "flat" else 0.0
+    memory.search(first, K)
     found, seconds = [], []
     for queries in searches:
         start = time.process_time()
@@ -145,9 +145,11 @@ def measure(folder: str, size: int, dim: int, index: str, asked: int, build: boo
         np.save(truth, found)
     recall = np.mean([len(set(a) & set(b)) / K for a, b in zip(found, np.load(truth), strict=True)])
     return {
+        "build_s": build_s,
         "query_ms": 1000 * min(seconds) / asked,
         "recall_at_4": float(recall),
         "bytes_per_row": None if None in (held, before) else (held - before) / size,
+        "how": "exact, rows in memory" if index == "flat" else memory.describe_index(),
     }
 
 
@@ -171,22 +173,17 @@ def _resident() -> int | None:
 
 
 def _in_process(folder: str, size: int, dim: int, index: str, asked: int) -> dict[str, Any]:
-    row = {"build_s": 0.0, "how": "exact, rows in memory"}
-    for build in [True, False] if index != "flat" else [False]:
-        task = json.dumps([folder, size, dim, index, asked, build])
-        done = subprocess.run(
-            [sys.executable, __file__, task],
-            stdout=subprocess.PIPE,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            text=True,
-        )
-        if done.returncode:
-            why = (
-                "was killed, most likely for want of memory" if done.returncode < 0 else "failed (see above)"
-            )
-            raise OSError(f"measuring {index} at {size} rows {why}: status {done.returncode}")
-        row |= json.loads(done.stdout.splitlines()[-1])
-    return row
+    task = json.dumps([folder, size, dim, index, asked])
+    done = subprocess.run(
+        [sys.executable, __file__, task],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        text=True,
+    )
+    if done.returncode:
+        why = "was killed, most likely for want of memory" if done.returncode < 0 else "failed (see above)"
+        raise OSError(f"measuring {index} at {size} rows {why}: status {done.returncode}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 if __name__ == "__main__":

@@ -80,12 +80,12 @@ def restrict(memory: Memory, where: Where | None) -> Memory:
     global _latest
     if memory is None:
         return None
-    memory = memory.snapshot()
+    memory = memory.copy()
     if where is None:
         return memory
     condition = where if callable(where) else repr(where)  # a mapping may be changed later
     if _latest[0] is not memory.rows or _latest[1] != condition:  # a change gives a memory another table
-        allowed = Filter.of(None, (), where).mask(memory.rows)
+        allowed = Filter(where=where).mask(memory.rows)
         _latest = memory.rows, condition, memory if allowed is None else memory.subset(memory.ids[allowed])
     return _latest[2]
 

@@ -1,4 +1,4 @@
-"""What is remembered: class prototypes of annotated images, how they are searched, kept and shared."""
+"""Class prototypes of annotated images: the memory that holds them, its search and its folder."""
 
 from rose_kit.memory.index import Index
 from rose_kit.memory.memory import SupportMemory

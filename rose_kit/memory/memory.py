@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -14,17 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rose_kit.memory.index import Filter, Index, Where, make_index, name_list
-from rose_kit.memory.prototypes import (
-    Hits,
-    Prototypes,
-    Scalar,
-    check_unit,
-    near_names,
-    pool_prototypes,
-    unpack_thumbnail,
-)
+from rose_kit.memory.prototypes import Hits, Prototypes, Scalar, changes, check_unit, pool_prototypes
 from rose_kit.memory.storage import read_folder, write_folder
-from rose_kit.types import FeatureMap, unit
+from rose_kit.types import FeatureMap, check_positive, unit, unknown_name
 
 
 class SupportMemory:
@@ -33,18 +24,18 @@ class SupportMemory:
     Each row is the mean feature of one class in one image (RNS, equation 2). Rows come and go without
     training, each change whole or not at all; a row's id is never given to another.
 
-    Threads may search while one writes: each call reads one table of rows, `snapshot()` holds on to one
+    Threads may search while one adds or removes: each call reads one table of rows, and a `copy()` keeps one
     for several calls. Processes share a memory through its folder.
 
     Args:
         dim: D, the width of the features.
-        fingerprint: the encoder's own: features of different encoders never meet; None accepts any.
-        encoder: what `load_encoder` makes it by, kept so that others know which to load.
+        fingerprint: of the encoder; features of another encoder are refused. None: any are accepted.
+        encoder: the name that `load_encoder` makes the encoder by, saved for those who load the memory.
         index: how rows are searched: "flat" (exact), "hnsw", "ivfpq", "auto" (by the number of rows),
-            "milvus", or an `Index` made beforehand; if that keeps rows of its own, they are the memory's.
+            or an `Index` made beforehand, such as a `MilvusIndex`.
 
     Raises:
-        ValueError: `dim` is not a positive whole number, or the index is unknown.
+        ValueError: `dim` is not positive, or the index is unknown.
 
     >>> memory = SupportMemory.from_prototypes(np.eye(3), ["sky", "bus", "bus"], ["a", "a", "b"])
     >>> memory.search(np.eye(3)[[1]], k=2, classes=["bus"]).ids.tolist()
@@ -61,24 +52,15 @@ class SupportMemory:
         encoder: str | None = None,
         index: str | Index = "flat",
     ) -> None:
-        if not isinstance(fingerprint, str | None):
-            raise ValueError(f"fingerprint must be text or None, got {fingerprint!r}")
-        self.dim = _count("dim", dim)
-        self.fingerprint, self.encoder = fingerprint, encoder
-        self._index = make_index(index, self.dim)
-        self._lock, self._frozen, self._keys = threading.RLock(), False, None
-        stored = self._index.stored()
-        self._rows = Prototypes.make([], np.zeros((0, self.dim)), [], []) if stored is None else stored
-        self._next_id = int(self._rows.ids[-1]) + 1 if len(self._rows) else 0
+        check_positive(dim=dim)
+        self.dim, self.fingerprint, self.encoder = dim, fingerprint, encoder
+        self._rows, self._next_id = Prototypes.make([], np.zeros((0, dim)), [], []), 0
+        self._keys: set[tuple[str, str]] | None = None  # of all rows, once they are needed
+        self._index, self._shares_index = make_index(index, dim), False
 
     @classmethod
     def from_prototypes(
-        cls,
-        vectors: ArrayLike,
-        class_names: Sequence[str],
-        image_ids: Sequence[str],
-        index: str | Index = "flat",
-        fingerprint: str | None = None,
+        cls, vectors: ArrayLike, class_names: Sequence[str], image_ids: Sequence[str], **options: Any
     ) -> SupportMemory:
         """A memory of ready-made prototypes, with ids 0 to P-1.
 
@@ -86,7 +68,7 @@ class SupportMemory:
             vectors: (P, D), unit norm.
             class_names: (P,).
             image_ids: (P,); no image has two rows of one class.
-            index, fingerprint: as for the constructor.
+            **options: as for the constructor.
 
         Raises:
             ValueError: the shapes do not fit, a vector is not of unit norm, or a key repeats.
@@ -94,7 +76,7 @@ class SupportMemory:
         vectors = np.array(vectors, dtype=np.float32)  # a copy: the memory owns its rows
         if vectors.ndim != 2:
             raise ValueError(f"vectors must be (P, D), got shape {vectors.shape}")
-        memory = cls(vectors.shape[1], fingerprint=fingerprint, index=index)
+        memory = cls(vectors.shape[1], **options)
         memory.extend(Prototypes.make(np.arange(len(vectors)), vectors, class_names, image_ids))
         return memory
 
@@ -119,7 +101,7 @@ class SupportMemory:
             mask: (H, W) integers at the image's own size.
             classes: value of `mask` -> class name; values not listed are ignored.
             source: where the image can be found.
-            thumbnail: the (H, W, 3) uint8 image itself; a copy of at most 96 px is kept.
+            thumbnail: the (H, W, 3) uint8 image itself; a copy of at most 96 px is stored.
             metadata: flat mapping of text, numbers, truth values; `search` can filter by it.
 
         Returns:
@@ -132,10 +114,10 @@ class SupportMemory:
         return self.extend(pool_prototypes(image_id, feature_map, mask, classes, source, thumbnail, metadata))
 
     def extend(self, rows: Prototypes) -> NDArray[np.int64]:
-        """Add ready-made rows, in one step; their ids are given anew.
+        """Add ready-made rows, in one step; they get new ids.
 
         Args:
-            rows: from another memory, or of `Prototypes.make`.
+            rows: from another memory, or from `Prototypes.make`.
 
         Returns:
             (R,) int64 ids of the new rows.
@@ -147,19 +129,14 @@ class SupportMemory:
         if rows.vectors.shape[1] != self.dim:
             raise ValueError(f"features have {rows.vectors.shape[1]} dimensions; this memory has {self.dim}")
         check_unit(rows.vectors, "vector")
-        if not len(rows):
-            return np.zeros(0, np.int64)
-        with self._lock:
-            self._check_writable()
+        with changes:
             keys = rows.keys()
             self._check_keys(keys)
             rows = replace(rows, ids=self._next_id + np.arange(len(rows)))
-            extended = self._rows.extended(rows)
-            self._index.added(rows)
-            self._next_id += len(rows)  # first: whoever copies meanwhile must not give these ids again
-            self._rows = extended
+            self._next_id += len(rows)  # first: a copy made in between must not give these ids again
+            self._replace_rows(self._rows.extended(rows))
             self._keys.update(keys)
-        return rows.ids.copy()
+        return rows.ids
 
     def remove(self, image_id: str | None = None, class_name: str | None = None, ids: ArrayLike = ()) -> int:
         """Remove the rows of an image, of a class, of a class in an image, or by prototype id.
@@ -168,22 +145,17 @@ class SupportMemory:
             how many rows were removed.
 
         Raises:
-            ValueError: nothing is given, ids beside a name, or no row matches (lists near names).
+            ValueError: nothing is given, ids beside a name, or no row matches.
         """
         ids = np.asarray(ids, dtype=np.int64).reshape(-1)
         if len(ids) and (image_id, class_name) != (None, None):
             raise ValueError(f"ids stand alone, without the name {image_id or class_name!r}")
-        with self._lock:
-            self._check_writable()
+        with changes:
             rows = self._rows
-            if len(ids):
-                chosen = np.zeros(len(rows), dtype=bool)
-                chosen[_positions(rows, ids)] = True
-            else:
-                chosen = _rows_matching(rows, image_id, class_name)
-            self._index.removed(rows.ids[chosen])
-            self._rows, self._keys = rows.take(~chosen), None
-        return int(chosen.sum())
+            positions = _positions(rows, ids if len(ids) else _ids_of(rows, image_id, class_name))
+            self._replace_rows(rows.take(np.delete(np.arange(len(rows)), positions)))
+            self._keys = None
+            return len(rows) - len(self._rows)
 
     def subset(self, ids: ArrayLike) -> SupportMemory:
         """A memory of its own with some of the rows, which keep their ids.
@@ -195,10 +167,12 @@ class SupportMemory:
             ValueError: there is no such id.
         """
         rows = self._rows
-        chosen = np.unique(_positions(rows, ids))
-        return self._shallow_copy(rows.take(chosen), make_index("flat", self.dim))
+        twin = self.copy()
+        twin._rows = rows.take(np.unique(_positions(rows, ids)))
+        twin._index, twin._shares_index = Index(self.dim), False
+        return twin
 
-    # --- asking ---------------------------------------------------------------------------------------------
+    # --- searching ------------------------------------------------------------------------------------------
 
     def search(
         self,
@@ -215,9 +189,9 @@ class SupportMemory:
             queries: (N, D).
             k: rows per query.
             classes: search among these class names only; a name without rows adds nothing.
-            exclude_images: image ids to pass over, such as the query's own.
-            where: metadata that a row must have (a value, or a list of which one must be met), or a
-                predicate on its metadata.
+            exclude_images: ids of images whose rows are left out, such as the query's own.
+            where: metadata that a row must have (for each key a value, or a list of allowed values), or a
+                function of a row's metadata that says whether the row is allowed.
 
         Returns:
             scores (N, k) float32 and prototype ids (N, k) int64; -inf and -1 where rows run out.
@@ -234,18 +208,19 @@ class SupportMemory:
         rows = self._rows
         if not len(rows):
             raise ValueError("the memory is empty: add images before searching it")
-        chosen = Filter.of(classes, exclude_images, where)
-        scores, positions = self._index.search(rows, queries, _count("k", k), chosen)
-        return Hits(scores, np.append(rows.ids, -1)[positions])
+        check_positive(k=k)
+        row_filter = Filter(classes, exclude_images, where)
+        scores, positions = self._index.search(rows, queries, k, row_filter)
+        return Hits(scores, np.where(positions < 0, -1, rows.ids[positions]))
 
     def lookup(self, ids: ArrayLike) -> Prototypes:
-        """Rows by prototype id, in the order asked.
+        """Rows by prototype id, in the order of the ids.
 
         Args:
-            ids: (R,) int64; another shape is read row by row.
+            ids: (R,) int64; an array of another shape is flattened.
 
         Raises:
-            ValueError: there is no such id (removed, or never given).
+            ValueError: there is no row with such an id.
         """
         rows = self._rows
         return rows.take(_positions(rows, ids))
@@ -256,7 +231,12 @@ class SupportMemory:
         Returns:
             (h, w, 3) uint8 and (h, w) bool, at most 96 px, or None where no image was given.
         """
-        return unpack_thumbnail(self.lookup(prototype_id).thumbnails[0])
+        pair = self.lookup(prototype_id).thumbnails[0]
+        if pair is None:
+            return None
+        image, bits = pair
+        mask = np.unpackbits(np.frombuffer(bits, np.uint8), count=image[..., 0].size)
+        return image.copy(), mask.reshape(image.shape[:2]).astype(bool)
 
     def class_prototypes(self, names: Iterable[str]) -> NDArray[np.float32]:
         """(C, D) one prototype per class: the sum of its rows, at unit norm (RNS, equation 5).
@@ -268,21 +248,17 @@ class SupportMemory:
     def class_sums(self, names: Iterable[str]) -> NDArray[np.float32]:
         """(C, D) the sum of each class's rows; NaN where a class has no row."""
         sums = self._rows.class_sums
-        chosen = [sums.get(name, np.full(self.dim, np.nan)) for name in name_list("names", names)]
-        return np.array(chosen, dtype=np.float32).reshape(-1, self.dim)
+        rows = [sums.get(name, np.full(self.dim, np.nan)) for name in name_list("names", names)]
+        return np.array(rows, dtype=np.float32).reshape(-1, self.dim)
 
-    @property
-    def rows(self) -> Prototypes:
-        """Everything, in the order of adding. The arrays are the memory's own: copy before writing."""
-        return self._rows
-
+    # The arrays are the memory's own: copy them before you write to them.
+    rows = property(lambda self: self._rows, doc="All rows as `Prototypes`, in the order of adding.")
     ids = property(lambda self: self._rows.ids, doc="(P,) int64 prototype ids, increasing.")
     vectors = property(lambda self: self._rows.vectors, doc="(P, D) float32 prototypes, unit norm.")
     class_names = property(lambda self: self._rows.class_names, doc="(P,) str, the class of each row.")
     image_ids = property(lambda self: self._rows.image_ids, doc="(P,) str, the image of each row.")
-    classes = property(lambda self: self._rows.classes, doc="The different class names, first seen first.")
-
-    images = property(lambda self: self._rows.images, doc="The different image ids, first seen first.")
+    classes = property(lambda self: self._rows.classes, doc="The different class names, oldest first.")
+    images = property(lambda self: self._rows.images, doc="The different image ids, oldest first.")
 
     def summary(self) -> dict[str, int]:
         """Rows per class, most first."""
@@ -296,39 +272,29 @@ class SupportMemory:
         return f"SupportMemory({size}, dim={self.dim}, fingerprint={self.fingerprint!r})"
 
     def describe_index(self) -> str:
-        """One line on how the memory is searched; an index is trained when it is first needed."""
+        """One line on how the memory is searched. An index is trained by the first search that needs it."""
         return self._index.describe()
 
     # --- copies, folders ------------------------------------------------------------------------------------
 
-    def snapshot(self) -> SupportMemory:
-        """The memory as it is now, whatever is written to it later; cannot be changed itself."""
-        twin = self._shallow_copy(self._rows, self._index)
-        twin._frozen = True
-        return twin
-
     def copy(self) -> SupportMemory:
-        """A memory of its own with the same rows and ids; also what `copy.deepcopy` makes.
+        """The memory as it is now, whatever is added or removed later; also what `copy.deepcopy` makes.
 
-        Rows are shared, as they never change: a copy before a change is how the change is taken back. The
-        copy of a memory on Milvus is in this process, and flat.
+        It costs nothing: rows are shared, as they never change, and so is the index until the copy itself is
+        changed. A copy made before a change is how the change is taken back. The copy of a memory on Milvus
+        is searched there until it changes, and exactly in this process from then on.
         """
-        return self._shallow_copy(self._rows, copy.copy(self._index))
+        rows, twin = self._rows, object.__new__(type(self))
+        twin.__dict__ = self.__dict__ | {"_rows": rows, "_keys": None, "_shares_index": True}
+        return twin
 
     __copy__, __deepcopy__ = copy, lambda self, memo: self.copy()
 
-    def _shallow_copy(self, rows: Prototypes, index: Index) -> SupportMemory:
-        twin = object.__new__(type(self))
-        own = {"_rows": rows, "_index": index, "_lock": threading.RLock(), "_keys": None, "_frozen": False}
-        twin.__dict__ = self.__dict__ | own
-        return twin
-
-    def __getstate__(self) -> dict[str, Any]:
-        twin = self.copy()  # what travels to another process has an index that can
-        return {name: value for name, value in vars(twin).items() if name != "_lock"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ = state | {"_lock": threading.RLock()}
+    def _replace_rows(self, rows: Prototypes) -> None:
+        """Change the rows. A copy stops sharing the index: it may give an id that the memory gives, too."""
+        if self._shares_index:
+            self._index, self._shares_index = copy.copy(self._index), False
+        self._rows = rows
 
     def save(self, path: str | Path) -> None:
         """Write the memory to a folder, replacing in one step the memory that was there.
@@ -336,55 +302,29 @@ class SupportMemory:
         A crash at any moment leaves either the old memory or the new one, whole.
 
         Raises:
-            ValueError: the path is a file.
-            OSError: the disk refuses.
+            OSError: the path is a file, or the disk refuses.
         """
-        folder = Path(path)
-        if folder.exists() and not folder.is_dir():
-            raise ValueError(f"cannot save a memory at {str(folder)!r}: it is a file, not a folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        held = self.snapshot()  # another thread may write meanwhile
-        header = {name: getattr(held, name) for name in ("fingerprint", "encoder", "dim")}
-        header |= {"index": held._index.name, "next_id": held._next_id}
-        write_folder(folder, held._rows, header, held._index.dump())
+        saved = self.copy()  # another thread may change the memory meanwhile
+        header = {name: getattr(saved, name) for name in ("fingerprint", "encoder", "dim")}
+        write_folder(
+            Path(path), saved._rows, header | {"index": saved._index.name, "next_id": saved._next_id}
+        )
 
     @classmethod
-    def load(
-        cls,
-        path: str | Path,
-        *,
-        fingerprint: str | None = None,
-        index: str | Index | None = None,
-        mapped: bool | None = None,
-    ) -> SupportMemory:
-        """Read a memory, verifying every file.
+    def load(cls, path: str | Path, *, index: str | Index | None = None) -> SupportMemory:
+        """Read a memory, verifying its checksums. Vectors that take 256 MiB or more are left on disk.
 
         Args:
             path: the folder.
-            fingerprint: of the encoder that it will be used with; None: do not check.
             index: as for the constructor, in place of the one the memory was saved with.
-            mapped: leave the vectors on disk and read what a search needs; None: if they take more than
-                256 MiB.
 
         Raises:
-            MemoryFormatError: a file is missing or damaged (a ValueError).
-            ValueError: the memory was made with another encoder, or the index has rows of its own.
+            MemoryFormatError: the file is missing or damaged (a ValueError).
         """
-        rows, manifest, learned = read_folder(Path(path), mapped)
-        memory = cls(
-            manifest["dim"],
-            fingerprint=manifest["fingerprint"],
-            encoder=manifest["encoder"],
-            index=index or manifest["index"],
-        )
-        memory._check_fingerprint(fingerprint)
-        if len(memory):
-            raise ValueError(f"the index has {len(memory)} rows of its own; {str(path)!r} needs an empty one")
-        if memory._index.name == manifest["index"]:
-            memory._index.restore(learned)
-        if len(rows):
-            memory._index.added(rows)
-        memory._rows, memory._next_id = rows, manifest["next_id"]
+        rows, header = read_folder(Path(path))
+        options = {"fingerprint": header["fingerprint"], "encoder": header["encoder"]}
+        memory = cls(header["dim"], index=index or header["index"], **options)
+        memory._rows, memory._next_id = rows, header["next_id"]
         return memory
 
     # --- refusing -------------------------------------------------------------------------------------------
@@ -395,61 +335,40 @@ class SupportMemory:
         Raises:
             ValueError: one of them differs.
         """
-        self._check_fingerprint(encoder.fingerprint)
+        if None not in (self.fingerprint, encoder.fingerprint) and self.fingerprint != encoder.fingerprint:
+            raise ValueError(
+                f"the memory was made with {self.fingerprint!r}; you gave {encoder.fingerprint!r}"
+            )
         if getattr(encoder, "dim", self.dim) != self.dim:
             raise ValueError(f"the memory has {self.dim} dimensions, the encoder {encoder.dim}")
 
-    def _check_fingerprint(self, given: str | None) -> None:
-        if None not in (self.fingerprint, given) and self.fingerprint != given:
-            raise ValueError(f"the memory was made with {self.fingerprint!r}; you gave {given!r}")
-
-    def _check_writable(self) -> None:
-        if self._frozen:
-            raise ValueError("this is a snapshot, which cannot be changed; change the memory it is of")
-
     def _check_keys(self, keys: Sequence[tuple[str, str]]) -> None:
-        """Refuse an (image id, class name) that is there already, or twice in one go."""
+        """Refuse an (image id, class name) that is in the memory already, or twice among the new ones."""
         if self._keys is None:
             self._keys = set(self._rows.keys())
         again = self._keys.intersection(keys) or {key for key, n in Counter(keys).items() if n > 1}
         if again:
             image_id, name = min(again)
-            raise ValueError(
-                f"there is already a prototype of class {name!r} for image {image_id!r}; to replace it, "
-                f"first remove(image_id={image_id!r}, class_name={name!r})"
-            )
+            raise ValueError(f"image {image_id!r} already has a prototype of class {name!r}; remove it first")
 
 
 def _positions(rows: Prototypes, ids: ArrayLike) -> NDArray[np.int64]:
     """(R,) where rows are, by prototype id; raises ValueError if there is no such id."""
     ids = np.asarray(ids, dtype=np.int64).reshape(-1)
     positions = rows.positions(ids)
-    unknown = ids[positions < 0]
-    if len(unknown):
-        held = f"{len(rows)} ids from {rows.ids[0]} to {rows.ids[-1]}" if len(rows) else "none"
-        raise ValueError(f"there is no prototype with id {unknown[0]}; the memory holds {held}")
+    if (positions < 0).any():
+        raise ValueError(f"there is no prototype with id {ids[positions < 0][0]} among the {len(rows)} rows")
     return positions
 
 
-def _rows_matching(rows: Prototypes, image_id: str | None, class_name: str | None) -> NDArray[np.bool_]:
-    """(P,) the rows of an image, of a class, or of both; raises ValueError if there are none."""
+def _ids_of(rows: Prototypes, image_id: str | None, class_name: str | None) -> NDArray[np.int64]:
+    """(R,) ids of the rows of an image, of a class, or of both; raises ValueError if there are none."""
     if image_id is None and class_name is None:
         raise ValueError("which rows? Give image_id, class_name or both, or ids")
-    matching = np.ones(len(rows), dtype=bool)
-    for what, name, column in (("image", image_id, rows.image_ids), ("class", class_name, rows.class_names)):
-        if name is None:
-            continue
-        match = matching & (column == name)
-        if not match.any():
-            inside = f" in image {image_id!r}" if what == "class" and image_id is not None else ""
-            known = list(dict.fromkeys(column[matching].tolist()))
-            raise ValueError(f"there is no {what} {name!r}{inside}; {near_names(str(name), known)}")
-        matching = match
-    return matching
-
-
-def _count(what: str, value: Any) -> int:
-    """Refuse all but whole numbers from 1 up."""
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{what} must be a positive whole number, got {value!r}")
-    return int(value)
+    in_image = rows if image_id is None else rows.take(rows.of_images([image_id]))
+    if image_id is not None and not len(in_image):
+        raise unknown_name("image", image_id, rows.images)
+    matching = in_image if class_name is None else in_image.take(in_image.of_classes([class_name]))
+    if not len(matching):
+        raise unknown_name("class", class_name, in_image.classes)
+    return matching.ids

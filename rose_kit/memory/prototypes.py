@@ -1,8 +1,8 @@
-"""The table that a memory is made of, what a search returns, and how an annotated image becomes rows."""
+"""The table of prototypes, what a search of it returns, and how an annotated image becomes rows of it."""
 
 from __future__ import annotations
 
-import difflib
+import itertools
 import math
 import re
 import threading
@@ -21,9 +21,9 @@ from PIL import Image
 from rose_kit.pooling import pool_masks
 from rose_kit.types import IGNORE, FeatureMap
 
-THUMBNAIL_SIDE = 96  # px, the longer side at most
+THUMBNAIL_SIDE = 96  # pixels, the longer side at most
 Scalar = str | int | float | bool | None
-_growing = threading.Lock()
+changes = threading.RLock()  # held by the one thread of this process that is adding or removing rows
 
 
 @dataclass(frozen=True)
@@ -32,40 +32,69 @@ class Hits:
 
     Args:
         scores: (N, k) float32 inner products, -inf where there are fewer than k.
-        ids: (N, k) int64 prototype ids, -1 where there are fewer than k; `rows` is another name for them.
+        ids: (N, k) int64 prototype ids, -1 where there are fewer than k.
     """
 
     scores: NDArray[np.float32]
     ids: NDArray[np.int64]
 
-    @property
-    def rows(self) -> NDArray[np.int64]:
-        """(N, k) int64: `ids`, as they were called first."""
-        return self.ids
+    rows = property(lambda self: self.ids, doc="(N, k) int64: another name for `ids`.")
+
+
+class Names:
+    """Different texts, each with a code: its place in the order in which they came.
+
+    Names are added and never taken away, so that all tables that come from one another share them.
+    """
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._codes: dict[str, int] = {}
+
+    def encode(self, names: Iterable[str]) -> NDArray[np.int64]:
+        """(P,) the code of each name; new names get new codes."""
+        names = list(names)
+        new = [name for name in dict.fromkeys(names) if name not in self._codes]
+        self._codes |= zip(new, itertools.count(len(self._names)))
+        self._names += new
+        return np.array([self._codes[name] for name in names], dtype=np.int64)
+
+    def decode(self, codes: NDArray[np.int64]) -> list[str]:
+        """P names by (P,) codes."""
+        return [self._names[code] for code in codes.tolist()]
+
+    def contain(self, codes: NDArray[np.int64], wanted: Iterable[str]) -> NDArray[np.bool_]:
+        """(P,) whether the name of each code is wanted; wanted names may be unknown."""
+        wanted = [self._codes[name] for name in wanted if name in self._codes]
+        is_wanted = np.zeros(len(self._names), dtype=bool)
+        is_wanted[wanted] = True
+        return is_wanted[codes]
 
 
 @dataclass(frozen=True)
 class Prototypes:
-    """Prototypes, column by column. What a row holds never changes, so tables may share memory.
+    """Prototypes, column by column. A row never changes, so tables may share memory.
 
     Args:
         ids: (P,) int64, increasing in a memory.
         vectors: (P, D) float32, unit norm; a memory map where they stay on disk.
-        class_texts, image_texts: (P,) object, the class and the image of each row.
+        class_codes, image_codes: (P,) int64, the class and the image of each row, as codes of `names`.
         sources: (P,) object, where the image can be found, or None.
         metadata: (P,) object, one flat mapping each.
-        thumbnails: (P,) object, None or a pair: (h, w, 3) uint8 image, shared by the rows of one call of
-            `add`; the (h, w) mask of the row's region as bits, eight to a byte.
+        thumbnails: (P,) object, None or a pair: the (h, w, 3) uint8 image, shared by the rows of one call
+            of `add`; the (h, w) mask of the row's region as bits, eight to a byte.
+        names: the class names and the image ids.
     """
 
     ids: NDArray[np.int64]
     vectors: NDArray[np.float32]
-    class_texts: NDArray[np.object_]
-    image_texts: NDArray[np.object_]
+    class_codes: NDArray[np.int64]
+    image_codes: NDArray[np.int64]
     sources: NDArray[np.object_]
     metadata: NDArray[np.object_]
     thumbnails: NDArray[np.object_]
-    _room: _Room | None = field(default=None, compare=False, repr=False)
+    names: Names = field(compare=False, repr=False)
+    _buffer: _Buffer | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def make(
@@ -78,21 +107,23 @@ class Prototypes:
         metadata: Sequence[Mapping[str, Scalar]] | None = None,
         thumbnails: Sequence[tuple | None] | None = None,
     ) -> Prototypes:
-        """A table from sequences; the last three may be left out.
+        """A table from P ids, (P, D) vectors and sequences of length P; the last three may be left out.
 
         Raises:
-            ValueError: columns differ in length, or a name is not text that can be kept.
+            ValueError: columns differ in length, or a name is not text that can be saved.
         """
         ids, vectors = np.asarray(ids, dtype=np.int64), np.asanyarray(vectors, dtype=np.float32)
-        empty = [None] * len(ids)
-        columns = [list(class_names), list(image_ids), sources or empty]
-        columns += [metadata or [{} for _ in empty], thumbnails or empty]
-        sizes = [len(column) for column in (ids, vectors, *columns)]
+        class_names, image_ids, empty = list(class_names), list(image_ids), [None] * len(ids)
+        objects = sources or empty, metadata or [{} for _ in empty], thumbnails or empty
+        sizes = [len(column) for column in (ids, vectors, class_names, image_ids, *objects)]
         if len(set(sizes)) != 1:
             raise ValueError(f"columns differ in length: {sizes}")
-        for name in {*columns[0], *columns[1], *(set(columns[2]) - {None})}:
+        for name in {*class_names, *image_ids, *(set(objects[0]) - {None})}:
             check_name(name)
-        return cls(ids, vectors, *map(_objects, columns))
+        names = Names()
+        codes = names.encode(class_names), names.encode(image_ids)
+        columns = (np.fromiter(column, object, len(ids)) for column in objects)
+        return cls(ids, vectors, *codes, *columns, names)
 
     @property
     def columns(self) -> tuple[NDArray, ...]:
@@ -100,56 +131,47 @@ class Prototypes:
         return tuple(getattr(self, one.name) for one in fields(self)[:7])
 
     @cached_property
-    def _classes(self) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
-        """(P,) the number of each row's class, and the class names by number, first seen first."""
-        return pd.factorize(self.class_texts)
-
-    @cached_property
-    def _images(self) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
-        """As `_classes`, for the images."""
-        return pd.factorize(self.image_texts)
-
-    @cached_property
     def class_names(self) -> NDArray[np.str_]:
         """(P,) str, the class of each row."""
-        return self._classes[1].astype(str)[self._classes[0]]
+        return np.array(self.names.decode(self.class_codes), dtype=np.str_)
 
     @cached_property
     def image_ids(self) -> NDArray[np.str_]:
         """(P,) str, the image of each row."""
-        return self._images[1].astype(str)[self._images[0]]
+        return np.array(self.names.decode(self.image_codes), dtype=np.str_)
 
-    @property
+    @cached_property
     def classes(self) -> tuple[str, ...]:
-        """The different class names, first seen first."""
-        return tuple(self._classes[1])
+        """The different class names, in the order of their first rows."""
+        return tuple(self.names.decode(pd.unique(self.class_codes)))
 
-    @property
+    @cached_property
     def images(self) -> tuple[str, ...]:
-        """The different image ids, first seen first."""
-        return tuple(self._images[1])
+        """The different image ids, in the order of their first rows."""
+        return tuple(self.names.decode(pd.unique(self.image_codes)))
 
-    def of_classes(self, names: Iterable[str]) -> NDArray[np.bool_]:
+    def of_classes(self, class_names: Iterable[str]) -> NDArray[np.bool_]:
         """(P,) whether each row is of one of these classes."""
-        return _among(self._classes, names)
+        return self.names.contain(self.class_codes, class_names)
 
     def of_images(self, image_ids: Iterable[str]) -> NDArray[np.bool_]:
         """(P,) whether each row is of one of these images."""
-        return _among(self._images, image_ids)
+        return self.names.contain(self.image_codes, image_ids)
 
     @cached_property
     def class_sums(self) -> dict[str, NDArray[np.float32]]:
         """Class name -> the sum (D,) of its rows."""
-        codes, names = self._classes
-        return {name: np.asarray(self.vectors[codes == c]).sum(0) for c, name in enumerate(names)}
+        rows = {name: np.asarray(self.vectors[self.of_classes([name])]) for name in self.classes}
+        return {name: vectors.sum(0) for name, vectors in rows.items()}
 
     def keys(self) -> list[tuple[str, str]]:
         """(image id, class name) of each row."""
-        return list(zip(self.image_texts, self.class_texts, strict=True))
+        names = self.names.decode(self.image_codes), self.names.decode(self.class_codes)
+        return list(zip(*names, strict=True))
 
     def take(self, where: NDArray | slice) -> Prototypes:
         """Some rows, by position, mask or slice."""
-        return Prototypes(*(column[where] for column in self.columns))
+        return Prototypes(*(column[where] for column in self.columns), self.names)
 
     def positions(self, ids: ArrayLike) -> NDArray[np.int64]:
         """Where prototype ids (any shape) are in this table, -1 for those that are not; ids increase."""
@@ -160,32 +182,34 @@ class Prototypes:
         return np.where(self.ids[at] == ids, at, -1)
 
     def extended(self, more: Prototypes) -> Prototypes:
-        """These rows and then others. Room is kept at the end, so that n rows one by one cost O(n)."""
-        with _growing:  # of two copies of a memory, one alone may write behind their common rows
-            room = self._room
-            if room is None or room.used != len(self) or room.size < len(self) + len(more):
-                room = _Room(self.columns, len(self) + max(len(more), len(self) // 2, 64))
-            return Prototypes(*room.append(more.columns), room)
+        """These rows and then others. Adding n rows one by one takes O(n) in all."""
+        with changes:
+            buffer, end = self._buffer, len(self) + len(more)
+            if buffer is None or buffer.used != len(self) or buffer.size < end:
+                buffer = _Buffer(self.columns, max(end, len(self) * 3 // 2, len(self) + 64))
+            codes = (self.names.encode(more.names.decode(c)) for c in (more.class_codes, more.image_codes))
+            columns = buffer.append([more.ids, more.vectors, *codes, *more.columns[4:]])
+            return Prototypes(*columns, self.names, buffer)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the room at the end, and what can be computed anew."""
-        return {one.name: getattr(self, one.name) for one in fields(self)} | {"_room": None}
+        """The fields without the buffer, and without the properties that can be computed again."""
+        return {one.name: getattr(self, one.name) for one in fields(self)} | {"_buffer": None}
 
 
-class _Room:
-    """Columns with room at their end. What has been written stays as it is: tables are slices of it."""
+class _Buffer:
+    """Columns with free places at their end. Tables are slices of them, so a row is written only once."""
 
     def __init__(self, columns: Sequence[NDArray], size: int) -> None:
         self.size, self.used = size, len(columns[0])
-        self._columns = [np.empty((size, *c.shape[1:]), c.dtype) for c in columns]
+        self._columns = [np.empty((size, *column.shape[1:]), column.dtype) for column in columns]
         for whole, column in zip(self._columns, columns, strict=True):
             whole[: self.used] = column
 
     def append(self, columns: Sequence[NDArray]) -> list[NDArray]:
-        """Write behind what is used; returns all that is used then."""
+        """Write rows into the first free places; returns the columns up to the last of them."""
         end = self.used + len(columns[0])
         for whole, column in zip(self._columns, columns, strict=True):
             whole[self.used : end] = column
@@ -219,19 +243,14 @@ def pool_prototypes(
     vectors, counts = pool_masks(feature_map, mask, list(classes))  # (C, D), (C,)
     present = np.flatnonzero(counts)  # (R,)
     values = [list(classes)[c] for c in present]
-    return Prototypes.make(
-        np.arange(len(present)),
-        vectors[present],
-        [classes[value] for value in values],
-        [image_id] * len(values),
-        [None if source is None else str(source)] * len(values),
-        [check_metadata(metadata)] * len(values),
-        pack_thumbnails(thumbnail, mask, values),
-    )
+    ids, names, image_ids = np.arange(len(values)), [classes[v] for v in values], [image_id] * len(values)
+    sources = [None if source is None else str(source)] * len(values)
+    facts, thumbnails = [check_metadata(metadata)] * len(values), pack_thumbnails(thumbnail, mask, values)
+    return Prototypes.make(ids, vectors[present], names, image_ids, sources, facts, thumbnails)
 
 
 def pack_thumbnails(image: NDArray[np.uint8] | None, mask: NDArray, values: Sequence[int]) -> list:
-    """For each value, the small image (one array for all) and the bits of the value's small mask.
+    """For each value of a mask, the small image (one array for all) and the bits of its small mask.
 
     Args:
         image: (H, W, 3) uint8, or None: no thumbnails.
@@ -246,49 +265,29 @@ def pack_thumbnails(image: NDArray[np.uint8] | None, mask: NDArray, values: Sequ
     """
     if image is None:
         return [None for _ in values]
-    dtype, shape = getattr(image, "dtype", type(image).__name__), np.shape(image)
-    if dtype != np.uint8 or shape != (*mask.shape, 3):
-        raise ValueError(f"thumbnail must be uint8 {(*mask.shape, 3)}, got {dtype} {shape}")
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.shape != (*mask.shape, 3):
+        raise ValueError(f"thumbnail must be uint8 {(*mask.shape, 3)}, got {image.dtype} {image.shape}")
     small = Image.fromarray(image)
     small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
     shared = np.array(small)  # (h, w, 3)
     return [(shared, np.packbits(shrink_mask(mask == v, small.size)).tobytes()) for v in values]
 
 
-def unpack_thumbnail(pair: tuple | None) -> tuple[NDArray[np.uint8], NDArray[np.bool_]] | None:
-    """(h, w, 3) image and (h, w) mask of one row, as copies."""
-    if pair is None:
-        return None
-    h, w = pair[0].shape[:2]
-    bits = np.unpackbits(np.frombuffer(pair[1], dtype=np.uint8), count=h * w)
-    return pair[0].copy(), bits.reshape(h, w).astype(bool)
-
-
 def shrink_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """(H, W) bool -> (h, w), with `size` = (w, h): cells covered by half, or a tiny region's fullest."""
+    """(H, W) bool -> (h, w), where `size` is (w, h): True where at least half of a cell is covered.
+
+    A region that covers half of no cell gets the cell that it covers most.
+    """
     cover = np.array(Image.fromarray(mask.astype(np.float32)).resize(size, Image.Resampling.BOX))
     return cover >= min(0.5, cover.max())
-
-
-def _among(column: tuple[NDArray, NDArray], names: Iterable[str]) -> NDArray[np.bool_]:
-    """(P,) whether each row of a factorised column, (codes, values), has one of the names."""
-    codes, values = column
-    wanted = set(names)
-    return np.fromiter((value in wanted for value in values), bool, len(values))[codes]
-
-
-def _objects(values: Sequence[Any]) -> NDArray[np.object_]:
-    column = np.empty(len(values), dtype=object)
-    for i, value in enumerate(values):  # one by one: NumPy would unpack the pairs of a thumbnail
-        column[i] = value
-    return column
 
 
 # --- what may enter a memory: all raise ValueError ------------------------------------------------------
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that NumPy or Parquet could not give back: empty, with NUL or half a surrogate."""
+    """Refuse a name that cannot be saved: empty, with a NUL character or half of a surrogate pair."""
     if not isinstance(name, str) or not re.fullmatch("[^\0\ud800-\udfff]+", name):
         raise ValueError(f"{name!r} cannot name a class, an image or a source: expected non-empty text")
 
@@ -302,24 +301,11 @@ def check_unit(vectors: NDArray[np.float32], what: str) -> None:
 
 
 def check_metadata(metadata: Mapping[str, Scalar] | None) -> dict[str, Scalar]:
-    """A copy of a flat mapping; refuse what JSON could not give back."""
+    """A copy of a flat mapping; refuse what JSON cannot represent."""
     for key, value in (metadata or {}).items():
-        endless = isinstance(value, float) and not math.isfinite(value)
-        if not isinstance(key, str) or not isinstance(value, Scalar) or endless:
+        infinite = isinstance(value, float) and not math.isfinite(value)
+        if not isinstance(key, str) or not isinstance(value, Scalar) or infinite:
             raise ValueError(
-                f"metadata {key!r}: {value!r} cannot be kept; a key is text, a value is text, a finite "
-                "number, True, False or None"
+                f"metadata {key!r}: {value!r}: expected text and then text, a finite number or None"
             )
     return dict(metadata or {})
-
-
-def near_names(name: str, known: Sequence[str]) -> str:
-    """The names close to one that is not known, for an error message.
-
-    >>> near_names("buz", ["bus", "sky"])
-    "did you mean 'bus'? There are: bus, sky"
-    """
-    close = difflib.get_close_matches(name, known, n=3)
-    hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
-    more = f" and {len(known) - 20} more" if len(known) > 20 else ""
-    return f"{hint}There are: {', '.join(known[:20])}{more}"
