@@ -183,8 +183,8 @@ def search_terms(question: str) -> str:
     >>> search_terms("Please segment the winner of the cup in this picture.")
     'winner cup'
     """
-    words = re.sub(FILLER, " ", re.sub(SEGMENT_VERB, " ", question)).split()
-    return " ".join(word for word in words if not re.match(GENERIC, word)) or question
+    words = re.sub(f"{RECENT}|{FILLER}", " ", re.sub(SEGMENT_VERB, " ", question)).split()
+    return " ".join(word for word in dict.fromkeys(words) if not re.match(GENERIC, word)) or question
 
 
 def capitalised(text: str) -> list[tuple[str, str]]:

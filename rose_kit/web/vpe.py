@@ -36,26 +36,25 @@ class Thresholds:
     whole: float  # minimum share of the proposal's evidence (similarity over `part`) in a mask to be kept
 
 
-@dataclass(frozen=True)
 class ObjectDetector:
     """A linear rating of the features of an image: 0 on average of backgrounds, 1 for the mean of an object.
 
     It is Fisher's linear discriminant with the covariance of the backgrounds, which have most examples.
+
+    Args:
+        feature_map: of the image, (h, w, D); all of it counts as background.
+        objects: (P, D) features of the object.
+        backgrounds: (B, D) features of other backgrounds.
     """
 
-    feature_map: FeatureMap  # of the image, (h, w, D)
-    mean: NDArray  # (D,) of the backgrounds
-    weight: NDArray[np.float32]  # (D,)
-
-    @classmethod
-    def fit(cls, feature_map: FeatureMap, objects: NDArray, backgrounds: NDArray) -> "ObjectDetector":
-        """Fit to (P, D) features of the object, and to (B, D) of backgrounds and of the whole image."""
+    def __init__(self, feature_map: FeatureMap, objects: NDArray, backgrounds: NDArray) -> None:
         backgrounds = np.concatenate([feature_map.flat(), backgrounds])
-        mean, covariance = backgrounds.mean(0), np.cov(backgrounds.T)  # (D,), (D, D)
+        self.feature_map, self.mean = feature_map, backgrounds.mean(0)  # (D,)
+        covariance = np.cov(backgrounds.T)  # (D, D)
         ridge = np.trace(covariance) / len(covariance) * np.eye(len(covariance))
-        difference = objects.mean(0) - mean
+        difference = objects.mean(0) - self.mean
         weight = np.linalg.solve(covariance + ridge, difference)
-        return cls(feature_map, mean, (weight / (weight @ difference)).astype(np.float32))
+        self.weight = (weight / (weight @ difference)).astype(np.float32)  # (D,)
 
     def pixels(self) -> NDArray[np.float32]:
         """(H, W) similarity of each pixel to the object."""
@@ -147,11 +146,10 @@ class VisualPromptEnhancer:
         rejected = tuple((references[i], reasons[i]) for i in range(len(views)) if i not in used)
         if not used:
             return (), rejected, None
-        features, is_object = (
-            np.concatenate([x[i] for i in used]) for x in ([v.flat() for v in views], objects)
-        )
+        features = np.concatenate([views[i].flat() for i in used])
+        is_object = np.concatenate([objects[i] for i in used])
         feature_map = self.encoder.encode_image(image, windows=self.windows)
-        detector = ObjectDetector.fit(feature_map, features[is_object], features[~is_object])
+        detector = ObjectDetector(feature_map, features[is_object], features[~is_object])
         return tuple(references[i] for i in used), rejected, detector
 
     def propose(self, image: NDArray, detector: ObjectDetector) -> tuple[NDArray[np.bool_], float]:
