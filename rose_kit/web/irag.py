@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from rose_kit.web.language import aggregate_votes, assess, capitalised, is_injection, search_terms
+from rose_kit.web.language import aggregate_votes, assess, capitalised_names, is_injection, search_terms
 from rose_kit.web.reading import bm25, split
 from rose_kit.web.types import Candidate, Page, Provider, ReferenceImage, Source
 
@@ -58,7 +58,7 @@ class IRAG:
         references = cache(lambda name: self.find_references(name, day))
         query = self.rewrite(question)
         passages = self.find_passages(query, day)
-        named = tuple(c for c in self.named(question, passages) if references(c.text))
+        named = tuple(c for c in self.named_candidates(question, passages) if references(c.text))
         candidates = named or self.read_candidates(passages, question, day)
         compared = [c for c in candidates[:MAX_COMPARED] if references(c.text)] or candidates[:1]
         compared = [c for c in compared if c.confidence > 0.1 * compared[0].confidence]
@@ -92,10 +92,10 @@ class IRAG:
         images = self.provider.images(name, self.images, day)
         return tuple(i for i in images if name.casefold() in f"{i.source.title} {i.caption}".casefold())
 
-    def named(self, question: str, passages: Sequence[Page]) -> tuple[Candidate, ...]:
+    def named_candidates(self, question: str, passages: Sequence[Page]) -> tuple[Candidate, ...]:
         """Names in the question that are titles of pages and not part of a longer name, as in "Hawk 3"."""
         titles = {p.source.title.casefold(): p.source for p in reversed(passages)}
-        names = dict.fromkeys(name for name, _ in capitalised(question) if name.casefold() in titles)
+        names = dict.fromkeys(name for name, _ in capitalised_names(question) if name.casefold() in titles)
         longer = {n: rf"\b{re.escape(n)} [A-Z\d]" for n in names}
         whole = [n for n in names if not any(re.search(longer[n], p.text) for p in passages)]
         return tuple(Candidate(name, 1.0, (titles[name.casefold()],)) for name in whole)

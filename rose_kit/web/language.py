@@ -187,10 +187,10 @@ def search_terms(question: str) -> str:
     return " ".join(word for word in dict.fromkeys(words) if not re.match(GENERIC, word)) or question
 
 
-def capitalised(text: str) -> list[tuple[str, str]]:
+def capitalised_names(text: str) -> list[tuple[str, str]]:
     """(what may be a name, the text before it) wherever words begin with a capital.
 
-    >>> capitalised("The cup went to Petrel’s crew in May.")
+    >>> capitalised_names("The cup went to Petrel’s crew in May.")
     [('Petrel', 'The cup went to ')]
     """
     matches = re.finditer(NAME, text)
@@ -205,7 +205,7 @@ def names(texts: Sequence[str], topics: Sequence[str] = ()) -> set[str]:
     """
     total, inside, places, articles, spread = (Counter() for _ in range(5))
     for text in texts:
-        mentions = [mention for sentence in sentences(text) for mention in capitalised(sentence)]
+        mentions = [mention for sentence in sentences(text) for mention in capitalised_names(sentence)]
         spread.update({name for name, _ in mentions})
         for name, before in mentions:
             total[name] += 1
@@ -230,7 +230,7 @@ def names(texts: Sequence[str], topics: Sequence[str] = ()) -> set[str]:
 def question_topics(question: str) -> list[str]:
     """What a question is about, in lower case: the phrase it asks for, then the names in it."""
     phrase = re.sub(f"{RECENT}|{any_of('new, most, brand')}", "", target(question)[0])
-    inside = [name for name, before in capitalised(question) if re.search(r"\w $", before)]
+    inside = [name for name, before in capitalised_names(question) if re.search(r"\w $", before)]
     topics = (" ".join(re.sub(r"['’]s\b", "", topic).lower().split()) for topic in (phrase, *inside))
     return list(dict.fromkeys(filter(None, topics)))
 
