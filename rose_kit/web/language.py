@@ -270,7 +270,9 @@ def _statements(text: str, answers: Sequence[str], title: str) -> Iterator[tuple
     for sentence in sentences(text) if answers else ():
         parts = re.split(rf"\b({any_name})(?!\w)", sentence)  # text, name, text, name ... text
         for left, name, right in zip(parts[0::2], parts[1::2], parts[2::2], strict=False):
-            if re.search(DENIAL, sentence) or re.search(BEFORE_LOSER, left) or re.search(LOST_TITLE, right):
+            is_confirmed = left.endswith(" to ") or re.search(STILL_HOLDS, right)  # "an apology to Petrel"
+            denied = re.search(DENIAL, sentence) and not is_confirmed
+            if denied or re.search(BEFORE_LOSER, left) or re.search(LOST_TITLE, right):
                 yield name, -1
             else:
                 before = re.search(has_title, left) and re.search(BEFORE_HOLDER, left)
