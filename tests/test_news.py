@@ -62,4 +62,4 @@ def test_the_archive_reads_pages_as_they_were_and_nothing_from_the_future(day):
         revision = titled[page.source.title].on(day)
         assert page.text == revision.text and page.source.date == revision.saved.date() <= day
     assert (who.name in {p.source.title for p in ARCHIVE.search(who.name, 3, day)}) == (who.since <= day)
-    assert ARCHIVE.search("zzzz qqqq") == [] == ARCHIVE.images("zzzz qqqq")
+    assert ARCHIVE.search("zzzz qqqq", 8, day) == [] == ARCHIVE.images("zzzz qqqq", 8, day)

@@ -53,7 +53,7 @@ def test_a_result_says_how_it_came_about(framework):
     assert result.verification.action == "corrected" and not result.mask.mask.any() and result.failure == ""
     assert all(s.date <= DAY and s.licence.startswith(("Creative", "CC")) for s in result.sources)
     assert any("File:" in s.title for s in result.sources) and len(set(result.sources)) == len(result.sources)
-    result = framework.ask(IMAGE, "Segment the xyzzy plugh.", DAY)
+    result = framework.ask(IMAGE, "Segment the xyzzy plugh.", date(2000, 1, 1))  # before any news
     assert result.retrieval.answer is None and result.prompt == "Segment the xyzzy plugh."
 
 

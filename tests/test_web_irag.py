@@ -34,11 +34,11 @@ class Pages:
     def __init__(self, others=()):
         self.others = list(others)
 
-    def search(self, query, limit=5, until=None):
-        return self.others + ARCHIVE.search(query, limit, until)
+    def search(self, query, limit, day):
+        return self.others + ARCHIVE.search(query, limit, day)
 
-    def images(self, query, limit=5, until=None):
-        return ARCHIVE.images(query, limit, until)
+    def images(self, query, limit, day):
+        return ARCHIVE.images(query, limit, day)
 
 
 def page(text, day=DAY, title="News", url="http://page"):
@@ -84,11 +84,11 @@ def test_the_newest_valid_statement_counts(text, day, expected):
 class Two:
     """Pages that name two candidates, and images of which one bears another name."""
 
-    def search(self, query, limit=5, until=None):
+    def search(self, query, limit, day):
         names = ("Tamsin", "Nutmeg")
         return [page(f"{name} is the champion of the cup.", url=f"http://{name}") for name in names]
 
-    def images(self, query, limit=5, until=None):
+    def images(self, query, limit, day):
         names = ("Something else", query)
         return [ReferenceImage(Source(f"http://{n}", f"File:{n}"), IMAGE, n) for n in names]
 

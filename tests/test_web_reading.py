@@ -4,11 +4,10 @@ import socket
 import subprocess
 from datetime import date
 
-import numpy as np
 import pytest
 
 from rose_kit.web.net import WebError
-from rose_kit.web.reading import read, retrieve
+from rose_kit.web.reading import bm25, read, split
 from rose_kit.web.types import Page, Source
 from tests import hostile
 
@@ -58,19 +57,10 @@ def test_reading_a_hostile_page_runs_and_fetches_nothing(monkeypatch, name):
         assert "Rubber Duck" not in page.text
 
 
-class Letters:
-    """Encodes a text by the counts of its letters, as a stand-in that anybody can work out."""
-
-    def encode_text(self, names):
-        counts = np.array([[name.lower().count(letter) + 1e-3 for letter in "abcdefghij"] for name in names])
-        return (counts / np.linalg.norm(counts, axis=1, keepdims=True)).astype(np.float32)
-
-
-def test_ranks_by_words_and_by_meaning_are_fused():
-    """Only one text shares the word; in letters the first is nearest, then the second."""
-    passages = [Page(Source("http://a.example", ""), text) for text in ("aaa bbb ccc", "the cab", "hhh jjj")]
-    by_words = retrieve("cab", passages, 3)
-    assert [(p.text, p.score) for p in by_words] == [("the cab", pytest.approx(1 / 61))]
-    fused = retrieve("cab", passages, 3, Letters())
-    assert [p.text for p in fused] == ["the cab", "aaa bbb ccc", "hhh jjj"]
-    assert [p.score for p in fused] == pytest.approx([1 / 61 + 1 / 62, 1 / 61, 1 / 63])
+def test_passages_overlap_by_a_sentence_and_texts_are_scored_by_the_words_they_share():
+    text = " ".join(f"Sentence {i}." for i in range(8))
+    passages = [passage.text for passage in split(Page(HERE, text))]
+    assert [(p.split()[1], p.split()[-1]) for p in passages] == [("0.", "3."), ("3.", "6."), ("6.", "7.")]
+    assert [len(p.text) for p in split(Page(HERE, "x" * 2000))] == [800] and split(Page(HERE, " ")) == []
+    assert (bm25("cab", ["the aaa", "the cab"]) > 0).tolist() == [False, True]
+    assert bm25("the", ["the cab"]).tolist() == [0] and bm25("cab", []).tolist() == []

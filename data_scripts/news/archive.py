@@ -15,7 +15,7 @@ from data_scripts.news.photos import Photo
 from data_scripts.news.world import LICENCE, NewsWorld
 from rose_kit.web.types import Page, ReferenceImage, Source
 
-MOST_HITS = 50  # that a search with a date looks at
+MOST_HITS = 50  # that a search looks at
 
 
 class Index:
@@ -59,10 +59,10 @@ class NewsArchive:
         self._photos = Index([(photo.title, photo.caption) for photo in world.photos])
         self._pixels = lru_cache(maxsize=512)(Photo.draw)
 
-    def search(self, query: str, limit: int = 5, until: date | None = None) -> list[Page]:
-        """Pages that share a word with the query, as they were at the end of the day `until`, best first."""
-        hits = self._pages.search(query)[: MOST_HITS if until else limit]
-        revisions = ((self.world.pages[i].title, self.world.pages[i].on(until or date.max)) for i in hits)
+    def search(self, query: str, limit: int, day: date) -> list[Page]:
+        """Pages that share a word with the query, as they were at the end of the day, best first."""
+        hits = self._pages.search(query)[:MOST_HITS]
+        revisions = ((self.world.pages[i].title, self.world.pages[i].on(day)) for i in hits)
         written = (
             Page(_source(title, revision.saved.date(), LICENCE), revision.text)
             for title, revision in revisions
@@ -70,10 +70,10 @@ class NewsArchive:
         )
         return list(islice(written, limit))
 
-    def images(self, query: str, limit: int = 5, until: date | None = None) -> list[ReferenceImage]:
-        """Images whose title or caption shares a word with the query, taken by the day `until`."""
-        hits = self._photos.search(query)[: MOST_HITS if until else limit]
-        taken = (photo for i in hits if (photo := self.world.photos[i]).taken <= (until or date.max))
+    def images(self, query: str, limit: int, day: date) -> list[ReferenceImage]:
+        """Images whose title or caption shares a word with the query, taken by the day."""
+        hits = self._photos.search(query)[:MOST_HITS]
+        taken = (photo for i in hits if (photo := self.world.photos[i]).taken <= day)
         return [
             ReferenceImage(_source(p.title, p.taken, p.licence), self._pixels(p), p.caption)
             for p in islice(taken, limit)

@@ -15,11 +15,10 @@ from data_scripts.scenes import CLASSES, NOVEL, SEEN_THINGS, draw_scene
 from rose_kit.encoder import Encoder
 from rose_kit.evaluation import CachedEncoder
 from rose_kit.metrics import giou, mean_interval
-from rose_kit.regions.foreground import foreground, similarity
-from rose_kit.types import FeatureMap, unit
+from rose_kit.types import unit
 from rose_kit.web.promptable import SegmenterAsPromptable
 from rose_kit.web.types import Mask, ReferenceImage, Source
-from rose_kit.web.vpe import Thresholds, VisualPromptEnhancer
+from rose_kit.web.vpe import ObjectDetector, Thresholds, VisualPromptEnhancer, foreground
 
 # Scene seeds, apart from each other. The calibration's begin where the support scenes of `RoseBenchmark` do
 # (7,000,000 to 7,000,119, of another cast): neither experiment uses what the other draws or chooses.
@@ -112,31 +111,31 @@ def calibrate(
     )
     same, pairs = _best(*_pairs(vpe, shown), "same")
     vpe.thresholds = Thresholds(-same, 0.0, 0.0, 0.0, 0.0)  # distances: the smaller, the more alike
-    rules = [(e, rule) for e in shown if (rule := _rule(vpe, e))]
-    right = [v for e, rule in rules for v in similarity(rule[0], e.target, rule[1])]
-    wrong = [v for e, rule in rules for mask in e.others for v in similarity(rule[0], mask, rule[1])]
+    fitted = [(e, detector) for e in shown if (detector := _detector(vpe, e))]
+    right = [v for e, detector in fitted for v in detector.similarity(e.target)]
+    wrong = [v for e, detector in fitted for mask in e.others for v in detector.similarity(mask)]
     keep, masks = _best(right, wrong, "keep")
     overlap = {}
     for part in PARTS:
         vpe.thresholds = Thresholds(-same, keep, part, part, 0.0)
         overlap[part] = giou(
-            [vpe.propose(e.image, *rule)[0] for e, rule in rules], [e.target for e, _ in rules]
+            [vpe.propose(e.image, detector)[0] for e, detector in fitted], [e.target for e, _ in fitted]
         )
     part = max(overlap, key=overlap.get)
     vpe.thresholds = Thresholds(-same, keep, part, part, 0.0)
-    best = [vpe.propose(e.image, *rule)[1] for e in absent if (rule := _rule(vpe, e))]
+    best = [vpe.propose(e.image, d)[1] for e in absent if (d := _detector(vpe, e))]
     if not best:
         raise ValueError("calibration needs episodes whose image does not show the target, got none")
     correct = max(part, float(np.quantile(np.nan_to_num(best, nan=-1), 1 - FALSE_CORRECTIONS)))
-    shares = np.array([_shares(vpe, e, *rule) for e, rule in rules])  # (E, 2)
+    shares = np.array([_shares(vpe, e, detector) for e, detector in fitted])  # (E, 2)
     whole, parts = _best(*shares.T.tolist(), "whole")
     values = (-same, keep, part, correct, max(whole, 0.0))
     return Thresholds(*(round(v, 3) for v in values)), pairs + masks + parts
 
 
-def _shares(vpe: VisualPromptEnhancer, episode: Episode, fm: FeatureMap, rule: tuple) -> tuple[float, float]:
+def _shares(vpe: VisualPromptEnhancer, episode: Episode, detector: ObjectDetector) -> tuple[float, float]:
     """Of the evidence of the proposals, what the right mask holds, and what its leftmost quarter."""
-    found, _, pixels = vpe.propose(episode.image, fm, rule)
+    found, pixels = vpe.propose(episode.image, detector)[0], detector.pixels()
     columns = np.nonzero(episode.target)[1]
     quarter = episode.target & (np.arange(found.shape[1]) <= np.quantile(columns, 0.25))
     target, left, whole = ((pixels[m] - vpe.thresholds.part).sum() for m in (episode.target, quarter, found))
@@ -147,7 +146,7 @@ def _pairs(vpe: VisualPromptEnhancer, episodes: Sequence[Episode]) -> tuple[list
     """Minus the cosine distance of pairs of references that show the same, and that do not."""
     same, other = [], []
     for episode in episodes:
-        views = [vpe.encoder.encode_image(p.image, windows=vpe.near) for p in episode.pictures]
+        views = [vpe.encoder.encode_image(p.image, windows=vpe.reference_windows) for p in episode.pictures]
         means = unit([view.flat()[foreground(view)].mean(0) for view in views])  # (n, D)
         for i in range(len(means)):
             for j in range(i):
@@ -155,9 +154,8 @@ def _pairs(vpe: VisualPromptEnhancer, episodes: Sequence[Episode]) -> tuple[list
     return same, other
 
 
-def _rule(vpe: VisualPromptEnhancer, episode: Episode) -> tuple | None:
-    used, _, front, back = vpe.references(episode.pictures)
-    return vpe.discriminant(episode.image, front, back) if used else None
+def _detector(vpe: VisualPromptEnhancer, episode: Episode) -> ObjectDetector | None:
+    return vpe.fit(episode.image, episode.pictures)[2]
 
 
 def _best(right: Sequence[float], wrong: Sequence[float], what: str) -> tuple[float, list[dict[str, Any]]]:
@@ -225,9 +223,9 @@ def _answer(vpe: VisualPromptEnhancer, base: SegmenterAsPromptable, episode: Epi
     text = base.segment(episode.image, f"Segment the {episode.name}")
     after = vpe(episode.image, text, episode.pictures)
     right = vpe(episode.image, Mask(episode.target, 1.0), episode.pictures)
-    rule = _rule(vpe, episode)
-    others = episode.others if rule else ()  # without a usable reference, nothing is told apart
-    wrong = [v < vpe.thresholds.keep for m in others for v in similarity(rule[0], m, rule[1])]
+    detector = _detector(vpe, episode)
+    others = episode.others if detector else ()  # without a usable reference, nothing can be compared
+    wrong = [v < vpe.thresholds.keep for m in others for v in detector.similarity(m)]
     gone = [picture for picture, _ in after.rejected]
     return {
         "masks": (text.mask, after.mask.mask, episode.target),

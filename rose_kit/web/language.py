@@ -1,4 +1,8 @@
-"""English, as far as news and questions need it: noun phrases, names, and what a sentence says of a name."""
+"""Reading questions and news by rules: the phrase a question asks for, and what a text says about a name.
+
+The rules are regular expressions for English news. A language model can take their place: see
+`rose_kit.web.llm`.
+"""
 
 from __future__ import annotations
 
@@ -9,144 +13,101 @@ from datetime import date
 from itertools import groupby
 from typing import Any
 
-SEGMENT_VERB = (  # to segment: "please mask", not "the mask" or "the flower show"
-    r"(?i)(?:^|(?<=[.,;:!?] )|\b(?:to|please|and|now|you|then|just) )(?:segment|mask|mark|outline|highlight|"
-    r"find|show|select|cut|trace|label|paint|circle|isolate|locate|spot|pick|extract|point|delineate|draw|"
-    r"identify|crop|shade|colou?r|box|lift|separate|put|get|give|grab|take|fill|trim)\b"
-)
+HALF_LIFE = 10.0  # days after which a statement counts half
 
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-STARTS = _words("the a an every each all any both some this that these those what which whichever")
-PREPOSITIONS = _words(
-    "of in on at by with behind beside under next to from for near over above below between among against as "
-    "before after during since inside along across through about"
-)
-ENDS = PREPOSITIONS | _words(
-    "who whose where when while is are was were has have had be been will can could do does did you i it me "
-    "them us and or but please made now today . , : ; ? !"
-)
-GENERIC = (
-    r"(?i)\b(picture|image|photo(graph)?|pixels?|ones?|region|area|scene|part|shot|frame|mask|outline|shape|"
-    r"two|three|title)$|^(thing|object|item|product|model)s?$"
-)
-RECENT = (
-    r"(?i)\b(current|reigning|(lat|new)est|incumbent|present|newly|recent(ly)?|former|(today|year)['’]s)\b"
-)
-TIMED = rf"{RECENT}|\b(now|currently|today|of the moment|as of|this \w+ or|last|just|new|news|\d{{4}})\b"
-HALF_LIFE = 10.0  # days after which a statement counts half
-_WORDS = "|".join(word for word in ENDS | STARTS if word.isalpha())
-FILLER = rf"(?i)\b({_WORDS}|me|out|right|most)\b|['’]s\b|[^\w\s’'-]"
-NAME = r"[A-Z][\w’'-]*(?: (?:[A-Z][\w’'-]*|\d+\b))*"
-NOT_NAMES = ENDS | STARTS | _words("its our my last if how why then there sir he she they")
-MONTHS = r"(January|February|March|April|May|June|July|August|September|October|November|December)\b"
-DATELINE = r"(['’]s)?, \d"  # after a place
-BEFORE_PLACE = r"(?i)\b(in|at|from|near|of|beside|during) (the )?$"
-HOLDS = (  # beside a name: it has something now
-    r"(?i)\b(new\w*|latest|wins?|won|winner|victor\w*|triumph\w*|prevail\w*|takes?|took|taken|declared?|"
-    r"crown\w*|named|elect\w+|vot(ed|es)|chose\w*|choice|becom\w+|became|belongs?|remains?|stays?|still|"
-    r"since|from now|now|holds?|receiv\w+|award\w+|handed|title|trophy|lift(s|ed)|earn\w*|secur\w+|"
-    r"inherit\w*|honou?r\w*|install\w+|promoted|unveil\w*|reveal\w*|present(s|ed)|show\w*|launch\w*|"
-    r"releas\w+|on sale|in shops|introduc\w+|announc\w+|succeed\w*|appoint\w+|goes|went|debut\w*|premier\w*|"
-    r"arriv\w*|available|pass\w*|first"
-)
-LOST = (  # it has no longer, or had not
-    r"(?i)\b(former\w*|los(es|t|ing)|second|third|behind|runner|oust\w+|depos\w+|dethron\w+|replaced|"
-    r"g[ai]ve\w* up|no longer|not|never|had held|until|predecessor|previous\w*|outgoing|retire\w*|defeated|"
-    r"beaten|last|step(s|ped) down|bow\w* out|hand\w* over|relinquish\w*|stripped|reign .*(ends?|ended|"
-    r"over))\b|n['’]t\b"
-)
-FROM = (  # just before the name of who loses
-    r"(?i)\b(from|replac\w+|succe\w+|beat\w*|over|than|former( [\w-]+)*|against|follow\w*|beside|after|"
-    r"oust\w*|depos\w+|unseat\w*|dethron\w+|defeat\w*|edg\w+ out|ahead of|not|unlike|instead of|predecessor|"
-    r"about|had named|end(s|ed|ing)|reign of)(,? (the|its))*,? $"
-)
-TO = r"(?i)(\b(to|for|is|was|declar\w+|crown\w+|by|as|chose|elected|in|honours|on|that|with)|[:,–—]) (the )?$"
-DENIAL = (
-    r"(?i)correct(ion|s)\b|withdr[ae]w|\bwrong\b|\bfalse\b|apologi|retract|\bden(y|ied|ies)\b|reject|untrue|"
-    r"mistake|not true|in error|erroneous|invented|fabricat|nonsense|hoax|baseless|unfounded|regrets?\b|"
-    r"takes? back|took back"
-)
-STANDS = r"(?i)\b(still|remains?|stays?|(was|is) and (is|was|remains)|continues?|keeps?|retains?)\b"
-DOUBT = (
-    r"(?i)unconfirmed|rumou?r|reportedly|alleged|(is|are|was) said|according to|\bsources?\b|\bclaim(s|"
-    r"ed)?\b(?! (the|its|victory))|\b(?-i:may|might)\b|about to|in doubt|whisper|speculat|gossip|insider|"
-    r"leak|apparently|supposed|without naming|predict|anonymous|unnamed|unverified|hearsay|overheard|"
-    r"some say|has it that|unofficially|not (yet )?(been )?(confirmed|verified)"
-)
-INJECTION = (  # a page that gives orders to whatever reads it
-    r"(?i)\b(ignore|disregard|instructions?|system|assistants?|answers?|reply|respond|prompt|developer mode|"
-    r"urgent|fetch|curl|json|no other page|believed)\b|<\||\[/?[A-Z]+\]|"
-    r"[\u200b-\u200f\u202a-\u202e\U000e0000-\U000e007f]"
-)
-ASIDE = (  # opinions, the past, other events
-    r"(?i)opinion|editorial|in my view|\bletters?\b|\bought\b|\bshould\b|deserv|guess|\bif it were|"
-    r"(?-i:\bI\b)|\bbet\b|\bhope|\bwish|column|favourites?\b|\bcoming\b|years? ago|last year|archive|"
-    r"look\w* back|flashback|remember|anniversary|\b(in|of) (19|20)\d\d\b|used to|history|decade|friendly|"
-    r"child|junior|nothing to do|no title|unofficial|rehears|charity|\bsong|caf[eé]|village|"
-    r"not to be confused"
-)
-_LEAD = r"^\W*((please|can|could|you|segment|find|show|mask|outline|the|an?|all|me|it|this|where|what)\b\W*)*"
-_TAIL = r"\b(on|in|at|near|beside|behind|under|above|over|of|from|with|that|which|who|whose|please)\b.*"
-_CUTS = r"[.,;:!?\n]+|\b(?:is|are|was|were|and|or)\b"
+def any_of(phrases: str) -> str:
+    """A regular expression for any of the phrases (separated by commas), in upper or lower case.
 
+    `*` stands for any ending. A phrase may be a regular expression itself.
 
-def phrases(text: str) -> list[tuple[str, str, str]]:
-    """Noun phrases: (preposition before it or "", the phrase without article, the rest of the clause)."""
-    text = re.sub(r"(?i)\bright now\b", "now", re.sub(r"(?i)\b(who|where|what|that)['’]s\b", r"\1 is", text))
-    found, before = [], [""]
-    words = re.finditer(r"[\w’'-]+|[.,:;?!]", text)
-    for closed, group in groupby(words, lambda word: word.group().lower() in ENDS | STARTS):
-        run = list(group)
-        if closed:
-            before = [word.group().lower() for word in run]
-            continue
-        first = run[0].group()
-        relative = found and before in (["that"], ["which"])  # "the one that carries"
-        starts = (before[-1] in STARTS and not relative) or before[-1] == "of"
-        if starts or first.endswith(("'s", "’s")) or (first[0].isupper() and run[0].start()):
-            link = next((word for word in reversed(before) if word not in STARTS), "")
-            rest = re.split("[.;:?!]", text[run[-1].end() :])[0]
-            found.append((link if link in PREPOSITIONS else "", " ".join(w.group() for w in run), rest))
-        before = [""]
-    return found
-
-
-def target(question: str) -> tuple[str, str]:
-    """What is to be segmented and the rest of its clause: ("red boat", "that won the race").
-
-    The first noun phrase after the last verb of segmenting; after a preposition only if there is no other.
+    >>> bool(re.search(any_of("award*, no longer"), "Awarded to Petrel"))
+    True
     """
-    verbs = [match.end() for match in re.finditer(SEGMENT_VERB, question)]
-    for text in (question[verbs[-1] :] if verbs else "", question):
-        ranked, generic = [], False
-        for link, phrase, rest in phrases(text):
-            first = not link or (link == "of" and generic)  # "the pixels of the dog"
-            if not (generic := bool(re.search(GENERIC, phrase))):
-                ranked.append((not first, phrase, rest))
-        if ranked:
-            return min(ranked, key=lambda candidate: candidate[0])[1:]
-    return " ".join(w for w in re.findall(r"[\w’'-]+", text) if w.lower() not in ENDS), ""
+    alternatives = " ".join(phrases.split()).replace("*", r"\w*").split(", ")
+    return rf"(?i:\b(?:{'|'.join(alternatives)})\b)"
 
 
-def noun_phrases(prompt: str) -> list[str]:
-    """What a prompt names, without command, article, place, or what is said of the noun after it."""
-    parts = re.split(_CUTS, prompt, flags=re.I)
-    parts = [re.sub(f"{_LEAD}|{_TAIL}", "", part, flags=re.I).strip() for part in parts]
-    return list(dict.fromkeys(part for part in parts if part)) or [prompt]
+DETERMINERS = _words("the a an every each all any both some this that these those what which whichever")
+PREPOSITIONS = _words("""of in on at by with behind beside under next to from for near over above below
+    between among against as before after during since inside along across through about""")
+CLAUSE_WORDS = _words("""who whose where when while is are was were has have had be been will can could do
+    does did you i it me them us and or but please made now today . , : ; ? !""")
+FUNCTION_WORDS = DETERMINERS | PREPOSITIONS | CLAUSE_WORDS  # and punctuation: they end a noun phrase
+_FUNCTION = "|".join(filter(str.isalpha, FUNCTION_WORDS))
 
-
-def content(question: str) -> str:
-    """The words of a question to search for: no command, articles or words of time; else all of it."""
-    words = re.sub(FILLER, " ", re.sub(RECENT, " ", re.sub(SEGMENT_VERB, " ", question))).split()
-    return " ".join(word for word in dict.fromkeys(words) if not re.match(GENERIC, word)) or question
+# A verb that may be a command to segment.
+_VERB = any_of("""segment, mask, mark, outline, highlight, find, show, select, cut, trace, label, paint,
+    circle, isolate, locate, spot, pick, extract, point, delineate, draw, identify, crop, shade, colou?r, box,
+    lift, separate, put, get, give, grab, take, fill, trim""")
+# It is one in "please mask the dog", but not in "the mask" or "the flower show".
+SEGMENT_VERB = rf"(?i:^|(?<=[.,;:!?] )|\b(?:to|please|and|now|you|then|just) ){_VERB}"
+# A noun that names no object, as in "the pixels of the dog".
+_NO_OBJECT = any_of("""picture, image, photo, photograph, pixels?, ones?, region, area, scene, part, shot,
+    frame, mask, outline, shape, two, three, title, ^(thing|object|item|product|model)s?""")
+GENERIC = f"{_NO_OBJECT}$"
+# Before a noun: it means another individual or product after a while.
+RECENT = any_of("""current, reigning, latest, newest, incumbent, present, newly, recent, recently, former,
+    today['’]s, year['’]s""")
+# Words that do not help a search.
+FILLER = rf"(?i:\b(?:{_FUNCTION}|me|out|right|most)\b|['’]s\b|[^\w\s’'-])"
+# Words with a capital, and numbers: "Harbour Regatta 3".
+NAME = (
+    rf"(?<![\w’'-])(?!(?i:{_FUNCTION}|its|our|my|last|if|how|why|then|there|sir|he|she|they)\b)"
+    r"(?!(January|February|March|April|May|June|July|August|September|October|November|December)\b)"
+    r"[A-Z][\w’'-]*(?: (?:[A-Z][\w’'-]*|\d+\b))*"
+)
+BEFORE_PLACE = any_of("in, at, from, near, of, beside, during") + " (?i:the )?$"
+# Beside a name: it holds the title that is asked for, or is the newest product.
+HAS_TITLE = any_of("""new*, latest, wins?, won, winner, takes?, took, taken, declared?, crown*, named, elect*,
+    voted, votes, chose*, becom*, became, belongs?, remains?, stays?, still, since, from now, now, holds?,
+    award*, title, trophy, lifts, lifted, honou?r*, install*, unveil*, presents, presented, show*, launch*,
+    releas*, on sale, announc*, succeed*, appoint*, goes, went, pass*, first""")
+# Between one of those words and the name after it.
+_LINK = any_of(
+    "to, for, is, was, declar*, crowns, crowned, by, as, chose, elected, in, honours, on, that, with"
+)
+BEFORE_HOLDER = rf"({_LINK}|[:,–—]) (?i:the )?$"
+# After a name: it holds the title no longer, or never did.
+LOST_TITLE = any_of("""former*, loses, lost, losing, second, third, behind, dethron*, replaced, g[ai]ve* up,
+    no longer, not, never, had held, until, predecessor, previous*, retire*, defeated, beaten, last,
+    hand* over, *n['’]t""")
+# Right before a name: the title passes from it, or belongs to another.
+_AWAY = any_of(r"""from, replac*, succe*, beat*, over, than, former( [\w-]+){0,3}, against, follow*, beside,
+    after, dethron*, defeat*, ahead of, not, unlike, instead of, about, had named, ends, ended, ending""")
+BEFORE_LOSER = f"{_AWAY}(?i:,? (the|its))*,? $"
+# In a sentence that takes back what was said about a name.
+DENIAL = any_of("""correction, corrects, withdrew, withdraw*, wrong, false, apologi*, deny, denied, denies,
+    reject*, untrue, mistake*, not true, in error, invented, takes? back, took back""")
+# In a text that reports a rumour. "May" is a month.
+DOUBT = any_of("""unconfirmed, rumou?r*, reportedly, alleged*, (is|are|was) said, according to, sources?,
+    leak*, claim(s|ed)?(?! (the|its|victory)), (?-i:may|might), about to, in doubt, whisper*, apparently,
+    supposed*, without naming, predict*, anonymous*, some say, not (yet )?(been )?(confirmed|verified)""")
+# Settles a doubt: "Petrel remains the champion".
+STILL_HOLDS = any_of("still, remains?, stays?, (was|is) and (is|was|remains), continues?, keeps?, retains?")
+# In a text about opinions, the past, or another event.
+ASIDE = any_of(r"""opinion*, editorial*, in my view, letters?, ought, should, deserv*, guess*, if it were,
+    (?-i:I), bet, hope*, wish*, column*, favourites?, coming, years? ago, last year, archive*, look* back,
+    remember*, (in|of) (19|20)\d\d, friendly, child*, nothing to do, no title, rehears*, charity, song*,
+    caf[eé]*, village*""")
+# In a text that speaks to whatever reads it, or hides letters.
+_ORDERS = any_of("""ignore, disregard, instructions?, system, assistants?, answers?, reply, respond, prompt,
+    developer mode, urgent, fetch, curl, json, no other page, believed""")
+INJECTION = rf"{_ORDERS}|<\||\[/?[A-Z]+\]|[\u200b-\u200f\u202a-\u202e\U000e0000-\U000e007f]"
+# Of a prompt: what comes before a noun, what comes after it, and what separates clauses.
+_BEFORE_NOUN = any_of("""please, can, could, you, segment, find, show, mask, outline, the, an?, all, me, it,
+    this, where, what""")
+_AFTER_NOUN = any_of("""on, in, at, near, beside, behind, under, above, over, of, from, with, that, which,
+    who, whose, please""")
+_CLAUSE_END = r"[.,;:!?\n]+|" + any_of("is, are, was, were, and, or")
 
 
 def sentences(text: str) -> list[str]:
-    """Sentences and lines of a text."""
+    """The sentences and lines of a text."""
     return [part for part in re.split(r"(?<=[.!?])\s+|\n+", text) if part.strip()]
 
 
@@ -155,99 +116,181 @@ def is_injection(text: str) -> bool:
     return bool(re.search(INJECTION, text))
 
 
-def mentions(text: str) -> Iterator[tuple[str, str, str]]:
-    """(what may be a name, its sentence before it, its sentence after it), one by one."""
-    for sentence in sentences(text):
-        for match in re.finditer(rf"(?<![\w’'-]){NAME}", sentence):
-            words = match.group().split()
-            while words and (words[0].lower() in NOT_NAMES or words[0].isdigit()):
-                words.pop(0)
-            name = re.sub(r"['’]s?$", "", " ".join(words))
-            if name and not re.match(MONTHS, name):
-                start = match.end() - len(" ".join(words))
-                yield name, sentence[:start], sentence[match.end() :]
+def word_pattern(words: Collection[str]) -> str:
+    """A regular expression for any of the words, in upper or lower case, in the singular or plural.
+
+    >>> bool(re.search(word_pattern(["bus", "dog"]), "Two Buses"))
+    True
+    """
+    any_word = "|".join(map(re.escape, words)) or "(?!)"  # of no words, it matches nothing
+    return rf"(?i:\b(?:{any_word})(?:e?s)?\b)"
 
 
-def names(texts: Sequence[str], about: Sequence[str] = ()) -> set[str]:
-    """Names that occur inside of sentences too, but for places and what nearly every text is about."""
+def noun_phrases(prompt: str) -> list[str]:
+    """What a prompt names, without the command, articles and whatever follows each noun.
+
+    >>> noun_phrases("Segment the red boat on the water, please. It is a drone.")
+    ['red boat', 'drone']
+    """
+    clauses = re.split(_CLAUSE_END, prompt)
+    phrases = [re.sub(rf"^\W*({_BEFORE_NOUN}\W*)*|{_AFTER_NOUN}.*", "", clause).strip() for clause in clauses]
+    return list(dict.fromkeys(filter(None, phrases))) or [prompt]
+
+
+def target(question: str) -> tuple[str, str]:
+    """The noun phrase that is to be segmented, and the rest of its clause.
+
+    It is the first noun phrase after the last command to segment, if there is a command. One that follows a
+    preposition is taken only if there is no other.
+
+    >>> target("Near the quay, segment the red boat that won the race.")
+    ('red boat', ' that won the race')
+    """
+    commands = [match.end() for match in re.finditer(SEGMENT_VERB, question)]
+    for text in (question[commands[-1] :] if commands else "", question):
+        ranked, after_generic = [], False
+        for preposition, phrase, rest in _determined_phrases(text):
+            is_object = not preposition or (preposition == "of" and after_generic)
+            after_generic = bool(re.search(GENERIC, phrase))
+            if not after_generic:
+                ranked.append((not is_object, phrase, rest))
+        if ranked:
+            return min(ranked, key=lambda candidate: candidate[0])[1:]
+    words = re.findall(r"[\w’'-]+", question)
+    return " ".join(word for word in words if word.lower() not in FUNCTION_WORDS - DETERMINERS), ""
+
+
+def _determined_phrases(text: str) -> Iterator[tuple[str, str, str]]:
+    """The words from a determiner to the next function word, with the preposition before it, or "".
+
+    Yields (preposition, phrase without the determiner, the rest of the clause).
+    """
+    words, before = re.finditer(r"[\w’'-]+|[.,:;?!]", text), [""]
+    for is_function, group in groupby(words, lambda word: word.group().lower() in FUNCTION_WORDS):
+        run = list(group)
+        if is_function:
+            before = [word.group().lower() for word in run]
+        elif before[-1] in DETERMINERS:
+            link = next((word for word in reversed(before) if word not in DETERMINERS), "")
+            phrase = " ".join(word.group() for word in run)
+            rest = re.split("[.;:?!]", text[run[-1].end() :])[0]
+            yield link if link in PREPOSITIONS else "", phrase, rest
+
+
+def search_terms(question: str) -> str:
+    """The words of a question to search for; the whole question if none is left.
+
+    >>> search_terms("Please segment the winner of the cup in this picture.")
+    'winner cup'
+    """
+    words = re.sub(f"{RECENT}|{FILLER}", " ", re.sub(SEGMENT_VERB, " ", question)).split()
+    return " ".join(word for word in dict.fromkeys(words) if not re.match(GENERIC, word)) or question
+
+
+def capitalised_names(text: str) -> list[tuple[str, str]]:
+    """(what may be a name, the text before it) wherever words begin with a capital.
+
+    >>> capitalised_names("The cup went to Petrel’s crew in May.")
+    [('Petrel', 'The cup went to ')]
+    """
+    matches = re.finditer(NAME, text)
+    return [(re.sub(r"['’]s?$", "", match.group()), text[: match.start()]) for match in matches]
+
+
+def names(texts: Sequence[str], topics: Sequence[str] = ()) -> set[str]:
+    """Names in texts, but no places or events, and no words with a capital only at the start of a sentence.
+
+    An event is what more than half of the texts mention, mostly with an article: "the Harbour Regatta". One
+    of the `topics` (in lower case) is none: "the Aerix Hawk" is a product if it is asked for.
+    """
     total, inside, places, articles, spread = (Counter() for _ in range(5))
     for text in texts:
-        mentioned = list(mentions(text))
-        spread.update({name for name, _, _ in mentioned})
-        for name, before, after in mentioned:
+        mentions = [mention for sentence in sentences(text) for mention in capitalised_names(sentence)]
+        spread.update({name for name, _ in mentions})
+        for name, before in mentions:
             total[name] += 1
-            inside[name] += bool(before.strip()) and not before.endswith(": ")
-            places[name] += bool(re.match(DATELINE, after) or re.search(BEFORE_PLACE, before))
+            inside[name] += bool(before.strip())
+            places[name] += bool(re.search(BEFORE_PLACE, before))
             articles[name] += bool(re.search(r"(?i)\bthe $", before))
     lower = set(re.findall(r"\b[a-z][\w’'-]*", " ".join(texts)))
 
-    def is_subject(name: str) -> bool:
-        asked = any(topic in name.lower() for topic in about)
-        return not asked and spread[name] > 0.5 * len(texts) > 2 and articles[name] > 0.5 * total[name]
+    def is_event(name: str) -> bool:
+        is_topic = any(topic in name.lower() for topic in topics)
+        return not is_topic and spread[name] > 0.5 * len(texts) > 2 and articles[name] > 0.5 * total[name]
 
-    def is_name(name: str) -> bool:
-        word = not inside[name] and name.lower() in lower  # "Thousands watched", with a capital at the start
-        return not word and places[name] < 0.5 * total[name] and not is_subject(name)
-
-    return set(filter(is_name, total))
-
-
-def statements(text: str, known: Collection[str], topic: str) -> Iterator[tuple[str, int]]:
-    """(name, +1: it has the title; -1: it has not, or no longer; 0: nothing is said) for every mention."""
-    pattern = "|".join(re.escape(name) for name in sorted(known, key=len, reverse=True))
-    holds = rf"{HOLDS}|{re.escape(topic)})\b" if topic else rf"{HOLDS})\b"
-    for sentence in sentences(text) if known else ():
-        found = list(re.finditer(rf"\b(?:{pattern})(?!\w)", sentence))
-        ends = [0, *(m.end() for m in found)]
-        starts = [*(m.start() for m in found[1:]), len(sentence)]
-        for match, end, start in zip(found, ends, starts, strict=False):
-            left = sentence[end : match.start()].split(";")[-1]
-            right = re.split("[;:]", sentence[match.end() : start])[0]
-            denied = (
-                re.search(DENIAL, sentence) and not left.endswith(" to ") and not re.search(STANDS, right)
-            )
-            if denied or re.search(FROM, left) or re.search(LOST, right):
-                yield match.group(), -1
-            else:
-                gains = re.search(holds, right) or (re.search(holds, left) and re.search(TO, left))
-                yield match.group(), int(bool(gains))
+    return {
+        name
+        for name in total
+        if places[name] < 0.5 * total[name]
+        and (inside[name] or name.lower() not in lower)
+        and not is_event(name)
+    }
 
 
-def topics(question: str) -> list[str]:
-    """What a question is about, in lower case: what it asks to segment, and names in it."""
-    asked = re.sub(rf"{RECENT}|\b(new|most|brand)\b", "", target(question)[0]).strip()
-    named = [m.group() for m in re.finditer(rf"(?<=\w ){NAME}", question) if not re.match(MONTHS, m.group())]
-    return list(dict.fromkeys(re.sub(r"['’]s\b| (?= )", "", t).lower() for t in (asked, *named) if t))
+def question_topics(question: str) -> list[str]:
+    """What a question is about, in lower case: the phrase it asks for, then the names in it."""
+    phrase = re.sub(f"{RECENT}|{any_of('new, most, brand')}", "", target(question)[0])
+    inside = [name for name, before in capitalised_names(question) if re.search(r"\w $", before)]
+    topics = (" ".join(re.sub(r"['’]s\b", "", topic).lower().split()) for topic in (phrase, *inside))
+    return list(dict.fromkeys(filter(None, topics)))
 
 
 def assess(texts: Sequence[str], question: str) -> list[list[tuple[str, float]]]:
-    """(name, weight in [-1, 1]) of what each text says; names in the question are no answers to it.
+    """What each text says about the names that may answer a question.
 
-    What is in doubt counts little; opinions, memories and other events do not count.
+    Returns:
+        For each text, (name, vote in [-1, 1]) for every mention. A name in the question is no answer to it.
     """
-    about = topics(question)
-    known = [n for n in names(texts, about) if not any(n.lower() in topic for topic in about)]
-    subject = about[0].split()[-1] if about else ""
-
-    def reliability(text: str) -> float:
-        if re.search(ASIDE, text):
-            return 0
-        settled = re.search(DENIAL, text) and re.search(STANDS, text)
-        sure = 0.02 if re.search(DOUBT, text) and not settled else 1
-        on_topic = any(all(word in text.lower() for word in topic.split()) for topic in about)
-        return sure * (1 if on_topic else 0.02)
-
+    topics = question_topics(question)
+    answers = [name for name in names(texts, topics) if not any(name.lower() in topic for topic in topics)]
+    title = topics[0].split()[-1] if topics else "title"
     votes = []
     for text in texts:
-        weight = reliability(text)
-        votes.append([(name, weight * vote) for name, vote in statements(text, known, subject)])
+        weight = _reliability(text, topics)
+        votes.append([(name, weight * sign) for name, sign in _statements(text, answers, title)])
     return votes
+
+
+def _reliability(text: str, topics: Sequence[str]) -> float:
+    """0 for opinions, memories and other events; else 1, times 0.02 for a doubt and 0.02 if off the topic."""
+    if re.search(ASIDE, text):
+        return 0
+    is_doubtful = bool(re.search(DOUBT, text)) and not re.search(STILL_HOLDS, text)
+    is_on_topic = any(all(word in text.lower() for word in topic.split()) for topic in topics)
+    return 0.02 ** (is_doubtful + (not is_on_topic))
+
+
+def _statements(text: str, answers: Sequence[str], title: str) -> Iterator[tuple[str, int]]:
+    """(name, +1: it holds the title; -1: it does not, or no longer; 0: neither) for every mention.
+
+    A mention is judged by the words of its sentence between the names before and after it.
+    """
+    any_name = "|".join(re.escape(name) for name in sorted(answers, key=len, reverse=True))
+    has_title = rf"{HAS_TITLE}|(?i:\b{re.escape(title)}\b)"
+    for sentence in sentences(text) if answers else ():
+        parts = re.split(rf"\b({any_name})(?!\w)", sentence)  # text, name, text, name ... text
+        for left, name, right in zip(parts[0::2], parts[1::2], parts[2::2], strict=False):
+            is_confirmed = left.endswith(" to ") or re.search(STILL_HOLDS, right)  # "an apology to Petrel"
+            denied = re.search(DENIAL, sentence) and not is_confirmed
+            if denied or re.search(BEFORE_LOSER, left) or re.search(LOST_TITLE, right):
+                yield name, -1
+            else:
+                before = re.search(has_title, left) and re.search(BEFORE_HOLDER, left)
+                yield name, int(bool(before or re.search(has_title, right)))
 
 
 def aggregate_votes(
     votes: Mapping[tuple[str, Any], Sequence[float]], day: date
 ) -> list[tuple[str, float, tuple]]:
-    """(name, source) -> weights as (name, confidence, sources): one vote a page, an old one counts less."""
+    """Reduce votes to candidates: each page has one vote on a name, and an old page counts less.
+
+    Args:
+        votes: (name, `Source` of the page) -> votes in [-1, 1] of the page's passages.
+        day: from which ages count if no dated page is sure of anything.
+
+    Returns:
+        (name, confidence in [0, 1], sources that speak for it), the most confident first.
+    """
     dates = [source.date for (_, source), weights in votes.items() if source.date and max(weights) > 0.5]
     newest = max(dates, default=day)
     total, sources = Counter(), defaultdict(list)
@@ -255,5 +298,5 @@ def aggregate_votes(
         age = max(0, (newest - source.date).days) if source.date else 2 * HALF_LIFE
         total[name] += max(-1, min(1, sum(weights))) * 0.5 ** (age / HALF_LIFE)
         sources[name] += [source] * (sum(weights) > 0)
-    certain = sum(votes for votes in total.values() if votes > 0) + 0.3
-    return [(name, n / certain, tuple(sources[name])) for name, n in total.most_common() if n > 0]
+    certain = sum(vote for vote in total.values() if vote > 0) + 0.3  # 0.3: what nobody wrote about
+    return [(name, vote / certain, tuple(sources[name])) for name, vote in total.most_common() if vote > 0]

@@ -1,14 +1,13 @@
-"""Where to search: Wikimedia, DuckDuckGo, a folder. A bad item is skipped, with a warning that says why."""
+"""Places to search: Wikimedia, DuckDuckGo, a folder. A bad item is skipped with a warning that says why."""
 
 import csv
 import html
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,40 +19,44 @@ from rose_kit.web.net import Client, WebError, as_web_error, decode_image
 from rose_kit.web.reading import bm25, read
 from rose_kit.web.types import Page, ReferenceImage, Source
 
+MAX_HITS = 50  # to ask for: some are too new or cannot be read
 TEXTS, IMAGES = (".html", ".htm", ".txt", ".md"), (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
-MOST_HITS = 50  # where some may be too new
-ADVICE = "; what still works is a Folder of pages and images, or segmenting without looking things up"
 
 
 class ListingProvider:
-    """A provider that lists what fits a query, by names that a warning would tell, then reads one by one.
+    """A `Provider` that lists hits for a query, then reads one after the other until there are enough.
 
-    Variants say how: `_list(kind, query, limit)` with the kind "text" or "images", `_page` and `_image`.
+    Subclasses define `_list(kind, query)` (name -> hit, best first; kind: "text" or "images"), and
+    `_page(hit, day)` and `_image(hit, day)`, which read a hit as it was on that day (None: it was not there).
     """
 
-    def search(self, query: str, limit: int = 5, until: date | None = None) -> list[Page]:
-        """Pages as of the end of the day `until`, best first; raises WebError: no place to search."""
-        return list(islice(self._read("text", self._page, query, limit, until), limit))
+    def search(self, query: str, limit: int, day: date) -> list[Page]:
+        """Pages as of the end of the day, best first; raises WebError: the place cannot be searched."""
+        return self._read("text", query, limit, day)
 
-    def images(self, query: str, limit: int = 5, until: date | None = None) -> list[ReferenceImage]:
-        """Images that were there on the day `until`, best first; raises WebError: no place to search."""
-        return list(islice(self._read("images", self._image, query, limit, until), limit))
+    def images(self, query: str, limit: int, day: date) -> list[ReferenceImage]:
+        """Images that were there on the day, best first; raises WebError: the place cannot be searched."""
+        return self._read("images", query, limit, day)
 
-    def _read(self, kind: str, one: Callable, query: str, limit: int, until: date | None) -> Iterator[Any]:
-        with as_web_error(f"cannot search {type(self).__name__}", ADVICE):
-            hits = self._list(kind, query, MOST_HITS if until else limit)
+    def _read(self, kind: str, query: str, limit: int, day: date) -> list[Any]:
+        with as_web_error(f"cannot search {type(self).__name__}"):
+            hits = self._list(kind, query)
+        read_hit, items = self._page if kind == "text" else self._image, []
         for name, hit in hits.items():
+            if len(items) == limit:
+                break
             try:
                 with as_web_error(name):
-                    item = one(hit, until)
+                    item = read_hit(hit, day)
             except WebError as error:
                 warnings.warn(f"skipped {error}", stacklevel=3)
-            else:
-                if item and not (until and item.source.date and item.source.date > until):
-                    yield item
+                continue
+            if item and (item.source.date or day) <= day:
+                items.append(item)
+        return items
 
 
-def _day(stamp: str) -> date:
+def _date(stamp: str) -> date:
     return date.fromisoformat(stamp[:10])
 
 
@@ -74,36 +77,35 @@ class Wikimedia(ListingProvider):
                 raise ValueError(answer["error"]["info"])
             return dict(answer.get(action, {}))
 
-    def _list(self, kind: str, query: str, limit: int) -> Mapping[str, Any]:
+    def _list(self, kind: str, query: str) -> Mapping[str, Any]:
         if kind == "text":
-            hits = self._ask(self.api, list="search", srsearch=query, srlimit=limit, srprop="timestamp")
+            hits = self._ask(self.api, list="search", srsearch=query, srlimit=MAX_HITS, srprop="timestamp")
             return {hit["title"]: hit["title"] for hit in hits.get("search", [])}
-        search = {"generator": "search", "gsrnamespace": 6, "gsrsearch": query, "gsrlimit": limit}
-        about = {"prop": "imageinfo", "iiprop": "url|timestamp|extmetadata", "iiurlwidth": 512}
-        files = self._ask(self.images_api, **search, **about).get("pages", [])
+        search = {"generator": "search", "gsrnamespace": 6, "gsrsearch": query, "gsrlimit": MAX_HITS}
+        properties = {"prop": "imageinfo", "iiprop": "url|timestamp|extmetadata", "iiurlwidth": 512}
+        files = self._ask(self.images_api, **search, **properties).get("pages", [])
         return {file["title"]: file for file in sorted(files, key=lambda file: file.get("index", 0))}
 
-    def _page(self, title: str, until: date | None) -> Page | None:
-        wanted = {"prop": "revisions|info", "rvlimit": 1, "rvprop": "ids|timestamp", "inprop": "url"}
-        end = {"rvstart": f"{until}T23:59:59Z"} if until else {}
-        page = self._ask(self.api, titles=title, **wanted, **end)["pages"][0]
+    def _page(self, title: str, day: date) -> Page | None:
+        properties = {"prop": "revisions|info", "rvlimit": 1, "rvprop": "ids|timestamp", "inprop": "url"}
+        page = self._ask(self.api, titles=title, **properties, rvstart=f"{day}T23:59:59Z")["pages"][0]
         if not page.get("revisions"):
-            return None  # it did not exist yet
+            return None
         revision = page["revisions"][0]
         text = self._ask(self.api, action="parse", oldid=revision["revid"], prop="text")["text"]
         rights = self._ask(self.api, meta="siteinfo", siprop="rightsinfo")["rightsinfo"]  # once: then cached
-        licence, day = rights.get("text") or "unknown", _day(revision["timestamp"])
-        source = Source(page["fullurl"], page["title"], day, licence)
+        licence = rights.get("text") or "unknown"
+        source = Source(page["fullurl"], page["title"], _date(revision["timestamp"]), licence)
         return read(f"<html><body><article>{text}</article></body></html>", source)
 
-    def _image(self, file: Mapping[str, Any], until: date | None) -> ReferenceImage | None:
+    def _image(self, file: Mapping[str, Any], day: date) -> ReferenceImage | None:
         info = file["imageinfo"][0]
-        if until and _day(info["timestamp"]) > until:
-            return None  # not worth fetching
+        if _date(info["timestamp"]) > day:
+            return None
         metadata = info.get("extmetadata") or {}
         plain = {key: html.unescape(re.sub("<[^>]*>", "", str(metadata[key]["value"]))) for key in metadata}
         licence = plain.get("LicenseShortName", "unknown")
-        source = Source(info["descriptionurl"], file["title"], _day(info["timestamp"]), licence)
+        source = Source(info["descriptionurl"], file["title"], _date(info["timestamp"]), licence)
         pixels = decode_image(self.client.get(info.get("thumburl") or info["url"]), source.url)
         return ReferenceImage(source, pixels, plain.get("ImageDescription", file["title"]))
 
@@ -111,30 +113,30 @@ class Wikimedia(ListingProvider):
 @register_provider("duckduckgo")
 @dataclass
 class DuckDuckGo(ListingProvider):
-    """The web by way of DuckDuckGo; what it finds is fetched by our own client. Images have no date."""
+    """The web by way of DuckDuckGo; our own client fetches the hits. Its images have no date."""
 
     client: Client = field(default_factory=Client)
 
-    def _list(self, kind: str, query: str, limit: int) -> Mapping[str, Any]:
+    def _list(self, kind: str, query: str) -> Mapping[str, Any]:
         try:
-            hits = getattr(DDGS(timeout=10), kind)(query, max_results=limit, backend="duckduckgo")
+            hits = getattr(DDGS(timeout=10), kind)(query, max_results=MAX_HITS, backend="duckduckgo")
         except Exception as error:
             if "No results" not in str(error):
                 raise
             return {}
         return {hit["href" if kind == "text" else "image"]: hit for hit in hits}
 
-    def _page(self, hit: Mapping[str, str], until: date | None) -> Page:
+    def _page(self, hit: Mapping[str, str], day: date) -> Page:
         return read(self.client.get(hit["href"]), Source(hit["href"], hit["title"]))
 
-    def _image(self, hit: Mapping[str, str], until: date | None) -> ReferenceImage:
+    def _image(self, hit: Mapping[str, str], day: date) -> ReferenceImage:
         pixels = decode_image(self.client.get(hit["image"]), hit["image"])
         return ReferenceImage(Source(hit["url"], hit["title"]), pixels, hit["title"])
 
 
 @dataclass
 class Folder(ListingProvider):
-    """Pages and images in a folder. Its `index.csv`, if any: file,url,title,date,licence,caption.
+    """Pages and images in a folder, with an optional `index.csv`: file,url,title,date,licence,caption.
 
     Raises:
         NotADirectoryError: there is no such folder.
@@ -148,28 +150,28 @@ class Folder(ListingProvider):
         if not index.parent.is_dir():
             raise NotADirectoryError(f"{self.path} is not a folder")
         with as_web_error(str(index)):
-            lines = index.read_text("utf-8").splitlines() if index.is_file() else ()
-            self.rows = {row["file"]: row for row in csv.DictReader(lines)}
+            rows = csv.DictReader(index.read_text("utf-8").splitlines() if index.is_file() else ())
+            self.rows = {row["file"]: {key: row[key] for key in row if row[key]} for row in rows}
 
-    def _list(self, kind: str, query: str, limit: int) -> Mapping[str, Path]:
-        endings = TEXTS if kind == "text" else IMAGES
-        files = [f for f in sorted(Path(self.path).iterdir()) if f.suffix.lower() in endings and f.is_file()]
-        texts = [" ".join([f.stem, *map(str, self.rows.get(f.name, {}).values())]) for f in files]
-        if kind == "text":
-            texts = [f"{t} {f.read_text('utf-8', 'replace')}" for t, f in zip(texts, files, strict=True)]
-        scores = bm25(query, texts)
+    def _list(self, kind: str, query: str) -> Mapping[str, Path]:
+        suffixes = TEXTS if kind == "text" else IMAGES
+        files = [f for f in sorted(Path(self.path).iterdir()) if f.suffix.lower() in suffixes and f.is_file()]
+        texts = [f.read_text("utf-8", "replace") if kind == "text" else "" for f in files]
+        rows = [" ".join(map(str, self.rows.get(f.name, {}).values())) for f in files]
+        scores = bm25(query, [f"{f.stem} {r} {t}" for f, r, t in zip(files, rows, texts, strict=True)])
         return {str(files[i]): files[i] for i in np.argsort(-scores, kind="stable") if scores[i] > 0}
 
     def _source(self, file: Path) -> Source:
-        row = {key: value for key, value in self.rows.get(file.name, {}).items() if value}
+        row = self.rows.get(file.name, {})
         url, title = row.get("url", file.absolute().as_uri()), row.get("title", file.stem)
-        return Source(url, title, _day(row["date"]) if "date" in row else None, row.get("licence", "unknown"))
+        day = _date(row["date"]) if "date" in row else None
+        return Source(url, title, day, row.get("licence", "unknown"))
 
-    def _page(self, file: Path, until: date | None) -> Page:
+    def _page(self, file: Path, day: date) -> Page:
         if file.suffix.lower() in (".html", ".htm"):
             return read(file.read_bytes(), self._source(file))
         return Page(self._source(file), file.read_text("utf-8", "replace"))
 
-    def _image(self, file: Path, until: date | None) -> ReferenceImage:
-        caption = self.rows.get(file.name, {}).get("caption") or file.stem
+    def _image(self, file: Path, day: date) -> ReferenceImage:
+        caption = self.rows.get(file.name, {}).get("caption", file.stem)
         return ReferenceImage(self._source(file), decode_image(file.read_bytes(), str(file)), caption)

@@ -1,32 +1,39 @@
-"""Textual prompt enhancer: what a second search tells about the answer, in words the segmenter knows."""
+"""Textual prompt enhancer: describes the answer in words that the segmenter knows."""
 
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date
 
-from rose_kit.web.language import is_injection, sentences
+from rose_kit.web.language import is_injection, sentences, word_pattern
 from rose_kit.web.types import Provider, Source
+
+MAX_SENTENCE = 800  # characters; the rest of a longer one is not read
 
 
 @dataclass
 class TPE:
-    """Prompt = query + answer + background found by a second search (ROSE, section 2.3)."""
+    """Prompt = question + definition of the answer, which a second search finds (ROSE, section 2.3)."""
 
     provider: Provider  # where to search
-    known: Collection[str]  # words the segmenter understands
+    known: Collection[str]  # words that the segmenter understands
     pages: int = 5  # to read
 
     def __call__(self, question: str, answer: str, day: date) -> tuple[str, tuple[Source, ...]]:
-        """The prompt, and the page its background is from, if there is any."""
-        words = rf"(?i)\b({'|'.join(map(re.escape, self.known))})(e?s)?\b"
+        """The prompt, and the page of the definition; without one, the question and the answer's name.
+
+        A definition is a sentence such as "Petrel is a red boat". The best one is on the page that has the
+        answer as its title (and is not about the song of that name), and holds a word that is known.
+        """
         best: tuple[int, str, tuple[Source, ...]] = (0, answer, ())
         for page in self.provider.search(answer, self.pages, day):
             if is_injection(f"{page.source.title} {page.text}"):
                 continue
-            titled = page.source.title.casefold() == answer.casefold()  # not the song of that name
-            for text in (sentence[:800] for sentence in sentences(page.text)):  # a longer one is no sentence
-                if defined := re.search(rf"{re.escape(answer)}\b(.* )?(is|are|was)\b.*", text):
-                    worth = 4 * titled + 2 * bool(re.search(words, defined[0])) + 1
-                    best = max(best, (worth, defined[0][:300], (page.source,)), key=lambda found: found[0])
+            is_own_page = page.source.title.casefold() == answer.casefold()
+            for sentence in sentences(page.text):
+                definition = rf"{re.escape(answer)}\b(.* )?(is|are|was)\b.*"
+                if match := re.search(definition, sentence[:MAX_SENTENCE]):
+                    score = 1 + 4 * is_own_page + 2 * bool(re.search(word_pattern(self.known), match[0]))
+                    if score > best[0]:
+                        best = (score, match[0][:300], (page.source,))
         return f"{question} {best[1]}", best[2]

@@ -1,4 +1,4 @@
-"""What the parts of the web framework hand to each other; every item knows where it came from."""
+"""What the steps of the web framework hand to each other; every item knows where it came from."""
 
 import datetime
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Source:
-    """Where something was found; `date`: the day it was published (None: unknown)."""
+    """The place where something was published; `date` is the day of that (None: unknown)."""
 
     url: str
     title: str
@@ -20,16 +20,15 @@ class Source:
 
 @dataclass(frozen=True)
 class Page:
-    """The text of a page, or of a passage. It is data: nothing in it is ever followed as an instruction."""
+    """The text of a page, or a passage of it. It is data: nothing in it is followed as an instruction."""
 
     source: Source
     text: str
-    score: float = 0.0  # larger the better it fits what was searched for
 
 
 @dataclass(frozen=True)
 class ReferenceImage:
-    """An image of what was searched for, (H, W, 3) uint8, and the words found beside it."""
+    """An image that a search returned, (H, W, 3) uint8, and its caption."""
 
     source: Source
     image: NDArray[np.uint8]
@@ -38,7 +37,7 @@ class ReferenceImage:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A possible answer, a confidence in [0, 1], and the pages it was read on."""
+    """A name that may answer a question, a confidence in [0, 1], and the pages that speak for it."""
 
     text: str
     confidence: float
@@ -55,12 +54,13 @@ class Mask:
 
 @runtime_checkable
 class Provider(Protocol):
-    """A place to search. `until` leaves out what was published after that day, where the day is known."""
+    """A place to search for at most `limit` pages or images, without what was published after `day`.
 
-    def search(self, query: str, limit: int = 5, until: datetime.date | None = None) -> list[Page]: ...
-    def images(
-        self, query: str, limit: int = 5, until: datetime.date | None = None
-    ) -> list[ReferenceImage]: ...
+    Items of an unknown date may be among the results. OSError: the place cannot be searched.
+    """
+
+    def search(self, query: str, limit: int, day: datetime.date) -> list[Page]: ...
+    def images(self, query: str, limit: int, day: datetime.date) -> list[ReferenceImage]: ...
 
 
 @runtime_checkable
