@@ -1,33 +1,36 @@
-"""A folder on disk that holds one saved memory, as one file.
+"""A folder on disk that holds one saved memory: a safetensors file, a table and a manifest.
 
-`memory.npz` is read by `numpy.load`: ids, vectors, thumbnails and, as JSON in one array, everything that is
-text. A save writes a new file beside the old one and renames it, so that a reader sees the old memory or the
-new one, whole. Each array has a checksum (CRC-32, as in every zip archive).
+`prototypes-*.safetensors` holds ids, vectors and the images of thumbnails; `prototypes-*.parquet` has a line
+for each row, with all that is text; `manifest.json` names the two, with their checksums. A save writes new
+files and then replaces the manifest in one step, so that a reader sees the old memory or the new one, whole.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import struct
-import zipfile
-import zlib
+import secrets
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from filelock import BaseFileLock, FileLock
-from numpy.lib import format as npy
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from rose_kit.data import atomic_write
 from rose_kit.memory.prototypes import Prototypes
 
-FORMAT = 5
-FILE = "memory.npz"
-TEXTS = ("class_names", "image_ids", "sources", "metadata")
+FORMAT = 4
+MANIFEST = "manifest.json"
 MAPPED_FROM = 2**28  # bytes; vectors that take as many or more are left on disk
-DAMAGE = (EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
+DAMAGE = (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError, pa.ArrowException)
 
 
 class MemoryFormatError(ValueError):
@@ -49,66 +52,120 @@ def write_folder(folder: Path, table: Prototypes, header: Mapping[str, Any]) -> 
     Args:
         folder: where; it is made if there is none.
         table: the rows.
-        header: what else to record, as JSON can represent it.
+        header: what else the manifest records, as JSON can represent it.
 
     Raises:
         OSError: the disk refuses; what was saved before is still whole.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    texts = {"header": {"format": FORMAT, **header}}
-    texts |= {name: getattr(table, name).tolist() for name in TEXTS}
-    thumbnails = {row: pair for row, pair in enumerate(table.thumbnails) if pair is not None}
-    images = {id(image): image for image, _ in thumbnails.values()}  # rows of one image share it
+    stem = f"prototypes-{secrets.token_hex(4)}"
+    arrays, texts = folder / f"{stem}.safetensors", folder / f"{stem}.parquet"
+    pairs = [(None, None) if pair is None else pair for pair in table.thumbnails]  # of an image and a mask
+    images = {id(image): image for image, _ in pairs if image is not None}  # rows of one image share it
     numbers = {key: n for n, key in enumerate(images)}
-    texts["thumbnails"] = [(row, numbers[id(image)]) for row, (image, _) in thumbnails.items()]
-    arrays = {f"image {numbers[key]}": image for key, image in images.items()}
-    arrays |= {f"mask {row}": np.frombuffer(mask, np.uint8) for row, (_, mask) in thumbnails.items()}
-    arrays |= {"ids": table.ids, "vectors": table.vectors}
-    arrays["texts"] = np.frombuffer(json.dumps(texts).encode(), np.uint8)
-    with atomic_write(folder / FILE) as beside, beside.open("wb") as file:
-        np.savez(file, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    if os.name != "nt":  # Windows cannot open a folder
-        handle = os.open(folder, os.O_RDONLY)
-        os.fsync(handle)  # the new name reaches the disk, too
-        os.close(handle)
-    for unfinished in folder.glob(f".{Path(FILE).stem}.*.npz"):  # of a save that was killed
-        unfinished.unlink(missing_ok=True)
+    columns = {
+        "class_name": table.class_names.tolist(),
+        "image_id": table.image_ids.tolist(),
+        "source": table.sources.tolist(),
+        "metadata": list(map(json.dumps, table.metadata)),
+        "image": [numbers.get(id(image)) for image, _ in pairs],
+        "mask": [mask for _, mask in pairs],
+    }
+    tensors = {"ids": table.ids, "vectors": table.vectors}
+    tensors |= {f"image/{numbers[key]}": image for key, image in images.items()}
+    try:
+        pq.write_table(pa.table(columns), texts)
+        save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, arrays)
+        shutil.copymode(texts, arrays)  # as readable as the user's other files, which safetensors' are not
+        files = {path.name: _checksum(path) for path in (arrays, texts)}
+        manifest = {"format": FORMAT, **header, "files": files}
+        manifest["sha256"] = _seal(manifest)
+        with atomic_write(folder / MANIFEST) as beside:
+            beside.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            for path in (arrays, texts, beside, folder):  # all is on the disk before the manifest names it
+                _flush(path)
+    finally:
+        _sweep(folder)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what the manifest does not name: files of an earlier save, or of one that did not end."""
+    _flush(folder)
+    manifest = folder / MANIFEST
+    named = manifest.read_text(encoding="utf-8", errors="replace") if manifest.is_file() else ""
+    token = "[0-9a-f]" * 8
+    for pattern in (f"prototypes-{token}.*", f".manifest.{token}.json", ".tmp??????"):
+        for path in folder.glob(pattern):
+            if path.name not in named:
+                path.unlink(missing_ok=True)
 
 
 def read_folder(folder: Path) -> tuple[Prototypes, dict[str, Any]]:
-    """The rows and the header that `write_folder` wrote, after a check of all checksums.
+    """The rows and the manifest that `write_folder` wrote, after a check of the files' checksums.
 
     Vectors that take 256 MiB or more are left on disk, as a memory map.
 
     Raises:
-        MemoryFormatError: the file is missing or damaged, or of another format.
+        MemoryFormatError: a file is missing or damaged, or the memory is of another format.
     """
-    path = folder / FILE
-    try:
-        with path.open("rb") as file, np.load(file) as archive:
-            if damaged := archive.zip.testzip():
-                raise ValueError(f"the checksum of {damaged} differs")
-            stored = archive.zip.getinfo("vectors.npy")
-            vectors = archive["vectors"] if stored.file_size < MAPPED_FROM else _map(file, stored)
-            arrays = {name: archive[name] for name in archive if name != "vectors"}
-        texts = json.loads(arrays["texts"].tobytes())
-        if texts["header"]["format"] != FORMAT:
-            raise ValueError(f"its format is {texts['header']['format']!r}, this kit reads format {FORMAT}")
-    except DAMAGE as error:
-        raise MemoryFormatError(f"{path} cannot be read: {error}") from error
-    thumbnails = [None] * len(vectors)
-    for row, number in texts["thumbnails"]:
-        thumbnails[row] = arrays[f"image {number}"], arrays[f"mask {row}"].tobytes()
-    columns = [texts[name] for name in TEXTS]
-    return Prototypes.make(arrays["ids"], vectors, *columns, thumbnails), texts["header"]
+    path = folder / MANIFEST
+    while True:
+        content = path.read_bytes() if path.is_file() else b""
+        try:
+            manifest = json.loads(content)
+            if manifest["format"] != FORMAT:
+                raise ValueError(f"it is of format {manifest['format']!r}; this kit reads format {FORMAT}")
+            if manifest.pop("sha256", None) != _seal(manifest):
+                raise ValueError("its checksum differs")
+            return _read(folder, manifest["files"]), manifest
+        except DAMAGE as error:
+            if not path.is_file() or path.read_bytes() == content:  # else another process has just saved
+                raise MemoryFormatError(f"the memory {str(path)!r} cannot be read: {error}") from error
 
 
-def _map(file: BinaryIO, stored: zipfile.ZipInfo) -> np.memmap:
-    """An array of an .npz file, left on disk; it begins behind the headers of the zip and .npy formats."""
-    file.seek(stored.header_offset + 26)
-    file.seek(sum(struct.unpack("<HH", file.read(4))), os.SEEK_CUR)  # the lengths of the name and of an extra
-    npy.read_magic(file)
-    shape, _, dtype = npy.read_array_header_1_0(file)
-    return np.memmap(file, dtype, "r", file.tell(), shape)
+def _read(folder: Path, files: Mapping[str, str]) -> Prototypes:
+    paths = {Path(name).suffix: folder / name for name in files}
+    for path in paths.values():
+        if _checksum(path) != files[path.name]:
+            raise ValueError(f"the checksum of {path.name} differs")
+    arrays = paths[".safetensors"]
+    with safe_open(arrays, "np") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys() if name != "vectors"}  # noqa: SIM118
+        rows, dim = file.get_slice("vectors").get_shape()
+        vectors = file.get_tensor("vectors") if 4 * rows * dim < MAPPED_FROM else _map(arrays, "vectors")
+    table = pq.read_table(paths[".parquet"]).to_pydict()
+    pairs = zip(table["image"], table["mask"], strict=True)
+    thumbnails = [None if n is None else (tensors[f"image/{n}"], mask) for n, mask in pairs]
+    columns = (
+        table["class_name"],
+        table["image_id"],
+        table["source"],
+        list(map(json.loads, table["metadata"])),
+    )
+    return Prototypes.make(tensors["ids"], vectors, *columns, thumbnails)
+
+
+def _map(path: Path, name: str) -> NDArray[np.float32]:
+    """A float32 tensor of a safetensors file, left on disk: it begins with the length of a JSON header."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        about = json.loads(file.read(length))[name]
+    return np.memmap(path, np.float32, "r", 8 + length + about["data_offsets"][0], tuple(about["shape"]))
+
+
+def _seal(manifest: Mapping[str, Any]) -> str:
+    """The manifest's own checksum."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk; Windows cannot do so for a folder."""
+    if os.name != "nt":
+        handle = os.open(path, os.O_RDONLY)
+        os.fsync(handle)
+        os.close(handle)

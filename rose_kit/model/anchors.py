@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rose_kit.fusion.method import no_support_error
-from rose_kit.fusion.retrieval import class_positions
 from rose_kit.memory import SupportMemory
 from rose_kit.types import Vocabulary
 
@@ -48,7 +47,8 @@ class Anchors(nn.Module):
         prototypes = np.nan_to_num(memory.class_prototypes(vocabulary.names))  # (C, D)
         nothing = np.zeros((1, memory.dim), np.float32)
         parts, owner = [], []
-        for c, positions in enumerate(class_positions(memory, vocabulary.names)):
+        for c, name in enumerate(vocabulary.names):
+            positions = np.flatnonzero(memory.rows.of_classes([name]))
             even = np.linspace(0, len(positions) - 1, min(len(positions), MAX_ROWS)).astype(int)
             rows = memory.vectors[positions[even]]
             texts = text[(vocabulary.owner == c) & ~np.isnan(text).any(1)]

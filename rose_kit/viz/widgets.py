@@ -156,7 +156,7 @@ class EvidenceExplorer(ImageWidget):
         count: int = 5,
     ) -> None:
         super().__init__(segmenter, image)
-        self.memory, self.count = segmenter.memory.snapshot(), count
+        self.memory, self.count = segmenter.memory.copy(), count
         self.segmentation = answer = segmenter.segment(self.encoded, vocabulary)
         if answer.evidence is None:
             method = type(segmenter.method).__name__
