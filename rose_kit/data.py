@@ -4,8 +4,6 @@ The folder format: `images/*`, `masks/*.png` (one channel of class ids, 255 = ig
 (`id,name` per line; ids may have gaps), and optional `splits/<name>.txt` (an image id per line).
 """
 
-from __future__ import annotations
-
 import os
 import secrets
 import shutil

@@ -9,8 +9,6 @@ Work is spread by joblib: inside `with joblib.parallel_config("loky", n_jobs=2)`
 "dask" backend, `evaluate` and `add_dataset` give the same results.
 """
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import json

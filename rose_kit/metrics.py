@@ -26,8 +26,6 @@ cIoU and gIoU look at the object alone (referring segmentation, as LISA reports 
 0.951 0.480
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 import numpy as np

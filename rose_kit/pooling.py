@@ -1,7 +1,5 @@
 """Soft pooling: patches -> one vector per mask, class or region."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The whole pipeline in one object: image -> features -> retrieval -> classes of patches -> pixels."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The published solver: 700 full-batch steps of AdamW. Kept as the reference that others are measured by."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

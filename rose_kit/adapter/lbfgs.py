@@ -5,8 +5,6 @@ p = softmax(W x + b); its gradient is (p - q) x, so automatic differentiation is
 matrix products and costs what a step of AdamW costs.
 """
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Perception of an image window by window: what every encoder offers, and the part that encoders share."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

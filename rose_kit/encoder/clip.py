@@ -1,7 +1,5 @@
 """Dense features and text features of any open_clip vision transformer."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, Self

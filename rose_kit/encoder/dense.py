@@ -5,8 +5,6 @@ whatever the whole image needs. Each variant replaces the last block's attention
 projection to the text space follow as usual. Heads are kept apart: q, k, v are (B, heads, L, d).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

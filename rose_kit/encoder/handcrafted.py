@@ -4,8 +4,6 @@ Nothing is learned and nothing depends on a data set: every constant below is a 
 once. It sees what a patch and its surroundings look like, not what they mean, and knows no text.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import NDArray

@@ -1,7 +1,5 @@
 """From a name to an encoder: a registered one, a folder, or any vision transformer of open_clip."""
 
-from __future__ import annotations
-
 import json
 import logging
 from pathlib import Path

@@ -1,7 +1,5 @@
 """From a table of contributions to the evidence that is shown."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

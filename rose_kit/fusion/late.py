@@ -1,7 +1,5 @@
 """Late fusion: a visual and a textual score per class, mixed with one fixed weight. kNN-CLIP and FREEDA."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self

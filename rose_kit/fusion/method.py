@@ -1,7 +1,5 @@
 """The protocol every method follows, from zero-shot to a trained head."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Iterable
 from typing import Protocol, Self
 

@@ -1,7 +1,5 @@
 """What the memory says: the prototypes nearest to each query, and the part of a memory to search."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

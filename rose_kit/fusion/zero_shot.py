@@ -1,7 +1,5 @@
 """Zero-shot: what the text says alone. Cosines per class, their softmax, missing texts."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -6,8 +6,6 @@ by one. Where an approximate answer may be wrong, every row is compared: if a fi
 each query that has too few hits, or hits that are less similar than those of the index's tuning.
 """
 
-from __future__ import annotations
-
 import math
 import threading
 import warnings

@@ -4,8 +4,6 @@ The collection holds ids, vectors, class names and image ids, so that Milvus ans
 classes and images. Everything else stays in the memory, whose folder is the one place where it is saved.
 """
 
-from __future__ import annotations
-
 import logging
 import threading
 import weakref

@@ -5,8 +5,6 @@ for each row, with all that is text; `manifest.json` names the two, with their c
 files and then replaces the manifest in one step, so that a reader sees the old memory or the new one, whole.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

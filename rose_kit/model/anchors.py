@@ -1,7 +1,5 @@
 """Anchors: the vectors that stand for the classes of a vocabulary, made of text and memory at test time."""
 
-from __future__ import annotations
-
 from itertools import product
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Cross-attention over retrieved embeddings: what makes a row relevant is learned."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """Two scales of patches, and the decoder that makes one vector per patch of them."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

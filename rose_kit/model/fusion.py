@@ -6,8 +6,6 @@ unchanged. Two fusions stand here, `cross_attention.py` and `transformer.py` hol
 own is a class with `@register_fusion("its name")`, and is trained by that name.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -6,8 +6,6 @@ neighbours nor in the anchors. So the model learns what a class needs that arriv
 whatever text and rows there are.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

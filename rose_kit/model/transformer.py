@@ -1,7 +1,5 @@
 """Transformer-based contextual conditioning: the patch and its rows attend to each other first."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

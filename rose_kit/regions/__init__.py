@@ -1,7 +1,5 @@
 """Regions: what may take the place of patches. SLIC by default, SAM where its weights are at hand."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """SAM regions: the masks of Segment Anything (Kirillov et al. 2023), stacked (RNS, section 3)."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass

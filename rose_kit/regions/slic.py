@@ -1,7 +1,5 @@
 """SLIC superpixels: k-means of colour and position (Achanta et al. 2012), through scikit-image."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

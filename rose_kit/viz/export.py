@@ -4,8 +4,6 @@ COCO's categories count from 1 (some readers take 0 for the background), so the 
 class id + 1. COCO has no mark for "ignore": pixels without an annotation become 255 when it is read.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

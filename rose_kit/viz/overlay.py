@@ -1,7 +1,5 @@
 """A segmentation drawn over its image: colours, contours, and class names where the classes are."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 

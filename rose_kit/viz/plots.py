@@ -4,8 +4,6 @@
 `show` puts a figure into a notebook, `save` writes it to a file.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path

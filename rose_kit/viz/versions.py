@@ -1,7 +1,5 @@
 """The line that makes a notebook's numbers traceable: versions and the parameters in effect."""
 
-from __future__ import annotations
-
 import platform
 from importlib.metadata import version
 

@@ -4,8 +4,6 @@ All of them work by mouse and by keyboard, and a line of text, which screen read
 happened.
 """
 
-from __future__ import annotations
-
 import html
 import io
 from collections.abc import Callable, Mapping, Sequence

@@ -4,8 +4,6 @@ The rules are regular expressions for English news. A language model can take th
 `rose_kit.web.llm`.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
