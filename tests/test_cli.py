@@ -261,7 +261,7 @@ def world(tmp_path_factory):
     )
     SupportMemory(512, fingerprint="handcrafted 0", encoder="handcrafted").save(here / "old")
     SupportMemory(512).save(here / "nameless")
-    [file] = shutil.copytree(here / "memory", here / "torn").glob("*.npz")
+    [file] = shutil.copytree(here / "memory", here / "torn").glob("*.safetensors")
     file.write_bytes(file.read_bytes()[:-40])
     image = (photos / "images" / "p4.jpg").read_bytes()
     (here / "cut.jpg").write_bytes(image[:-200])

@@ -47,13 +47,13 @@ def attend(change):
 
 
 def forget_if(memory, wanted):
-    """Forget the pictures whose domain is wanted; returns how many prototypes and pictures went."""
+    """Forget the images whose domain is wanted; returns how many prototypes and images went."""
     facts = zip(memory.image_ids, memory.rows.metadata, strict=True)
     gone = {image_id for image_id, told in facts if wanted(told.get("domain"))}
     return sum(memory.remove(image_id=image_id) for image_id in gone), len(gone)
 
 
-def mean_of_pictures(answers, truths, count):
+def mean_of_images(answers, truths, count):
     one = solved("miou_by_hand")
     return np.mean([one([a], [t], count) for a, t in zip(answers, truths, strict=True)])
 
@@ -94,13 +94,13 @@ TYPICAL = [
     ("pool_inside", lambda f, m: pool_masks(f, m, [1])[0][0], "patches on the border"),
     ("pool_inside", lambda f, m: f.flat()[patch_counts(f, m, [1])[:, 0] == 64].mean(0), "length is not 1"),
     ("miou_by_hand", lambda a, t, n: np.mean(np.stack(a) == np.stack(t)), "share of right pixels"),
-    ("miou_by_hand", mean_of_pictures, "averages over pictures"),
+    ("miou_by_hand", mean_of_images, "averages over images"),
     ("keys_attend", ("_, k, v = ", "k, _, v = "), "uses the queries"),
     ("keys_attend", (" / k.shape[-1] ** 0.5", ""), "forgets to divide"),
     ("keys_attend", ("y = x + ", "y = "), "the residual"),
     ("keys_attend", ("return y + ", "return y # "), "leaves out the MLP"),
     ("keys_attend", (".softmax(-1)", ".softmax(-2)"), "wrong axis"),
-    ("forget_domain", lambda m, d: forget_if(m, lambda x: x == d)[1], "how many pictures went"),
+    ("forget_domain", lambda m, d: forget_if(m, lambda x: x == d)[1], "how many images went"),
     ("forget_domain", lambda m, d: forget_if(m, lambda x: x != d)[0], "removes the other domain"),
     ("diverse", lambda m, name, n: ids_of(m, name)[[0] * n], "more than once"),
     ("diverse", lambda m, name, n: np.searchsorted(ids_of(m, name), solved("diverse")(m, name, n)),

@@ -63,7 +63,7 @@ class OfflineLinear:
     at_most: int = 10_000
     seed: int = 0
     where: Where | None = field(default=None, kw_only=True)
-    on_patches: ClassVar[bool] = False  # whether it is trained on patches, not on prototypes
+    needs_support: ClassVar[bool] = False  # whether it is trained on patches, which no memory holds
     names: tuple[str, ...] | None = field(default=None, init=False, repr=False)  # of the fitted classes
     fitted_strength: float | None = field(default=None, init=False, repr=False)
 
@@ -76,12 +76,12 @@ class OfflineLinear:
         Raises:
             ValueError: a classifier on patches gets no support images.
         """
-        if support is None and self.on_patches:
+        if support is None and self.needs_support:
             raise ValueError("a classifier on patches needs support images: fit(..., support=...)")
         memory = restrict(memory, self.where)
         prototypes = labelled_prototypes(memory, vocabulary)
         patches = prototypes if support is None else self._patches(memory, support)
-        samples = patches if self.on_patches else prototypes
+        samples = patches if self.needs_support else prototypes
         self.fitted_strength = self.strength or self._tune(samples, patches, len(vocabulary))
         self._classify = self.train(samples, self.fitted_strength)
         self.names = tuple(vocabulary.names[c] for c in np.unique(samples.labels))
@@ -169,7 +169,7 @@ class OfflinePixels(OfflineLinear):
     A patch has the class that most of its pixels have.
     """
 
-    on_patches: ClassVar[bool] = True
+    needs_support: ClassVar[bool] = True
 
 
 @register_method("supervised")
