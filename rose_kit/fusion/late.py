@@ -26,8 +26,8 @@ Sources = Callable[[NDArray], tuple[NDArray, NDArray]]
 class LateFusion:
     """Base of kNN-CLIP and FREEDA, which differ in three steps:
 
-    - `visual(features, memory, vocabulary)`: (N, C) scores, and the `Sources` of their evidence; None if the
-      memory holds none of the classes;
+    - `visual(features, memory, vocabulary)`: (N, C) scores, -inf where a class has none, and the `Sources`
+      of their evidence; the memory holds at least one of the classes;
     - `textual(features, vocabulary)`: (N, C) scores;
     - `probabilities(scores)`: (N, C), of mixed, visual or textual scores.
 
@@ -58,13 +58,13 @@ class LateFusion:
         for query, target, image_id in support:
             features = Query.of(query).features
             others = memory.subset(memory.ids[memory.image_ids != str(image_id)])
-            visual = self.visual(features, others, vocabulary)
-            if visual is None:
+            if not supported_classes(others, vocabulary).any():
                 continue
+            visual, _ = self.visual(features, others, vocabulary)
             textual = self.textual(features, vocabulary)
             target = np.where(np.asarray(target) == IGNORE, -1, target)
             for w, weight in enumerate(WEIGHTS):
-                answer = fuse(visual[0], textual, weight).argmax(1)
+                answer = fuse(visual, textual, weight).argmax(1)
                 counts[w] += confusion_matrix(answer, target, len(vocabulary), ignore_index=-1)
         if counts.any():
             self.fitted_weight = float(WEIGHTS[np.argmax([mean_iou(count) for count in counts])])
@@ -74,17 +74,18 @@ class LateFusion:
         self, query: AnyQuery, memory: Memory, vocabulary: Vocabulary, *, initial_weight: InitialWeight = None
     ) -> Prediction:
         """See `Method.predict`: text alone where nothing is retrieved, and the other way round."""
-        features = Query.of(query).features
-        visual = self.visual(features, restrict(memory, self.where), vocabulary)
-        textual = self.textual(features, vocabulary) if vocabulary.has_text.any() else None  # (N, C)
-        if visual is None and textual is None:
+        features, memory = Query.of(query).features, restrict(memory, self.where)
+        supported, has_text = supported_classes(memory, vocabulary).any(), vocabulary.has_text.any()
+        if not (supported or has_text):
             raise no_support_error(vocabulary)
-        if visual is None:
-            return Prediction(self.probabilities(textual).astype(np.float32))
-        share = 1.0 if textual is None else self.fitted_weight
-        scores = visual[0] if textual is None else fuse(visual[0], textual, share)  # (N, C)
+        if not supported:
+            return Prediction(self.probabilities(self.textual(features, vocabulary)).astype(np.float32))
+        scores, sources = self.visual(features, memory, vocabulary)  # (N, C)
+        share = self.fitted_weight if has_text else 1.0
+        if has_text:
+            scores = fuse(scores, self.textual(features, vocabulary), share)
         winner = scores.argmax(1)  # (N,)
-        ids, gains = visual[1](winner)  # (N, P) each
+        ids, gains = sources(winner)  # (N, P) each
         names = np.array(vocabulary.names)[winner]
         evidence = top_evidence(share * gains, ids, names[:, None], scores.max(1), names, keep=ids.shape[1])
         return Prediction(self.probabilities(scores).astype(np.float32), evidence)
@@ -119,13 +120,9 @@ class KnnClip(LateFusion):
         super().__post_init__()
         check_positive(k=self.k, temperature=self.temperature)
 
-    def visual(
-        self, features: NDArray, memory: Memory, vocabulary: Vocabulary
-    ) -> tuple[NDArray, Sources] | None:
+    def visual(self, features: NDArray, memory: Memory, vocabulary: Vocabulary) -> tuple[NDArray, Sources]:
         """(N, C) shares of the vote; a neighbour adds its own if it voted for the class."""
         retrieved = retrieve(features, memory, vocabulary, self.k)
-        if not len(retrieved):
-            return None
         votes = softmax(retrieved.scores / self.temperature)  # (N, k), 0 where there is no neighbour
         classes = retrieved.classes[retrieved.positions]  # (N, k)
         shares = np.zeros((len(features), len(vocabulary)), dtype=np.float32)
@@ -158,14 +155,9 @@ class Freeda(LateFusion):
 
     scale: float = LOGIT_SCALE
 
-    def visual(
-        self, features: NDArray, memory: Memory, vocabulary: Vocabulary
-    ) -> tuple[NDArray, Sources] | None:
+    def visual(self, features: NDArray, memory: Memory, vocabulary: Vocabulary) -> tuple[NDArray, Sources]:
         """(N, C) cosines. As v_c = sum_i v_ic / |sum_i v_ic|, prototype i adds cos(x, v_ic) / |sum|."""
-        known = supported_classes(memory, vocabulary)
-        if not known.any():
-            return None
-        sums = memory.class_sums(vocabulary.names)  # (C, D)
+        sums = memory.class_sums(vocabulary.names)  # (C, D), NaN without a prototype
         norms = np.maximum(np.linalg.norm(sums, axis=1), 1e-12)  # (C,)
 
         def sources(winner: NDArray) -> tuple[NDArray, NDArray]:
@@ -179,7 +171,7 @@ class Freeda(LateFusion):
                 gains[won, : top.shape[1]] = np.take_along_axis(every, top, 1)
             return ids, gains
 
-        return np.where(known, features @ sums.T / norms, -np.inf), sources
+        return np.nan_to_num(features @ sums.T / norms, nan=-np.inf), sources
 
     def textual(self, features: NDArray, vocabulary: Vocabulary) -> NDArray:
         """(N, C) cosines."""
