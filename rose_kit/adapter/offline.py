@@ -115,8 +115,8 @@ class OfflineLinear:
         classes = len(np.unique(samples.labels))
         if classes < 2:  # scikit-learn has nothing to separate
             return lambda features: np.ones((len(features), classes))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that it stopped early; that a class has one sample
+        # The warnings are that it stopped early, and that a class has one sample.
+        with warnings.catch_warnings(action="ignore", category=UserWarning):
             model = LogisticRegression(C=strength, max_iter=STEPS)
             return model.fit(samples.features, samples.labels).predict_proba
 

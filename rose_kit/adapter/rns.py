@@ -13,8 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rose_kit.adapter.adamw import adamw
-from rose_kit.adapter.lbfgs import Head, lbfgs
+from rose_kit.adapter.solvers import Head, adamw, lbfgs
 from rose_kit.fusion.evidence import top_evidence
 from rose_kit.fusion.method import AnyQuery, InitialWeight, Memory, Method, no_support_error
 from rose_kit.fusion.retrieval import Retrieval, Retrieved, restrict, retrieve, supported_classes
@@ -222,8 +221,7 @@ class RNS(Method):
         retrieved = (self.retrieve or retrieve)(query.features, memory, vocabulary, self.k)
         samples = self.samples(query, retrieved, memory, vocabulary)
         weight = samples.weight(class_relevance(query.image_feature, vocabulary, self.tau))
-        start = None if initial_weight is None else np.asarray(initial_weight, dtype=np.float32)
-        head = self.solve(samples, weight, start)
+        head = self.solve(samples, weight, initial_weight)
         logits = head.logits(query.features)  # (N, C)
         if not len(retrieved):
             return Prediction(softmax(logits))

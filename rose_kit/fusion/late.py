@@ -162,13 +162,10 @@ class Freeda(LateFusion):
 
         def sources(winner: NDArray) -> tuple[NDArray, NDArray]:
             ids, gains = np.full((len(winner), KEEP), -1), np.zeros((len(winner), KEEP))
-            for c in np.unique(winner):  # one at a time: a table of all rows may not fit into memory
-                own = np.flatnonzero(memory.rows.of_classes([vocabulary.names[c]]))
-                won = np.flatnonzero(winner == c)
-                every = features[won] @ memory.vectors[own].T / norms[c]  # (n, rows of c)
-                top = np.argsort(-np.abs(every), axis=1)[:, :KEEP]
-                ids[won, : top.shape[1]] = memory.ids[own[top]]
-                gains[won, : top.shape[1]] = np.take_along_axis(every, top, 1)
+            for c in np.unique(winner):
+                won = winner == c
+                hits = memory.search(features[won], KEEP, classes=[vocabulary.names[c]])
+                ids[won], gains[won] = hits.ids, np.where(hits.ids < 0, 0, hits.scores / norms[c])
             return ids, gains
 
         return np.nan_to_num(features @ sums.T / norms, nan=-np.inf), sources
