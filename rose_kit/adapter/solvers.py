@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Array = NDArray[np.float32]
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # AdamW's usual
 PAIRS = 4  # (step, change of gradient) remembered; more bring nothing here
 MAX_STEPS = 200
 PRECISION = 2e-8  # of J in float32; smaller changes are noise
@@ -72,15 +71,11 @@ def adamw(
     scale = torch.from_numpy(weight / len(features))[:, None]  # (S, 1)
     start = kaiming_uniform(q.shape[1], features.shape[1], seed) if start is None else start
     head = torch.from_numpy(np.c_[start, np.zeros(len(start))].astype(np.float32))  # (C, D + 1)
-    # Written out, since importing torch.optim takes longer than the 700 steps.
-    mean, square = torch.zeros_like(head), torch.zeros_like(head)  # running moments of the gradient
-    for step in range(1, steps + 1):
+    optimizer = torch.optim.AdamW([head], lr, weight_decay=weight_decay)
+    for _ in range(steps):
         p = torch.softmax(x @ head.T, 1)  # (S, D + 1) @ (D + 1, C) -> (S, C)
-        gradient = ((p - q) * scale).T @ x  # (C, S) @ (S, D + 1) -> (C, D + 1)
-        mean.lerp_(gradient, 1 - BETA1)
-        square.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
-        root = (square / (1 - BETA2**step)).sqrt_().add_(EPSILON)
-        head.mul_(1 - lr * weight_decay).addcdiv_(mean, root, value=-lr / (1 - BETA1**step))
+        head.grad = ((p - q) * scale).T @ x  # (C, S) @ (S, D + 1) -> (C, D + 1)
+        optimizer.step()
     return Head(head[:, :-1].numpy().copy(), head[:, -1].numpy().copy())
 
 

@@ -78,9 +78,8 @@ class HandcraftedEncoder(Encoder):
                 bins = _surround(energy, sigma)
                 total = bins.sum(-1, keepdims=True) + 0.02
                 groups += [(ORIENTATION, 6 * bins / total - 1), (EDGES, np.log(total) + 2.5)]
-        h, w = mean.shape[:2]
-        row = np.broadcast_to(((np.arange(h) + 0.5) / h * 2 - 1)[:, None, None], (h, w, 1))
-        groups.append((ROW, row))
+        rows = np.indices((*mean.shape[:2], 1))[0]  # (h, w, 1)
+        groups.append((ROW, (rows + 0.5) / len(mean) * 2 - 1))
         parts = [weight * values / np.sqrt(values.shape[-1]) for weight, values in groups]
         return np.concatenate(parts, axis=-1).astype(np.float32)
 

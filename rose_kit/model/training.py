@@ -197,8 +197,7 @@ def train(
     optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     schedule = LambdaLR(optimizer, lambda step: warm_cosine(step, config.steps, config.warmup))
     losses, batch = [], min(config.batch, len(dataset.maps))
-    bar = tqdm(range(config.steps), f"training {fusion}", disable=not progress)
-    for _ in bar:
+    for _ in tqdm(range(config.steps), f"training {fusion}", disable=not progress):
         memory, vocabulary = episode(dataset.memory, dataset.vocabulary, config, rng)
         positions = rng.choice(len(dataset.maps), batch, replace=False)
         value = loss(model, dataset, positions, memory, vocabulary)
@@ -208,6 +207,5 @@ def train(
         optimizer.step()
         schedule.step()
         losses.append(value.item())
-        bar.set_postfix(loss=f"{losses[-1]:.3f}")
     tenths = [round(float(np.mean(part)), 4) for part in np.array_split(losses, 10) if len(part)]
     return model.eval(), tenths
