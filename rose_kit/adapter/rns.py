@@ -212,7 +212,11 @@ class RNS(Method):
     ) -> Prediction:
         """See `Method.predict`; `initial_weight` is where the solver starts.
 
-        The evidence splits each winning logit over the retrieved prototypes; None where there are none.
+        The evidence splits each winning logit over the retrieved prototypes; None where there are none. With
+        W = A X, the logit W_c . x + b is the sum over samples of A_cs <X_s, x>. A retrieved sample is a
+        prototype; a fused one contains v_c = sum_i v_ic / |sum_i v_ic|, hence every prototype of its class.
+        The remainder row holds what comes from text, pseudo-labels, the bias, prototypes of the class that
+        were not retrieved, and the part of W that A X leaves over.
         """
         query, memory = Query.of(query), restrict(memory, self.where)
         size = (len(vocabulary), query.features.shape[1])
@@ -226,8 +230,10 @@ class RNS(Method):
         if not len(retrieved):
             return Prediction(softmax(logits))
         winner, names = logits.argmax(1), np.array(vocabulary.names)
+        a = sample_coefficients(head, samples, weight)  # (C, S), those of the retrieved samples first
         norms = np.linalg.norm(memory.class_sums(vocabulary.names), axis=1)  # (C,), NaN without a prototype
-        factors = prototype_coefficients(head, samples, weight, retrieved, norms)  # (C, R)
+        in_fused = (a * samples.visual_share) @ samples.target / norms  # (C, S) @ (S, C) -> (C, C)
+        factors = a[:, : len(retrieved)] + in_fused[:, retrieved.classes]  # (C, R)
         contributions = factors[winner] * (query.features @ retrieved.vectors.T)  # (N, R)
         owners = names[retrieved.classes]
         evidence = top_evidence(contributions, retrieved.ids, owners, logits.max(1), names[winner])
@@ -279,23 +285,3 @@ def sample_coefficients(head: Head, samples: Samples, weight: NDArray) -> NDArra
     combined = error @ samples.features  # (C, S) @ (S, D) -> (C, D)
     square = np.vdot(combined, combined)
     return error * (np.vdot(head.weight, combined) / square if square else np.float32(0))
-
-
-def prototype_coefficients(
-    head: Head, samples: Samples, weight: NDArray, retrieved: Retrieved, norms: NDArray
-) -> NDArray[np.float32]:
-    """(C, R) what each retrieved prototype adds to the logits of an x, as a factor of its product with x.
-
-    With W = A X, the logit W_c . x + b is the sum over samples of A_cs <X_s, x>. A retrieved sample is a
-    prototype; a fused one contains v_c = sum_i v_ic / |sum_i v_ic|, hence every prototype of its class. The
-    remainder of a logit comes from text, pseudo-labels, the bias, prototypes of the class that were not
-    retrieved, and the part of W that A X leaves over.
-
-    Args:
-        head, samples, weight: as for `sample_coefficients`; retrieved samples come first.
-        retrieved: R prototypes.
-        norms: (C,) |sum_i v_ic| of each class.
-    """
-    a = sample_coefficients(head, samples, weight)  # (C, S)
-    in_fused = (a * samples.visual_share) @ samples.target / norms  # (C, S) @ (S, C) -> (C, C)
-    return a[:, : len(retrieved)] + in_fused[:, retrieved.classes]
