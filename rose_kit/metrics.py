@@ -85,8 +85,6 @@ def class_counts(cm: ArrayLike) -> NDArray[np.int64]:
         ValueError: `cm` is not square.
     """
     cm = np.asarray(cm)
-    if cm.ndim != 2 or cm.shape[0] != cm.shape[1]:
-        raise ValueError(f"a confusion matrix is (C, C), got shape {cm.shape}")
     return np.stack([cm.sum(1), cm.sum(0), np.diag(cm)])
 
 
@@ -215,8 +213,5 @@ def _mask_counts(
     preds: Iterable[ArrayLike], targets: Iterable[ArrayLike], ignore_index: int
 ) -> NDArray[np.int64]:
     """(M, 3, 1): for each pair of binary masks, the `class_counts` of the ones."""
-    preds, targets = list(preds), list(targets)
-    if len(preds) != len(targets):
-        raise ValueError(f"{len(preds)} predicted masks for {len(targets)} targets")
     cms = [confusion_matrix(p, t, 2, ignore_index) for p, t in zip(preds, targets, strict=True)]
     return np.array([class_counts(cm)[:, 1:] for cm in cms], dtype=np.int64).reshape(-1, 3, 1)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rose_kit.fusion.evidence import KEEP, top_evidence
-from rose_kit.fusion.method import AnyQuery, InitialWeight, Memory, Support, no_support_error
+from rose_kit.fusion.method import AnyQuery, InitialWeight, Memory, Support
 from rose_kit.fusion.retrieval import restrict, retrieve, supported_classes
 from rose_kit.fusion.zero_shot import LOGIT_SCALE, class_cosines, softmax, zero_shot
 from rose_kit.memory.index import Where
@@ -73,11 +73,9 @@ class LateFusion:
     def predict(
         self, query: AnyQuery, memory: Memory, vocabulary: Vocabulary, *, initial_weight: InitialWeight = None
     ) -> Prediction:
-        """See `Method.predict`: text alone where nothing is retrieved, and the other way round."""
+        """See `Method.predict`: text alone if the memory holds none of the classes, and vice versa."""
         features, memory = Query.of(query).features, restrict(memory, self.where)
         supported, has_text = supported_classes(memory, vocabulary).any(), vocabulary.has_text.any()
-        if not (supported or has_text):
-            raise no_support_error(vocabulary)
         if not supported:
             return Prediction(self.probabilities(self.textual(features, vocabulary)).astype(np.float32))
         scores, sources = self.visual(features, memory, vocabulary)  # (N, C)
