@@ -113,6 +113,7 @@ class KnnClip(LateFusion):
 
     k: int = 16
     temperature: float = 0.01
+    textual = staticmethod(zero_shot)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -127,10 +128,6 @@ class KnnClip(LateFusion):
         np.add.at(shares, (np.arange(len(features))[:, None], classes), votes)
         ids = np.append(retrieved.ids, -1)[retrieved.positions]  # (N, k)
         return shares, lambda winner: (ids, votes * (classes == winner[:, None]))
-
-    def textual(self, features: NDArray, vocabulary: Vocabulary) -> NDArray:
-        """(N, C) zero-shot probabilities."""
-        return zero_shot(features, vocabulary)
 
     def probabilities(self, scores: NDArray) -> NDArray:
         """The scores are probabilities already."""
@@ -152,6 +149,7 @@ class Freeda(LateFusion):
     """
 
     scale: float = LOGIT_SCALE
+    textual = staticmethod(class_cosines)
 
     def visual(self, features: NDArray, memory: Memory, vocabulary: Vocabulary) -> tuple[NDArray, Sources]:
         """(N, C) cosines. As v_c = sum_i v_ic / |sum_i v_ic|, prototype i adds cos(x, v_ic) / |sum|."""
@@ -167,10 +165,6 @@ class Freeda(LateFusion):
             return ids, gains
 
         return np.nan_to_num(features @ sums.T / norms, nan=-np.inf), sources
-
-    def textual(self, features: NDArray, vocabulary: Vocabulary) -> NDArray:
-        """(N, C) cosines."""
-        return class_cosines(features, vocabulary)
 
     def probabilities(self, scores: NDArray) -> NDArray:
         """Softmax at CLIP's scale."""
