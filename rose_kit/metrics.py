@@ -29,6 +29,7 @@ cIoU and gIoU look at the object alone (referring segmentation, as LISA reports 
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
@@ -84,8 +85,6 @@ def class_counts(cm: ArrayLike) -> NDArray[np.int64]:
         ValueError: `cm` is not square.
     """
     cm = np.asarray(cm)
-    if cm.ndim != 2 or cm.shape[0] != cm.shape[1]:
-        raise ValueError(f"a confusion matrix is (C, C), got shape {cm.shape}")
     return np.stack([cm.sum(1), cm.sum(0), np.diag(cm)])
 
 
@@ -107,7 +106,8 @@ def mean_iou_of_counts(counts: ArrayLike) -> NDArray[np.float64]:
     >>> mean_iou_of_counts([[[3, 1, 0], [2, 2, 0], [2, 1, 0]], [[0, 0, 0], [0, 0, 0], [0, 0, 0]]]).round(3)
     array([0.583,   nan])
     """
-    return _mean_known(iou_of_counts(counts))
+    known = np.ma.masked_invalid(iou_of_counts(counts))
+    return np.ma.filled(known.mean(-1), np.nan)
 
 
 def iou(cm: ArrayLike) -> NDArray[np.float64]:
@@ -160,7 +160,7 @@ def giou(preds: Iterable[ArrayLike], targets: Iterable[ArrayLike], ignore_index:
     0.75
     """
     scores = iou_of_counts(_mask_counts(preds, targets, ignore_index))  # (M, 1), NaN where both are empty
-    return float(_mean_known(np.nan_to_num(scores[:, 0], nan=1.0)))
+    return float(pd.Series(scores[:, 0]).fillna(1.0).mean())
 
 
 def ciou(preds: Iterable[ArrayLike], targets: Iterable[ArrayLike], ignore_index: int = IGNORE) -> float:
@@ -213,15 +213,5 @@ def _mask_counts(
     preds: Iterable[ArrayLike], targets: Iterable[ArrayLike], ignore_index: int
 ) -> NDArray[np.int64]:
     """(M, 3, 1): for each pair of binary masks, the `class_counts` of the ones."""
-    preds, targets = list(preds), list(targets)
-    if len(preds) != len(targets):
-        raise ValueError(f"{len(preds)} predicted masks for {len(targets)} targets")
     cms = [confusion_matrix(p, t, 2, ignore_index) for p, t in zip(preds, targets, strict=True)]
     return np.array([class_counts(cm)[:, 1:] for cm in cms], dtype=np.int64).reshape(-1, 3, 1)
-
-
-def _mean_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(..., C) -> (...) mean of the values that are not NaN; NaN where there are none."""
-    known = ~np.isnan(values)
-    with np.errstate(invalid="ignore"):
-        return np.where(known, values, 0).sum(-1) / known.sum(-1)

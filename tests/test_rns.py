@@ -11,8 +11,8 @@ from test_fusion import world as random_world
 
 from rose_kit import RNS, Query, SupportMemory, Vocabulary, ZeroShot, unit
 from rose_kit.adapter import SOLVERS
-from rose_kit.adapter.adamw import kaiming_uniform
 from rose_kit.adapter.rns import LAMBDAS, class_relevance, fused_samples, pseudo_samples, sample_coefficients
+from rose_kit.adapter.solvers import kaiming_uniform
 from rose_kit.fusion import retrieve
 from rose_kit.fusion.retrieval import supported_classes
 

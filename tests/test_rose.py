@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from rose_kit import FeatureMap, SupportMemory, Vocabulary, unit
 from rose_kit.memory import Prototypes
 from rose_kit.model import ROSE, RoseMethod, methods
-from rose_kit.model.anchors import Anchors
-from rose_kit.model.decoder import MultiScale, pyramid
+from rose_kit.model.decoder import Anchors, MultiScale, pyramid
 from rose_kit.model.fusion import Neighbours, nearest_rows
 from rose_kit.registry import fusions
 

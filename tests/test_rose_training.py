@@ -1,5 +1,7 @@
 """Training ROSE: it learns, without leakage, what an episode hides; and the trials that compare."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -78,7 +80,7 @@ def test_training_never_sees_an_images_own_rows(fusion, dataset):
     other = SupportMemory.from_prototypes(changed, memory.class_names, memory.image_ids)
     model, losses = ROSE(DIM, fusion=fusion), []
     for rows in (memory, other):
-        losses += [loss(model, dataset, [i], rows, dataset.vocabulary).item() for i in (5, 6)]
+        losses += [loss(model, replace(dataset, memory=rows), [i]).item() for i in (5, 6)]
     assert losses[0] == pytest.approx(losses[2], abs=1e-5)
     assert losses[1] != pytest.approx(losses[3], abs=1e-5)  # the guard can fire: another image sees them
 
@@ -86,8 +88,8 @@ def test_training_never_sees_an_images_own_rows(fusion, dataset):
 def test_an_episode_hides_rows_and_texts_and_leaves_every_class_an_anchor(dataset, vocabulary):
     rng, blind, fewer, textless = np.random.default_rng(0), 0, 0, 0
     for _ in range(60):
-        memory, left = episode(dataset.memory, vocabulary, TrainConfig(rows_per_class=4), rng)
-        missing = ~left.has_text
+        drawn = episode(dataset, TrainConfig(rows_per_class=4), rng)
+        memory, missing = drawn.memory, ~drawn.vocabulary.has_text
         textless += missing.any()
         if not len(memory):
             blind += 1

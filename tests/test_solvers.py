@@ -8,7 +8,7 @@ from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 
 from rose_kit import unit
-from rose_kit.adapter.lbfgs import lbfgs
+from rose_kit.adapter.solvers import lbfgs
 
 
 def problem(seed=0, size=60, dim=16, classes=5):

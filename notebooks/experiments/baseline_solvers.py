@@ -12,7 +12,7 @@ import torch
 from scipy.optimize import minimize
 
 from rose_kit.adapter import Head
-from rose_kit.adapter.lbfgs import RegularisedObjective
+from rose_kit.adapter.solvers import RegularisedObjective
 
 MAX_STEPS = 400
 

@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rose_kit.fusion.method import AnyQuery, InitialWeight, Memory, Support, no_support_error
+from rose_kit.fusion.method import AnyQuery, InitialWeight, Memory, Support
 from rose_kit.fusion.retrieval import restrict
 from rose_kit.fusion.zero_shot import zero_shot
 from rose_kit.memory.index import Where
@@ -99,8 +99,6 @@ class OfflineLinear:
             self.fit(memory, vocabulary)
         features = Query.of(query).features
         known = [name for name in vocabulary.names if name in self.names]
-        if not known and not vocabulary.has_text.any():
-            raise no_support_error(vocabulary)
         if not known:
             return Prediction(zero_shot(features, vocabulary))
         scores = self._classify(features)[:, [self.names.index(name) for name in known]]
@@ -115,8 +113,8 @@ class OfflineLinear:
         classes = len(np.unique(samples.labels))
         if classes < 2:  # scikit-learn has nothing to separate
             return lambda features: np.ones((len(features), classes))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that it stopped early; that a class has one sample
+        # The warnings are that it stopped early, and that a class has one sample.
+        with warnings.catch_warnings(action="ignore", category=UserWarning):
             model = LogisticRegression(C=strength, max_iter=STEPS)
             return model.fit(samples.features, samples.labels).predict_proba
 

@@ -7,30 +7,20 @@ prototypes fused with text; D, pseudo-labelled features of classes that have tex
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rose_kit.adapter.adamw import adamw
-from rose_kit.adapter.lbfgs import Head, lbfgs
+from rose_kit.adapter.solvers import Head, adamw, lbfgs
 from rose_kit.fusion.evidence import top_evidence
 from rose_kit.fusion.method import AnyQuery, InitialWeight, Memory, Method, no_support_error
 from rose_kit.fusion.retrieval import Retrieval, Retrieved, restrict, retrieve, supported_classes
 from rose_kit.fusion.zero_shot import class_cosines, complete_text, softmax, zero_shot
 from rose_kit.memory.index import Where
 from rose_kit.registry import register_method
-from rose_kit.types import (
-    Evidence,
-    Prediction,
-    Query,
-    Vocabulary,
-    check_positive,
-    check_share,
-    unit,
-    unknown_name,
-)
+from rose_kit.types import Prediction, Query, Vocabulary, check_positive, check_share, unit, unknown_name
 
 LAMBDAS = (0.9, 0.8, 0.6, 0.4, 0.2, 0.0)
 SPREADS = 4  # temperature of the relevance, in standard deviations of the cosines: flat, as published
@@ -99,7 +89,8 @@ def class_relevance(image_feature: NDArray, vocabulary: Vocabulary, tau: float |
 def retrieved_samples(retrieved: Retrieved, size: int) -> Samples:
     """A: each retrieved prototype once, labelled with its class among `size` classes (RNS, section 3)."""
     target = np.eye(size, dtype=np.float32)[retrieved.classes]
-    return _samples(retrieved.vectors, target, 1, np.zeros(len(retrieved), np.float32))
+    ones = np.ones(len(retrieved), np.float32)
+    return Samples(retrieved.vectors, target, ones, np.zeros_like(ones))
 
 
 def fused_samples(
@@ -112,13 +103,21 @@ def fused_samples(
 
     Args:
         prototypes: (C, D) class prototypes v_c; read for `classes` only.
-        classes: class indices that were retrieved.
+        classes: class indices that were retrieved; they have R texts in all.
         vocabulary: with text.
         lambdas: the L mixing weights.
         beta: strength of these samples.
     """
-    features, label, share = _mix(prototypes, classes, vocabulary, lambdas)
-    return _samples(features, np.eye(len(vocabulary), dtype=np.float32)[label], beta, share)
+    complete = complete_text(vocabulary)
+    rows = np.isin(complete.owner, classes)
+    text, owner = complete.text[rows], complete.owner[rows]  # (R, D), (R,)
+    lam = np.array(lambdas, dtype=np.float32)[:, None]  # (L, 1)
+    mixed = lam * prototypes[owner][:, None] + (1 - lam) * text[:, None]  # (R, L, D)
+    norm = np.linalg.norm(mixed, axis=2, keepdims=True)  # (R, L, 1)
+    norm[norm == 0] = 1
+    target = np.eye(len(vocabulary), dtype=np.float32)[np.repeat(owner, len(lam))]  # (R * L, C)
+    strength = np.full(len(target), beta, np.float32)
+    return Samples((mixed / norm).reshape(-1, text.shape[1]), target, strength, (lam / norm).ravel())
 
 
 def pseudo_samples(
@@ -126,8 +125,8 @@ def pseudo_samples(
 ) -> Samples:
     """D: for classes that zero-shot finds in this image and that have no prototype in the memory.
 
-    u_c = unit(mean of the patches that zero-shot labels c) takes the place of v_c; the target is soft:
-    the zero-shot distribution of the fused feature.
+    They are fused samples, where u_c = unit(mean of the patches that zero-shot labels c) takes the place of
+    v_c. The target is soft: the zero-shot distribution of the fused feature.
 
     Args:
         features: (N, D) patches of the image.
@@ -141,31 +140,9 @@ def pseudo_samples(
     unseen = np.setdiff1d(guess, np.flatnonzero(supported))
     for c in unseen:
         mean[c] = unit(features[guess == c].mean(0))
-    mixed, _, _ = _mix(mean, unseen, vocabulary, lambdas)
-    return _samples(mixed, zero_shot(mixed, vocabulary), beta, np.zeros(len(mixed), np.float32))
-
-
-def _samples(features: NDArray, target: NDArray, beta: float, visual_share: NDArray) -> Samples:
-    return Samples(features, target, np.full(len(features), beta, np.float32), visual_share)
-
-
-def _mix(
-    visual: NDArray, classes: NDArray, vocabulary: Vocabulary, lambdas: Sequence[float]
-) -> tuple[NDArray, NDArray, NDArray]:
-    """unit(l * v_c + (1 - l) * t_c) for each text of the classes (R in all) and each l.
-
-    Returns:
-        (R * L, D) mixtures of (C, D) `visual` and text; (R * L,) their classes, and the factor of v_c.
-    """
-    complete = complete_text(vocabulary)
-    rows = np.flatnonzero(np.isin(complete.owner, classes))  # (R,)
-    text, owner = complete.text[rows], complete.owner[rows]
-    lam = np.asarray(lambdas, dtype=np.float32)[None, :, None]  # (1, L, 1)
-    mixed = lam * visual[owner][:, None] + (1 - lam) * text[:, None]  # (R, L, D)
-    norm = np.linalg.norm(mixed, axis=2, keepdims=True)
-    norm[norm == 0] = 1
-    share = np.broadcast_to(lam, norm.shape) / norm
-    return (mixed / norm).reshape(-1, text.shape[1]), np.repeat(owner, len(lambdas)), share.ravel()
+    fused = fused_samples(mean, unseen, vocabulary, lambdas, beta)
+    soft, nothing = zero_shot(fused.features, vocabulary), np.zeros_like(fused.visual_share)
+    return replace(fused, target=soft, visual_share=nothing)
 
 
 @register_method("rns")
@@ -233,7 +210,14 @@ class RNS(Method):
     def predict(
         self, query: AnyQuery, memory: Memory, vocabulary: Vocabulary, *, initial_weight: InitialWeight = None
     ) -> Prediction:
-        """See `Method.predict`; `initial_weight` is where the solver starts."""
+        """See `Method.predict`; `initial_weight` is where the solver starts.
+
+        The evidence splits each winning logit over the retrieved prototypes; None where there are none. With
+        W = A X, the logit W_c . x + b is the sum over samples of A_cs <X_s, x>. A retrieved sample is a
+        prototype; a fused one contains v_c = sum_i v_ic / |sum_i v_ic|, hence every prototype of its class.
+        The remainder row holds what comes from text, pseudo-labels, the bias, prototypes of the class that
+        were not retrieved, and the part of W that A X leaves over.
+        """
         query, memory = Query.of(query), restrict(memory, self.where)
         size = (len(vocabulary), query.features.shape[1])
         if initial_weight is not None and np.shape(initial_weight) != size:
@@ -241,10 +225,18 @@ class RNS(Method):
         retrieved = (self.retrieve or retrieve)(query.features, memory, vocabulary, self.k)
         samples = self.samples(query, retrieved, memory, vocabulary)
         weight = samples.weight(class_relevance(query.image_feature, vocabulary, self.tau))
-        start = None if initial_weight is None else np.asarray(initial_weight, dtype=np.float32)
-        head = self.solve(samples, weight, start)
+        head = self.solve(samples, weight, initial_weight)
         logits = head.logits(query.features)  # (N, C)
-        evidence = self.explain(head, logits, query, samples, weight, retrieved, memory, vocabulary)
+        if not len(retrieved):
+            return Prediction(softmax(logits))
+        winner, names = logits.argmax(1), np.array(vocabulary.names)
+        a = sample_coefficients(head, samples, weight)  # (C, S), those of the retrieved samples first
+        norms = np.linalg.norm(memory.class_sums(vocabulary.names), axis=1)  # (C,), NaN without a prototype
+        in_fused = (a * samples.visual_share) @ samples.target / norms  # (C, S) @ (S, C) -> (C, C)
+        factors = a[:, : len(retrieved)] + in_fused[:, retrieved.classes]  # (C, R)
+        contributions = factors[winner] * (query.features @ retrieved.vectors.T)  # (N, R)
+        owners = names[retrieved.classes]
+        evidence = top_evidence(contributions, retrieved.ids, owners, logits.max(1), names[winner])
         return Prediction(softmax(logits), evidence)
 
     def samples(self, query: Query, retrieved: Retrieved, memory: Memory, vocabulary: Vocabulary) -> Samples:
@@ -274,29 +266,6 @@ class RNS(Method):
         """
         settings = vars(self) | {"mu": self.mu / len(np.unique(samples.label))}
         return SOLVERS[self.solver](samples.features, samples.target, weight, start, **settings)
-
-    def explain(
-        self, head: Head, logits: NDArray, query: Query, samples: Samples, weight: NDArray,
-        retrieved: Retrieved, memory: Memory, vocabulary: Vocabulary,
-    ) -> Evidence | None:  # fmt: skip
-        """Split each winning logit over the retrieved prototypes; None where nothing was retrieved.
-
-        With W = A X, the logit W_c . x + b is the sum over samples of A_cs <X_s, x>. A retrieved sample
-        is a prototype; a fused one contains v_c = sum_i v_ic / |sum_i v_ic|, hence every prototype of its
-        class. The remainder row holds what comes from text, pseudo-labels, the bias, prototypes of the
-        class that were not retrieved, and the part of W that A X leaves over.
-        """
-        if not len(retrieved):
-            return None
-        winner, names = logits.argmax(1), np.array(vocabulary.names)
-        a = sample_coefficients(head, samples, weight)  # (C, S)
-        norms = np.linalg.norm(memory.class_sums(vocabulary.names), axis=1)  # (C,), NaN without a prototype
-        in_fused = (a * samples.visual_share) @ samples.target / norms  # (C, S) @ (S, C) -> (C, C)
-        own = a[:, : len(retrieved)]  # (C, R): of retrieved samples, which come first
-        factors = own + in_fused[:, retrieved.classes]  # (C, R)
-        contributions = factors[winner] * (query.features @ retrieved.vectors.T)  # (N, R)
-        owners = names[retrieved.classes]
-        return top_evidence(contributions, retrieved.ids, owners, logits.max(1), names[winner])
 
 
 def sample_coefficients(head: Head, samples: Samples, weight: NDArray) -> NDArray[np.float32]:

@@ -44,8 +44,7 @@ class Windows:
     def __post_init__(self) -> None:
         object.__setattr__(self, "crops", tuple(self.crops))  # JSON and YAML give a list
         smallest = min(self.crops, default=None)
-        check_positive(short_side=self.short_side, crop=smallest, max_long_side=self.max_long_side)
-        check_positive(stride=self.stride)
+        check_positive(**vars(self) | {"crops": smallest})
         if self.crops and (self.stride is None or self.stride > smallest):
             raise ValueError(f"stride must be at most the smallest crop {smallest}, got {self.stride}")
 

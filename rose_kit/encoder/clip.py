@@ -121,9 +121,9 @@ def _supported_tower(model: nn.Module) -> VisionTransformer:
         and visual.patch_size[0] == visual.patch_size[1]
     )
     if not supported:
-        found = (
-            f"{type(model).__name__}.visual, a {type(visual).__name__}, has no patches to compare with texts"
+        tower = f"{type(model).__name__}.visual, a {type(visual).__name__},"
+        needed = (
+            "VisionTransformer with standard blocks, square patches, a projection and no attentional pooling"
         )
-        needed = "standard blocks, square patches, a projection and no attentional pooling"
-        raise ValueError(f"{found}; needed is open_clip's VisionTransformer with {needed}")
+        raise ValueError(f"{tower} has no patches to compare with texts; needed is open_clip's {needed}")
     return visual

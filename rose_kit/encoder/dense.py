@@ -74,7 +74,6 @@ def _with_mlp(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
 
 def _neighbours(grid: tuple[int, int], sigma: float = 5.0) -> Tensor:
     """(L, L) Gaussian of the distance between patches, added to the logits; 0 for the class token."""
-    rows, cols = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
-    places = torch.stack([rows.flatten(), cols.flatten()], -1).float()  # (h * w, 2)
+    places = torch.ones(grid).nonzero().float()  # (h * w, 2) row and column of each patch
     gauss = torch.exp(-((places[:, None] - places[None]) ** 2).sum(-1) / (2 * sigma**2))  # (h * w, h * w)
     return F.pad(gauss, (1, 0, 1, 0))

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from skimage.color import rgb2lab
+from skimage.measure import block_reduce
 from torch import Tensor
 
 from rose_kit.encoder.base import Encoder, Windows
@@ -77,22 +78,19 @@ class HandcraftedEncoder(Encoder):
                 bins = _surround(energy, sigma)
                 total = bins.sum(-1, keepdims=True) + 0.02
                 groups += [(ORIENTATION, 6 * bins / total - 1), (EDGES, np.log(total) + 2.5)]
-        h, w = mean.shape[:2]
-        row = np.broadcast_to(((np.arange(h) + 0.5) / h * 2 - 1)[:, None, None], (h, w, 1))
-        groups.append((ROW, row))
+        rows = np.indices((*mean.shape[:2], 1))[0]  # (h, w, 1)
+        groups.append((ROW, (rows + 0.5) / len(mean) * 2 - 1))
         parts = [weight * values / np.sqrt(values.shape[-1]) for weight, values in groups]
         return np.concatenate(parts, axis=-1).astype(np.float32)
 
     def _per_patch(self, pixels: NDArray) -> NDArray:
         """(H, W, G) -> (h, w, G) means."""
-        p = self.patch_size
-        height, width, groups = pixels.shape
-        return pixels.reshape(height // p, p, width // p, p, groups).mean((1, 3))
+        return block_reduce(pixels, (self.patch_size, self.patch_size, 1), np.mean)
 
 
 def _surround(patches: NDArray, sigma: float) -> NDArray:
     """(h, w, G) averaged over the surroundings of each patch."""
-    return gaussian_filter(patches, (sigma, sigma, 0), mode="nearest") if sigma else patches
+    return gaussian_filter(patches, (sigma, sigma, 0), mode="nearest")
 
 
 def _oriented_energy(lightness: NDArray, scale: float) -> NDArray:
@@ -100,6 +98,6 @@ def _oriented_energy(lightness: NDArray, scale: float) -> NDArray:
     gy = gaussian_filter(lightness, scale, order=(1, 0)) * scale
     gx = gaussian_filter(lightness, scale, order=(0, 1)) * scale
     magnitude = np.hypot(gx, gy) + 1e-6
-    along, across = (gx**2 - gy**2) / magnitude, 2 * gx * gy / magnitude  # magnitude times cos 2a, sin 2a
-    waves = [along * np.cos(2 * t) + across * np.sin(2 * t) for t in ANGLES]
-    return np.maximum(np.stack(waves, axis=-1), 0).astype(np.float32)
+    double = np.stack([gx**2 - gy**2, 2 * gx * gy], -1) / magnitude[..., None]  # its cos 2a and sin 2a
+    waves = double @ np.stack([np.cos(2 * ANGLES), np.sin(2 * ANGLES)])  # (H, W, 2) @ (2, 6)
+    return np.maximum(waves, 0).astype(np.float32)

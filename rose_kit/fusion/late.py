@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rose_kit.fusion.evidence import KEEP, top_evidence
-from rose_kit.fusion.method import AnyQuery, InitialWeight, Memory, Support, no_support_error
+from rose_kit.fusion.method import AnyQuery, InitialWeight, Memory, Support
 from rose_kit.fusion.retrieval import restrict, retrieve, supported_classes
 from rose_kit.fusion.zero_shot import LOGIT_SCALE, class_cosines, softmax, zero_shot
 from rose_kit.memory.index import Where
@@ -26,8 +26,8 @@ Sources = Callable[[NDArray], tuple[NDArray, NDArray]]
 class LateFusion:
     """Base of kNN-CLIP and FREEDA, which differ in three steps:
 
-    - `visual(features, memory, vocabulary)`: (N, C) scores, and the `Sources` of their evidence; None if the
-      memory holds none of the classes;
+    - `visual(features, memory, vocabulary)`: (N, C) scores, -inf where a class has none, and the `Sources`
+      of their evidence; the memory holds at least one of the classes;
     - `textual(features, vocabulary)`: (N, C) scores;
     - `probabilities(scores)`: (N, C), of mixed, visual or textual scores.
 
@@ -58,13 +58,13 @@ class LateFusion:
         for query, target, image_id in support:
             features = Query.of(query).features
             others = memory.subset(memory.ids[memory.image_ids != str(image_id)])
-            visual = self.visual(features, others, vocabulary)
-            if visual is None:
+            if not supported_classes(others, vocabulary).any():
                 continue
+            visual, _ = self.visual(features, others, vocabulary)
             textual = self.textual(features, vocabulary)
             target = np.where(np.asarray(target) == IGNORE, -1, target)
             for w, weight in enumerate(WEIGHTS):
-                answer = fuse(visual[0], textual, weight).argmax(1)
+                answer = fuse(visual, textual, weight).argmax(1)
                 counts[w] += confusion_matrix(answer, target, len(vocabulary), ignore_index=-1)
         if counts.any():
             self.fitted_weight = float(WEIGHTS[np.argmax([mean_iou(count) for count in counts])])
@@ -73,18 +73,17 @@ class LateFusion:
     def predict(
         self, query: AnyQuery, memory: Memory, vocabulary: Vocabulary, *, initial_weight: InitialWeight = None
     ) -> Prediction:
-        """See `Method.predict`: text alone where nothing is retrieved, and the other way round."""
-        features = Query.of(query).features
-        visual = self.visual(features, restrict(memory, self.where), vocabulary)
-        textual = self.textual(features, vocabulary) if vocabulary.has_text.any() else None  # (N, C)
-        if visual is None and textual is None:
-            raise no_support_error(vocabulary)
-        if visual is None:
-            return Prediction(self.probabilities(textual).astype(np.float32))
-        share = 1.0 if textual is None else self.fitted_weight
-        scores = visual[0] if textual is None else fuse(visual[0], textual, share)  # (N, C)
+        """See `Method.predict`: text alone if the memory holds none of the classes, and vice versa."""
+        features, memory = Query.of(query).features, restrict(memory, self.where)
+        supported, has_text = supported_classes(memory, vocabulary).any(), vocabulary.has_text.any()
+        if not supported:
+            return Prediction(self.probabilities(self.textual(features, vocabulary)).astype(np.float32))
+        scores, sources = self.visual(features, memory, vocabulary)  # (N, C)
+        share = self.fitted_weight if has_text else 1.0
+        if has_text:
+            scores = fuse(scores, self.textual(features, vocabulary), share)
         winner = scores.argmax(1)  # (N,)
-        ids, gains = visual[1](winner)  # (N, P) each
+        ids, gains = sources(winner)  # (N, P) each
         names = np.array(vocabulary.names)[winner]
         evidence = top_evidence(share * gains, ids, names[:, None], scores.max(1), names, keep=ids.shape[1])
         return Prediction(self.probabilities(scores).astype(np.float32), evidence)
@@ -114,28 +113,21 @@ class KnnClip(LateFusion):
 
     k: int = 16
     temperature: float = 0.01
+    textual = staticmethod(zero_shot)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(k=self.k, temperature=self.temperature)
 
-    def visual(
-        self, features: NDArray, memory: Memory, vocabulary: Vocabulary
-    ) -> tuple[NDArray, Sources] | None:
+    def visual(self, features: NDArray, memory: Memory, vocabulary: Vocabulary) -> tuple[NDArray, Sources]:
         """(N, C) shares of the vote; a neighbour adds its own if it voted for the class."""
         retrieved = retrieve(features, memory, vocabulary, self.k)
-        if not len(retrieved):
-            return None
         votes = softmax(retrieved.scores / self.temperature)  # (N, k), 0 where there is no neighbour
         classes = retrieved.classes[retrieved.positions]  # (N, k)
         shares = np.zeros((len(features), len(vocabulary)), dtype=np.float32)
         np.add.at(shares, (np.arange(len(features))[:, None], classes), votes)
         ids = np.append(retrieved.ids, -1)[retrieved.positions]  # (N, k)
         return shares, lambda winner: (ids, votes * (classes == winner[:, None]))
-
-    def textual(self, features: NDArray, vocabulary: Vocabulary) -> NDArray:
-        """(N, C) zero-shot probabilities."""
-        return zero_shot(features, vocabulary)
 
     def probabilities(self, scores: NDArray) -> NDArray:
         """The scores are probabilities already."""
@@ -157,33 +149,22 @@ class Freeda(LateFusion):
     """
 
     scale: float = LOGIT_SCALE
+    textual = staticmethod(class_cosines)
 
-    def visual(
-        self, features: NDArray, memory: Memory, vocabulary: Vocabulary
-    ) -> tuple[NDArray, Sources] | None:
+    def visual(self, features: NDArray, memory: Memory, vocabulary: Vocabulary) -> tuple[NDArray, Sources]:
         """(N, C) cosines. As v_c = sum_i v_ic / |sum_i v_ic|, prototype i adds cos(x, v_ic) / |sum|."""
-        known = supported_classes(memory, vocabulary)
-        if not known.any():
-            return None
-        sums = memory.class_sums(vocabulary.names)  # (C, D)
+        sums = memory.class_sums(vocabulary.names)  # (C, D), NaN without a prototype
         norms = np.maximum(np.linalg.norm(sums, axis=1), 1e-12)  # (C,)
 
         def sources(winner: NDArray) -> tuple[NDArray, NDArray]:
             ids, gains = np.full((len(winner), KEEP), -1), np.zeros((len(winner), KEEP))
-            for c in np.unique(winner):  # one at a time: a table of all rows may not fit into memory
-                own = np.flatnonzero(memory.rows.of_classes([vocabulary.names[c]]))
-                won = np.flatnonzero(winner == c)
-                every = features[won] @ memory.vectors[own].T / norms[c]  # (n, rows of c)
-                top = np.argsort(-np.abs(every), axis=1)[:, :KEEP]
-                ids[won, : top.shape[1]] = memory.ids[own[top]]
-                gains[won, : top.shape[1]] = np.take_along_axis(every, top, 1)
+            for c in np.unique(winner):
+                won = winner == c
+                hits = memory.search(features[won], KEEP, classes=[vocabulary.names[c]])
+                ids[won], gains[won] = hits.ids, np.where(hits.ids < 0, 0, hits.scores / norms[c])
             return ids, gains
 
-        return np.where(known, features @ sums.T / norms, -np.inf), sources
-
-    def textual(self, features: NDArray, vocabulary: Vocabulary) -> NDArray:
-        """(N, C) cosines."""
-        return class_cosines(features, vocabulary)
+        return np.nan_to_num(features @ sums.T / norms, nan=-np.inf), sources
 
     def probabilities(self, scores: NDArray) -> NDArray:
         """Softmax at CLIP's scale."""

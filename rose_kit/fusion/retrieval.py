@@ -59,33 +59,23 @@ def retrieve(features: NDArray, memory: Memory, vocabulary: Vocabulary, k: int) 
     return Retrieved(ids, np.asarray(rows.vectors, np.float32), classes, positions, hits.scores)
 
 
-_latest: tuple = (None, None, None)  # the rows, the condition and the result of the latest `restrict`
-
-
 def restrict(memory: Memory, where: Where | None) -> Memory:
     """The memory as it is now, whatever is written to it meanwhile, or the part that a method may use.
 
-    With `where` the part is a copy of the rows, searched exactly. The latest part is kept for the next image.
+    With `where` the part is a copy of the rows, searched exactly.
 
     Args:
         memory: None stays None.
-        where: metadata that a row must have, as for `SupportMemory.search`; None: all rows. A function must
-            answer the same for the same row.
+        where: metadata that a row must have, as for `SupportMemory.search`; None: all rows.
 
     Raises:
         ValueError: `where` is neither a mapping nor a function.
     """
-    global _latest
     if memory is None:
         return None
     memory = memory.copy()
-    if where is None:
-        return memory
-    condition = where if callable(where) else repr(where)  # a mapping may be changed later
-    if _latest[0] is not memory.rows or _latest[1] != condition:  # a change gives a memory another table
-        allowed = Filter(where=where).mask(memory.rows)
-        _latest = memory.rows, condition, memory if allowed is None else memory.subset(memory.ids[allowed])
-    return _latest[2]
+    allowed = Filter(where=where).mask(memory.rows)
+    return memory if allowed is None else memory.subset(memory.ids[allowed])
 
 
 def supported_classes(memory: Memory, vocabulary: Vocabulary) -> NDArray[np.bool_]:

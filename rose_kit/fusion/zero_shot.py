@@ -48,8 +48,7 @@ def complete_text(vocabulary: Vocabulary) -> Vocabulary:
     keep = ~np.isnan(vocabulary.text).any(1)
     present = vocabulary.text[keep]
     missing = np.flatnonzero(~has_text)
-    mean = unit(present.mean(0))
-    text = np.concatenate([present, np.repeat(mean[None], len(missing), 0)])
+    text = np.concatenate([present, np.tile(unit(present.mean(0)), (len(missing), 1))])
     return Vocabulary(vocabulary.names, text, np.concatenate([vocabulary.owner[keep], missing]))
 
 

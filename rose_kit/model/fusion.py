@@ -2,8 +2,7 @@
 
 A fusion decides how much each row counts; what it adds is the row as it is, not a learned projection of
 it. So a class that is added after training takes part: its rows and its prototype reach the decoder
-unchanged. Two fusions stand here, `cross_attention.py` and `transformer.py` hold the others. One of your
-own is a class with `@register_fusion("its name")`, and is trained by that name.
+unchanged. One of your own is a class with `@register_fusion("its name")`, and is trained by that name.
 """
 
 from dataclasses import dataclass
@@ -62,15 +61,12 @@ def nearest_rows(z: Tensor, memory: SupportMemory, vocabulary: Vocabulary, k: in
 
 
 @register_fusion("none")
-class NoFusion(nn.Module):
+class NoFusion(nn.Identity):
     """The patches as they are: the parametric baseline, with the same decoder and training.
 
     Args:
         dim: D, the width of the features; not used.
     """
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
 
     def forward(self, z: Tensor, retrieved: Neighbours) -> Tensor:
         """(N, D) -> the same."""
@@ -124,3 +120,51 @@ class SimilarityAggregation(Fusion):
 
     Only the temperature and the gate are learned.
     """
+
+
+@register_fusion("cross-attention")
+class CrossAttention(Fusion):
+    """Cross-attention: relevance = cosine / temperature + query . key, both projected by learned matrices.
+
+    A key is made of the row and the prototype of its class.
+
+    Args:
+        dim: D, the width of the features.
+        width: of queries and keys.
+    """
+
+    def __init__(self, dim: int, width: int = 64) -> None:
+        super().__init__(dim)
+        self.query, self.key = nn.Linear(dim, width), nn.Linear(2 * dim, width)
+
+    def relevance(self, z: Tensor, retrieved: Neighbours) -> Tensor:
+        """(N, K) logits of the rows."""
+        keys = self.key(torch.cat([retrieved.values, retrieved.class_values], -1))  # (N, K, width)
+        learned = torch.einsum("nw,nkw->nk", self.query(z), keys) / keys.shape[-1] ** 0.5
+        return super().relevance(z, retrieved) + learned
+
+
+@register_fusion("transformer")
+class TransformerConditioning(Fusion):
+    """A transformer over [query, rows]: the relevance of a row depends on what else was retrieved.
+
+    Args:
+        dim: D, the width of the features.
+        width: of the tokens.
+        heads, layers: of the transformer.
+    """
+
+    def __init__(self, dim: int, width: int = 48, heads: int = 4, layers: int = 1) -> None:
+        super().__init__(dim)
+        self.query, self.row = nn.Linear(dim, width), nn.Linear(2 * dim + 1, width)
+        layer = nn.TransformerEncoderLayer(width, heads, 2 * width, 0.0, batch_first=True, norm_first=True)
+        self.layers = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.score = nn.Linear(width, 1)
+
+    def relevance(self, z: Tensor, retrieved: Neighbours) -> Tensor:
+        """(N, K) logits of the rows."""
+        rows = torch.cat([retrieved.values, retrieved.class_values, retrieved.scores[..., None]], -1)
+        tokens = torch.cat([self.query(z)[:, None], self.row(rows)], 1)  # (N, 1 + K, width)
+        absent = nn.functional.pad(~retrieved.valid, (1, 0))  # (N, 1 + K); the query is always there
+        context = self.layers(tokens, src_key_padding_mask=absent)[:, 1:]  # (N, K, width)
+        return super().relevance(z, retrieved) + self.score(context).squeeze(-1)

@@ -16,8 +16,7 @@ from rose_kit.fusion.method import AnyQuery, InitialWeight, Memory, Method
 from rose_kit.fusion.retrieval import restrict
 from rose_kit.memory import SupportMemory
 from rose_kit.memory.index import Where
-from rose_kit.model.anchors import Anchors
-from rose_kit.model.decoder import Decoder, pyramid
+from rose_kit.model.decoder import Anchors, Decoder, pyramid
 from rose_kit.model.fusion import nearest_rows
 from rose_kit.registry import fusions, register_method
 from rose_kit.types import Prediction, Query, Vocabulary, check_positive, unknown_name

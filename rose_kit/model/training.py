@@ -7,7 +7,7 @@ whatever text and rows there are.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -108,13 +108,12 @@ def at_most(memory: SupportMemory, rows_per_class: int, seed: int = 0) -> Suppor
     return memory.subset(memory.ids[np.concatenate(chosen)])
 
 
-def episode(
-    memory: SupportMemory, vocabulary: Vocabulary, config: TrainConfig, rng: np.random.Generator
-) -> tuple[SupportMemory, Vocabulary]:
-    """Draw a memory with fewer rows of fewer classes, and the vocabulary without some of the texts.
+def episode(dataset: EncodedDataset, config: TrainConfig, rng: np.random.Generator) -> EncodedDataset:
+    """The same images with a memory of fewer rows of fewer classes, and without some of the texts.
 
     A class keeps its text unless the memory holds at least two images of it: one may be the image's own.
     """
+    memory = dataset.memory
     chosen: list[int] = []  # positions in the memory
     without_text = []
     classes = () if rng.random() < config.blind else memory.classes
@@ -126,16 +125,11 @@ def episode(
         chosen += rows.tolist()
         if len(rows) > 1 and rng.random() < config.hide_text:
             without_text.append(name)
-    return memory.subset(memory.ids[chosen]), vocabulary.without_text(without_text)
+    vocabulary = dataset.vocabulary.without_text(without_text)
+    return replace(dataset, memory=memory.subset(memory.ids[chosen]), vocabulary=vocabulary)
 
 
-def loss(
-    model: ROSE,
-    dataset: EncodedDataset,
-    positions: Sequence[int],
-    memory: SupportMemory,
-    vocabulary: Vocabulary,
-) -> Tensor:
+def loss(model: ROSE, dataset: EncodedDataset, positions: Sequence[int]) -> Tensor:
     """Cross-entropy of the patches of some images with the classes they hold, by pixels.
 
     Each image is compared with the memory without its own rows; a class that this leaves without an anchor
@@ -143,17 +137,16 @@ def loss(
 
     Args:
         model: trained or not.
-        dataset: the images.
-        positions: which of them.
-        memory, vocabulary: of the episode; the classes are those of the dataset, in its order.
+        dataset: the images, with a memory and texts that may be those of an episode.
+        positions: which of the images.
 
     Returns:
         () float32, the mean over all pixels of these classes.
     """
-    total = weight = torch.zeros(())
+    memory, total, weight = dataset.memory, torch.zeros(()), torch.zeros(())
     for i in positions:
         others = memory.subset(memory.ids[memory.image_ids != dataset.image_ids[i]])
-        logits = model(torch.from_numpy(dataset.maps[i].values), vocabulary, others)  # (h, w, C)
+        logits = model(torch.from_numpy(dataset.maps[i].values), dataset.vocabulary, others)  # (h, w, C)
         anchored = logits[0, 0].isfinite()  # (C,)
         log_p, target = logits[..., anchored].log_softmax(-1), dataset.targets[i][..., anchored]
         total, weight = total - (target * log_p).sum(), weight + target.sum()
@@ -197,17 +190,15 @@ def train(
     optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     schedule = LambdaLR(optimizer, lambda step: warm_cosine(step, config.steps, config.warmup))
     losses, batch = [], min(config.batch, len(dataset.maps))
-    bar = tqdm(range(config.steps), f"training {fusion}", disable=not progress)
-    for _ in bar:
-        memory, vocabulary = episode(dataset.memory, dataset.vocabulary, config, rng)
+    for _ in tqdm(range(config.steps), f"training {fusion}", disable=not progress):
+        drawn = episode(dataset, config, rng)
         positions = rng.choice(len(dataset.maps), batch, replace=False)
-        value = loss(model, dataset, positions, memory, vocabulary)
+        value = loss(model, drawn, positions)
         optimizer.zero_grad()
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         losses.append(value.item())
-        bar.set_postfix(loss=f"{losses[-1]:.3f}")
     tenths = [round(float(np.mean(part)), 4) for part in np.array_split(losses, 10) if len(part)]
     return model.eval(), tenths

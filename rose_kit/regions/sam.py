@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from rose_kit.encoder.base import WeightsUnavailable, image_tensor, one_line
 from rose_kit.pooling import unique_inverse
 from rose_kit.regions.slic import Slic
 from rose_kit.registry import register_regions
-from rose_kit.types import check_positive, unknown_name
+from rose_kit.types import unknown_name
 
 ORDERS = ("smallest", "largest")
 SOURCE = "https://dl.fbaipublicfiles.com/segment_anything/"
@@ -31,7 +30,6 @@ CHECKPOINTS = {
 
 
 @register_regions("sam")
-@dataclass
 class Sam:
     """Cuts an image along SAM's automatic masks, and along `Slic()` superpixels where there are none.
 
@@ -39,30 +37,27 @@ class Sam:
         checkpoint: "vit_b", "vit_l", "vit_h", the path of a file (see `load_sam`), or a model.
         order: which mask is on top where several overlap: "smallest", so that parts and small things
             are seen, or "largest", as in the RNS release.
-        points_per_side: SAM is prompted with a grid of this many points squared; the time goes with it.
-        pred_iou_thresh: masks whose quality SAM itself rates lower are dropped, 0 to 1.
-        stability_score_thresh: masks that change more than this with their cut-off are dropped, 0 to 1.
         device: where SAM runs.
+        **settings: of `SamAutomaticMaskGenerator`, such as `points_per_side` (SAM is prompted with a grid of
+            so many points squared, by default 32; the time goes with it), and `pred_iou_thresh` and
+            `stability_score_thresh`, below which masks are dropped, 0 to 1.
 
     Raises:
         ValueError: the order is unknown, or the checkpoint as for `load_sam`.
     """
 
-    checkpoint: str | Path | SamModel = "vit_b"
-    order: str = "smallest"
-    points_per_side: int = 32
-    pred_iou_thresh: float = 0.88
-    stability_score_thresh: float = 0.95
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        if self.order not in ORDERS:
-            raise unknown_name("order of masks", self.order, ORDERS)
-        check_positive(points_per_side=self.points_per_side)
-        model = self.checkpoint if isinstance(self.checkpoint, SamModel) else load_sam(self.checkpoint)
-        names = ("points_per_side", "pred_iou_thresh", "stability_score_thresh")
-        settings = {name: getattr(self, name) for name in names}
-        self.generator = SamAutomaticMaskGenerator(model.to(self.device).eval(), **settings)
+    def __init__(
+        self,
+        checkpoint: str | Path | SamModel = "vit_b",
+        order: str = "smallest",
+        device: str = "cpu",
+        **settings: Any,
+    ) -> None:
+        if order not in ORDERS:
+            raise unknown_name("order of masks", order, ORDERS)
+        self.order = order
+        model = checkpoint if isinstance(checkpoint, SamModel) else load_sam(checkpoint)
+        self.generator = SamAutomaticMaskGenerator(model.to(device).eval(), **settings)
 
     def masks(self, image: Any) -> list[NDArray[np.bool_]]:
         """SAM's own masks of an image, which may overlap and leave gaps.
