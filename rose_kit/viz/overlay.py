@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageColor, ImageDraw, ImageFont
-from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt
+from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt, maximum_position
 from skimage.color import rgb2lab
 
 from rose_kit.pooling import resize_nearest
@@ -174,7 +174,7 @@ def deepest_pixel(region: NDArray[np.bool_]) -> tuple[int, int]:
     (3, 3)
     """
     depth = distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
-    row, column = np.unravel_index(depth.argmax(), depth.shape)
+    row, column = maximum_position(depth)
     return int(row), int(column)
 
 
