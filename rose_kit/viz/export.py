@@ -64,7 +64,7 @@ def save_labels(path: str | Path, labels: ArrayLike) -> None:
 # --- evidence ---------------------------------------------------------------------------------------------
 
 
-def strongest_prototypes(evidence: Evidence, memory: SupportMemory, count: int) -> dict[str, Any]:
+def strongest_prototypes(evidence: Evidence, memory: SupportMemory, count: int = 5) -> dict[str, Any]:
     """The evidence of one query in numbers and names.
 
     Args:

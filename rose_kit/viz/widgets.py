@@ -31,7 +31,6 @@ from rose_kit.viz.overlay import SIDE, contours, deepest_pixel, fit, outline, ov
 from rose_kit.viz.plots import evidence_figure
 
 STYLE = {"description_width": "190px"}
-COUNT = 5  # prototypes that the explorer shows
 SOLVER = ("steps", "lr", "weight_decay", "seed", "tolerance")  # options of RNS that change the time it takes
 
 
@@ -167,8 +166,8 @@ class EvidenceExplorer(ImageWidget):
         label = "the answer: click, or use the arrow keys"
         self.canvas, self.evidence = Canvas(self.base, label, self.size), Canvas(self.base, "")
         places = [(answer.names[c], deepest_pixel(answer.labels == c)) for c in np.unique(answer.labels)]
-        self.go_to = widgets.Dropdown(options=places, description="go to")
-        traitlets.dlink((self.go_to, "value"), (self.canvas, "cursor"))
+        self.go_to = widgets.Dropdown(options=places, description="go to", value=None)
+        self.go_to.observe(self._go, "value")
         self.canvas.observe(self._show, "cursor")
         right = widgets.VBox([self.go_to, self.line], layout={"width": "440px"})
         self.children = [widgets.HBox([self.canvas, right]), self.evidence]
@@ -188,13 +187,18 @@ class EvidenceExplorer(ImageWidget):
         self.canvas.cursor = (row, column)
         return self.explanation
 
+    def _go(self, change: Any) -> None:
+        if change.new:
+            self.canvas.cursor = change.new
+            self.go_to.value = None  # so that the same class can be chosen again
+
     def _show(self, _: Any = None) -> None:
         """Outline the patch or region at the cursor; show its evidence as an image and in words."""
         row, column = self.canvas.cursor
         query, own = self.region_at(row, column), self.class_at(row, column)
         region, evidence = self.regions == query, pooled_evidence(self.segmentation.evidence, [query])
         winner = evidence.class_name[evidence.prototype_id < 0].item()
-        parts = strongest_prototypes(evidence, self.memory, COUNT)
+        parts = strongest_prototypes(evidence, self.memory)
         self.explanation = {"region": region, "winner": winner} | parts
         between = "" if own == winner else f", though the pixel itself is {own}"
         terms = [f"{p['weight']:+.3g} {p['class']} in {p['image_id']}" for p in parts["prototypes"]]
@@ -203,7 +207,7 @@ class EvidenceExplorer(ImageWidget):
         self.set_status(f"row {row}, column {column}: {winner}{between}. Strongest: {terms[0]}.")
         fig, data = Figure(figsize=(8.4, 2.4)), io.BytesIO()
         fig.subplots_adjust(0.01, 0.08, 0.99, 0.9)  # a layout engine would take twice as long in all
-        evidence_figure(self.image, region, evidence, self.memory, winner, COUNT, fig)
+        evidence_figure(self.image, region, evidence, self.memory, winner, fig=fig)
         fig.savefig(data, format="png")
         self.evidence.png = data.getvalue()
         self.evidence.label = f"{winner}: score {parts['score']:.3g} = {', '.join(terms)}"
@@ -302,17 +306,15 @@ class TeachByExample(ImageWidget):
         self._examples: list[tuple] = []  # image id of each, and the names and picked regions before it
         self.photo = fit(self.image)
         self.photo[contours(fit(self.regions))] = 180
-        label = "the photo: click, or use the arrow keys and Enter"
-        self.canvas = Canvas(self.photo, label, self.size)
+        self.canvas = Canvas(self.photo, "the photo: click, or use the arrow keys and Enter", self.size)
         self.canvas.observe(self._point, "cursor")
         self.canvas.on_msg(lambda _, content, __: self.pick(content["stroke"]))
         self.answer = Canvas(self.photo, "the answer")
         # Sent once it is complete: a click on Add may overtake letters that are still on their way.
         self.name = widgets.Text(description="name", placeholder="what is it?", continuous_update=False)
-        actions = {"Add to memory": lambda: self.add_example(self.name.value), "Undo": self.undo}
-        self.buttons = {label: widgets.Button(description=label) for label in actions}
-        for label, button in self.buttons.items():
-            button.on_click(lambda _, action=actions[label]: self.safely(action))
+        self.buttons = {label: widgets.Button(description=label) for label in ("Add to memory", "Undo")}
+        self.buttons["Add to memory"].on_click(lambda _: self.safely(self.add_example, self.name.value))
+        self.buttons["Undo"].on_click(lambda _: self.safely(self.undo))
         tools = widgets.HBox([self.name, *self.buttons.values()])
         self.children = [widgets.HBox([self.canvas, self.answer]), tools, self.line]
         self._segment()
