@@ -115,6 +115,8 @@ def test_polygons_and_plain_run_lengths_are_read_and_the_smaller_lies_on_top(tmp
         (("annotations", 0, "segmentation"), ONES | {"counts": [3, 4]}, "fit"),  # pycocotools leaves the rest
         (("annotations", 0, "segmentation"), ONES | {"counts": [-1, 621]}, "fit"),
         (("annotations", 0, "segmentation"), ONES | {"counts": "abc"}, "fit"),  # ... and reads past this
+        (("annotations", 0, "segmentation"), ONES | {"counts": "0`f0"}, "fit"),  # too many
+        (("annotations", 0, "segmentation"), ONES | {"counts": "0X1"}, "fit"),  # too few
         (("annotations", 0, "segmentation"), ONES | {"size": [31, 20]}, "fit"),
         (("annotations", 0, "segmentation"), [[0, 0, 1e12, 0, 4, 4]], "fit"),
         (("annotations", 0, "image_id"), 99, "99"),

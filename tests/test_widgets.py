@@ -58,7 +58,7 @@ def assert_refused(widget, text):
 @pytest.mark.parametrize("method", [RNS(), KnnClip(), Freeda()], ids=lambda m: type(m).__name__)
 def test_weights_add_up_to_the_score_and_name_rows_of_the_memory(segmenter, scene, vocabulary, method):
     segmenter = Segmenter(segmenter.encoder, segmenter.memory, method)
-    widget = EvidenceExplorer(segmenter, scene.image, vocabulary, count=3)
+    widget = EvidenceExplorer(segmenter, scene.image, vocabulary)
     evidence = widget.segmentation.evidence
     for row, column in ((3, 3), (64, 64), (127, 127)):
         explained = widget.explain(row, column)
@@ -66,7 +66,7 @@ def test_weights_add_up_to_the_score_and_name_rows_of_the_memory(segmenter, scen
         q = row // 8 * 16 + column // 8
         assert np.isclose(explained["score"], evidence.weight[evidence.query == q].sum(), atol=1e-4)
         parts = explained["rest"] + sum(p["weight"] for p in explained["prototypes"])
-        assert np.isclose(parts, explained["score"], atol=1e-5) and len(explained["prototypes"]) <= 3
+        assert np.isclose(parts, explained["score"], atol=1e-5) and len(explained["prototypes"]) <= 5
         for p in explained["prototypes"]:
             held = segmenter.memory.lookup(p["prototype_id"])
             assert (held.class_names[0], held.image_ids[0]) == (p["class"], p["image_id"])
@@ -154,4 +154,4 @@ def test_sliders_start_where_the_methods_do_and_reach_them(segmenter, scene, voc
             slider.value = default
     knn = FusionPlayground(segmenter, scene.image, vocabulary)
     assert knn.status.startswith("kNN-CLIP, weight 0.5, k 16, ")
-    assert list(knn.sliders["kNN-CLIP"]) == ["weight", "k", "temperature", "threshold"]
+    assert list(knn.sliders["kNN-CLIP"]) == ["weight", "k", "temperature"]

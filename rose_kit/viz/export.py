@@ -8,11 +8,12 @@ import json
 import re
 import shutil
 from collections.abc import Iterable, Mapping
-from operator import index
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
@@ -63,7 +64,7 @@ def save_labels(path: str | Path, labels: ArrayLike) -> None:
 # --- evidence ---------------------------------------------------------------------------------------------
 
 
-def strongest_prototypes(evidence: Evidence, memory: SupportMemory, count: int) -> dict[str, Any]:
+def strongest_prototypes(evidence: Evidence, memory: SupportMemory, count: int = 5) -> dict[str, Any]:
     """The evidence of one query in numbers and names.
 
     Args:
@@ -76,15 +77,14 @@ def strongest_prototypes(evidence: Evidence, memory: SupportMemory, count: int) 
         "weight"}, ...] strongest first, "rest": text and all that is not listed}. The weights and "rest"
         add up to "score".
     """
-    order = np.argsort(-np.abs(evidence.weight), kind="stable")
-    listed = order[evidence.prototype_id[order] >= 0][:count]
-    rows, weights = memory.lookup(evidence.prototype_id[listed]), evidence.weight[listed]
-    columns = {"prototype_id": rows.ids, "class": rows.class_names, "image_id": rows.image_ids}
-    columns |= {"source": rows.sources, "weight": weights}
-    values = zip(*(column.tolist() for column in columns.values()), strict=True)
+    table = pd.DataFrame(evidence.columns()).rename(columns={"class_name": "class"})
+    table = table.sort_values("weight", key=lambda weight: -weight.abs(), kind="stable")
+    listed = table[table["prototype_id"] >= 0].head(count)
+    rows = memory.lookup(listed["prototype_id"])
+    listed = listed.assign(image_id=rows.image_ids, source=rows.sources).drop(columns="query")
     score = float(evidence.weight.sum())
-    prototypes = [dict(zip(columns, row, strict=True)) for row in values]
-    return {"score": score, "prototypes": prototypes, "rest": score - float(weights.sum())}
+    rest = score - float(listed["weight"].sum())
+    return {"score": score, "prototypes": listed.to_dict("records"), "rest": rest}
 
 
 def evidence_by_class(segmentation: Segmentation, memory: SupportMemory, count: int = 10) -> dict[str, Any]:
@@ -159,13 +159,13 @@ def _write_sample(folder: Path, sample: Sample, classes: dict[int, str]) -> None
         if classes.setdefault(int(c), name) != name:
             raise DataError(f"class {c} is {classes[int(c)]!r}, but {name!r} in {sample.image_id!r}")
     mask = folder / "masks" / f"{sample.image_id}.png"
-    if mask.exists() or mask.parent != folder / "masks" or mask.stem != sample.image_id:
+    if mask.exists() or mask.stem != sample.image_id:  # a stem has no folder
         raise DataError(f"image id {sample.image_id!r} occurs twice, or is no file name")
     save_labels(mask, sample.mask)
     if sample.source:
         shutil.copyfile(sample.source, folder / "images" / f"{sample.image_id}{Path(sample.source).suffix}")
     else:
-        Image.fromarray(sample.image).save(folder / "images" / f"{sample.image_id}.png")
+        Image.fromarray(sample.image).save(folder / "images" / mask.name)
 
 
 # --- COCO JSON ----------------------------------------------------------------------------------------------
@@ -249,6 +249,8 @@ def read_coco(path: str | Path) -> tuple[dict[str, NDArray[np.integer]], dict[in
 def decode_segmentation(segmentation: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
     """COCO's `segmentation`, run lengths or polygons, as the mask that pycocotools makes of it.
 
+    All is checked first, since pycocotools reads and writes past its buffers if it is malformed.
+
     Args:
         segmentation: {"size", "counts"} with a list of counts or a compressed string, or polygons
             [[x, y, x, y, ...], ...].
@@ -263,29 +265,19 @@ def decode_segmentation(segmentation: Any, size: tuple[int, int]) -> NDArray[np.
     >>> decode_segmentation({"size": [2, 2], "counts": [1, 3]}, (2, 2)).astype(int).tolist()
     [[0, 1], [1, 1]]
     """
-    if not _fits(segmentation, size):
-        raise DataError(f"a segmentation does not fit an image of {list(size)}: {str(segmentation)[:80]}")
-    if isinstance(segmentation, list):
-        segmentation = coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
-    elif not isinstance(segmentation["counts"], str):
-        segmentation = coco_mask.frPyObjects(segmentation, *size)
-    return coco_mask.decode(segmentation) > 0
-
-
-def _fits(segmentation: Any, size: tuple[int, int]) -> bool:
-    """Whether pycocotools can decode it safely: it reads and writes past its buffers if it is malformed."""
     if isinstance(segmentation, list):
         polygons = [np.reshape(xy, (-1, 2)).astype(float) for xy in segmentation]
         near = [len(xy) >= 3 and (np.abs(xy) <= 2 * max(size)).all() for xy in polygons]
-        return bool(near) and all(near)
-    counts = segmentation["counts"]
-    if list(segmentation["size"]) != list(size):
-        return False
-    if not isinstance(counts, str):
-        return min(counts) >= 0 and sum(map(index, counts)) == size[0] * size[1]
-    if not re.fullmatch("[0-o]*[0-O]", counts):  # the last character ends a number
-        return False
-    try:
-        return coco_mask.encode(coco_mask.decode(segmentation))["counts"] == counts.encode()
-    except ValueError:  # the counts are of another size
-        return False
+        if near and all(near):
+            return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))) > 0
+    elif list(segmentation["size"]) == list(size):
+        counts = segmentation["counts"]
+        if not isinstance(counts, str):
+            if sum(counts) == size[0] * size[1] and min(counts) >= 0:
+                return np.repeat(np.arange(len(counts)) % 2 > 0, counts).reshape(size, order="F")
+        elif re.fullmatch("[0-o]*[0-O]", counts):  # the last character ends a number
+            with suppress(ValueError):  # more pixels than the image has
+                mask = coco_mask.decode(segmentation)
+                if coco_mask.encode(mask)["counts"] == counts.encode():
+                    return mask > 0
+    raise DataError(f"a segmentation does not fit an image of {list(size)}: {str(segmentation)[:80]}")

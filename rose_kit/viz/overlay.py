@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageColor, ImageDraw, ImageFont
-from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt
+from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt, maximum_position
 from skimage.color import rgb2lab
 
 from rose_kit.pooling import resize_nearest
@@ -21,6 +21,7 @@ VIEWS = np.array([  # linear RGB as people see it: with full colour vision, with
 ])  # fmt: skip
 
 
+@cache
 def palette(n: int) -> NDArray[np.uint8]:
     """n different colours for n classes; the first ones stay the same whatever n is.
 
@@ -29,36 +30,29 @@ def palette(n: int) -> NDArray[np.uint8]:
     of those in full and in red-green-blind colour vision (Machado, Oliveira and Fernandes 2009).
 
     Args:
-        n: how many, 0 to 256.
+        n: how many; the grid has enough for 256.
 
     Returns:
-        (n, 3) uint8.
-
-    Raises:
-        ValueError: n is outside that range.
+        (n, 3) uint8, read-only.
 
     >>> palette(2).tolist()
     [[230, 159, 0], [86, 180, 233]]
     """
-    if not 0 <= n <= 256:
-        raise ValueError(f"a palette holds 0 to 256 colours, got {n}")
-    return _colours()[:n].copy()
-
-
-@cache
-def _colours() -> NDArray[np.uint8]:
     first = np.array([ImageColor.getrgb(f"#{c}") for c in OKABE_ITO], np.uint8)  # (7, 3)
     steps = np.linspace(0, 255, 9).astype(np.uint8)
     grid = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3)
     grid = grid[np.abs(rgb2lab(grid)[:, 0] - 60) < 35]  # neither black nor white, as contours and text are
     candidates = np.concatenate([first, grid])  # (G, 3)
     lab = as_seen(candidates)  # (3, G, 3)
-    order, nearest = [], np.full(len(candidates), np.inf)  # distance to the nearest one in `order`
-    for n in range(256):
-        order.append(n if n < len(first) else int(nearest.argmax()))
-        distance = np.linalg.norm(lab - lab[:, order[-1], None], axis=-1).min(0)  # (G,)
+    order, nearest = np.arange(n), np.full(len(candidates), np.inf)  # distance to the nearest one in `order`
+    for i in range(n):
+        if i >= len(first):
+            order[i] = nearest.argmax()
+        distance = np.linalg.norm(lab - lab[:, order[i], None], axis=-1).min(0)  # (G,)
         nearest = np.minimum(nearest, distance)
-    return candidates[order]
+    colours = candidates[order]
+    colours.flags.writeable = False  # the next caller gets the same array
+    return colours
 
 
 def as_seen(colours: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -180,7 +174,7 @@ def deepest_pixel(region: NDArray[np.bool_]) -> tuple[int, int]:
     (3, 3)
     """
     depth = distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
-    row, column = np.unravel_index(depth.argmax(), depth.shape)
+    row, column = maximum_position(depth)
     return int(row), int(column)
 
 
@@ -198,16 +192,12 @@ def _write_names(canvas: NDArray[np.uint8], labels: NDArray, names: Sequence[str
         if not (0 <= c < len(names) and names[c] and room.any()):
             continue
         row, column = deepest_pixel(room)
-        centre = np.array([column, row]) * step
-        box = np.array(
-            draw.textbbox(tuple(centre), names[c], anchor="mm", **style)
-        )  # left, top, right, bottom
-        corner = np.maximum(0, box[:2] - np.maximum(0, box[2:] - image.size))  # moved into the image
-        shift = corner - box[:2]
-        left, top, right, bottom = (box + np.tile(shift, 2)).astype(int) // step
+        box = np.reshape(draw.textbbox((0, 0), names[c], anchor="mm", **style), (2, 2))  # around (0, 0)
+        place = np.minimum((column * step, row * step), image.size - box[1])
+        place = np.maximum(place, -box[0])  # (x, y) of the middle of the name, which is inside the image
+        (left, top), (right, bottom) = (box + place).astype(int) // step
         covered = slice(top, bottom + 1), slice(left, right + 1)
         if free[covered].all():
-            position = tuple(centre + shift)
-            draw.text(position, names[c], anchor="mm", fill="white", stroke_fill=(20,) * 3, **style)
+            draw.text(tuple(place), names[c], anchor="mm", fill="white", stroke_fill=(20,) * 3, **style)
             free[covered] = False
     return np.asarray(image).copy()

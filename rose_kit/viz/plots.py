@@ -24,6 +24,7 @@ from rose_kit.viz.overlay import fit, outline, spotlight
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"  # apart for colour-blind eyes (Okabe and Ito 2008)
 INCH = 2.1  # width of an image in a row
+BARE: dict[str, Any] = {"frame_on": False, "xticks": (), "yticks": ()}  # axes that only hold an image
 
 
 def image_row(
@@ -51,11 +52,9 @@ def image_row(
     rows = -(-len(images) // columns)
     height = INCH * np.shape(images[0])[0] / np.shape(images[0])[1]
     fig = fig or plt.figure(figsize=(INCH * columns, (height + 0.25) * rows), layout="constrained")
-    axes = fig.subplots(rows, columns, squeeze=False).ravel()
+    axes = fig.subplots(rows, columns, squeeze=False, subplot_kw=BARE).ravel()
     maps = [image for image in images if np.ndim(image) == 2]
     low, high = limits or ((min(map(np.min, maps)), max(map(np.max, maps))) if maps else (None, None))
-    for ax in axes:
-        ax.set_axis_off()
     for ax, image, title in zip(axes, images, titles or [""] * len(images), strict=False):
         ax.imshow(image, cmap="cividis", vmin=low, vmax=high)
         ax.set_title(title, fontsize=10)
@@ -109,9 +108,8 @@ def evidence_figure(
     parts = strongest_prototypes(evidence, memory, count)
     fig = fig or plt.figure(figsize=(INCH * 1.5 + count + 1, INCH * 1.3), layout="constrained")
     rows = [["query", *range(count + 1)], ["query", *["weights"] * (count + 1)]]
-    axes = fig.subplot_mosaic(rows, width_ratios=[2.2] + [1] * (count + 1), height_ratios=[2.2, 1])
-    for ax in axes.values():
-        ax.set_axis_off()
+    ratios = {"width_ratios": [2.2] + [1] * (count + 1), "height_ratios": [2.2, 1]}
+    axes = fig.subplot_mosaic(rows, **ratios, subplot_kw=BARE)
     axes["query"].imshow(outline(fit(image, 240), np.asarray(region)))
     axes["query"].set_title(f"answer: {name}", fontsize=10, parse_math=False)
     for i, prototype in enumerate(parts["prototypes"]):

@@ -6,6 +6,7 @@ happened.
 
 import html
 import io
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -20,9 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rose_kit.adapter import RNS
-from rose_kit.fusion import Freeda, KnnClip, Method
+from rose_kit.fusion import Freeda, KnnClip, Method, pooled_evidence
 from rose_kit.metrics import confusion_matrix, mean_iou
-from rose_kit.pooling import resize_nearest
 from rose_kit.regions import Regions, make_regions
 from rose_kit.segmenter import EncodedImage, Segmenter, name_vocabulary
 from rose_kit.types import IGNORE, Segmentation, Vocabulary
@@ -31,6 +31,7 @@ from rose_kit.viz.overlay import SIDE, contours, deepest_pixel, fit, outline, ov
 from rose_kit.viz.plots import evidence_figure
 
 STYLE = {"description_width": "190px"}
+SOLVER = ("steps", "lr", "weight_decay", "seed", "tolerance")  # options of RNS that change the time it takes
 
 
 class Canvas(anywidget.AnyWidget):
@@ -62,12 +63,6 @@ class Canvas(anywidget.AnyWidget):
         Image.fromarray(pixels).save(data, format="png", compress_level=1)  # quick rather than small
         self.png = data.getvalue()
 
-    def check(self, row: int, column: int) -> None:
-        """Raise ValueError if a pixel is not in the image."""
-        height, width = self.size
-        if not (0 <= row < height and 0 <= column < width):
-            raise ValueError(f"pixel ({row}, {column}) is outside the image of {height} x {width} pixels")
-
 
 class ImageWidget(widgets.VBox):
     """Base of the widgets: an image, the latest answer about it, and a line of text that says what happened.
@@ -79,6 +74,7 @@ class ImageWidget(widgets.VBox):
 
     Attributes:
         segmentation: the answer; while there is none, its labels are all -1.
+        regions: (H, W) ids of the patches or regions that can be pointed at, where there are some.
         status: the line of text.
     """
 
@@ -86,7 +82,9 @@ class ImageWidget(widgets.VBox):
         super().__init__()
         self.segmenter, self.image, self.side = segmenter, np.asarray(image), side
         self.encoded, self.size = segmenter.encode(image), self.image.shape[:2]
-        self.segmentation = self.unanswered = Segmentation(np.full(self.size, -1), np.empty((0, 0, 0)), ())
+        # Nothing is drawn for the label -1, and `names[-1]` says so in words.
+        self.unanswered = Segmentation(np.full(self.size, -1), np.empty((0, 0, 0)), ("unanswered",))
+        self.segmentation = self.unanswered
         self.status, self.line = "", widgets.HTML()
         self.add_class("rk-widget")
 
@@ -104,12 +102,23 @@ class ImageWidget(widgets.VBox):
         if not differ.any():
             return "No pixel changed."
         labels, counts = np.unique(answer.labels[differ], return_counts=True)
-        most = self.class_name(labels[counts.argmax()])
+        most = answer.names[labels[counts.argmax()]]
         return f"{differ.sum()} of {differ.size} pixels changed, most to {most!r}."
 
-    def class_name(self, label: int) -> str:
-        """The name of a label of the answer."""
-        return "unanswered" if label < 0 else self.segmentation.names[label]
+    def region_at(self, row: int, column: int) -> int:
+        """The id of the region around a pixel.
+
+        Raises:
+            ValueError: the pixel is not in the image.
+        """
+        height, width = self.size
+        if not (0 <= row < height and 0 <= column < width):
+            raise ValueError(f"pixel ({row}, {column}) is outside the image of {height} x {width} pixels")
+        return int(self.regions[row, column])
+
+    def class_at(self, row: int, column: int) -> str:
+        """The name of the class that was answered at a pixel."""
+        return self.segmentation.names[self.segmentation.labels[row, column]]
 
     def set_status(self, text: str, error: bool = False) -> None:
         """Write the line of text; screen readers read it out."""
@@ -140,34 +149,26 @@ class EvidenceExplorer(ImageWidget):
         segmenter: with a method that gives evidence.
         image: (H, W, 3) uint8.
         vocabulary: the classes, or their names.
-        count: prototypes to show.
 
     Raises:
         ValueError: the method gives no evidence, or as `Segmenter.segment`.
     """
 
     def __init__(
-        self,
-        segmenter: Segmenter,
-        image: NDArray[np.uint8],
-        vocabulary: Vocabulary | Sequence[str],
-        count: int = 5,
+        self, segmenter: Segmenter, image: NDArray[np.uint8], vocabulary: Vocabulary | Sequence[str]
     ) -> None:
         super().__init__(segmenter, image)
-        self.memory, self.count = segmenter.memory.copy(), count
+        self.memory = segmenter.memory.copy()
         self.segmentation = answer = segmenter.segment(self.encoded, vocabulary)
         if answer.evidence is None:
-            method = type(segmenter.method).__name__
-            raise ValueError(
-                f"{method} gives no evidence: take one that retrieves, such as RNS, and add images"
-            )
-        self.queries, self.base = query_map(self.encoded), self.draw(answer.labels, answer.names)
+            raise ValueError(f"{type(segmenter.method).__name__} gives no evidence: take one that retrieves")
+        self.regions, self.base = query_map(self.encoded), self.draw(answer.labels, answer.names)
         label = "the answer: click, or use the arrow keys"
         self.canvas, self.evidence = Canvas(self.base, label, self.size), Canvas(self.base, "")
-        self.canvas.observe(self._show, "cursor")
         places = [(answer.names[c], deepest_pixel(answer.labels == c)) for c in np.unique(answer.labels)]
         self.go_to = widgets.Dropdown(options=places, description="go to", value=None)
         self.go_to.observe(self._go, "value")
+        self.canvas.observe(self._show, "cursor")
         right = widgets.VBox([self.go_to, self.line], layout={"width": "440px"})
         self.children = [widgets.HBox([self.canvas, right]), self.evidence]
         self._show()
@@ -182,7 +183,7 @@ class EvidenceExplorer(ImageWidget):
         Raises:
             ValueError: the pixel is not in the image.
         """
-        self.canvas.check(row, column)
+        self.region_at(row, column)  # raises outside the image
         self.canvas.cursor = (row, column)
         return self.explanation
 
@@ -194,12 +195,10 @@ class EvidenceExplorer(ImageWidget):
     def _show(self, _: Any = None) -> None:
         """Outline the patch or region at the cursor; show its evidence as an image and in words."""
         row, column = self.canvas.cursor
-        region = self.queries == self.queries[row, column]
-        evidence = self.segmentation.evidence
-        evidence = evidence.top(self.queries[row, column], len(evidence))
-        own = self.class_name(self.segmentation.labels[row, column])
-        winner = str(next(iter(evidence.class_name[evidence.prototype_id < 0]), own))
-        parts = strongest_prototypes(evidence, self.memory, self.count)
+        query, own = self.region_at(row, column), self.class_at(row, column)
+        region, evidence = self.regions == query, pooled_evidence(self.segmentation.evidence, [query])
+        winner = evidence.class_name[evidence.prototype_id < 0].item()
+        parts = strongest_prototypes(evidence, self.memory)
         self.explanation = {"region": region, "winner": winner} | parts
         between = "" if own == winner else f", though the pixel itself is {own}"
         terms = [f"{p['weight']:+.3g} {p['class']} in {p['image_id']}" for p in parts["prototypes"]]
@@ -208,7 +207,7 @@ class EvidenceExplorer(ImageWidget):
         self.set_status(f"row {row}, column {column}: {winner}{between}. Strongest: {terms[0]}.")
         fig, data = Figure(figsize=(8.4, 2.4)), io.BytesIO()
         fig.subplots_adjust(0.01, 0.08, 0.99, 0.9)  # a layout engine would take twice as long in all
-        evidence_figure(self.image, region, evidence, self.memory, winner, self.count, fig)
+        evidence_figure(self.image, region, evidence, self.memory, winner, fig=fig)
         fig.savefig(data, format="png")
         self.evidence.png = data.getvalue()
         self.evidence.label = f"{winner}: score {parts['score']:.3g} = {', '.join(terms)}"
@@ -275,7 +274,7 @@ class FusionPlayground(ImageWidget):
 class TeachByExample(ImageWidget):
     """Adds named regions of one photo to a memory, and segments it anew after each.
 
-    `pick`, `clear`, `add_example` and `undo` do in code what clicks and buttons do.
+    `pick`, `add_example` and `undo` do in code what clicks and buttons do.
 
     Args:
         segmenter: whose memory is added to; it may be empty.
@@ -302,24 +301,20 @@ class TeachByExample(ImageWidget):
     ) -> None:
         super().__init__(segmenter, image)
         make = make_regions(proposals) if isinstance(proposals, str) else proposals
-        self.proposals = np.asarray(make(self.image))
+        self.regions = np.asarray(make(self.image))
         self.names, self.picked, self.image_id = tuple(names), set(), image_id
         self._examples: list[tuple] = []  # image id of each, and the names and picked regions before it
         self.photo = fit(self.image)
-        borders = contours(fit(self.proposals))
-        self.photo[borders] = self.photo[borders] // 2 + 110
-        label = "the photo: click, or use the arrow keys and Enter"
-        self.canvas = Canvas(self.photo, label, self.size)
+        self.photo[contours(fit(self.regions))] = 180
+        self.canvas = Canvas(self.photo, "the photo: click, or use the arrow keys and Enter", self.size)
         self.canvas.observe(self._point, "cursor")
         self.canvas.on_msg(lambda _, content, __: self.pick(content["stroke"]))
         self.answer = Canvas(self.photo, "the answer")
         # Sent once it is complete: a click on Add may overtake letters that are still on their way.
         self.name = widgets.Text(description="name", placeholder="what is it?", continuous_update=False)
-        actions = {"Add to memory": lambda: self.add_example(self.name.value)}
-        actions |= {"Undo": self.undo, "Clear": self.clear}
-        self.buttons = {label: widgets.Button(description=label) for label in actions}
-        for label, button in self.buttons.items():
-            button.on_click(lambda _, action=actions[label]: self.safely(action))
+        self.buttons = {label: widgets.Button(description=label) for label in ("Add to memory", "Undo")}
+        self.buttons["Add to memory"].on_click(lambda _: self.safely(self.add_example, self.name.value))
+        self.buttons["Undo"].on_click(lambda _: self.safely(self.undo))
         tools = widgets.HBox([self.name, *self.buttons.values()])
         self.children = [widgets.HBox([self.canvas, self.answer]), tools, self.line]
         self._segment()
@@ -333,7 +328,7 @@ class TeachByExample(ImageWidget):
     @property
     def mask(self) -> NDArray[np.bool_]:
         """(H, W) the picked regions."""
-        return np.isin(self.proposals, list(self.picked))
+        return np.isin(self.regions, list(self.picked))
 
     def pick(self, points: Sequence[Sequence[int]]) -> None:
         """Pick the regions that a stroke of (row, column) passes, or unpick them if its first is picked.
@@ -341,17 +336,10 @@ class TeachByExample(ImageWidget):
         Raises:
             ValueError: a pixel is not in the image.
         """
-        for point in points:
-            self.canvas.check(*point)
-        first, *others = (int(self.proposals[*point]) for point in points)
-        regions = {first, *others}
-        self.picked = self.picked - regions if first in self.picked else self.picked | regions
+        regions = [self.region_at(*point) for point in points]
+        change = self.picked.difference if regions[0] in self.picked else self.picked.union
+        self.picked = change(regions)
         self.canvas.cursor = tuple(points[-1])
-        self._point()
-
-    def clear(self) -> None:
-        """Pick no region."""
-        self.picked = set()
         self._point()
 
     def add_example(self, name: str) -> Segmentation:
@@ -364,18 +352,17 @@ class TeachByExample(ImageWidget):
             ValueError: the name is empty, nothing is picked, or the encoder, the memory or the method
                 refuses. Then nothing changes, nor with any other error.
         """
-        name, memory, number = name.strip(), self.segmenter.memory, 1
+        name, memory = name.strip(), self.segmenter.memory
         if not name:
             raise ValueError("the name is empty: type what the picked regions are")
         if not self.picked:
             raise ValueError(f"nothing is picked: click the regions that are {name!r}, then add them")
-        while f"{self.image_id}/{number}" in memory.images:
-            number += 1
-        example, new = f"{self.image_id}/{number}", name not in self.vocabulary.names
+        ids = (f"{self.image_id}/{number}" for number in itertools.count(1))
+        example, new = next(i for i in ids if i not in memory.images), name not in self.vocabulary.names
         mask = self.mask.astype(np.int64)
         memory.add(example, self.encoded.feature_map, mask, {1: name}, thumbnail=self.image)
         self._examples.append((example, self.names, self.picked))
-        event = f"added {name!r}, {'a new class' if new else 'another example'}. {self._count()} "
+        event = f"added {name!r}, {'a new class' if new else 'another example'}. "
         self.names, self.picked = (*self.names, *[name] * new), set()
         try:
             self._segment(event)
@@ -414,17 +401,14 @@ class TeachByExample(ImageWidget):
     def _point(self, _: Any = None) -> None:
         """Show the picked regions, outline the one at the cursor, and say what is there."""
         row, column = self.canvas.cursor
-        region = int(self.proposals[row, column])
+        region = self.region_at(row, column)
         drawn = overlay(self.photo, np.where(fit(self.mask), 0, IGNORE), ["picked"])
-        self.canvas.draw(outline(drawn, self.proposals == region))
-        name = self.class_name(self.segmentation.labels[row, column])
+        self.canvas.draw(outline(drawn, self.regions == region))
         picked = "picked" if region in self.picked else "not picked"
         self.set_status(
-            f"region {region} at row {row}, column {column}: now {name}, {picked}. {self._count()}"
+            f"region {region} at row {row}, column {column}: now {self.class_at(row, column)}, {picked}. "
+            f"Regions picked: {len(self.picked)} ({self.mask.sum()} px)."
         )
-
-    def _count(self) -> str:
-        return f"Regions picked: {len(self.picked)} ({int(self.mask.sum())} px)."
 
 
 def query_map(encoded: EncodedImage) -> NDArray[np.int64]:
@@ -432,9 +416,9 @@ def query_map(encoded: EncodedImage) -> NDArray[np.int64]:
     if isinstance(encoded.query.layout, np.ndarray):
         return encoded.query.layout
     fm = encoded.feature_map
-    patches = np.arange(np.prod(fm.grid)).reshape(fm.grid).repeat(fm.patch_size, 0).repeat(fm.patch_size, 1)
-    height, width = fm.encoded_size
-    return resize_nearest(patches[:height, :width], fm.image_size)
+    sizes = zip(fm.image_size, fm.encoded_size, strict=True)
+    rows, columns = (np.arange(side) * encoded // side // fm.patch_size for side, encoded in sizes)
+    return rows[:, None] * fm.grid[1] + columns
 
 
 def make_sliders(method: Method, moved: Callable[[Any], None]) -> dict[str, widgets.Widget]:
@@ -452,17 +436,15 @@ def make_sliders(method: Method, moved: Callable[[Any], None]) -> dict[str, widg
         option -> slider.
     """
     sliders: dict[str, widgets.Widget] = {}
-    for option in fields(method):
-        value, name = getattr(method, option.name), option.name
-        if not option.init or name in ("steps", "lr", "weight_decay", "seed", "tolerance"):
-            continue
+    options = {o.name: getattr(method, o.name) for o in fields(method) if o.init and o.name not in SOLVER}
+    for name, value in options.items():
         if type(value) is int:
             sliders[name] = widgets.IntSlider(value, min(1, value), max(8, 8 * value))
         elif type(value) is float and (value <= 0 or 0.1 < value <= 1):
             sliders[name] = widgets.FloatSlider(value, min=min(0, value), max=1, step=0.05)
         elif type(value) is float:
-            power = np.log10(value)
-            sliders[name] = widgets.FloatLogSlider(value, min=power - 2, max=power + 2, step=0.05)
+            low, high = np.log10(value) - 2, np.log10(value) + 2
+            sliders[name] = widgets.FloatLogSlider(value, min=low, max=high, step=0.05)
     for name, slider in sliders.items():
         slider.description, slider.style, slider.layout = name, STYLE, {"width": "460px"}
         slider.observe(moved, "value")
