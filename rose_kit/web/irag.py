@@ -44,7 +44,7 @@ class IRAG:
 
     provider: Provider  # where to search
     matcher: Callable[..., float] | None = None  # (image, references) -> similarity; None: text alone
-    llm: Callable[[str], str] | None = None  # rewrites the query, reads each passage; None: rules
+    llm: Callable[[str], str] | None = None  # reads each passage; None: rules
     pages: int = 8  # to ask for in each of two searches
     images: int = 8  # to ask for, of each candidate
     visible_from: float = 0.35  # minimum similarity of a candidate to count as visible
@@ -56,27 +56,16 @@ class IRAG:
         one. WebError: there is no web.
         """
         references = cache(lambda name: self.find_references(name, day))
-        query = self.rewrite(question)
+        query = search_terms(question)
         passages = self.find_passages(query, day)
         named = tuple(c for c in self.named_candidates(question, passages) if references(c.text))
         candidates = named or self.read_candidates(passages, question, day)
         compared = [c for c in candidates[:MAX_COMPARED] if references(c.text)] or candidates[:1]
-        compared = [c for c in compared if c.confidence > 0.1 * compared[0].confidence]
-        visible = {c.text: 0.0 for c in compared}
-        if self.matcher:
-            visible = {name: self.matcher(image, references(name)) for name in visible}
+        visible = {c.text: self.matcher(image, references(c.text)) if self.matcher else 0.0 for c in compared}
         agreeing = [c for c in compared if visible[c.text] >= self.visible_from]
         answer = next(iter(agreeing or compared), None)
         shown = references(answer.text) if answer else ()
         return RetrievalResult(query, passages, candidates, answer, bool(agreeing), visible, shown)
-
-    def rewrite(self, question: str) -> str:
-        """The query for a question: by the model, or without the words that say nothing of what is meant."""
-        if self.llm:
-            prompt = f"Rewrite as a short web search for who or what is meant, words only: {question!r}"
-            if query := " ".join(re.findall(r"[\w’'-]+", self.llm(prompt)[:200])):
-                return query
-        return search_terms(question)
 
     def find_passages(self, query: str, day: date) -> tuple[Page, ...]:
         """The passages of pages written by a day that fit best, without those that give orders to readers."""
@@ -122,8 +111,7 @@ class IRAG:
             name, confidence = answer["answer"].strip(), float(answer["confidence"])
         except (TypeError, ValueError, KeyError, AttributeError):
             return []  # no answer, or one that is not the JSON that was asked for
-        is_credible = name and 0 < confidence <= 1 and name in text and len(name) < 80
-        return [(name, confidence)] if is_credible else []
+        return [(name, confidence)] if name and name in text and 0 < confidence <= 1 else []
 
 
 def _titled_text(passage: Page) -> str:
