@@ -52,8 +52,8 @@ class IRAG:
     def __call__(self, image: NDArray[np.uint8], question: str, day: date) -> RetrievalResult:
         """Answer a question about an (H, W, 3) uint8 image that is asked on a day.
 
-        The answer is the most confident candidate that is visible in the image, or else the most confident
-        one. WebError: there is no web.
+        The answer is the most confident candidate that is visible in the image; or else, that the web has
+        images of; or else, of all. WebError: there is no web.
         """
         references = cache(lambda name: self.find_references(name, day))
         query = search_terms(question)
