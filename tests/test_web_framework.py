@@ -14,7 +14,7 @@ from rose_kit.web.net import Client
 from rose_kit.web.providers import Wikimedia
 from rose_kit.web.tpe import TPE
 from rose_kit.web.types import Mask
-from rose_kit.web.vpe import Verification
+from rose_kit.web.vpe import Thresholds, Verification
 from rose_kit.web.websense import WebSense
 
 KNOWN = words_of(load_encoder("bundled"))
@@ -80,3 +80,14 @@ def test_a_failing_web_leaves_the_plain_segmenter_and_says_so_where_the_web_is_n
     assert result.answer is None and result.verification is None
     known = framework.ask(IMAGE, "Segment the dog under the new moon.", DAY)
     assert known.failure == "" and not known.decision.retrieve and known.sources == ()
+
+
+def test_words_and_thresholds_are_given_for_an_encoder_that_has_none():
+    archive, encoder = NewsArchive(WORLD), load_encoder("handcrafted")
+    with pytest.raises(ValueError, match="no thresholds for 'handcrafted"):
+        RoseFramework.of(Full(), archive, encoder)
+    limits = Thresholds(0.4, 0.1, 0.2, 0.6, 0.5)
+    framework = RoseFramework.of(Full(), archive, encoder, known=["unicorn"], thresholds=limits)
+    assert framework.websense.knows("white unicorn") and not framework.websense.knows("dog")
+    assert framework.tpe.known == ["unicorn"] and framework.vpe.thresholds == limits
+    assert framework.irag.visible_from == limits.correct

@@ -155,7 +155,7 @@ def _pairs(vpe: VisualPromptEnhancer, episodes: Sequence[Episode]) -> tuple[list
 
 
 def _detector(vpe: VisualPromptEnhancer, episode: Episode) -> ObjectDetector | None:
-    return vpe.fit(episode.image, episode.pictures)[2]
+    return vpe.fit(episode.image, episode.pictures)[1]
 
 
 def _best(right: Sequence[float], wrong: Sequence[float], what: str) -> tuple[float, list[dict[str, Any]]]:
@@ -226,13 +226,12 @@ def _answer(vpe: VisualPromptEnhancer, base: SegmenterAsPromptable, episode: Epi
     detector = _detector(vpe, episode)
     others = episode.others if detector else ()  # without a usable reference, nothing can be compared
     wrong = [v < vpe.thresholds.keep for m in others for v in detector.similarity(m)]
-    gone = [picture for picture, _ in after.rejected]
     return {
         "masks": (text.mask, after.mask.mask, episode.target),
         "right": right.similarity >= vpe.thresholds.keep,
         "wrong": wrong,
         "corrected": after.action == "corrected",
-        "outliers": any(episode.pictures[i] is p for i in episode.wrong for p in gone),
+        "outliers": any(all(episode.pictures[i] is not p for p in after.used) for i in episode.wrong),
         "false_corrections": giou([right.mask.mask], [episode.target]) < 0.5,
     }
 

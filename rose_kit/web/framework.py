@@ -1,7 +1,7 @@
 """The ROSE framework around any promptable segmenter: gate, look-up, better prompt, verified mask."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import date
 
@@ -12,7 +12,7 @@ from rose_kit.encoder import Encoder
 from rose_kit.web.irag import IRAG, RetrievalResult
 from rose_kit.web.tpe import TPE
 from rose_kit.web.types import Candidate, Mask, Promptable, Provider, Source
-from rose_kit.web.vpe import Verification, VisualPromptEnhancer
+from rose_kit.web.vpe import Thresholds, Verification, VisualPromptEnhancer
 from rose_kit.web.websense import Decision, WebSense
 
 
@@ -45,18 +45,15 @@ class FrameworkResult:
         gate = self.decision
         yield f"gate      {'look up' if gate.retrieve else 'no look-up'} (by {gate.by}): {gate.reason}"
         if found := self.retrieval:
-            yield f"searched  {found.query!r}: {len(found.passages)} passages"
-            for one in found.candidates[:4]:
-                seen = f", in the image {found.visible[one.text]:.2f}" if one.text in found.visible else ""
-                yield f"candidate {one.text}: confidence {one.confidence:.2f}{seen}"
-            how = "text and image agree" if found.agreed else "nothing like it in the image; the text alone"
-            yield f"answer    {found.answer.text} ({how})" if found.answer else "answer    none found"
+            names = ", ".join(f"{one.text} ({one.confidence:.2f})" for one in found.candidates[:4])
+            yield f"searched  {found.query!r}: {len(found.passages)} passages name {names or 'nobody'}"
+        if self.answer:
+            yield f"answer    {self.answer.text} ({'' if found.agreed else 'not '}visible in the image)"
         for source in self.sources[:12]:
             yield f"source    {source.date or 'no date'}, {source.licence}: {source.title} <{source.url}>"
         yield f"prompt    {self.prompt!r}"
         if check := self.verification:
-            images = f"{len(check.used)} images used, {len(check.rejected)} rejected"
-            yield f"verified  {check.action}: {check.reason}; {images}"
+            yield f"verified  {check.action}, by {len(check.used)} images: {check.reason}"
         share = self.mask.mask.mean()
         yield f"mask      {share:.1%} of the image, confidence {self.mask.confidence:.2f}"
 
@@ -78,20 +75,24 @@ class RoseFramework:
         provider: Provider,
         encoder: Encoder,
         llm: Callable[[str], str] | None = None,
+        known: Collection[str] | None = None,
+        thresholds: Thresholds | None = None,
     ) -> "RoseFramework":
         """All modules.
 
         Args:
             segmenter: what is asked for masks.
             provider: where to search.
-            encoder: compares images. It has the words that the segmenter understands and the thresholds of
-                the visual prompt enhancer, as `OpenClipEncoder(words=..., thresholds=...)`.
+            encoder: compares images.
             llm: see `rose_kit.web.llm`; None: rules.
+            known: words that the segmenter understands; None: those that the encoder names, `encoder.words`.
+            thresholds: of the visual prompt enhancer; None: those for the encoder, `encoder.thresholds`.
 
         Raises:
-            ValueError: the encoder has no thresholds.
+            ValueError: the encoder has no thresholds, and none are given.
         """
-        known, vpe = words_of(encoder), VisualPromptEnhancer(encoder)
+        known = words_of(encoder) if known is None else known
+        vpe = VisualPromptEnhancer(encoder, thresholds)
         irag = IRAG(provider, vpe.best_similarity, llm, visible_from=vpe.thresholds.correct)
         return cls(segmenter, WebSense(llm, known), irag, TPE(provider, known), vpe)
 
@@ -107,7 +108,10 @@ class RoseFramework:
         if decision.retrieve and self.irag:
             try:
                 retrieval = self.irag(image, question, day)
-                prompt, background = self._prompt(question, retrieval.answer, day)
+                if retrieval.answer and self.tpe:
+                    prompt, background = self.tpe(question, retrieval.answer.text, day)
+                elif retrieval.answer:
+                    prompt = f"Please segment {retrieval.answer.text}"
             except OSError as error:
                 failure = f"{error}; the mask is the plain segmenter's, which knows only its training data"
                 warnings.warn(failure, stacklevel=2)
@@ -117,12 +121,6 @@ class RoseFramework:
             verification = self.vpe(image, mask, retrieval.references)
             mask = verification.mask
         return FrameworkResult(mask, decision, prompt, retrieval, background, verification, failure)
-
-    def _prompt(self, question: str, answer: Candidate | None, day: date) -> tuple[str, tuple[Source, ...]]:
-        """What to ask the segmenter, and the page that its background is from."""
-        if answer is None:
-            return question, ()
-        return self.tpe(question, answer.text, day) if self.tpe else (f"Please segment {answer.text}", ())
 
 
 def words_of(encoder: Encoder) -> tuple[str, ...]:

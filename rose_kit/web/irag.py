@@ -44,7 +44,7 @@ class IRAG:
 
     provider: Provider  # where to search
     matcher: Callable[..., float] | None = None  # (image, references) -> similarity; None: text alone
-    llm: Callable[[str], str] | None = None  # rewrites the query, reads each passage; None: rules
+    llm: Callable[[str], str] | None = None  # words the search and reads each passage; None: rules
     pages: int = 8  # to ask for in each of two searches
     images: int = 8  # to ask for, of each candidate
     visible_from: float = 0.35  # minimum similarity of a candidate to count as visible
@@ -52,8 +52,8 @@ class IRAG:
     def __call__(self, image: NDArray[np.uint8], question: str, day: date) -> RetrievalResult:
         """Answer a question about an (H, W, 3) uint8 image that is asked on a day.
 
-        The answer is the most confident candidate that is visible in the image, or else the most confident
-        one. WebError: there is no web.
+        The answer is the most confident candidate that is visible in the image; or else, that the web has
+        images of; or else, of all. WebError: there is no web.
         """
         references = cache(lambda name: self.find_references(name, day))
         query = self.rewrite(question)
@@ -61,21 +61,20 @@ class IRAG:
         named = tuple(c for c in self.named_candidates(question, passages) if references(c.text))
         candidates = named or self.read_candidates(passages, question, day)
         compared = [c for c in candidates[:MAX_COMPARED] if references(c.text)] or candidates[:1]
-        compared = [c for c in compared if c.confidence > 0.1 * compared[0].confidence]
-        visible = {c.text: 0.0 for c in compared}
-        if self.matcher:
-            visible = {name: self.matcher(image, references(name)) for name in visible}
+        visible = {c.text: self.matcher(image, references(c.text)) if self.matcher else 0.0 for c in compared}
         agreeing = [c for c in compared if visible[c.text] >= self.visible_from]
         answer = next(iter(agreeing or compared), None)
         shown = references(answer.text) if answer else ()
         return RetrievalResult(query, passages, candidates, answer, bool(agreeing), visible, shown)
 
     def rewrite(self, question: str) -> str:
-        """The query for a question: by the model, or without the words that say nothing of what is meant."""
+        """The words to search for, by the model or, if it says none, by rules (ROSE, query reformulation)."""
         if self.llm:
-            prompt = f"Rewrite as a short web search for who or what is meant, words only: {question!r}"
-            if query := " ".join(re.findall(r"[\w’'-]+", self.llm(prompt)[:200])):
-                return query
+            reply = self.llm(
+                f"Rewrite as a short web search for who or what is meant, words only: {question!r}"
+            )
+            if words := re.findall(r"[\w’'-]+", reply[:200]):
+                return " ".join(words)
         return search_terms(question)
 
     def find_passages(self, query: str, day: date) -> tuple[Page, ...]:
@@ -122,8 +121,7 @@ class IRAG:
             name, confidence = answer["answer"].strip(), float(answer["confidence"])
         except (TypeError, ValueError, KeyError, AttributeError):
             return []  # no answer, or one that is not the JSON that was asked for
-        is_credible = name and 0 < confidence <= 1 and name in text and len(name) < 80
-        return [(name, confidence)] if is_credible else []
+        return [(name, confidence)] if 0 < len(name) < 80 and name in text and 0 < confidence <= 1 else []
 
 
 def _titled_text(passage: Page) -> str:

@@ -78,20 +78,14 @@ LOST_TITLE = any_of("""former*, loses, lost, losing, second, third, behind, deth
 _AWAY = any_of(r"""from, replac*, succe*, beat*, over, than, former( [\w-]+){0,3}, against, follow*, beside,
     after, dethron*, defeat*, ahead of, not, unlike, instead of, about, had named, ends, ended, ending""")
 BEFORE_LOSER = f"{_AWAY}(?i:,? (the|its))*,? $"
-# In a sentence that takes back what was said about a name.
-DENIAL = any_of("""correction, corrects, withdrew, withdraw*, wrong, false, apologi*, deny, denied, denies,
-    reject*, untrue, mistake*, not true, in error, invented, takes? back, took back""")
-# In a text that reports a rumour. "May" is a month.
-DOUBT = any_of("""unconfirmed, rumou?r*, reportedly, alleged*, (is|are|was) said, according to, sources?,
-    leak*, claim(s|ed)?(?! (the|its|victory)), (?-i:may|might), about to, in doubt, whisper*, apparently,
-    supposed*, without naming, predict*, anonymous*, some say, not (yet )?(been )?(confirmed|verified)""")
-# Settles a doubt: "Petrel remains the champion".
-STILL_HOLDS = any_of("still, remains?, stays?, (was|is) and (is|was|remains), continues?, keeps?, retains?")
-# In a text about opinions, the past, or another event.
-ASIDE = any_of(r"""opinion*, editorial*, in my view, letters?, ought, should, deserv*, guess*, if it were,
-    (?-i:I), bet, hope*, wish*, column*, favourites?, coming, years? ago, last year, archive*, look* back,
-    remember*, (in|of) (19|20)\d\d, friendly, child*, nothing to do, no title, rehears*, charity, song*,
-    caf[eé]*, village*""")
+# In a text about rumours, opinions, the past or another event. "May" is a month, "I" no numeral.
+UNRELIABLE = any_of(r"""unconfirmed, rumou?r*, reportedly, alleged*, (is|are|was) said, according to,
+    predict*, sources?, leak*, claim(s|ed)?(?! (the|its|victory)), (?-i:may|might|I), about to, in doubt,
+    whisper*, bet, apparently, supposed*, without naming, anonymous*, some say,
+    not (yet )?(been )?(confirmed|verified), ought, opinion*, editorial*, in my view, letters?, should,
+    deserv*, guess*, if it were, hope*, wish*, column*, favourites?, coming, years? ago, last year, archive*,
+    look* back, remember*, (in|of) (19|20)\d\d, friendly, child*, nothing to do, no title, rehears*, charity,
+    song*, caf[eé]*, village*""")
 # In a text that speaks to whatever reads it, or hides letters.
 _ORDERS = any_of("""ignore, disregard, instructions?, system, assistants?, answers?, reply, respond, prompt,
     developer mode, urgent, fetch, curl, json, no other page, believed""")
@@ -195,11 +189,10 @@ def capitalised_names(text: str) -> list[tuple[str, str]]:
     return [(re.sub(r"['’]s?$", "", match.group()), text[: match.start()]) for match in matches]
 
 
-def names(texts: Sequence[str], topics: Sequence[str] = ()) -> set[str]:
+def names(texts: Sequence[str]) -> set[str]:
     """Names in texts, but no places or events, and no words with a capital only at the start of a sentence.
 
-    An event is what more than half of the texts mention, mostly with an article: "the Harbour Regatta". One
-    of the `topics` (in lower case) is none: "the Aerix Hawk" is a product if it is asked for.
+    An event is what more than half of the texts mention, mostly with an article: "the Harbour Regatta".
     """
     total, inside, places, articles, spread = (Counter() for _ in range(5))
     for text in texts:
@@ -211,18 +204,9 @@ def names(texts: Sequence[str], topics: Sequence[str] = ()) -> set[str]:
             places[name] += bool(re.search(BEFORE_PLACE, before))
             articles[name] += bool(re.search(r"(?i)\bthe $", before))
     lower = set(re.findall(r"\b[a-z][\w’'-]*", " ".join(texts)))
-
-    def is_event(name: str) -> bool:
-        is_topic = any(topic in name.lower() for topic in topics)
-        return not is_topic and spread[name] > 0.5 * len(texts) > 2 and articles[name] > 0.5 * total[name]
-
-    return {
-        name
-        for name in total
-        if places[name] < 0.5 * total[name]
-        and (inside[name] or name.lower() not in lower)
-        and not is_event(name)
-    }
+    events = {n for n in total if spread[n] > 0.5 * len(texts) > 2 and articles[n] > 0.5 * total[n]}
+    no_places = {name for name in total if places[name] < 0.5 * total[name]}
+    return {name for name in no_places - events if inside[name] or name.lower() not in lower}
 
 
 def question_topics(question: str) -> list[str]:
@@ -238,24 +222,17 @@ def assess(texts: Sequence[str], question: str) -> list[list[tuple[str, float]]]
 
     Returns:
         For each text, (name, vote in [-1, 1]) for every mention. A name in the question is no answer to it.
+        Texts about rumours, opinions and the past have no vote, and those off the topic 0.02 of one.
     """
     topics = question_topics(question)
-    answers = [name for name in names(texts, topics) if not any(name.lower() in topic for topic in topics)]
+    answers = [name for name in names(texts) if not any(name.lower() in topic for topic in topics)]
     title = topics[0].split()[-1] if topics else "title"
     votes = []
     for text in texts:
-        weight = _reliability(text, topics)
+        is_on_topic = any(all(word in text.lower() for word in topic.split()) for topic in topics)
+        weight = 0 if re.search(UNRELIABLE, text) else 1 if is_on_topic else 0.02
         votes.append([(name, weight * sign) for name, sign in _statements(text, answers, title)])
     return votes
-
-
-def _reliability(text: str, topics: Sequence[str]) -> float:
-    """0 for opinions, memories and other events; else 1, times 0.02 for a doubt and 0.02 if off the topic."""
-    if re.search(ASIDE, text):
-        return 0
-    is_doubtful = bool(re.search(DOUBT, text)) and not re.search(STILL_HOLDS, text)
-    is_on_topic = any(all(word in text.lower() for word in topic.split()) for topic in topics)
-    return 0.02 ** (is_doubtful + (not is_on_topic))
 
 
 def _statements(text: str, answers: Sequence[str], title: str) -> Iterator[tuple[str, int]]:
@@ -268,9 +245,7 @@ def _statements(text: str, answers: Sequence[str], title: str) -> Iterator[tuple
     for sentence in sentences(text) if answers else ():
         parts = re.split(rf"\b({any_name})(?!\w)", sentence)  # text, name, text, name ... text
         for left, name, right in zip(parts[0::2], parts[1::2], parts[2::2], strict=False):
-            is_confirmed = left.endswith(" to ") or re.search(STILL_HOLDS, right)  # "an apology to Petrel"
-            denied = re.search(DENIAL, sentence) and not is_confirmed
-            if denied or re.search(BEFORE_LOSER, left) or re.search(LOST_TITLE, right):
+            if re.search(BEFORE_LOSER, left) or re.search(LOST_TITLE, right):
                 yield name, -1
             else:
                 before = re.search(has_title, left) and re.search(BEFORE_HOLDER, left)

@@ -76,7 +76,9 @@ class Client:
                     return body
                 if response.next_request:
                     request = response.next_request
-                elif not _wait(response, attempt):
+                elif response.status_code in BUSY:
+                    time.sleep(0.2 * attempt)
+                else:
                     break
             raise ValueError(f"HTTP {response.status_code} {response.reason_phrase} at request {attempt}")
 
@@ -101,16 +103,6 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
             raise ValueError(f"{image.width} x {image.height} pixels are too many")
         rgba = ImageOps.exif_transpose(image).convert("RGBA")
         return np.asarray(Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB"))
-
-
-def _wait(response: httpx.Response, attempt: int) -> bool:
-    """Wait as long as a busy server asks for; False if it is not busy, or the deadline is before that."""
-    after = response.headers.get("retry-after", "")
-    pause = float(after) if after.isdigit() else 0.2 * attempt
-    if response.status_code not in BUSY or time.monotonic() + pause > _deadline.get():
-        return False
-    time.sleep(pause)
-    return True
 
 
 def _remaining(timeout: float | None = None) -> float:

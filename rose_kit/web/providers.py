@@ -71,11 +71,10 @@ class Wikimedia(ListingProvider):
 
     def _ask(self, api: str, action: str = "query", **params: Any) -> dict[str, Any]:
         shared = {"format": "json", "formatversion": 2, "maxage": 3600}
-        with as_web_error(api):
-            answer = json.loads(self.client.get(api, action=action, **shared, **params))
-            if "error" in answer:
-                raise ValueError(answer["error"]["info"])
-            return dict(answer.get(action, {}))
+        answer = json.loads(self.client.get(api, action=action, **shared, **params))
+        if "error" in answer:
+            raise ValueError(f"{api} says {answer['error']['info']}")
+        return dict(answer.get(action, {}))
 
     def _list(self, kind: str, query: str) -> Mapping[str, Any]:
         if kind == "text":

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.cluster.hierarchy import fcluster, linkage
 from skimage.filters import threshold_otsu
 from skimage.measure import label
 from skimage.segmentation import felzenszwalb
-from sklearn.cluster import AgglomerativeClustering
 
 from rose_kit.encoder import Encoder
 from rose_kit.pooling import pool_masks
@@ -20,7 +20,6 @@ from rose_kit.segmenter import upsample_scores
 from rose_kit.types import FeatureMap
 from rose_kit.web.types import Mask, ReferenceImage
 
-Rejected = tuple[tuple[ReferenceImage, str], ...]  # and why
 REGION_SCALES = (50, 150)  # of Felzenszwalb and Huttenlocher's regions (2004): fine and coarse
 LEAST_DISTANCE = 0.02  # cosine distance of an object to its image's border; noise stays well below
 
@@ -75,8 +74,7 @@ class Verification:
     mask: Mask
     action: str  # "kept" or "corrected"
     reason: str
-    used: tuple[ReferenceImage, ...] = ()
-    rejected: Rejected = ()
+    used: tuple[ReferenceImage, ...] = ()  # those that show an object, the same as most
     similarity: float = np.nan  # of the mask as given; -1 if it is empty
     proposed: float = np.nan  # of the best proposal
 
@@ -106,9 +104,9 @@ class VisualPromptEnhancer:
 
         A mask is replaced if it does not look like the object, or holds only a small part of it.
         """
-        used, rejected, detector = self.fit(image, references)
+        used, detector = self.fit(image, references)
         if detector is None:
-            return Verification(mask, "kept", "there is no reference image to go by", used, rejected)
+            return Verification(mask, "kept", "there is no reference image to go by")
         limits, pixels = self.thresholds, detector.pixels()
         similarity = float(np.append(detector.similarity(mask.mask), -1)[0])
         proposal, proposed = self.propose(image, detector)
@@ -122,35 +120,33 @@ class VisualPromptEnhancer:
         elif proposal.any() and proposed >= limits.correct:
             mask, action = Mask(proposal, float(np.clip(proposed, 0, 1))), "corrected"
             reason = "the mask is a small part of this" if is_similar else "this looks like the references"
-        return Verification(mask, action, reason, used, rejected, similarity, proposed)
+        return Verification(mask, action, reason, used, similarity, proposed)
 
     def best_similarity(self, image: NDArray, references: Sequence[ReferenceImage]) -> float:
         """Similarity of what looks most like the object in an (H, W, 3) uint8 image; 0 if nothing does."""
-        detector = self.fit(image, references)[2]
+        detector = self.fit(image, references)[1]
         return float(np.nan_to_num(self.propose(image, detector)[1])) if detector else 0.0
 
     def fit(
         self, image: NDArray, references: Sequence[ReferenceImage]
-    ) -> tuple[tuple[ReferenceImage, ...], Rejected, ObjectDetector | None]:
+    ) -> tuple[tuple[ReferenceImage, ...], ObjectDetector | None]:
         """Choose the reference images that agree, and fit a detector of their object to an image.
 
         Returns:
-            The images that are used; the others, and why; the detector, None if no image can be used.
+            The images that are used; the detector, None if no image can be used.
         """
         views = [self.encoder.encode_image(r.image, windows=self.reference_windows) for r in references]
         objects = [foreground(view) for view in views]  # (h * w,) bool each
         clear = [i for i, patches in enumerate(objects) if patches.any()]
         means = [views[i].flat()[objects[i]].mean(0) for i in clear]  # (D,) each
         used = [clear[k] for k in largest_cluster(means, self.thresholds.same)]
-        reasons = ["unlike most references" if i in clear else "shows no object" for i in range(len(views))]
-        rejected = tuple((references[i], reasons[i]) for i in range(len(views)) if i not in used)
         if not used:
-            return (), rejected, None
+            return (), None
         features = np.concatenate([views[i].flat() for i in used])
         is_object = np.concatenate([objects[i] for i in used])
         feature_map = self.encoder.encode_image(image, windows=self.windows)
         detector = ObjectDetector(feature_map, features[is_object], features[~is_object])
-        return tuple(references[i] for i in used), rejected, detector
+        return tuple(references[i] for i in used), detector
 
     def propose(self, image: NDArray, detector: ObjectDetector) -> tuple[NDArray[np.bool_], float]:
         """Merge neighbouring regions that look like the object, at the scale with most evidence for it.
@@ -203,6 +199,5 @@ def largest_cluster(features: Sequence[NDArray], distance: float) -> list[int]:
     """
     if len(features) < 2:
         return list(range(len(features)))
-    cut = {"n_clusters": None, "distance_threshold": distance}
-    groups = AgglomerativeClustering(**cut, metric="cosine", linkage="average").fit_predict(features)
+    groups = fcluster(linkage(features, "average", "cosine"), distance, "distance")
     return np.flatnonzero(groups == groups[np.bincount(groups)[groups].argmax()]).tolist()

@@ -42,16 +42,15 @@ class WebSense:
         is_known, time = self.knows(phrase), re.search(TIME, question)
         if is_known and self._depends_on_news(question, phrase, clause):
             return Decision(True, f"which {phrase!r} is meant depends on the day or on news", "rule")
-        if is_known and not time:
-            return Decision(False, f"the segmenter knows {phrase!r}, and nothing tells of time", "rule")
         if time and not is_known:
             return Decision(True, f"{time[0]!r} asks for what holds on {day}", "rule")
+        if is_known and not time:
+            return Decision(False, f"the segmenter knows {phrase!r}, and nothing tells of time", "rule")
         if self.llm:
             return self._ask(question, day)
         if is_known:
-            return Decision(
-                False, f"the segmenter knows {phrase!r}; {time[0]!r} tells of something else", "rule"
-            )
+            reason = f"the segmenter knows {phrase!r}; {time[0]!r} tells of something else"
+            return Decision(False, reason, "rule")
         reason = f"the segmenter does not know {phrase!r}, and there is no model to ask: better to look up"
         return Decision(True, reason, "default")
 
