@@ -87,9 +87,8 @@ def load_bundled(folder: str | Path = WEIGHTS, **options: Any) -> OpenClipEncode
     tokenizer, as open_clip's `SimpleTokenizer` reads them; `config.json` what `open_clip.model.CLIP` takes
     (`embed_dim`, `vision_cfg`, `text_cfg`, `quick_gelu`) and, optionally, `image_mean` and `image_std`, the
     options `dense` and `templates` of `OpenClipEncoder`, and attributes of the encoder: `windows`, the
-    fields of its `preferred_windows`; `thresholds`, by which the web framework compares its features. For the
-    record it also holds `words`, the classes the model was trained to name, "dog|puppy" being one class with
-    two words.
+    fields of its `preferred_windows`; `words`, the classes the model was trained to name, "dog|puppy"
+    being one class with two words; `thresholds`, by which the web framework compares its features.
 
     Args:
         folder: where the three files are; by default the weights that come with the kit.
@@ -114,4 +113,5 @@ def load_bundled(folder: str | Path = WEIGHTS, **options: Any) -> OpenClipEncode
     settings = {key: config[key] for key in ("dense", "templates") if key in config}
     encoder = OpenClipEncoder(model, tokenizer, **{"name": "bundled", **settings, **options})
     encoder.preferred_windows, encoder.thresholds = windows, config.get("thresholds")
+    encoder.words = tuple(config.get("words", ()))
     return encoder

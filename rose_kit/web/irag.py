@@ -71,7 +71,7 @@ class IRAG:
         """The words to search for, by the model or, if it says none, by rules (ROSE, query reformulation)."""
         if self.llm:
             reply = self.llm(
-                f"Rewrite as a short web search for who or what is meant, words only: {question!r}"
+                f"Words only: a short web search for who or what is meant by {question!r}"
             )
             if words := re.findall(r"[\w’'-]+", reply[:200]):
                 return " ".join(words)
