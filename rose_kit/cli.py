@@ -248,7 +248,7 @@ Names = Sequence[str] | None
 Classes = Annotated[Names, option("Names of classes [default: all]; 'road|street' has two texts.", **NAMES)]
 RegionOptions = Annotated[str | None, option("Regions, not patches: slic, sam, slic:segments=200,...")]
 Plugin = Annotated[Mapping | None, option("Python file with methods or encoders.", **PLUGIN)]
-Shots = Annotated[int | None, option("Draw so many images per class [default: every image].", min=0)]
+Shots = Annotated[int | None, option("Draw so many images per class [default: every image].")]
 Seed = Annotated[int, option("Of the draw.", min=0)]
 Split = Annotated[str | None, option("Split of the folder [default: support, train or every image].")]
 WindowOptions = Annotated[list[str] | None, option("NAME=VALUE of Windows; for presets.", hidden=True)]
@@ -268,13 +268,13 @@ def evaluate(
     options: Annotated[list[str] | None, option("METHOD.OPTION=VALUE; may be repeated.", "--set")] = None,
     support_split: Annotated[str | None, option("[default: support, train, or half the images]")] = None,
     query_split: Annotated[str | None, option("[default: query, val, test, or the other half]")] = None,
-    limit: Annotated[int | None, option("Answer only so many images, evenly spread.", min=0)] = None,
+    limit: Annotated[int | None, option("Answer only so many images, evenly spread.")] = None,
     classes: Classes = None,
     without_visual: Annotated[float, option("Share of the classes without visual support, 0 to 1.")] = 0.0,
     without_text: Annotated[float, option("Share of the classes without text, 0 to 1.")] = 0.0,
     regions: RegionOptions = None,
     domain: Annotated[str | None, option("Domain of a dataset that has several.")] = None,
-    size: Annotated[int | None, option("Side in pixels of images that a dataset draws.", min=0)] = None,
+    size: Annotated[int | None, option("Side in pixels of images that a dataset draws.")] = None,
     support_windows: WindowOptions = None,
     query_windows: WindowOptions = None,
     plugin: Plugin = None,
@@ -639,7 +639,7 @@ def notebook_parameters(path: Path) -> dict[str, Any]:
 def sweep(
     grid: Annotated[Path, argument("YAML file, as above.", **FILE)],
     out: Annotated[Path | None, option("Folder of the results [default: runs/ and the grid's name].")] = None,
-    jobs: Annotated[int, option("Evaluations at a time on this machine.", min=0)] = 1,
+    jobs: Annotated[int, option("Evaluations at a time on this machine.")] = 1,
     plugin: Annotated[Path | None, option("Python file whose methods join the grid.", **FILE)] = None,
 ) -> None:
     """Evaluate every combination of a grid, and compare.

@@ -325,7 +325,8 @@ memory add memory cut --split val | p5.jpg
 memory add old photos | 'handcrafted 0' | handcrafted 1
 memory add nameless photos | nameless
 {BUILD.replace("new", "memory")} | memory
-{BUILD} --seed -1 | --seed | -1
+{BUILD} --seed -1 | --seed | 0
+{BUILD} --shots -1 | shots | -1
 {SEGMENT} cut.jpg | cut.jpg
 {SEGMENT} nowhere.jpg | 'nowhere.jpg'
 {SEGMENT} photos/images/p4.jpg | p4
