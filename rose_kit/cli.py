@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -27,12 +27,7 @@ import rose_kit as kit
 from rose_kit.data import Dataset, atomic_write, open_dataset, open_support, read_image, sample_support
 from rose_kit.registry import load_plugin, methods, providers, region_makers
 from rose_kit.types import IGNORE, unknown_name
-
-if TYPE_CHECKING:
-    from rose_kit.encoder import Encoder
-    from rose_kit.fusion import Method
-    from rose_kit.regions import Regions
-    from rose_kit.web.types import Provider
+from rose_kit.web.types import Provider
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"  # of a clone
 PLAIN = {"rich_markup_mode": None, "pretty_exceptions_enable": False}  # "[default: ...]" is no markup
@@ -41,13 +36,6 @@ memory_app = typer.Typer(help="Build, change and look at a memory of annotated i
 app.add_typer(memory_app, name="memory")
 
 # --- what users write -------------------------------------------------------------------------------------
-
-
-def whole_number(text: str | int) -> int:
-    """A whole number from 0; a default may be one already."""
-    if not (str(text).isascii() and str(text).isdigit()):
-        raise typer.BadParameter(f"{text!r} is not a whole number from 0")
-    return int(text)
 
 
 def name_list(text: str) -> list[str]:
@@ -60,8 +48,8 @@ def name_list(text: str) -> list[str]:
 
 
 def whole_numbers(text: str) -> list[int]:
-    """Whole numbers from 0 between commas."""
-    return [whole_number(part) for part in name_list(text)]
+    """Whole numbers between commas."""
+    return [int(part) for part in text.split(",")]
 
 
 def parse_options(texts: Iterable[str], defaults: Mapping[str, Any], what: str) -> dict[str, Any]:
@@ -107,18 +95,14 @@ def parse_value(name: str, text: str, default: Any) -> Any:
     return value
 
 
-def defaults_of(factory: Callable) -> dict[str, Any]:
-    """Name -> default of what a class or function takes; None where there is no default."""
-    parameters = inspect.signature(factory).parameters.items()
-    return {name: None if p.default is p.empty else p.default for name, p in parameters}
-
-
 def configured(factory: Callable, texts: Iterable[str], what: str) -> Any:
     """What a class or function makes of `name=value` texts; errors as of `parse_options`."""
-    return factory(**parse_options(texts, defaults_of(factory), what))
+    parameters = inspect.signature(factory).parameters.items()
+    defaults = {name: None if p.default is p.empty else p.default for name, p in parameters}
+    return factory(**parse_options(texts, defaults, what))
 
 
-def make_methods(names: Names, texts: Sequence[str], preset: Sequence[str]) -> dict[str, Method]:
+def make_methods(names: Names, texts: Sequence[str], preset: Sequence[str]) -> dict[str, kit.Method]:
     """The methods to compare, by their names.
 
     Args:
@@ -142,7 +126,7 @@ def make_methods(names: Names, texts: Sequence[str], preset: Sequence[str]) -> d
     return {name: configured(methods.find(name), given, name) for name, given in options.items()}
 
 
-def make_regions(text: str | None) -> Regions | None:
+def make_regions(text: str | None) -> kit.Regions | None:
     """What `--regions NAME:OPTION=VALUE,...` asks for; None if not given."""
     import rose_kit.regions  # noqa: F401 (it registers every kind)
 
@@ -152,11 +136,13 @@ def make_regions(text: str | None) -> Regions | None:
     return configured(region_makers.find(name), options.split(",") if options else (), name)
 
 
-def make_windows(texts: Sequence[str] | None, encoder: Encoder) -> kit.Windows | None:
-    """How images are scaled and cut: as a preset says, else as the encoder prefers; None: whole."""
-    from rose_kit.encoder.base import preferred_windows
+def make_windows(texts: Sequence[str] | None, encoder: kit.Encoder) -> kit.Windows:
+    """How images are scaled and cut: as a preset says, else as the encoder prefers, else by default."""
+    from rose_kit.encoder import preferred_windows
 
-    return configured(kit.Windows, texts, "windows") if texts else preferred_windows(encoder)
+    if texts:
+        return configured(kit.Windows, texts, "windows")
+    return preferred_windows(encoder) or kit.Windows()
 
 
 def read_preset(ctx: typer.Context, names: Sequence[str] | None) -> list[str]:
@@ -213,15 +199,12 @@ def read_yaml(path: Path) -> Any:
 
 def writable_folder(path: Path) -> Path:
     """Make a folder and try to write in it, before hours of work depend on it."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            return path
-    except OSError as error:
-        raise ValueError(f"cannot write to folder {str(path)!r}: {error.strerror or error}") from error
+    path.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path):
+        return path
 
 
-def check_outputs(paths: Iterable[Path | None], protected: Iterable[Path] = ()) -> None:
+def check_outputs(paths: Iterable[Path | None], protected: Sequence[Path] = ()) -> None:
     """Refuse what cannot be written, and what must not be, before the work is done.
 
     Args:
@@ -231,11 +214,10 @@ def check_outputs(paths: Iterable[Path | None], protected: Iterable[Path] = ()) 
     Raises:
         ValueError: a path is a folder or in one that cannot be written to, or a protected file.
     """
-    existing = [path for path in protected if path.exists()]
     for path in filter(None, paths):
         if path.is_dir():
             raise ValueError(f"{str(path)!r} is a folder; name a file")
-        if path.exists() and any(path.samefile(other) for other in existing):
+        if path.exists() and any(other.exists() and path.samefile(other) for other in protected):
             raise ValueError(f"{str(path)!r} is there already and would be overwritten; choose another place")
         writable_folder(path.parent)
 
@@ -255,10 +237,8 @@ def argument(help: str, **more: Any) -> Any:
 
 NAMES = {"parser": name_list, "metavar": "A,B,..."}
 NUMBERS = {"parser": whole_numbers, "metavar": "N,N,..."}
-NUMBER = {"parser": whole_number, "metavar": "N"}
 FILE = {"exists": True, "dir_okay": False, "metavar": "FILE"}
 FOLDER = {"exists": True, "file_okay": False, "metavar": "DIR"}
-DAY = {"formats": ["%Y-%m-%d"]}
 PLUGIN = {"parser": load_plugin, "metavar": "FILE"}  # loaded before the command runs
 PRESET = {"callback": read_preset, "is_eager": True} | NAMES
 Data = Annotated[str, argument("Folder (images/, masks/, classes.txt), or dataset by name, such as scenes.")]
@@ -268,8 +248,8 @@ Names = Sequence[str] | None
 Classes = Annotated[Names, option("Names of classes [default: all]; 'road|street' has two texts.", **NAMES)]
 RegionOptions = Annotated[str | None, option("Regions, not patches: slic, sam, slic:segments=200,...")]
 Plugin = Annotated[Mapping | None, option("Python file with methods or encoders.", **PLUGIN)]
-Shots = Annotated[int | None, option("Draw so many images per class [default: every image].", **NUMBER)]
-Seed = Annotated[int, option("Of the draw.", **NUMBER)]
+Shots = Annotated[int | None, option("Draw so many images per class [default: every image].")]
+Seed = Annotated[int, option("Of the draw.", min=0)]
 Split = Annotated[str | None, option("Split of the folder [default: support, train or every image].")]
 WindowOptions = Annotated[list[str] | None, option("NAME=VALUE of Windows; for presets.", hidden=True)]
 
@@ -288,13 +268,13 @@ def evaluate(
     options: Annotated[list[str] | None, option("METHOD.OPTION=VALUE; may be repeated.", "--set")] = None,
     support_split: Annotated[str | None, option("[default: support, train, or half the images]")] = None,
     query_split: Annotated[str | None, option("[default: query, val, test, or the other half]")] = None,
-    limit: Annotated[int | None, option("Answer only so many images, evenly spread.", **NUMBER)] = None,
+    limit: Annotated[int | None, option("Answer only so many images, evenly spread.")] = None,
     classes: Classes = None,
     without_visual: Annotated[float, option("Share of the classes without visual support, 0 to 1.")] = 0.0,
     without_text: Annotated[float, option("Share of the classes without text, 0 to 1.")] = 0.0,
     regions: RegionOptions = None,
     domain: Annotated[str | None, option("Domain of a dataset that has several.")] = None,
-    size: Annotated[int | None, option("Side in pixels of images that a dataset draws.", **NUMBER)] = None,
+    size: Annotated[int | None, option("Side in pixels of images that a dataset draws.")] = None,
     support_windows: WindowOptions = None,
     query_windows: WindowOptions = None,
     plugin: Plugin = None,
@@ -320,8 +300,7 @@ def evaluate(
     protocol["missing"] = evaluation.MissingSupport(without_visual, without_text)
     protocol["support_windows"] = make_windows(support_windows, loaded)
     protocol["query_windows"] = make_windows(query_windows, loaded)
-    progress = sys.stderr.isatty()
-    rows = evaluation.evaluate(support, query, loaded, chosen, **protocol, progress=progress)
+    rows = evaluation.evaluate(support, query, loaded, chosen, **protocol, progress=sys.stderr.isatty())
     typer.echo(evaluation.table(rows))
     if output is not None:
         evaluation.write_json(output, rows, rose_kit=kit.__version__, encoder=loaded.fingerprint)
@@ -364,19 +343,15 @@ def add(
     split: Split = None,
     plugin: Plugin = None,
 ) -> None:
-    """Add annotated images; on an error, none.
+    """Add annotated images; on an error, none. Others who write to the folder wait meanwhile.
 
     Example: rose-kit memory add memory more_photos
     """
     from rose_kit.memory.storage import writing
 
-    memory, encoder = load_memory(folder)
-    # Encoding takes long, and others may write to the folder meanwhile.
-    fresh = kit.SupportMemory(memory.dim, fingerprint=memory.fingerprint)
-    fill(fresh, encoder, open_support(data, split=split), shots, seed)
     with writing(folder):
-        memory = kit.SupportMemory.load(folder)
-        memory.extend(fresh.rows)
+        memory, encoder = load_memory(folder)
+        fill(memory, encoder, open_support(data, split=split), shots, seed)
         memory.save(folder)
     typer.echo(f"{folder}: {memory!r}")
 
@@ -393,8 +368,6 @@ def remove(
     """
     from rose_kit.memory.storage import writing
 
-    if image is None and class_name is None:
-        raise ValueError("nothing to remove: give --image ID, --class NAME or both")
     with writing(folder):
         memory = kit.SupportMemory.load(folder)
         typer.echo(f"removed {memory.remove(image, class_name)} prototype(s)")
@@ -408,12 +381,13 @@ def info(folder: Folder) -> None:
     memory = kit.SupportMemory.load(folder)
     typer.echo(f"{folder}: {memory!r}")
     typer.echo(f"encoder: {memory.encoder or 'not recorded'}\nindex: {memory.describe_index()}")
-    width = max(map(len, memory.classes), default=0)
     for name, count in memory.summary().items():
-        typer.echo(f"  {name:<{width}}  {count:>5}")
+        typer.echo(f"{count:>7}  {name}")
 
 
-def fill(memory: kit.SupportMemory, encoder: Encoder, images: Dataset, shots: int | None, seed: int) -> None:
+def fill(
+    memory: kit.SupportMemory, encoder: kit.Encoder, images: Dataset, shots: int | None, seed: int
+) -> None:
     """Add annotated images to a memory: a draw of `shots` per class; None: all."""
     from rose_kit.evaluation import add_dataset
 
@@ -421,7 +395,7 @@ def fill(memory: kit.SupportMemory, encoder: Encoder, images: Dataset, shots: in
     add_dataset(memory, images, encoder, make_windows((), encoder), positions=drawn, progress=None)
 
 
-def load_memory(folder: Path) -> tuple[kit.SupportMemory, Encoder]:
+def load_memory(folder: Path) -> tuple[kit.SupportMemory, kit.Encoder]:
     """A memory and the encoder of the name it records, whose fingerprint may have changed since.
 
     Raises:
@@ -528,7 +502,7 @@ def write_answer(
 def ask(
     image: Annotated[str, argument("An image, or 'example': one that the provider draws of what you ask.")],
     question: Annotated[str, argument('As you would say it: "Segment the reigning champion."')],
-    day: Annotated[datetime | None, option("Day of the question [default: today].", "--date", **DAY)] = None,
+    day: Annotated[datetime | None, option("[default: today]", "--date", formats=["%Y-%m-%d"])] = None,
     provider: Annotated[str, option("mini, wikimedia, duckduckgo, or a folder of pages, images.")] = "mini",
     out: Annotated[Path, option("PNG for the mask; an overlay is written beside it.")] = Path("mask.png"),
     model: Annotated[str | None, option("Model at OPENAI_BASE_URL [default: rules].", "--llm")] = None,
@@ -558,9 +532,9 @@ def ask(
     pixels = web.example(question, when) if image == "example" else read_image(Path(image))
     encoder = kit.load_encoder("bundled")
     result = RoseFramework.of(SegmenterAsPromptable(encoder), web, encoder, llm).ask(pixels, question, when)
-    for line in (f"question  {question!r}, asked on {when}", *result.lines()):
+    asked = f"question  {question!r}, asked on {when}"
+    for line in (asked, *result.lines(), f"model     {model or NO_MODEL}"):
         typer.echo(printable(line))
-    typer.echo(f"model     {model or NO_MODEL}")
     mask, name = result.mask.mask, result.answer.text if result.answer else "mask"
     written = {out: (255 * mask).astype(np.uint8)}
     written[beside["overlay"]] = overlay(pixels, np.where(mask, 0, IGNORE), [name])
@@ -581,7 +555,7 @@ def make_provider(name: str, image: str) -> Provider:
         provider = Folder(name)
     else:
         factory = providers.find(name)
-        provider = factory(image=image) if "image" in defaults_of(factory) else factory()
+        provider = factory(image=image) if "image" in inspect.signature(factory).parameters else factory()
     if image == "example" and not hasattr(provider, "example"):
         raise ValueError(f"provider {name!r} has no example; name an image")
     return provider
@@ -665,7 +639,7 @@ def notebook_parameters(path: Path) -> dict[str, Any]:
 def sweep(
     grid: Annotated[Path, argument("YAML file, as above.", **FILE)],
     out: Annotated[Path | None, option("Folder of the results [default: runs/ and the grid's name].")] = None,
-    jobs: Annotated[int, option("Evaluations at a time on this machine.", **NUMBER)] = 1,
+    jobs: Annotated[int, option("Evaluations at a time on this machine.")] = 1,
     plugin: Annotated[Path | None, option("Python file whose methods join the grid.", **FILE)] = None,
 ) -> None:
     """Evaluate every combination of a grid, and compare.
@@ -725,8 +699,8 @@ def check(plugin: Annotated[Path, argument("Python file with methods or encoders
 def doctor() -> None:
     """Check the installation, part by part.
 
-    The parts are the interpreter, the packages, the bundled weights and the Jupyter kernel. For each that
-    fails it says how to fix it.
+    The parts are the interpreter, the bundled encoder with the packages it needs, and the Jupyter kernel.
+    For each that fails it says how to fix it.
     """
     typer.echo(f"ok    {'python':<16} {sys.version.split()[0]} at {sys.executable}")
     failed = False
@@ -738,12 +712,6 @@ def doctor() -> None:
             typer.echo(f"FAIL  {name:<16} {_one_line(error)}\n      to fix it: {fix}")
     if failed:
         raise typer.Exit(1)
-
-
-def _check_packages() -> str:
-    for name in kit.__all__:
-        getattr(kit, name)
-    return f"rose_kit {kit.__version__} and all that it imports"
 
 
 def _check_weights() -> str:
@@ -762,7 +730,6 @@ def _check_kernel() -> str:
 
 
 PARTS = {
-    "packages": (_check_packages, "run `make` again, or: pip install -r requirements.lock"),
     "bundled weights": (_check_weights, "git checkout -- rose_kit/encoder/weights"),
     "jupyter kernel": (_check_kernel, "start Jupyter from this environment: JUPYTER_PREFER_ENV_PATH=1"),
 }

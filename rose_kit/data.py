@@ -21,7 +21,6 @@ from PIL import Image, ImageOps
 from rose_kit.registry import datasets
 from rose_kit.types import IGNORE, check_positive, unknown_name
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 SPLIT_PAIRS = (("support", "query"), ("train", "val"), ("train", "test"))
 MAX_POOL = 5000  # images that a support draw looks at, as in the RNS release
 
@@ -86,7 +85,7 @@ class FolderDataset:
             raise DataError(f"{str(self.path)!r} is no folder with images/, masks/ and classes.txt")
         self.classes = read_classes(self.path / "classes.txt")
         self.class_names = tuple(self.classes.values())
-        self._images = _by_stem(self.path / "images", IMAGE_SUFFIXES)
+        self._images = _by_stem(self.path / "images", (".jpg", ".jpeg", ".png"))
         self._masks = _by_stem(self.path / "masks", (".png",))
         split = sorted(self._images) if split is None else split
         self.ids = _read_split(self.path, split) if isinstance(split, str) else list(split)

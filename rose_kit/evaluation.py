@@ -10,7 +10,6 @@ Work is spread by joblib: inside `with joblib.parallel_config("loky", n_jobs=2)`
 """
 
 import copy
-import hashlib
 import json
 import re
 import warnings
@@ -21,6 +20,7 @@ from math import floor
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed, parallel_config
@@ -51,32 +51,11 @@ EncodedQuery = tuple[EncodedImage, NDArray[np.int64]]  # an image and its (H, W)
 Draws = Mapping[tuple[int, int], Sequence[int]]  # (shots, seed) -> positions of the support images
 
 
-# --- caches -----------------------------------------------------------------------------------------------
-
-
-class CachedDataset:
-    """A dataset whose samples are drawn or read once, for sets that fit in memory.
-
-    Args:
-        dataset: any dataset; each of its samples is kept from its first use on.
-    """
-
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
-        self.class_names, self.ids, self.classes_of = dataset.class_names, dataset.ids, dataset.classes_of
-        self._samples: dict[int, Sample] = {}
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, i: int) -> Sample:
-        if i not in self._samples:
-            self._samples[i] = self.dataset[i]
-        return self._samples[i]
+# --- a cache ----------------------------------------------------------------------------------------------
 
 
 class CachedEncoder:
-    """An encoder that encodes each image once per windows, and each name once; the rest is the encoder's own.
+    """An encoder that encodes each image once per windows; the rest is the encoder's own.
 
     Args:
         encoder: any encoder.
@@ -85,31 +64,20 @@ class CachedEncoder:
 
     def __init__(self, encoder: Encoder, max_bytes: int = FEATURE_BUDGET) -> None:
         self.encoder, self.max_bytes = encoder, max_bytes
-        self._maps: dict[tuple, FeatureMap] = {}
-        self._text: dict[str, NDArray[np.float32]] = {}
+        self._maps: dict[str, FeatureMap] = {}
 
     def __getattr__(self, name: str) -> Any:
-        if name == "encoder":  # asked for while a copy is being made
-            raise AttributeError(name)
-        return getattr(self.encoder, name)
+        return getattr(self.__dict__.get("encoder"), name)  # None while a copy is being made
 
     def encode_image(self, image: Any, windows: Windows | None = None) -> FeatureMap:
         """See `Encoder.encode_image`."""
-        pixels = np.ascontiguousarray(image)
-        key = (hashlib.sha256(pixels).digest(), pixels.shape, str(pixels.dtype), windows)
+        key = joblib.hash([np.asarray(image), windows])
         if key in self._maps:
             return self._maps[key]
         feature_map = self._maps[key] = self.encoder.encode_image(image, windows)
         while len(self._maps) * feature_map.values.nbytes > self.max_bytes:
             self._maps.pop(next(iter(self._maps)))
         return feature_map
-
-    def encode_text(self, names: Sequence[str]) -> NDArray[np.float32]:
-        """See `Encoder.encode_text`."""
-        new = [name for name in dict.fromkeys(names) if name not in self._text]
-        if new or not names:  # without any name, the encoder raises its own error
-            self._text |= zip(new, self.encoder.encode_text(new), strict=True)
-        return np.stack([self._text[name] for name in names])
 
 
 # --- classes that lack something --------------------------------------------------------------------------
@@ -338,8 +306,8 @@ class Run:
     def image_rows(self, query_ids: Sequence[str], counts: NDArray[np.int64]) -> list[Row]:
         """The rows of `evaluate` with `per_image`, from the (I, 3, C) counts of the query images."""
         about = {key: self.about[key] for key in ("method", "seed", "shots")}
-        draw = "\n".join(sorted(self.about["support_ids"])).encode()
-        about |= {"support": hashlib.sha256(draw).hexdigest()[:12], "classes": list(self.vocabulary.names)}
+        about["support"] = joblib.hash(sorted(self.about["support_ids"]))
+        about["classes"] = list(self.vocabulary.names)
         pairs = zip(query_ids, counts, strict=True)
         return [about | {"image_id": i} | dict(zip(COUNTS, own, strict=True)) for i, own in pairs]
 
@@ -408,15 +376,12 @@ def evaluate(
     positions = [i * len(query) // count for i in range(count)]
     vocabulary = name_vocabulary(query.class_names if classes is None else classes, encoder)
     _check_data(support, query, positions, vocabulary.names)
-    no_visual, no_text = missing.draw(vocabulary.names, seed=0)  # as many as with any other seed
+    _, no_text = missing.draw(vocabulary.names, seed=0)  # as many as with any other seed
     has_text = bool(vocabulary.without_text(no_text).has_text.any())
-    if not has_text and len(no_visual) == len(vocabulary):
-        raise ValueError(f"{missing} leaves no class with visual support or text")
     methods = _runnable(methods, encoder, has_text, regions is not None)
     drawable = [name for name in vocabulary.names if name in support.class_names]
     draws = {(b, s): sample_support(support, b, s, classes=drawable) for b in shots for s in seeds}
-    cached = CachedDataset(support), CachedEncoder(encoder)
-    pool = SupportExamples(range(len(support)), *cached, support_windows, vocabulary)
+    pool = SupportExamples(range(len(support)), support, CachedEncoder(encoder), support_windows, vocabulary)
     runs = _fit(methods, draws, pool, missing, progress)
 
     def answer(i: int) -> list[NDArray[np.int64]]:
@@ -440,8 +405,6 @@ def _check_data(support: Dataset, query: Dataset, positions: Sequence[int], name
         raise unknown_name("class", unknown[0], query.class_names)
     if not any(query.classes_of(i) & set(names) for i in positions):
         raise ValueError(f"no query image holds any of: {', '.join(names)}")
-    if not set(names) & set(support.class_names):
-        raise ValueError(f"no class is in the support data: {', '.join(support.class_names)}")
 
 
 def _runnable(
@@ -530,8 +493,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
        rns      5      3 52.0 ± 2.5
     """
     summary = pd.DataFrame(summarise(rows))
-    pairs = zip(summary["miou"], summary["half_width"], strict=True)
-    scores = [f"{mean:.1f} ± {half_width:.1f}".removesuffix(" ± nan") for mean, half_width in pairs]
+    scores = [f"{s.miou:.1f} ± {s.half_width:.1f}".removesuffix(" ± nan") for s in summary.itertuples()]
     shown = summary[["method", "shots"]].assign(seeds=summary["seeds"].map(len), mIoU=scores)
     return shown.to_string(index=False)
 
@@ -551,7 +513,7 @@ def write_json(path: str | Path, rows: Sequence[Mapping[str, Any]], **provenance
 # --- the leaderboard --------------------------------------------------------------------------------------
 
 GROUP = ["dataset", "encoder", "shots"]  # methods are compared within one of these
-ANSWER = ["seed", "image_id", "support"]  # what two answers must share to be compared
+DRAW = ["seed", "support"]  # what two methods must share to be compared
 COLUMNS = [*GROUP, "method", "seeds", "images", "miou", "half_width", "difference", "low", "high", "verdict"]
 
 
@@ -603,26 +565,22 @@ def leaderboard(
         raise unknown_name("baseline", baseline, known)
     notes: list[str] = []
     lines: list[Row] = []
-    for group, members in rows.groupby(GROUP, sort=False):
-        counts = np.stack([np.stack(members[name].to_list()) for name in COUNTS], 1)  # (R, 3, C)
-        members = members.assign(counts=list(counts)).drop_duplicates(["method", *ANSWER])
-        answers = members.pivot(index=ANSWER, columns="method", values="counts")  # NaN: no answer
-        base = answers.get(baseline, pd.Series(np.nan, answers.index))
-        own_lines = []
+    for group, members in rows.groupby(GROUP):
+        answers = {name: _answers(own) for name, own in members.groupby("method")}
         for name, own in answers.items():
-            line = dict(zip(GROUP, group, strict=True)) | {"method": name} | _score(own.dropna(), level)
+            line = dict(zip(GROUP, group, strict=True)) | {"method": name} | _score(own, level)
             if name == baseline:
-                line["verdict"] = "baseline"
-            else:
-                pair, lost = _paired(own, base)
-                line |= _difference(pair, level, draws, seed)
-                if lost:
-                    reason = f"{name} and {baseline} do not share {lost} answers: left out of the difference"
-                    notes.append(f"{_title(group)}: {reason}")
-            own_lines.append(line)
-        if (few := min(line["images"] for line in own_lines)) < FEW_IMAGES:
+                lines.append(line | {"verdict": "baseline"})
+                continue
+            base = answers.get(baseline, own[:0])
+            both = _shared(own, base)
+            lines.append(line | _difference(both, level, draws, seed))
+            if lost := max(own.count().sum(), base.count().sum()) - both.size // 2:
+                reason = f"{name} and {baseline} do not share {lost} answers: left out of the difference"
+                notes.append(f"{_title(group)}: {reason}")
+        if (few := min(map(len, answers.values()))) < FEW_IMAGES:
             notes.append(f"{_title(group)}: {few} images are few, and the intervals somewhat too narrow")
-        lines += sorted(own_lines, key=lambda line: -line["miou"])
+    lines.sort(key=lambda line: (*(line[name] for name in GROUP), -line["miou"]))
     return Leaderboard(pd.DataFrame(lines, columns=COLUMNS), notes)
 
 
@@ -630,44 +588,43 @@ def _title(group: tuple) -> str:
     return "{}, {}, shots {}".format(*group)
 
 
-def _score(answers: pd.Series, level: float) -> Row:
-    """The mIoU of a method over its seeds, in percent, from the (3, C) counts of its answers."""
-    by_seed = [np.sum(part.to_list(), axis=0) for _, part in answers.groupby("seed")]
+def _answers(rows: pd.DataFrame) -> pd.DataFrame:
+    """The (3, C) counts of one method: a row per image, a column per draw of support; NaN: no answer."""
+    counts = np.stack([np.stack(rows[name].to_list()) for name in COUNTS], 1)  # (R, 3, C)
+    rows = rows.assign(counts=list(counts)).drop_duplicates(["image_id", *DRAW])
+    return rows.pivot(index="image_id", columns=DRAW, values="counts")
+
+
+def _shared(own: pd.DataFrame, base: pd.DataFrame) -> pd.DataFrame:
+    """The answers of two methods side by side: images that both answered with each draw that both have."""
+    draws = own.columns.intersection(base.columns)
+    return pd.concat([own[draws], base[draws]], axis=1, join="inner").dropna()
+
+
+def _score(answers: pd.DataFrame, level: float) -> Row:
+    """The mIoU of a method over its seeds, in percent."""
+    by_seed = [np.sum(part.stack().dropna().to_list(), axis=0) for _, part in answers.T.groupby("seed")]
     mean, half_width = mean_interval(100 * mean_iou_of_counts(by_seed), level)
-    images = answers.index.get_level_values("image_id").nunique()
-    return {"seeds": len(by_seed), "images": images, "miou": mean, "half_width": half_width}
+    return {"seeds": len(by_seed), "images": len(answers), "miou": mean, "half_width": half_width}
 
 
-def _paired(own: pd.Series, base: pd.Series) -> tuple[NDArray[np.int64], int]:
-    """(2, S, I, 3, C) counts of two methods on the images that both answered in each of S seeds.
+def _difference(both: pd.DataFrame, level: float, draws: int, seed: int) -> Row:
+    """Points of mIoU that the first of a pair is ahead, with the bootstrap interval, and what that says.
 
     Args:
-        own, base: (3, C) counts per answer, NaN where there is none; of the same index.
-
-    Returns:
-        the counts, where I is 0 if there is no such image; how many answers of one method the other lacks.
+        both: from `_shared`.
+        level, draws, seed: as for `leaderboard`.
     """
-    both = pd.concat({"own": own, "base": base}, axis=1).dropna()
-    images, seeds = both.index.get_level_values("image_id"), both.index.get_level_values("seed")
-    both = both[images.map(images.value_counts()) == seeds.nunique()].sort_index()
-    lost = max(own.count(), base.count()) - len(images)
     if both.empty:
-        return np.zeros((2, 1, 0, 3, 1), np.int64), lost
-    pair = np.array([both["own"].to_list(), both["base"].to_list()])  # (2, S * I, 3, C)
-    return pair.reshape(2, seeds.nunique(), -1, *pair.shape[2:]), lost
-
-
-def _difference(pair: NDArray[np.int64], level: float, draws: int, seed: int) -> Row:
-    """Points of mIoU that the first of a pair is ahead, with the bootstrap interval, and what that says."""
+        return {"verdict": "not comparable"}
+    counts = np.array(both.to_numpy().tolist())  # (I, 2 * S, 3, C), I images with S draws
 
     def difference(at: NDArray) -> float:
-        """(I,) positions of images -> points of mIoU, averaged over seeds."""
-        own, base = 100 * mean_iou_of_counts(pair[:, :, at].sum(2))  # (S,) each
+        """(I,) positions of images -> points of mIoU, averaged over draws."""
+        own, base = np.split(100 * mean_iou_of_counts(counts[at].sum(0)), 2)  # (S,) each
         return float((own - base).mean())
 
-    images, low, high = np.arange(pair.shape[2]), -np.inf, np.inf
-    if not len(images):
-        return {"verdict": "not comparable"}
+    images, low, high = np.arange(len(both)), -np.inf, np.inf
     if len(images) > 1:
         options = {"confidence_level": level, "n_resamples": draws, "batch": 250, "method": "percentile"}
         result = bootstrap((images,), difference, vectorized=False, rng=seed, **options)
@@ -682,30 +639,7 @@ GRID = {"methods": None, "dataset": None, "encoder": "bundled", "shots": 1, "see
 NameAndOptions = tuple[str, Mapping[str, Any]]
 
 
-@dataclass(frozen=True)
-class RunSpec:
-    """One evaluation of a grid: a dataset, an encoder and a number of shots, with all methods and seeds.
-
-    Args:
-        dataset: its name in the results.
-        data: a registered dataset by its name, or a folder; and its options.
-        encoder: a name for `load_encoder`.
-        shots: support images per class.
-        limit: query images to answer; None: all.
-        methods: name in the results -> name and options of the method.
-        seeds: one draw of support images each.
-    """
-
-    dataset: str
-    data: NameAndOptions
-    encoder: str
-    shots: int
-    limit: int | None
-    methods: Mapping[str, NameAndOptions]
-    seeds: Sequence[int]
-
-
-def expand_grid(grid: Any, extra: Sequence[str] = ()) -> list[RunSpec]:
+def expand_grid(grid: Any, extra: Sequence[str] = ()) -> list[Row]:
     """What a YAML grid asks for: one evaluation per dataset, encoder and number of shots.
 
     Args:
@@ -714,19 +648,22 @@ def expand_grid(grid: Any, extra: Sequence[str] = ()) -> list[RunSpec]:
             one after the other.
         extra: names of methods that join those of the grid: a plugin's own.
 
+    Returns:
+        One cell of the grid per evaluation: {"dataset" (its label, and its name or folder with options),
+        "encoder", "shots", "limit", "methods" (label -> name and options; all of them), "seeds" (all)}.
+
     Raises:
         ValueError: not a mapping, an unknown key or method, an option of a method that it cannot take, or no
             whole number where one is needed.
 
     >>> [spec] = expand_grid({"methods": ["rns", {"rns": {"k": [4, 8]}}], "dataset": "photos"})
-    >>> spec.methods
+    >>> spec["methods"]
     {'rns': ('rns', {}), 'rns k=4': ('rns', {'k': 4}), 'rns k=8': ('rns', {'k': 8})}
     """
     specs = []
     for one in grid if isinstance(grid, list) else [grid]:
         if not isinstance(one, Mapping) or not {"methods", "dataset"} <= set(one) <= set(GRID):
-            keys = ", ".join(map(str, one)) if isinstance(one, Mapping) else repr(one)
-            raise ValueError(f"a grid needs methods and dataset, of the keys {', '.join(GRID)}; got {keys}")
+            raise ValueError(f"a grid needs methods and dataset, of the keys {', '.join(GRID)}; got {one!r}")
         lists = {key: _as_list(value) for key, value in (GRID | one).items()}
         for key in ("shots", "seeds", "limit"):
             if not all(type(n) is int or (n is None and key == "limit") for n in lists[key]):
@@ -735,9 +672,7 @@ def expand_grid(grid: Any, extra: Sequence[str] = ()) -> list[RunSpec]:
         for name, options in methods.values():
             registered.make(name, **options)  # refuses what it cannot take, before any work
         lists["dataset"] = list(_name_entries(lists["dataset"]).items())
-        for cell in ParameterGrid({key: lists[key] for key in ("dataset", "encoder", "shots", "limit")}):
-            label, data = cell.pop("dataset")
-            specs.append(RunSpec(label, data, **cell, methods=methods, seeds=lists["seeds"]))
+        specs += ParameterGrid(lists | {"methods": [methods], "seeds": [lists["seeds"]]})
     return specs
 
 
@@ -760,7 +695,7 @@ def _name_entries(entries: Sequence[Any]) -> dict[str, NameAndOptions]:
 
 
 def run_grid(
-    specs: Sequence[RunSpec], folder: str | Path, *, jobs: int = 1, plugin: str | Path | None = None
+    specs: Sequence[Row], folder: str | Path, *, jobs: int = 1, plugin: str | Path | None = None
 ) -> tuple[pd.DataFrame, int]:
     """Do each evaluation, and keep a table of it in a folder: its rows per image as parquet.
 
@@ -785,24 +720,22 @@ def run_grid(
     return pd.concat(map(pd.read_parquet, paths), ignore_index=True), len(paths) - len(missing)
 
 
-def _write_table(spec: RunSpec, path: Path, plugin: str | Path | None) -> None:
+def _write_table(spec: Row, path: Path, plugin: str | Path | None) -> None:
     """Do one evaluation of a grid and write its table."""
     if plugin is not None:
         load_plugin(plugin)  # this may be a process of its own
-    encoder = load_encoder(spec.encoder)
-    methods = {label: registered.make(name, **given) for label, (name, given) in spec.methods.items()}
+    encoder, (label, data) = load_encoder(spec["encoder"]), spec["dataset"]
+    methods = {name: registered.make(kind, **given) for name, (kind, given) in spec["methods"].items()}
     options = dict.fromkeys(("support_windows", "query_windows"), preferred_windows(encoder))
-    options |= {"shots": spec.shots, "seeds": spec.seeds, "limit": spec.limit, "progress": False}
-    rows = evaluate(*open_dataset(*spec.data), encoder, methods, **options, per_image=True)
-    table = pd.DataFrame(rows).assign(dataset=spec.dataset, encoder=spec.encoder)
+    options |= {key: spec[key] for key in ("shots", "seeds", "limit")}
+    rows = evaluate(*open_dataset(*data), encoder, methods, **options, per_image=True, progress=False)
+    table = pd.DataFrame(rows).assign(dataset=label, encoder=spec["encoder"])
     with atomic_write(path) as beside:
         table.to_parquet(beside, index=False)
 
 
-def _table_name(spec: RunSpec, plugin: str | Path | None) -> str:
+def _table_name(spec: Row, plugin: str | Path | None) -> str:
     """A file name that changes with the settings, the kit's version and the plugin's text."""
-    digest = hashlib.sha256(json.dumps([asdict(spec), __version__], sort_keys=True).encode())
-    if plugin is not None:
-        digest.update(Path(plugin).read_bytes())
-    name = f"{Path(spec.dataset).name}-{spec.encoder}-{spec.shots}"
-    return re.sub(r"[^\w.=-]+", "-", name)[:80] + f"-{digest.hexdigest()[:12]}"
+    code = None if plugin is None else Path(plugin).read_bytes()
+    name = f"{Path(spec['dataset'][0]).name}-{spec['encoder']}-{spec['shots']}"
+    return re.sub(r"[^\w.=-]+", "-", name)[:80] + f"-{joblib.hash([spec, __version__, code])[:12]}"

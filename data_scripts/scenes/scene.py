@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -253,6 +253,7 @@ class SceneDataset:
             raise IndexError(f"scene {i} of {self.count}")
         return draw_scene(self.first + i, **self.options)
 
+    @lru_cache(maxsize=512)  # noqa: B019 (drawing takes longer than encoding)
     def __getitem__(self, i: int) -> Sample:
         scene = self.scene(i)
         return Sample(self.ids[i], scene.image, scene.mask, dict(enumerate(scene.names)))

@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from rose_kit.data import Dataset
 from rose_kit.encoder import Encoder
-from rose_kit.evaluation import CachedDataset, CachedEncoder, MissingSupport, Row, evaluate
+from rose_kit.evaluation import CachedEncoder, MissingSupport, Row, evaluate
 from rose_kit.fusion import Method
 
 KINDS = ("visual", "text", "both")
@@ -49,7 +49,7 @@ def partial_curves(
     if unknown:
         raise ValueError(f"unknown kind {unknown[0]!r} of gap. Known: {', '.join(KINDS)}")
     points = [(kind, share, MissingSupport(**{kind: share})) for kind in kinds for share in shares]
-    support, query, encoder = CachedDataset(support), CachedDataset(query), CachedEncoder(encoder)
+    encoder = CachedEncoder(encoder)
     rows: list[Row] = []
     for kind, share, gaps in tqdm(points, "gaps", disable=not progress):
         blank = gaps.text == 1

@@ -19,7 +19,6 @@ from experiments.claims.weak import WEAK, perturb_weights
 from rose_kit.data import Sample, sample_support
 from rose_kit.encoder import Encoder, load_encoder, preferred_windows
 from rose_kit.evaluation import (
-    CachedDataset,
     CachedEncoder,
     EncodedQuery,
     MissingSupport,
@@ -129,16 +128,15 @@ class SceneBenchmark:
 
     def examples(self, setting: Setting, seed: int) -> SupportExamples:
         """The support images that a seed draws, as `Method.fit` takes them."""
-        scenes = self.cached(("scenes", setting.support), lambda: self._pool(setting.support))
+        scenes = self.cached(
+            ("scenes", setting.support), lambda: self._scenes(self.pool, SUPPORT, setting.support)
+        )
         drawn = self.cached(
             ("draw", setting.support, setting.shots, seed),
             lambda: sample_support(scenes, setting.shots, seed, classes=self.names),
         )
         encoder, hidden = self.encoder(setting.encoder), setting.missing.draw(self.names, seed)[0]
         return SupportExamples(drawn, scenes, encoder, self.windows, self.text(setting.encoder), hidden)
-
-    def _pool(self, domain: str) -> CachedDataset:
-        return CachedDataset(self._scenes(self.pool, SUPPORT, domain))
 
     def _scenes(self, count: int, first: int, domain: str) -> SceneDataset:
         things = [thing.name for thing in THINGS]
