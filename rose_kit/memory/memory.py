@@ -255,8 +255,10 @@ class SupportMemory:
     rows = property(lambda self: self._rows, doc="All rows as `Prototypes`, in the order of adding.")
     ids = property(lambda self: self._rows.ids, doc="(P,) int64 prototype ids, increasing.")
     vectors = property(lambda self: self._rows.vectors, doc="(P, D) float32 prototypes, unit norm.")
-    class_names = property(lambda self: self._rows.class_names, doc="(P,) str, the class of each row.")
-    image_ids = property(lambda self: self._rows.image_ids, doc="(P,) str, the image of each row.")
+    class_names = property(
+        lambda self: self._rows.class_names, doc="(P,) object, the class name of each row."
+    )
+    image_ids = property(lambda self: self._rows.image_ids, doc="(P,) object, the image id of each row.")
     classes = property(lambda self: self._rows.classes, doc="The different class names, oldest first.")
     images = property(lambda self: self._rows.images, doc="The different image ids, oldest first.")
 
