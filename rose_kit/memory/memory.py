@@ -152,7 +152,7 @@ class SupportMemory:
             raise ValueError(f"ids stand alone, without the name {image_id or class_name!r}")
         with changes:
             rows = self._rows
-            positions = _positions(rows, ids if len(ids) else _ids_of(rows, image_id, class_name))
+            positions = rows.of_ids(ids if len(ids) else _ids_of(rows, image_id, class_name))
             self._replace_rows(rows.take(np.delete(np.arange(len(rows)), positions)))
             self._keys = None
             return len(rows) - len(self._rows)
@@ -166,10 +166,8 @@ class SupportMemory:
         Raises:
             ValueError: there is no such id.
         """
-        rows = self._rows
         twin = self.copy()
-        twin._rows = rows.take(np.unique(_positions(rows, ids)))
-        twin._index, twin._shares_index = Index(self.dim), False
+        twin._rows, twin._index = twin._rows.take(np.unique(twin._rows.of_ids(ids))), Index(self.dim)
         return twin
 
     # --- searching ------------------------------------------------------------------------------------------
@@ -223,7 +221,7 @@ class SupportMemory:
             ValueError: there is no row with such an id.
         """
         rows = self._rows
-        return rows.take(_positions(rows, ids))
+        return rows.take(rows.of_ids(ids))
 
     def thumbnail(self, prototype_id: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]] | None:
         """The image behind a prototype, and where in it the prototype was pooled.
@@ -255,10 +253,8 @@ class SupportMemory:
     rows = property(lambda self: self._rows, doc="All rows as `Prototypes`, in the order of adding.")
     ids = property(lambda self: self._rows.ids, doc="(P,) int64 prototype ids, increasing.")
     vectors = property(lambda self: self._rows.vectors, doc="(P, D) float32 prototypes, unit norm.")
-    class_names = property(
-        lambda self: self._rows.class_names, doc="(P,) object, the class name of each row."
-    )
-    image_ids = property(lambda self: self._rows.image_ids, doc="(P,) object, the image id of each row.")
+    class_names = property(lambda self: self._rows.class_names, doc="(P,) object, the class of each row.")
+    image_ids = property(lambda self: self._rows.image_ids, doc="(P,) object, the image of each row.")
     classes = property(lambda self: self._rows.classes, doc="The different class names, oldest first.")
     images = property(lambda self: self._rows.images, doc="The different image ids, oldest first.")
 
@@ -307,10 +303,8 @@ class SupportMemory:
             OSError: the path is a file, or the disk refuses.
         """
         saved = self.copy()  # another thread may change the memory meanwhile
-        header = {name: getattr(saved, name) for name in ("fingerprint", "encoder", "dim")}
-        write_folder(
-            Path(path), saved._rows, header | {"index": saved._index.name, "next_id": saved._next_id}
-        )
+        options = {"fingerprint": saved.fingerprint, "encoder": saved.encoder, "index": saved._index.name}
+        write_folder(Path(path), saved._rows, {"dim": saved.dim, "next_id": saved._next_id, **options})
 
     @classmethod
     def load(cls, path: str | Path, *, index: str | Index | None = None) -> SupportMemory:
@@ -338,9 +332,7 @@ class SupportMemory:
             ValueError: one of them differs.
         """
         if None not in (self.fingerprint, encoder.fingerprint) and self.fingerprint != encoder.fingerprint:
-            raise ValueError(
-                f"the memory was made with {self.fingerprint!r}; you gave {encoder.fingerprint!r}"
-            )
+            raise ValueError(f"the memory was made with {self.fingerprint!r}, not {encoder.fingerprint!r}")
         if getattr(encoder, "dim", self.dim) != self.dim:
             raise ValueError(f"the memory has {self.dim} dimensions, the encoder {encoder.dim}")
 
@@ -352,15 +344,6 @@ class SupportMemory:
         if again:
             image_id, name = min(again)
             raise ValueError(f"image {image_id!r} already has a prototype of class {name!r}; remove it first")
-
-
-def _positions(rows: Prototypes, ids: ArrayLike) -> NDArray[np.int64]:
-    """(R,) where rows are, by prototype id; raises ValueError if there is no such id."""
-    ids = np.asarray(ids, dtype=np.int64).reshape(-1)
-    positions = rows.positions(ids)
-    if (positions < 0).any():
-        raise ValueError(f"there is no prototype with id {ids[positions < 0][0]} among the {len(rows)} rows")
-    return positions
 
 
 def _ids_of(rows: Prototypes, image_id: str | None, class_name: str | None) -> NDArray[np.int64]:

@@ -133,6 +133,14 @@ class Prototypes:
         at = np.searchsorted(self.ids, ids).clip(max=len(self) - 1)
         return np.where(self.ids[at] == ids, at, -1)
 
+    def of_ids(self, ids: ArrayLike) -> NDArray[np.int64]:
+        """(R,) where the rows with these ids are; raises ValueError if there is no such id."""
+        ids = np.asarray(ids, dtype=np.int64).reshape(-1)
+        positions = self.positions(ids)
+        if (positions < 0).any():
+            raise ValueError(f"there is no row with id {ids[positions < 0][0]} among the {len(self)} rows")
+        return positions
+
     def extended(self, more: Prototypes) -> Prototypes:
         """These rows and then others. Adding n rows one by one takes O(n) in all."""
         with changes:
@@ -250,7 +258,5 @@ def check_metadata(metadata: Mapping[str, Scalar] | None) -> dict[str, Scalar]:
     for key, value in (metadata or {}).items():
         infinite = isinstance(value, float) and not math.isfinite(value)
         if not isinstance(key, str) or not isinstance(value, Scalar) or infinite:
-            raise ValueError(
-                f"metadata {key!r}: {value!r}: expected text and then text, a finite number or None"
-            )
+            raise ValueError(f"metadata maps text to text, finite numbers or None, got {key!r}: {value!r}")
     return dict(metadata or {})
