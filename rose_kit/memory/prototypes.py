@@ -6,7 +6,7 @@ import math
 import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -59,7 +59,6 @@ class Prototypes:
     sources: NDArray[np.object_]
     metadata: NDArray[np.object_]
     thumbnails: NDArray[np.object_]
-    _buffer: _Buffer | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def make(
@@ -88,10 +87,15 @@ class Prototypes:
             check_name(name)
         return cls(ids, vectors, *(np.fromiter(column, object, len(ids)) for column in objects))
 
+    @classmethod
+    def concatenate(cls, tables: Iterable[Prototypes]) -> Prototypes:
+        """The rows of one or more tables, in a new one."""
+        return cls(*map(np.concatenate, zip(*(table.columns for table in tables), strict=True)))
+
     @property
     def columns(self) -> tuple[NDArray, ...]:
         """The seven columns, in the order of the fields."""
-        return tuple(getattr(self, one.name) for one in fields(self)[:7])
+        return tuple(getattr(self, one.name) for one in fields(self))
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -141,36 +145,8 @@ class Prototypes:
             raise ValueError(f"there is no row with id {ids[positions < 0][0]} among the {len(self)} rows")
         return positions
 
-    def extended(self, more: Prototypes) -> Prototypes:
-        """These rows and then others. Adding n rows one by one takes O(n) in all."""
-        with changes:
-            buffer, end = self._buffer, len(self) + len(more)
-            if buffer is None or buffer.used != len(self) or buffer.size < end:
-                buffer = _Buffer(self.columns, max(end, len(self) * 3 // 2, len(self) + 64))
-            return Prototypes(*buffer.append(more.columns), buffer)
-
     def __len__(self) -> int:
         return len(self.ids)
-
-    def __reduce__(self) -> tuple:
-        """The columns alone, without the buffer and the properties that can be computed again."""
-        return Prototypes, self.columns
-
-
-class _Buffer:
-    """Columns with free places at their end. Tables are slices of them, so a row is written only once."""
-
-    def __init__(self, columns: Sequence[NDArray], size: int) -> None:
-        self.size, self.used = size, 0
-        self._columns = [np.empty((size, *column.shape[1:]), column.dtype) for column in columns]
-        self.append(columns)
-
-    def append(self, columns: Sequence[NDArray]) -> list[NDArray]:
-        """Write rows into the first free places; returns the columns up to the last of them."""
-        start, self.used = self.used, self.used + len(columns[0])
-        for whole, column in zip(self._columns, columns, strict=True):
-            whole[start : self.used] = column
-        return [whole[: self.used] for whole in self._columns]
 
 
 def pool_prototypes(
