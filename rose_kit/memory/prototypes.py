@@ -20,7 +20,7 @@ from rose_kit.types import IGNORE, FeatureMap
 
 THUMBNAIL_SIDE = 96  # pixels, the longer side at most
 Scalar = str | int | float | bool | None
-changes = threading.RLock()  # held by the one thread of this process that is adding or removing rows
+changes = threading.RLock()  # held by the one thread of this process that adds, removes or joins rows
 
 
 @dataclass(frozen=True)
