@@ -11,6 +11,7 @@ import threading
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import faiss
 import numpy as np
@@ -146,11 +147,9 @@ class FaissIndex(Index):
     """
 
     exact_up_to = 2_000  # rows; so few are compared one by one, and no index is trained
-    efforts: tuple[int, ...]  # numbers of lists or graph nodes to visit that are tried, lowest first
+    efforts: ClassVar[dict[int, int]]  # lists or graph nodes to visit, lowest first -> candidates, at least
     parameters: Callable[..., faiss.SearchParameters]  # takes the effort, under `effort_name`
     effort_name: str
-    min_depth: int  # how many candidates a query gets: so many, 4k, or more by its effort
-    depth_per_effort: float
 
     def __init__(self, dim: int, recall_target: float = 0.95) -> None:
         super().__init__(dim)
@@ -234,9 +233,8 @@ class FaissIndex(Index):
 
     def _candidates(self, index: faiss.Index, queries: NDArray, effort: int, k: int) -> NDArray[np.int64]:
         """(N, R) places in a faiss index of what looks nearest, R >= k; -1 where there are no more."""
-        depth = max(self.min_depth, int(self.depth_per_effort * effort), 4 * k)
-        parameters = self.parameters(**{self.effort_name: effort})
-        return index.search(queries, min(depth, index.ntotal), params=parameters)[1]
+        depth = min(max(self.efforts[effort], 4 * k), index.ntotal)
+        return index.search(queries, depth, params=self.parameters(**{self.effort_name: effort}))[1]
 
     def _empty(self, count: int) -> faiss.Index:
         """An untrained index for so many rows."""
@@ -250,9 +248,8 @@ class IVFPQIndex(FaissIndex):
     """
 
     name = "ivfpq"
-    efforts = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+    efforts: ClassVar = {1: 64, 2: 64, 4: 64, 8: 64, 16: 64, 32: 128, 64: 256, 128: 512, 256: 1024, 512: 2048}
     parameters, effort_name = faiss.SearchParametersIVF, "nprobe"
-    min_depth, depth_per_effort = 64, 4
 
     def _empty(self, count: int) -> faiss.Index:
         most = max(self.dim // 8, 16)
@@ -270,9 +267,8 @@ class HNSWIndex(FaissIndex):
     """
 
     name = "hnsw"
-    efforts = (32, 64, 128, 256, 512, 1024)
+    efforts: ClassVar = {32: 32, 64: 32, 128: 32, 256: 64, 512: 128, 1024: 256}
     parameters, effort_name = faiss.SearchParametersHNSW, "efSearch"
-    min_depth, depth_per_effort = 32, 0.25
 
     def _empty(self, count: int) -> faiss.Index:
         return faiss.index_factory(self.dim, "HNSW32_SQ8", faiss.METRIC_INNER_PRODUCT)
