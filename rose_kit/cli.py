@@ -123,7 +123,7 @@ def make_methods(names: Names, texts: Sequence[str], preset: Sequence[str]) -> d
             options[name].append(assignment)
         elif text in texts or name not in methods:
             raise unknown_name("method in --set METHOD.OPTION=VALUE:", name, names)
-    return {name: configured(methods.find(name), given, name) for name, given in options.items()}
+    return {name: configured(methods[name], given, name) for name, given in options.items()}
 
 
 def make_regions(text: str | None) -> kit.Regions | None:
@@ -133,7 +133,7 @@ def make_regions(text: str | None) -> kit.Regions | None:
     if text is None:
         return None
     name, _, options = text.partition(":")
-    return configured(region_makers.find(name), options.split(",") if options else (), name)
+    return configured(region_makers[name], options.split(",") if options else (), name)
 
 
 def make_windows(texts: Sequence[str] | None, encoder: kit.Encoder) -> kit.Windows:
@@ -554,7 +554,7 @@ def make_provider(name: str, image: str) -> Provider:
     if name not in providers.names() and Path(name).is_dir():
         provider = Folder(name)
     else:
-        factory = providers.find(name)
+        factory = providers[name]
         provider = factory(image=image) if "image" in inspect.signature(factory).parameters else factory()
     if image == "example" and not hasattr(provider, "example"):
         raise ValueError(f"provider {name!r} has no example; name an image")

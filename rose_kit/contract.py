@@ -8,7 +8,8 @@ over everything that is registered, `rose-kit check FILE` over a plugin.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ class ToyProblem:
 
     Args:
         make: the problem has the width D that its method needs.
+        **changes: another memory or vocabulary.
 
     Attributes:
         image: the N patches, a class to a row.
@@ -68,7 +70,7 @@ class ToyProblem:
         vocabulary: the C classes, with text.
     """
 
-    def __init__(self, make: Make) -> None:
+    def __init__(self, make: Make, **changes: Any) -> None:
         rng, dim, grid = np.random.default_rng(0), getattr(make(), "dim", 32), (len(NAMES), PER_CLASS)
         centres = unit(rng.normal(size=(len(NAMES), dim)))  # (C, D)
         clusters = np.stack([centres, centres, centres + np.roll(centres, 1, axis=0)], axis=1)  # (C, 3, D)
@@ -79,12 +81,7 @@ class ToyProblem:
         self.memory = SupportMemory.from_prototypes(vectors.reshape(-1, dim), names, image_ids * len(NAMES))
         self.support = [(self.image, self.labels, image_id) for image_id in image_ids]
         self.vocabulary = Vocabulary(NAMES, centres)
-
-    def changed(self, **attributes: Any) -> ToyProblem:
-        """A copy of the problem with another memory or vocabulary."""
-        problem = copy.copy(self)
-        vars(problem).update(attributes)
-        return problem
+        vars(self).update(changes)
 
     def fit(self, make: Make) -> Method:
         """A copy of a method, fitted as an evaluation fits it."""
@@ -133,19 +130,17 @@ def missing_support(make: Make) -> None:
     problem, no_text = ToyProblem(make), Vocabulary(NAMES)
     memory = problem.memory
     without_last = memory.ids[memory.class_names != NAMES[-1]]
-    partial = [problem.changed(memory=memory.subset(ids)) for ids in (without_last, memory.ids[:1], [])]
-    partial.append(problem.changed(vocabulary=problem.vocabulary.without_text(NAMES[:1])))
+    partial = [ToyProblem(make, memory=memory.subset(ids)) for ids in (without_last, memory.ids[:1], [])]
+    partial.append(ToyProblem(make, vocabulary=problem.vocabulary.without_text(NAMES[:1])))
     if not getattr(make(), "needs_text", False):
-        partial.append(problem.changed(vocabulary=no_text))
+        partial.append(ToyProblem(make, vocabulary=no_text))
     for one in partial:
         one.predict(one.fit(make), one.image)
-    nothing = problem.changed(memory=memory.subset([]), vocabulary=no_text)
-    try:
+    nothing = ToyProblem(make, memory=memory.subset([]), vocabulary=no_text)
+    with suppress(ValueError):
         p = nothing.predict(nothing.fit(make), nothing.image)
-    except ValueError:
-        return
-    # A method may have learned the classes from the labelled images of `fit`; else it guesses.
-    require_right(p, problem.labels, "with neither text nor a prototype, where ValueError is due")
+        # A method may have learned the classes from the labelled images of `fit`; else it guesses.
+        require_right(p, problem.labels, "with neither text nor a prototype, where ValueError is due")
 
 
 def open_vocabulary(make: Make) -> None:
@@ -154,7 +149,7 @@ def open_vocabulary(make: Make) -> None:
     method, shown = problem.fit(make), problem.labels % 2 == 1  # patches of classes 1 and 3
     for order in ([0, 1, 2, 3], [2, 0, 3, 1], [3, 1]):
         vocabulary = Vocabulary([NAMES[c] for c in order], problem.vocabulary.text[order])
-        answers.append(problem.changed(vocabulary=vocabulary).predict(method, problem.image))
+        answers.append(ToyProblem(make, vocabulary=vocabulary).predict(method, problem.image))
     whole, turned, two = answers
     require_equal(turned, whole[:, [2, 0, 3, 1]], 1e-3, "columns do not follow the order of the vocabulary")
     require_right(two[shown], problem.labels[shown] == 1, "among two of its classes")
@@ -176,8 +171,8 @@ def images(make: Make) -> None:
     again = [encoder.encode_image(IMAGE.copy())]
     if hasattr(encoder, "encode_images"):
         again += encoder.encode_images([IMAGE[::-1].copy(), IMAGE.copy()])[1:]
-    for other in again:
-        require_equal(other.values, first, 1e-4, "an image is encoded differently again or beside another")
+    values = [other.values for other in again]
+    require_equal(values, first, 1e-4, "an image is encoded differently again or beside another")
     fingerprints = {encoder.fingerprint, make().fingerprint}
     require(len(fingerprints) == 1, f"the fingerprint is another one each time: {sorted(fingerprints)}")
 
@@ -185,29 +180,24 @@ def images(make: Make) -> None:
 def text(make: Make) -> None:
     """Class names give rows of length 1, each the same whatever is beside it; or `NoTextTower`."""
     encoder = make()
-    try:
+    with suppress(NoTextTower):
         both, alone = (np.asarray(encoder.encode_text(names)) for names in (["sky", "bus"], ["bus"]))
-    except NoTextTower:
-        return
-    size = (2, encoder.dim)
-    require(both.shape == size, f"encode_text of 2 names has the shape {both.shape}, not {size}")
-    require_equal(np.linalg.norm(both, axis=1), 1, 1e-3, "text features are not of length 1")
-    require_equal(alone[0], both[1], 1e-5, "a name is encoded differently beside another name")
+        size = (2, encoder.dim)
+        require(both.shape == size, f"encode_text of 2 names has the shape {both.shape}, not {size}")
+        require_equal(np.linalg.norm(both, axis=1), 1, 1e-3, "text features are not of length 1")
+        require_equal(alone[0], both[1], 1e-5, "a name is encoded differently beside another name")
 
 
 # --- reports ------------------------------------------------------------------------------------------------
 
-METHOD_CHECKS = (predictions, missing_support, open_vocabulary)
-ENCODER_CHECKS = (images, text)
+CHECKS = {"method": (predictions, missing_support, open_vocabulary), "encoder": (images, text)}
 
 
-def run_checks(
-    checks: Sequence[Callable[[Make], None]], make: Make, file: Path | None = None
-) -> dict[str, str]:
+def run_checks(kind: str, make: Make, file: Path | None = None) -> dict[str, str]:
     """Try a method or an encoder on everything an evaluation may ask of it.
 
     Args:
-        checks: `METHOD_CHECKS` or `ENCODER_CHECKS`.
+        kind: "method" or "encoder".
         make: called without arguments, gives the method or the encoder.
         file: absolute path of its code, so that an error names the line.
 
@@ -215,7 +205,7 @@ def run_checks(
         name of the check -> what is wrong; "" where nothing is.
     """
     failures = {}
-    for check in checks:
+    for check in CHECKS[kind]:
         name = check.__name__.replace("_", " ")
         failures[name] = ""
         try:
@@ -238,8 +228,8 @@ def check_plugin(path: str | Path) -> dict[str, dict[str, str]]:
         ValueError: the file cannot be loaded, or registers neither.
     """
     names, file = load_plugin(path), Path(path).resolve()
-    checked = {name: run_checks(METHOD_CHECKS, methods[name], file) for name in names["method"]}
-    checked |= {name: run_checks(ENCODER_CHECKS, encoders[name], file) for name in names["encoder"]}
+    checked = {name: run_checks("method", methods[name], file) for name in names["method"]}
+    checked |= {name: run_checks("encoder", encoders[name], file) for name in names["encoder"]}
     if not checked:
         raise ValueError(f"plugin {str(path)!r} has no @register_method('a-name') nor @register_encoder")
     return checked

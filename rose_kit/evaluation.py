@@ -15,7 +15,6 @@ import re
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import reduce
 from math import floor
 from pathlib import Path
 from typing import Any
@@ -220,7 +219,7 @@ def add_dataset(
         return pool_prototypes(sample.image_id, feature_map, sample.mask, named, sample.source, thumbnail)
 
     tables = list(_each(pool, range(len(dataset)) if positions is None else positions, "support", progress))
-    return memory.extend(reduce(Prototypes.extended, tables)) if tables else np.zeros(0, dtype=np.int64)
+    return memory.extend(Prototypes.concatenate(tables)) if tables else np.zeros(0, dtype=np.int64)
 
 
 def build_memories(

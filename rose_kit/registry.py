@@ -57,18 +57,15 @@ class Registry(dict[str, Callable[..., Any]]):
         """All names, sorted: those registered here, and those that installed packages announce."""
         return sorted({*self, *entry_points(group=self.group).names})
 
-    def find(self, name: str) -> Callable[..., Any]:
-        """The factory under `name`; that of another package is imported when it is first asked for.
+    def __missing__(self, name: str) -> Callable[..., Any]:
+        """The factory under `registry[name]` if another package announces it, imported now.
 
         Raises:
             ValueError: the name is unknown (the message lists the known ones).
         """
-        if name not in self:
-            for entry in entry_points(group=self.group, name=name):
-                self[name] = entry.load()
-        if name not in self:
-            raise unknown_name(self.kind, name, self.names())
-        return self[name]
+        for entry in entry_points(group=self.group, name=name):
+            return self.setdefault(name, entry.load())
+        raise unknown_name(self.kind, name, self.names())
 
     def make(self, name: str, /, **options: Any) -> Any:
         """Build what is registered under `name` with `options`.
@@ -76,7 +73,7 @@ class Registry(dict[str, Callable[..., Any]]):
         Raises:
             ValueError: the name is unknown (the message lists the known ones), or an option is.
         """
-        factory = self.find(name)
+        factory = self[name]
         try:
             return factory(**options)
         except TypeError as error:  # an option that it lacks, or one of another type

@@ -9,8 +9,9 @@ each query that has too few hits, or hits that are less similar than those of th
 import math
 import threading
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import faiss
 import numpy as np
@@ -53,19 +54,18 @@ class Filter:
         if not (self.where is None or callable(self.where) or isinstance(self.where, Mapping)):
             raise ValueError(f"where must be a mapping or a function, got {self.where!r}")
 
-    def mask(self, table: Prototypes) -> NDArray[np.bool_] | None:
-        """(P,) the rows that may be returned; None: all."""
-        allowed = np.ones(len(table), dtype=bool)
-        if self.exclude_images:
-            allowed &= ~table.of_images(self.exclude_images)
+    def mask(self, table: Prototypes) -> NDArray[np.bool_]:
+        """(P,) whether each row may be returned."""
+        allowed = ~table.of_images(self.exclude_images)
         if self.classes is not None:
             allowed &= table.of_classes(self.classes)
         if self.where is not None:
-            is_allowed = self.where if callable(self.where) else self._has_values
-            allowed &= np.fromiter((bool(is_allowed(row)) for row in table.metadata), bool, len(table))
-        return None if allowed.all() else allowed
+            allowed &= np.fromiter(map(self._is_allowed, table.metadata), bool, len(table))
+        return allowed
 
-    def _has_values(self, metadata: Mapping[str, Scalar]) -> bool:
+    def _is_allowed(self, metadata: Mapping[str, Scalar]) -> bool:
+        if callable(self.where):
+            return bool(self.where(metadata))
         for key, value in self.where.items():
             options = value if isinstance(value, list | tuple | set | frozenset) else (value,)
             if key not in metadata or metadata[key] not in options:
@@ -106,8 +106,7 @@ class Index:
         Returns:
             scores (N, k), -inf where there is no further row; positions (N, k) in `table`, there -1.
         """
-        mask = row_filter.mask(table)
-        return exact_search(table.vectors, queries, k, None if mask is None else np.flatnonzero(mask))
+        return exact_search(table.vectors, queries, k, row_filter.mask(table))
 
     def describe(self) -> str:
         """One line on what it is."""
@@ -148,7 +147,9 @@ class FaissIndex(Index):
     """
 
     exact_up_to = 2_000  # rows; so few are compared one by one, and no index is trained
-    efforts: tuple[int, ...]  # numbers of lists or graph nodes to visit that are tried, lowest first
+    efforts: ClassVar[dict[int, int]]  # lists or graph nodes to visit, lowest first -> candidates, at least
+    parameters: Callable[..., faiss.SearchParameters]  # takes the effort, under `effort_name`
+    effort_name: str
 
     def __init__(self, dim: int, recall_target: float = 0.95) -> None:
         super().__init__(dim)
@@ -158,21 +159,15 @@ class FaissIndex(Index):
 
     def search(self, table: Prototypes, queries: NDArray[np.float32], k: int, row_filter: Filter) -> Ranking:
         """See `Index.search`; the module's docstring says when the answer is exact."""
-        mask = row_filter.mask(table)
-        allowed = None if mask is None else np.flatnonzero(mask)
-        count = len(table) if allowed is None else len(allowed)
-        if count <= max(self.exact_up_to, SHARE_LEFT * len(table)):
+        allowed = row_filter.mask(table)
+        if allowed.sum() <= max(self.exact_up_to, SHARE_LEFT * len(table), k):
             return exact_search(table.vectors, queries, k, allowed)
         trained, missing = self._up_to_date(table)
         places = self._candidates(trained.faiss, queries, trained.effort, k)  # (N, R), -1: none
         candidates = table.positions(np.where(places < 0, -1, trained.ids[places]))
-        if mask is not None:
-            candidates[~mask[candidates]] = -1
-            missing = missing[mask[missing]]
-        scores, positions = rerank(table.vectors, queries, candidates, k)
-        if len(missing):
-            newer = exact_search(table.vectors, queries, k, missing)
-            scores, positions = best((scores, positions), newer, k)
+        candidates[~allowed[candidates]] = -1
+        newer = exact_search(table.vectors, queries, k, allowed & missing)
+        scores, positions = best([rerank(table.vectors, queries, candidates, k), newer], k)
         dissimilar = scores[:, min(k, RECALL_AT) - 1] < trained.min_score
         doubtful = np.flatnonzero(dissimilar | (positions < 0).any(1))
         if len(doubtful):
@@ -193,8 +188,8 @@ class FaissIndex(Index):
             f"recall@{RECALL_AT} {trained.recall:.3f} on stored rows"
         )
 
-    def _up_to_date(self, table: Prototypes) -> tuple[TrainedIndex, NDArray[np.int64]]:
-        """A trained index that holds nearly all rows of a table, and the positions of those that it lacks.
+    def _up_to_date(self, table: Prototypes) -> tuple[TrainedIndex, NDArray[np.bool_]]:
+        """A trained index that holds nearly all rows of a table, and (P,) whether it lacks each row.
 
         It is trained when there is none, when half as many rows again have been added since, or when most of
         its rows have been removed. So adding n rows one by one trains and adds O(n) rows in all.
@@ -203,12 +198,12 @@ class FaissIndex(Index):
             trained = self._trained
             if trained is None or len(table) > 1.5 * trained.trained_on or len(trained.ids) > 2 * len(table):
                 trained = self._train(table)
-            missing = np.flatnonzero(~np.isin(table.ids, trained.ids))
-            if len(missing) > UNINDEXED_ROWS:
+            missing = ~np.isin(table.ids, trained.ids)
+            if missing.sum() > UNINDEXED_ROWS:
                 index = faiss.clone_index(trained.faiss)
                 index.add(np.ascontiguousarray(table.vectors[missing]))
                 ids = np.append(trained.ids, table.ids[missing])
-                trained, missing = replace(trained, ids=ids, faiss=index), missing[:0]
+                trained, missing = replace(trained, ids=ids, faiss=index), np.zeros_like(missing)
             self._trained = trained
         return trained, missing
 
@@ -221,13 +216,13 @@ class FaissIndex(Index):
         index.train(np.ascontiguousarray(table.vectors[examples]))
         index.add(np.ascontiguousarray(table.vectors))
         # Each query finds itself and 4 more.
-        scores, truth = exact_search(table.vectors, queries, RECALL_AT + 1)
+        scores, truth = exact_search(table.vectors, queries, RECALL_AT + 1, np.ones(len(table), bool))
         goal = (1 + self.recall_target) / 2
         for effort in self.efforts:
             candidates = self._candidates(index, queries, effort, RECALL_AT + 1)
             answers = rerank(table.vectors, queries, candidates, RECALL_AT + 1)[1]
-            shared = [len({*a} & {*b}) - 1 for a, b in zip(answers.tolist(), truth.tolist(), strict=True)]
-            recall = float(np.mean(shared)) / RECALL_AT
+            shared = (answers[:, :, None] == truth[:, None]).sum((1, 2)) - 1  # (N,)
+            recall = float(shared.mean()) / RECALL_AT
             if recall >= goal:
                 break
         else:
@@ -237,16 +232,12 @@ class FaissIndex(Index):
         return TrainedIndex(table.ids, index, len(table), effort, recall, float(scores[:, -1].min()))
 
     def _candidates(self, index: faiss.Index, queries: NDArray, effort: int, k: int) -> NDArray[np.int64]:
-        """(N, R) places in a faiss index of what looks nearest, -1 where there are no more."""
-        depth, parameters = self._parameters(effort, k)
-        return index.search(queries, min(depth, index.ntotal), params=parameters)[1]
+        """(N, R) places in a faiss index of what looks nearest, R >= k; -1 where there are no more."""
+        depth = min(max(self.efforts[effort], 4 * k), index.ntotal)
+        return index.search(queries, depth, params=self.parameters(**{self.effort_name: effort}))[1]
 
     def _empty(self, count: int) -> faiss.Index:
         """An untrained index for so many rows."""
-        raise NotImplementedError
-
-    def _parameters(self, effort: int, k: int) -> tuple[int, faiss.SearchParameters]:
-        """How many candidates to ask for, 4k or more, and the parameters of the faiss search."""
         raise NotImplementedError
 
 
@@ -257,7 +248,8 @@ class IVFPQIndex(FaissIndex):
     """
 
     name = "ivfpq"
-    efforts = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+    efforts: ClassVar = {1: 64, 2: 64, 4: 64, 8: 64, 16: 64, 32: 128, 64: 256, 128: 512, 256: 1024, 512: 2048}
+    parameters, effort_name = faiss.SearchParametersIVF, "nprobe"
 
     def _empty(self, count: int) -> faiss.Index:
         most = max(self.dim // 8, 16)
@@ -267,9 +259,6 @@ class IVFPQIndex(FaissIndex):
         index.cp.niter, index.cp.max_points_per_centroid, index.cp.seed = 8, 48, 0
         return index
 
-    def _parameters(self, effort: int, k: int) -> tuple[int, faiss.SearchParameters]:
-        return max(64, 4 * effort, 4 * k), faiss.SearchParametersIVF(nprobe=effort)
-
 
 class HNSWIndex(FaissIndex):
     """A graph in which each row is linked to 32 similar ones (Malkov & Yashunin, 2016).
@@ -278,14 +267,11 @@ class HNSWIndex(FaissIndex):
     """
 
     name = "hnsw"
-    efforts = (32, 64, 128, 256, 512, 1024)
+    efforts: ClassVar = {32: 32, 64: 32, 128: 32, 256: 64, 512: 128, 1024: 256}
+    parameters, effort_name = faiss.SearchParametersHNSW, "efSearch"
 
     def _empty(self, count: int) -> faiss.Index:
         return faiss.index_factory(self.dim, "HNSW32_SQ8", faiss.METRIC_INNER_PRODUCT)
-
-    def _parameters(self, effort: int, k: int) -> tuple[int, faiss.SearchParameters]:
-        depth = max(32, effort // 4, 4 * k)
-        return depth, faiss.SearchParametersHNSW(efSearch=max(effort, depth))
 
 
 class AutoIndex(IVFPQIndex):
@@ -317,31 +303,29 @@ def make_index(index: str | Index, dim: int) -> Index:
 
 
 def exact_search(
-    vectors: NDArray[np.float32], queries: NDArray[np.float32], k: int, among: NDArray[np.int64] | None = None
+    vectors: NDArray[np.float32], queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_]
 ) -> Ranking:
-    """Compare every row.
+    """Compare every allowed row.
 
     Copying the allowed rows out and comparing them as one matrix product is, for the patches of an
     image, some ten times faster than a selector that faiss asks row by row.
 
     Args:
-        vectors: (P, D), perhaps on disk.
+        vectors: (P, D), P >= 1, perhaps on disk.
         queries: (N, D).
         k: rows per query.
-        among: positions to compare; None: all.
+        allowed: (P,) which rows to compare.
 
     Returns:
         scores (N, k), positions (N, k), as `Index.search`.
     """
-    ranking = _empty_ranking(len(queries), k)
-    for start in range(0, len(vectors) if among is None else len(among), CHUNK):
-        at = slice(start, start + CHUNK) if among is None else among[start : start + CHUNK]
-        rows = np.ascontiguousarray(vectors[at])  # (n, D)
-        scores, positions = faiss.knn(queries, rows, k, metric=faiss.METRIC_INNER_PRODUCT)  # (N, k)
-        scores[positions < 0] = -np.inf
-        known = positions + start if among is None else at[positions]
-        ranking = best(ranking, (scores, np.where(positions < 0, -1, known)), k)
-    return ranking
+    rankings = []
+    for start in range(0, len(vectors), CHUNK):
+        part, chosen = vectors[start : start + CHUNK], allowed[start : start + CHUNK]
+        rows = np.ascontiguousarray(part if chosen.all() else part[chosen])  # (n, D)
+        scores, places = faiss.knn(queries, rows, k, metric=faiss.METRIC_INNER_PRODUCT)  # (N, k), -1: none
+        rankings.append((scores, np.append(start + np.flatnonzero(chosen), -1)[places]))
+    return best(rankings, k)
 
 
 def rerank(
@@ -352,24 +336,20 @@ def rerank(
     Args:
         vectors: (P, D), perhaps on disk.
         queries: (N, D).
-        candidates: (N, R) positions, -1 for none.
-        k: rows per query; where a query has fewer candidates, the rest is -1.
+        candidates: (N, R) positions, R >= k, -1 for none.
+        k: rows per query.
     """
     candidates = np.ascontiguousarray(candidates)
     scores = np.empty(candidates.shape, np.float32)
     arrays = (scores, np.ascontiguousarray(queries), np.asarray(vectors), candidates)
     pointers = [faiss.swig_ptr(array) for array in arrays]
     faiss.fvec_inner_products_by_idx(*pointers, vectors.shape[1], *candidates.shape)
-    scores[candidates < 0] = -np.inf
-    return best(_empty_ranking(len(queries), k), (scores, candidates), k)
+    return best([(scores, candidates)], k)
 
 
-def best(one: Ranking, other: Ranking, k: int) -> Ranking:
-    """The k best of two rankings for the same queries, ties in the order given."""
-    scores, positions = (np.concatenate(pair, axis=1) for pair in zip(one, other, strict=True))
+def best(rankings: Sequence[Ranking], k: int) -> Ranking:
+    """The k best of several rankings for the same queries, ties in the order given."""
+    scores, positions = (np.concatenate(parts, axis=1) for parts in zip(*rankings, strict=True))
+    scores[positions < 0] = -np.inf
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(scores, order, 1), np.take_along_axis(positions, order, 1)
-
-
-def _empty_ranking(count: int, k: int) -> Ranking:
-    return np.full((count, k), -np.inf, np.float32), np.full((count, k), -1)

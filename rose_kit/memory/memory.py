@@ -54,7 +54,8 @@ class SupportMemory:
     ) -> None:
         check_positive(dim=dim)
         self.dim, self.fingerprint, self.encoder = dim, fingerprint, encoder
-        self._rows, self._next_id = Prototypes.make([], np.zeros((0, dim)), [], []), 0
+        self._tables = [Prototypes.make([], np.zeros((0, dim)), [], [])]  # joined when they are read
+        self._next_id = 0
         self._keys: set[tuple[str, str]] | None = None  # of all rows, once they are needed
         self._index, self._shares_index = make_index(index, dim), False
 
@@ -73,7 +74,7 @@ class SupportMemory:
         Raises:
             ValueError: the shapes do not fit, a vector is not of unit norm, or a key repeats.
         """
-        vectors = np.array(vectors, dtype=np.float32)  # a copy: the memory owns its rows
+        vectors = np.asarray(vectors, dtype=np.float32)
         if vectors.ndim != 2:
             raise ValueError(f"vectors must be (P, D), got shape {vectors.shape}")
         memory = cls(vectors.shape[1], **options)
@@ -131,31 +132,47 @@ class SupportMemory:
         check_unit(rows.vectors, "vector")
         with changes:
             keys = rows.keys()
-            self._check_keys(keys)
-            rows = replace(rows, ids=self._next_id + np.arange(len(rows)))
+            if self._keys is None:
+                self._keys = set(self.rows.keys())
+            again = self._keys.intersection(keys) or {key for key, n in Counter(keys).items() if n > 1}
+            if again:
+                image, name = min(again)
+                raise ValueError(
+                    f"image {image!r} already has a prototype of class {name!r}; remove it first"
+                )
+            ids = self._next_id + np.arange(len(rows))
             self._next_id += len(rows)  # first: a copy made in between must not give these ids again
-            self._replace_rows(self._rows.extended(rows))
+            self._own_index()
+            self._tables.append(replace(rows, ids=ids, vectors=np.array(rows.vectors)))  # a copy of its own
             self._keys.update(keys)
-        return rows.ids
+        return ids
 
     def remove(self, image_id: str | None = None, class_name: str | None = None, ids: ArrayLike = ()) -> int:
-        """Remove the rows of an image, of a class, of a class in an image, or by prototype id.
+        """Remove the rows of an image, of a class, or by prototype id; the rows that match all that is given.
 
         Returns:
             how many rows were removed.
 
         Raises:
-            ValueError: nothing is given, ids beside a name, or no row matches.
+            ValueError: nothing is given, there is no row with one of the ids, or no row matches.
         """
-        ids = np.asarray(ids, dtype=np.int64).reshape(-1)
-        if len(ids) and (image_id, class_name) != (None, None):
-            raise ValueError(f"ids stand alone, without the name {image_id or class_name!r}")
+        if image_id is None and class_name is None and not np.size(ids):
+            raise ValueError("which rows? Give image_id, class_name or both, or ids")
         with changes:
-            rows = self._rows
-            positions = _positions(rows, ids if len(ids) else _ids_of(rows, image_id, class_name))
-            self._replace_rows(rows.take(np.delete(np.arange(len(rows)), positions)))
+            rows = self.rows
+            chosen = rows.take(rows.of_ids(ids)) if np.size(ids) else rows
+            for what, name, column in (
+                ("image", image_id, "image_ids"),
+                ("class", class_name, "class_names"),
+            ):
+                names = getattr(chosen, column)
+                if name is not None and name not in names:
+                    raise unknown_name(what, name, dict.fromkeys(names))
+                chosen = chosen if name is None else chosen.take(names == name)
+            self._own_index()
+            self._tables = [rows.take(~np.isin(rows.ids, chosen.ids))]
             self._keys = None
-            return len(rows) - len(self._rows)
+            return len(rows) - len(self)
 
     def subset(self, ids: ArrayLike) -> SupportMemory:
         """A memory of its own with some of the rows, which keep their ids.
@@ -166,10 +183,9 @@ class SupportMemory:
         Raises:
             ValueError: there is no such id.
         """
-        rows = self._rows
         twin = self.copy()
-        twin._rows = rows.take(np.unique(_positions(rows, ids)))
-        twin._index, twin._shares_index = Index(self.dim), False
+        twin._tables = [twin.rows.take(np.unique(twin.rows.of_ids(ids)))]
+        twin._index = Index(self.dim)
         return twin
 
     # --- searching ------------------------------------------------------------------------------------------
@@ -205,7 +221,7 @@ class SupportMemory:
         bad = np.flatnonzero(~np.isfinite(queries).all(1))
         if len(bad):
             raise ValueError(f"query {bad[0]} is not finite ({len(bad)} of {len(queries)} are not)")
-        rows = self._rows
+        rows = self.rows
         if not len(rows):
             raise ValueError("the memory is empty: add images before searching it")
         check_positive(k=k)
@@ -222,8 +238,8 @@ class SupportMemory:
         Raises:
             ValueError: there is no row with such an id.
         """
-        rows = self._rows
-        return rows.take(_positions(rows, ids))
+        rows = self.rows
+        return rows.take(rows.of_ids(ids))
 
     def thumbnail(self, prototype_id: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]] | None:
         """The image behind a prototype, and where in it the prototype was pooled.
@@ -247,25 +263,32 @@ class SupportMemory:
 
     def class_sums(self, names: Iterable[str]) -> NDArray[np.float32]:
         """(C, D) the sum of each class's rows; NaN where a class has no row."""
-        sums = self._rows.class_sums
+        sums = self.rows.class_sums
         rows = [sums.get(name, np.full(self.dim, np.nan)) for name in name_list("names", names)]
         return np.array(rows, dtype=np.float32).reshape(-1, self.dim)
 
     # The arrays are the memory's own: copy them before you write to them.
-    rows = property(lambda self: self._rows, doc="All rows as `Prototypes`, in the order of adding.")
-    ids = property(lambda self: self._rows.ids, doc="(P,) int64 prototype ids, increasing.")
-    vectors = property(lambda self: self._rows.vectors, doc="(P, D) float32 prototypes, unit norm.")
-    class_names = property(lambda self: self._rows.class_names, doc="(P,) str, the class of each row.")
-    image_ids = property(lambda self: self._rows.image_ids, doc="(P,) str, the image of each row.")
-    classes = property(lambda self: self._rows.classes, doc="The different class names, oldest first.")
-    images = property(lambda self: self._rows.images, doc="The different image ids, oldest first.")
+    @property
+    def rows(self) -> Prototypes:
+        """All rows, in the order of adding. So that n additions take O(n), rows are joined only when read."""
+        with changes:
+            if len(self._tables) > 1:
+                self._tables = [Prototypes.concatenate(self._tables)]
+            return self._tables[0]
+
+    ids = property(lambda self: self.rows.ids, doc="(P,) int64 prototype ids, increasing.")
+    vectors = property(lambda self: self.rows.vectors, doc="(P, D) float32 prototypes, unit norm.")
+    class_names = property(lambda self: self.rows.class_names, doc="(P,) object, the class of each row.")
+    image_ids = property(lambda self: self.rows.image_ids, doc="(P,) object, the image of each row.")
+    classes = property(lambda self: self.rows.classes, doc="The different class names, oldest first.")
+    images = property(lambda self: self.rows.images, doc="The different image ids, oldest first.")
 
     def summary(self) -> dict[str, int]:
         """Rows per class, most first."""
         return dict(Counter(self.class_names.tolist()).most_common())
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     def __repr__(self) -> str:
         size = f"{len(self)} prototypes of {len(self.classes)} classes in {len(self.images)} images"
@@ -284,17 +307,16 @@ class SupportMemory:
         changed. A copy made before a change is how the change is taken back. The copy of a memory on Milvus
         is searched there until it changes, and exactly in this process from then on.
         """
-        rows, twin = self._rows, object.__new__(type(self))
-        twin.__dict__ = self.__dict__ | {"_rows": rows, "_keys": None, "_shares_index": True}
+        rows, twin = self.rows, object.__new__(type(self))
+        twin.__dict__ = self.__dict__ | {"_tables": [rows], "_keys": None, "_shares_index": True}
         return twin
 
     __copy__, __deepcopy__ = copy, lambda self, memo: self.copy()
 
-    def _replace_rows(self, rows: Prototypes) -> None:
-        """Change the rows. A copy stops sharing the index: it may give an id that the memory gives, too."""
+    def _own_index(self) -> None:
+        """Before a change, a copy stops sharing the index: it may give an id that the memory gives, too."""
         if self._shares_index:
             self._index, self._shares_index = copy.copy(self._index), False
-        self._rows = rows
 
     def save(self, path: str | Path) -> None:
         """Write the memory to a folder, replacing in one step the memory that was there.
@@ -305,10 +327,8 @@ class SupportMemory:
             OSError: the path is a file, or the disk refuses.
         """
         saved = self.copy()  # another thread may change the memory meanwhile
-        header = {name: getattr(saved, name) for name in ("fingerprint", "encoder", "dim")}
-        write_folder(
-            Path(path), saved._rows, header | {"index": saved._index.name, "next_id": saved._next_id}
-        )
+        options = {"fingerprint": saved.fingerprint, "encoder": saved.encoder, "index": saved._index.name}
+        write_folder(Path(path), saved.rows, {"dim": saved.dim, "next_id": saved._next_id, **options})
 
     @classmethod
     def load(cls, path: str | Path, *, index: str | Index | None = None) -> SupportMemory:
@@ -324,10 +344,8 @@ class SupportMemory:
         rows, header = read_folder(Path(path))
         options = {"fingerprint": header["fingerprint"], "encoder": header["encoder"]}
         memory = cls(header["dim"], index=index or header["index"], **options)
-        memory._rows, memory._next_id = rows, header["next_id"]
+        memory._tables, memory._next_id = [rows], header["next_id"]
         return memory
-
-    # --- refusing -------------------------------------------------------------------------------------------
 
     def check_encoder(self, encoder: Any) -> None:
         """Refuse an encoder other than the one this memory was made with, by its `fingerprint` and `dim`.
@@ -336,39 +354,6 @@ class SupportMemory:
             ValueError: one of them differs.
         """
         if None not in (self.fingerprint, encoder.fingerprint) and self.fingerprint != encoder.fingerprint:
-            raise ValueError(
-                f"the memory was made with {self.fingerprint!r}; you gave {encoder.fingerprint!r}"
-            )
+            raise ValueError(f"the memory was made with {self.fingerprint!r}, not {encoder.fingerprint!r}")
         if getattr(encoder, "dim", self.dim) != self.dim:
             raise ValueError(f"the memory has {self.dim} dimensions, the encoder {encoder.dim}")
-
-    def _check_keys(self, keys: Sequence[tuple[str, str]]) -> None:
-        """Refuse an (image id, class name) that is in the memory already, or twice among the new ones."""
-        if self._keys is None:
-            self._keys = set(self._rows.keys())
-        again = self._keys.intersection(keys) or {key for key, n in Counter(keys).items() if n > 1}
-        if again:
-            image_id, name = min(again)
-            raise ValueError(f"image {image_id!r} already has a prototype of class {name!r}; remove it first")
-
-
-def _positions(rows: Prototypes, ids: ArrayLike) -> NDArray[np.int64]:
-    """(R,) where rows are, by prototype id; raises ValueError if there is no such id."""
-    ids = np.asarray(ids, dtype=np.int64).reshape(-1)
-    positions = rows.positions(ids)
-    if (positions < 0).any():
-        raise ValueError(f"there is no prototype with id {ids[positions < 0][0]} among the {len(rows)} rows")
-    return positions
-
-
-def _ids_of(rows: Prototypes, image_id: str | None, class_name: str | None) -> NDArray[np.int64]:
-    """(R,) ids of the rows of an image, of a class, or of both; raises ValueError if there are none."""
-    if image_id is None and class_name is None:
-        raise ValueError("which rows? Give image_id, class_name or both, or ids")
-    in_image = rows if image_id is None else rows.take(rows.of_images([image_id]))
-    if image_id is not None and not len(in_image):
-        raise unknown_name("image", image_id, rows.images)
-    matching = in_image if class_name is None else in_image.take(in_image.of_classes([class_name]))
-    if not len(matching):
-        raise unknown_name("class", class_name, in_image.classes)
-    return matching.ids

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 import threading
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +20,7 @@ from rose_kit.types import IGNORE, FeatureMap
 
 THUMBNAIL_SIDE = 96  # pixels, the longer side at most
 Scalar = str | int | float | bool | None
-changes = threading.RLock()  # held by the one thread of this process that is adding or removing rows
+changes = threading.RLock()  # held by the one thread of this process that adds, removes or joins rows
 
 
 @dataclass(frozen=True)
@@ -41,36 +38,6 @@ class Hits:
     rows = property(lambda self: self.ids, doc="(N, k) int64: another name for `ids`.")
 
 
-class Names:
-    """Different texts, each with a code: its place in the order in which they came.
-
-    Names are added and never taken away, so that all tables that come from one another share them.
-    """
-
-    def __init__(self) -> None:
-        self._names: list[str] = []
-        self._codes: dict[str, int] = {}
-
-    def encode(self, names: Iterable[str]) -> NDArray[np.int64]:
-        """(P,) the code of each name; new names get new codes."""
-        names = list(names)
-        new = [name for name in dict.fromkeys(names) if name not in self._codes]
-        self._codes |= zip(new, itertools.count(len(self._names)))
-        self._names += new
-        return np.array([self._codes[name] for name in names], dtype=np.int64)
-
-    def decode(self, codes: NDArray[np.int64]) -> list[str]:
-        """P names by (P,) codes."""
-        return [self._names[code] for code in codes.tolist()]
-
-    def contain(self, codes: NDArray[np.int64], wanted: Iterable[str]) -> NDArray[np.bool_]:
-        """(P,) whether the name of each code is wanted; wanted names may be unknown."""
-        wanted = [self._codes[name] for name in wanted if name in self._codes]
-        is_wanted = np.zeros(len(self._names), dtype=bool)
-        is_wanted[wanted] = True
-        return is_wanted[codes]
-
-
 @dataclass(frozen=True)
 class Prototypes:
     """Prototypes, column by column. A row never changes, so tables may share memory.
@@ -78,23 +45,20 @@ class Prototypes:
     Args:
         ids: (P,) int64, increasing in a memory.
         vectors: (P, D) float32, unit norm; a memory map where they stay on disk.
-        class_codes, image_codes: (P,) int64, the class and the image of each row, as codes of `names`.
+        class_names, image_ids: (P,) object, the text that names the class and the image of each row.
         sources: (P,) object, where the image can be found, or None.
         metadata: (P,) object, one flat mapping each.
         thumbnails: (P,) object, None or a pair: the (h, w, 3) uint8 image, shared by the rows of one call
             of `add`; the (h, w) mask of the row's region as bits, eight to a byte.
-        names: the class names and the image ids.
     """
 
     ids: NDArray[np.int64]
     vectors: NDArray[np.float32]
-    class_codes: NDArray[np.int64]
-    image_codes: NDArray[np.int64]
+    class_names: NDArray[np.object_]
+    image_ids: NDArray[np.object_]
     sources: NDArray[np.object_]
     metadata: NDArray[np.object_]
     thumbnails: NDArray[np.object_]
-    names: Names = field(compare=False, repr=False)
-    _buffer: _Buffer | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def make(
@@ -114,64 +78,56 @@ class Prototypes:
         """
         ids, vectors = np.asarray(ids, dtype=np.int64), np.asanyarray(vectors, dtype=np.float32)
         class_names, image_ids, empty = list(class_names), list(image_ids), [None] * len(ids)
-        objects = sources or empty, metadata or [{} for _ in empty], thumbnails or empty
-        sizes = [len(column) for column in (ids, vectors, class_names, image_ids, *objects)]
+        sources, metadata = sources or empty, metadata or [{} for _ in empty]
+        objects = class_names, image_ids, sources, metadata, thumbnails or empty
+        sizes = [len(column) for column in (ids, vectors, *objects)]
         if len(set(sizes)) != 1:
             raise ValueError(f"columns differ in length: {sizes}")
-        for name in {*class_names, *image_ids, *(set(objects[0]) - {None})}:
+        for name in {*class_names, *image_ids, *(set(sources) - {None})}:
             check_name(name)
-        names = Names()
-        codes = names.encode(class_names), names.encode(image_ids)
-        columns = (np.fromiter(column, object, len(ids)) for column in objects)
-        return cls(ids, vectors, *codes, *columns, names)
+        return cls(ids, vectors, *(np.fromiter(column, object, len(ids)) for column in objects))
+
+    @classmethod
+    def concatenate(cls, tables: Iterable[Prototypes]) -> Prototypes:
+        """The rows of one or more tables, in a new one."""
+        return cls(*map(np.concatenate, zip(*(table.columns for table in tables), strict=True)))
 
     @property
     def columns(self) -> tuple[NDArray, ...]:
         """The seven columns, in the order of the fields."""
-        return tuple(getattr(self, one.name) for one in fields(self)[:7])
-
-    @cached_property
-    def class_names(self) -> NDArray[np.str_]:
-        """(P,) str, the class of each row."""
-        return np.array(self.names.decode(self.class_codes), dtype=np.str_)
-
-    @cached_property
-    def image_ids(self) -> NDArray[np.str_]:
-        """(P,) str, the image of each row."""
-        return np.array(self.names.decode(self.image_codes), dtype=np.str_)
+        return tuple(getattr(self, one.name) for one in fields(self))
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """The different class names, in the order of their first rows."""
-        return tuple(self.names.decode(pd.unique(self.class_codes)))
+        return tuple(pd.unique(self.class_names))
 
     @cached_property
     def images(self) -> tuple[str, ...]:
         """The different image ids, in the order of their first rows."""
-        return tuple(self.names.decode(pd.unique(self.image_codes)))
+        return tuple(pd.unique(self.image_ids))
 
     def of_classes(self, class_names: Iterable[str]) -> NDArray[np.bool_]:
         """(P,) whether each row is of one of these classes."""
-        return self.names.contain(self.class_codes, class_names)
+        return pd.Series(self.class_names, dtype=object).isin(list(class_names)).to_numpy()
 
     def of_images(self, image_ids: Iterable[str]) -> NDArray[np.bool_]:
         """(P,) whether each row is of one of these images."""
-        return self.names.contain(self.image_codes, image_ids)
+        return pd.Series(self.image_ids, dtype=object).isin(list(image_ids)).to_numpy()
 
     @cached_property
     def class_sums(self) -> dict[str, NDArray[np.float32]]:
         """Class name -> the sum (D,) of its rows."""
-        rows = {name: np.asarray(self.vectors[self.of_classes([name])]) for name in self.classes}
-        return {name: vectors.sum(0) for name, vectors in rows.items()}
+        codes, names = pd.factorize(self.class_names)
+        return {name: np.asarray(self.vectors[codes == c]).sum(0) for c, name in enumerate(names)}
 
     def keys(self) -> list[tuple[str, str]]:
         """(image id, class name) of each row."""
-        names = self.names.decode(self.image_codes), self.names.decode(self.class_codes)
-        return list(zip(*names, strict=True))
+        return list(zip(self.image_ids.tolist(), self.class_names.tolist(), strict=True))
 
     def take(self, where: NDArray | slice) -> Prototypes:
         """Some rows, by position, mask or slice."""
-        return Prototypes(*(column[where] for column in self.columns), self.names)
+        return Prototypes(*(column[where] for column in self.columns))
 
     def positions(self, ids: ArrayLike) -> NDArray[np.int64]:
         """Where prototype ids (any shape) are in this table, -1 for those that are not; ids increase."""
@@ -181,40 +137,16 @@ class Prototypes:
         at = np.searchsorted(self.ids, ids).clip(max=len(self) - 1)
         return np.where(self.ids[at] == ids, at, -1)
 
-    def extended(self, more: Prototypes) -> Prototypes:
-        """These rows and then others. Adding n rows one by one takes O(n) in all."""
-        with changes:
-            buffer, end = self._buffer, len(self) + len(more)
-            if buffer is None or buffer.used != len(self) or buffer.size < end:
-                buffer = _Buffer(self.columns, max(end, len(self) * 3 // 2, len(self) + 64))
-            codes = (self.names.encode(more.names.decode(c)) for c in (more.class_codes, more.image_codes))
-            columns = buffer.append([more.ids, more.vectors, *codes, *more.columns[4:]])
-            return Prototypes(*columns, self.names, buffer)
+    def of_ids(self, ids: ArrayLike) -> NDArray[np.int64]:
+        """(R,) where the rows with these ids are; raises ValueError if there is no such id."""
+        ids = np.asarray(ids, dtype=np.int64).reshape(-1)
+        positions = self.positions(ids)
+        if (positions < 0).any():
+            raise ValueError(f"there is no row with id {ids[positions < 0][0]} among the {len(self)} rows")
+        return positions
 
     def __len__(self) -> int:
         return len(self.ids)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """The fields without the buffer, and without the properties that can be computed again."""
-        return {one.name: getattr(self, one.name) for one in fields(self)} | {"_buffer": None}
-
-
-class _Buffer:
-    """Columns with free places at their end. Tables are slices of them, so a row is written only once."""
-
-    def __init__(self, columns: Sequence[NDArray], size: int) -> None:
-        self.size, self.used = size, len(columns[0])
-        self._columns = [np.empty((size, *column.shape[1:]), column.dtype) for column in columns]
-        for whole, column in zip(self._columns, columns, strict=True):
-            whole[: self.used] = column
-
-    def append(self, columns: Sequence[NDArray]) -> list[NDArray]:
-        """Write rows into the first free places; returns the columns up to the last of them."""
-        end = self.used + len(columns[0])
-        for whole, column in zip(self._columns, columns, strict=True):
-            whole[self.used : end] = column
-        self.used = end
-        return [whole[:end] for whole in self._columns]
 
 
 def pool_prototypes(
@@ -236,9 +168,6 @@ def pool_prototypes(
         raise ValueError(f"mask must hold whole numbers, got {mask.dtype}")
     if IGNORE in classes:
         raise ValueError(f"classes calls {IGNORE} {classes[IGNORE]!r}, but {IGNORE} means ignore")
-    repeated = [name for name, n in Counter(classes.values()).items() if n > 1]
-    if repeated:
-        raise ValueError(f"several mask values are called {repeated[0]!r}; merge them in the mask")
     check_unit(feature_map.flat(), "patch")
     vectors, counts = pool_masks(feature_map, mask, list(classes))  # (C, D), (C,)
     present = np.flatnonzero(counts)  # (R,)
@@ -305,7 +234,5 @@ def check_metadata(metadata: Mapping[str, Scalar] | None) -> dict[str, Scalar]:
     for key, value in (metadata or {}).items():
         infinite = isinstance(value, float) and not math.isfinite(value)
         if not isinstance(key, str) or not isinstance(value, Scalar) or infinite:
-            raise ValueError(
-                f"metadata {key!r}: {value!r}: expected text and then text, a finite number or None"
-            )
+            raise ValueError(f"metadata maps text to text, finite numbers or None, got {key!r}: {value!r}")
     return dict(metadata or {})

@@ -134,13 +134,9 @@ def _read(folder: Path, files: Mapping[str, str]) -> Prototypes:
     table = pq.read_table(paths[".parquet"]).to_pydict()
     pairs = zip(table["image"], table["mask"], strict=True)
     thumbnails = [None if n is None else (tensors[f"image/{n}"], mask) for n, mask in pairs]
-    columns = (
-        table["class_name"],
-        table["image_id"],
-        table["source"],
-        list(map(json.loads, table["metadata"])),
-    )
-    return Prototypes.make(tensors["ids"], vectors, *columns, thumbnails)
+    names = (table[name] for name in ("class_name", "image_id", "source"))
+    metadata = list(map(json.loads, table["metadata"]))
+    return Prototypes.make(tensors["ids"], vectors, *names, metadata, thumbnails)
 
 
 def _map(path: Path, name: str) -> NDArray[np.float32]:

@@ -70,9 +70,7 @@ class IRAG:
     def rewrite(self, question: str) -> str:
         """The words to search for, by the model or, if it says none, by rules (ROSE, query reformulation)."""
         if self.llm:
-            reply = self.llm(
-                f"Words only: a short web search for who or what is meant by {question!r}"
-            )
+            reply = self.llm(f"Words only: a short web search for who or what is meant by {question!r}")
             if words := re.findall(r"[\w’'-]+", reply[:200]):
                 return " ".join(words)
         return search_terms(question)
