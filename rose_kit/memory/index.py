@@ -56,7 +56,9 @@ class Filter:
 
     def mask(self, table: Prototypes) -> NDArray[np.bool_]:
         """(P,) whether each row may be returned."""
-        allowed = ~table.of_images(self.exclude_images)
+        allowed = np.ones(len(table), dtype=bool)
+        if self.exclude_images:
+            allowed &= ~table.of_images(self.exclude_images)
         if self.classes is not None:
             allowed &= table.of_classes(self.classes)
         if self.where is not None:

@@ -270,11 +270,13 @@ class SupportMemory:
     # The arrays are the memory's own: copy them before you write to them.
     @property
     def rows(self) -> Prototypes:
-        """All rows, in the order of adding. So that n additions take O(n), rows are joined only when read."""
+        """All rows, in the order of adding; tables that were added are joined when they are first read."""
         with changes:
-            if len(self._tables) > 1:
-                self._tables = [Prototypes.concatenate(self._tables)]
-            return self._tables[0]
+            first, *others = [table for table in self._tables if len(table)] or self._tables[:1]
+            if others:
+                first = first.extended(Prototypes.concatenate(others))
+            self._tables = [first]
+            return first
 
     ids = property(lambda self: self.rows.ids, doc="(P,) int64 prototype ids, increasing.")
     vectors = property(lambda self: self.rows.vectors, doc="(P, D) float32 prototypes, unit norm.")

@@ -6,7 +6,7 @@ import math
 import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -59,6 +59,7 @@ class Prototypes:
     sources: NDArray[np.object_]
     metadata: NDArray[np.object_]
     thumbnails: NDArray[np.object_]
+    _buffer: _Buffer | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def make(
@@ -92,10 +93,21 @@ class Prototypes:
         """The rows of one or more tables, in a new one."""
         return cls(*map(np.concatenate, zip(*(table.columns for table in tables), strict=True)))
 
+    def extended(self, more: Prototypes) -> Prototypes:
+        """These rows and then others. Extending n times by one row takes O(n) in all."""
+        buffer, end = self._buffer, len(self) + len(more)
+        if buffer is None or buffer.used != len(self) or len(buffer.columns[0]) < end:
+            free = [np.empty((len(more) + end // 2, *c.shape[1:]), c.dtype) for c in self.columns]
+            buffer = _Buffer([np.concatenate(pair) for pair in zip(self.columns, free, strict=True)])
+        for column, new in zip(buffer.columns, more.columns, strict=True):
+            column[len(self) : end] = new
+        buffer.used = end
+        return Prototypes(*(column[:end] for column in buffer.columns), buffer)
+
     @property
     def columns(self) -> tuple[NDArray, ...]:
         """The seven columns, in the order of the fields."""
-        return tuple(getattr(self, one.name) for one in fields(self))
+        return tuple(getattr(self, one.name) for one in fields(self)[:7])
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -147,6 +159,14 @@ class Prototypes:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+@dataclass
+class _Buffer:
+    """Columns with free places at their end. Tables are slices of them, so a row is written only once."""
+
+    columns: list[NDArray]
+    used: int = 0  # rows of the longest table
 
 
 def pool_prototypes(
