@@ -697,42 +697,21 @@ def check(plugin: Annotated[Path, argument("Python file with methods or encoders
 
 @app.command()
 def doctor() -> None:
-    """Check the installation, part by part.
+    """Check the interpreter, the bundled encoder with the packages it needs, and the Jupyter kernel.
 
-    The parts are the interpreter, the bundled encoder with the packages it needs, and the Jupyter kernel.
-    For each that fails it says how to fix it.
+    At the first fault it stops, and says what is wrong.
     """
-    typer.echo(f"ok    {'python':<16} {sys.version.split()[0]} at {sys.executable}")
-    failed = False
-    for name, (part, fix) in PARTS.items():
-        try:
-            typer.echo(f"ok    {name:<16} {part()}")
-        except Exception as error:  # whatever goes wrong is reported, and the next part is looked at
-            failed = True
-            typer.echo(f"FAIL  {name:<16} {_one_line(error)}\n      to fix it: {fix}")
-    if failed:
-        raise typer.Exit(1)
-
-
-def _check_weights() -> str:
-    grid = kit.load_encoder("bundled").encode_image(np.zeros((64, 64, 3), np.uint8)).grid
-    return f"encode a 64 px image to {grid[0]} x {grid[1]} patches"
-
-
-def _check_kernel() -> str:
     from jupyter_client.manager import KernelManager
 
+    typer.echo(f"ok  python {sys.version.split()[0]} at {sys.executable}")
+    grid = kit.load_encoder("bundled").encode_image(np.zeros((64, 64, 3), np.uint8)).grid
+    typer.echo(f"ok  the bundled encoder turns an image of 64 px into {grid[0]} x {grid[1]} patches")
     interpreter = KernelManager(kernel_name="python3").format_kernel_cmd()[0]
     # Links are compared unresolved: a virtual environment's python links to the system's.
     if os.path.abspath(interpreter) != os.path.abspath(sys.executable):
-        raise RuntimeError(f"python3 starts {interpreter}, not {sys.executable}")
-    return "python3 starts this interpreter"
-
-
-PARTS = {
-    "bundled weights": (_check_weights, "git checkout -- rose_kit/encoder/weights"),
-    "jupyter kernel": (_check_kernel, "start Jupyter from this environment: JUPYTER_PREFER_ENV_PATH=1"),
-}
+        how = "start Jupyter from this environment, with JUPYTER_PREFER_ENV_PATH=1"
+        raise ValueError(f"the kernel python3 starts {interpreter}, not {sys.executable}: {how}")
+    typer.echo("ok  the Jupyter kernel python3 starts this interpreter")
 
 
 # --- errors -----------------------------------------------------------------------------------------------

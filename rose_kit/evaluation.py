@@ -404,6 +404,8 @@ def _check_data(support: Dataset, query: Dataset, positions: Sequence[int], name
         raise unknown_name("class", unknown[0], query.class_names)
     if not any(query.classes_of(i) & set(names) for i in positions):
         raise ValueError(f"no query image holds any of: {', '.join(names)}")
+    if not set(names) & set(support.class_names):
+        raise ValueError(f"no class is in the support data: {', '.join(support.class_names)}")
 
 
 def _runnable(

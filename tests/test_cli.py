@@ -211,16 +211,16 @@ def test_check_shows_what_a_plugin_does_wrong_and_a_sweep_refuses_it(run, capsys
     assert not (tmp_path / "out").exists()
 
 
-def test_doctor_reports_every_part_and_how_to_fix_it(run, capsys, monkeypatch):
+def test_doctor_checks_every_part_and_stops_at_a_fault(run, capsys, monkeypatch):
     assert run("doctor").count("ok  ") == 3
 
     def broken(*args, **options):
         raise OSError("weights are\ntruncated")
 
-    monkeypatch.setattr("rose_kit.encoder.load_encoder", broken)
-    assert cli.status(["doctor"]) == 1
-    out = capsys.readouterr().out
-    assert "weights are truncated" in out and "git checkout" in out and out.count("ok  ") == 2
+    monkeypatch.setattr("rose_kit.load_encoder", broken)
+    assert cli.status(["doctor"]) == 2
+    out, err = capsys.readouterr()
+    assert err == "error: weights are truncated\n" and out.count("ok  ") == 1
 
 
 def test_the_real_program(folder):
