@@ -74,8 +74,7 @@ def restrict(memory: Memory, where: Where | None) -> Memory:
     if memory is None:
         return None
     memory = memory.copy()
-    allowed = Filter(where=where).mask(memory.rows)
-    return memory if allowed is None else memory.subset(memory.ids[allowed])
+    return memory if where is None else memory.subset(memory.ids[Filter(where=where).mask(memory.rows)])
 
 
 def supported_classes(memory: Memory, vocabulary: Vocabulary) -> NDArray[np.bool_]:
