@@ -518,7 +518,7 @@ def ask(
     """
     from rose_kit.viz.overlay import overlay
     from rose_kit.web.framework import RoseFramework
-    from rose_kit.web.llm import NO_MODEL, LanguageModel
+    from rose_kit.web.llm import LanguageModel
     from rose_kit.web.promptable import SegmenterAsPromptable
 
     beside = {kind: out.with_name(f"{out.stem}.{kind}.png") for kind in ("overlay", "image")}
@@ -533,7 +533,7 @@ def ask(
     encoder = kit.load_encoder("bundled")
     result = RoseFramework.of(SegmenterAsPromptable(encoder), web, encoder, llm).ask(pixels, question, when)
     asked = f"question  {question!r}, asked on {when}"
-    for line in (asked, *result.lines(), f"model     {model or NO_MODEL}"):
+    for line in (asked, *result.lines(), f"model     {model or 'none, rules'}"):
         typer.echo(printable(line))
     mask, name = result.mask.mask, result.answer.text if result.answer else "mask"
     written = {out: (255 * mask).astype(np.uint8)}

@@ -8,7 +8,6 @@ import pytest
 
 from rose_kit.web.net import Client, WebError
 from rose_kit.web.providers import DuckDuckGo, Folder, Wikimedia
-from rose_kit.web.types import Provider
 from tests.webserver import image_bytes
 
 DAY = date(2026, 3, 1)
@@ -158,7 +157,6 @@ def folder(tmp_path):
 
 
 def test_a_folder_is_searched_by_words_captions_and_names(folder, duck, wiki):
-    assert all(isinstance(provider, Provider) for provider in (Folder(folder), duck, wiki.provider))
     (cup,) = Folder(folder).search("regatta cup", 5, DAY)
     assert cup.source.url == "http://a.example/cup" and cup.source.licence == "CC0"
     assert {p.source.title for p in Folder(folder).search("regatta cup", 5, date.max)} == {"Later", "The cup"}

@@ -269,8 +269,3 @@ def content_hash(state: dict[str, Tensor]) -> str:
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:12]
-
-
-def one_line(error: Exception) -> str:
-    """The type of an error and the first line of its message."""
-    return " ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])

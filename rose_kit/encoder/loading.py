@@ -12,9 +12,9 @@ import open_clip
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import load_file
 
-from rose_kit.encoder.base import Encoder, WeightsUnavailable, Windows, one_line
+from rose_kit.encoder.base import Encoder, WeightsUnavailable, Windows
 from rose_kit.encoder.clip import OpenClipEncoder
-from rose_kit.registry import encoders, register_encoder
+from rose_kit.registry import describe_error, encoders, register_encoder
 from rose_kit.types import unknown_name
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -63,7 +63,7 @@ def _load_open_clip(architecture: str, weights: str, **options: Any) -> OpenClip
     except Exception as error:  # whatever a corrupt file or the network makes the readers raise
         reason = "this needs the network once (the encoders 'bundled' and 'handcrafted' work offline)"
         if not isinstance(error, RuntimeError | OSError) or Path(weights).is_file():
-            reason = one_line(error)
+            reason = describe_error(error)
         raise WeightsUnavailable(f"could not fetch the weights of {name!r}: {reason}") from error
     return OpenClipEncoder(model, tokenizer, **{"name": name, **options})
 
@@ -108,8 +108,8 @@ def load_bundled(folder: str | Path = WEIGHTS, **options: Any) -> OpenClipEncode
         tokenizer = SimpleTokenizer(str(folder / "merges.txt.gz"), context_length=model.context_length)
         windows = Windows(**config["windows"]) if "windows" in config else None
     except Exception as error:  # whatever a corrupt file makes the readers raise
-        made_by = "`python -m data_scripts.bundled` makes such a folder"
-        raise WeightsUnavailable(f"cannot load {str(folder)!r}: {one_line(error)}; {made_by}") from error
+        how = "`python -m data_scripts.bundled` makes such a folder"
+        raise WeightsUnavailable(f"cannot load {str(folder)!r}: {describe_error(error)}; {how}") from error
     settings = {key: config[key] for key in ("dense", "templates") if key in config}
     encoder = OpenClipEncoder(model, tokenizer, **{"name": "bundled", **settings, **options})
     encoder.preferred_windows, encoder.thresholds = windows, config.get("thresholds")

@@ -113,9 +113,7 @@ def episode(dataset: EncodedDataset, config: TrainConfig, rng: np.random.Generat
 
     A class keeps its text unless the memory holds at least two images of it: one may be the image's own.
     """
-    memory = dataset.memory
-    chosen: list[int] = []  # positions in the memory
-    without_text = []
+    memory, chosen, without_text = dataset.memory, [], []  # chosen: positions in the memory
     classes = () if rng.random() < config.blind else memory.classes
     for name in classes:
         rows = rng.permutation(np.flatnonzero(memory.class_names == name))

@@ -13,10 +13,10 @@ from segment_anything import SamAutomaticMaskGenerator, sam_model_registry
 from segment_anything.modeling import Sam as SamModel
 from skimage.measure import label
 
-from rose_kit.encoder.base import WeightsUnavailable, image_tensor, one_line
+from rose_kit.encoder.base import WeightsUnavailable, image_tensor
 from rose_kit.pooling import unique_inverse
 from rose_kit.regions.slic import Slic
-from rose_kit.registry import register_regions
+from rose_kit.registry import describe_error, register_regions
 from rose_kit.types import unknown_name
 
 ORDERS = ("smallest", "largest")
@@ -104,8 +104,8 @@ def load_sam(checkpoint: str | Path = "vit_b") -> SamModel:
             checkpoint = pooch.retrieve(SOURCE + file, f"sha256:{sha256}", file, folder, progressbar=True)
         model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
     except Exception as error:  # of the network, or of a file that is no checkpoint
-        published = f"{SOURCE + file} is fetched once, into {str(folder)!r}; regions 'slic' need no weights"
-        message = f"could not load SAM {name!r} from {str(checkpoint)!r}: {one_line(error)}. {published}"
+        hint = f"{SOURCE + file} is fetched once, into {str(folder)!r}; regions 'slic' need no weights"
+        message = f"could not load SAM {name!r} from {str(checkpoint)!r}: {describe_error(error)}. {hint}"
         raise WeightsUnavailable(message) from error
     return model.eval()
 

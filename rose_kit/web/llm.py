@@ -3,8 +3,6 @@
 import os
 from typing import Any
 
-NO_MODEL = "no language model: the gate decides by rules, and answers are read from pages by rules"
-
 
 class LanguageModel:
     """prompt -> answer, by an OpenAI-compatible endpoint: OpenAI, Gemini, vLLM, Ollama.

@@ -5,7 +5,7 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from rose_kit.encoder import Encoder
+from rose_kit.encoder import Encoder, preferred_windows
 from rose_kit.fusion import ZeroShot
 from rose_kit.memory import SupportMemory
 from rose_kit.segmenter import Segmenter, upsample_scores
@@ -23,7 +23,7 @@ class SegmenterAsPromptable:
 
     def __init__(self, segmenter: Segmenter | Encoder) -> None:
         if not isinstance(segmenter, Segmenter):
-            memory, windows = SupportMemory(segmenter.dim), segmenter.preferred_windows
+            memory, windows = SupportMemory(segmenter.dim), preferred_windows(segmenter)
             segmenter = Segmenter(segmenter, memory, ZeroShot(), windows=windows)
         self.segmenter = segmenter
         classes = [words.split("|") for words in getattr(segmenter.encoder, "words", ())]

@@ -2,7 +2,7 @@
 
 import datetime
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +52,6 @@ class Mask:
     confidence: float
 
 
-@runtime_checkable
 class Provider(Protocol):
     """A place to search for at most `limit` pages or images, without what was published after `day`.
 
@@ -63,7 +62,6 @@ class Provider(Protocol):
     def images(self, query: str, limit: int, day: datetime.date) -> list[ReferenceImage]: ...
 
 
-@runtime_checkable
 class Promptable(Protocol):
     """A segmenter that finds what a prompt describes: image (H, W, 3) uint8, prompt in plain words."""
 

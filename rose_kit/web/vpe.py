@@ -14,7 +14,7 @@ from skimage.filters import threshold_otsu
 from skimage.measure import label
 from skimage.segmentation import felzenszwalb
 
-from rose_kit.encoder import Encoder
+from rose_kit.encoder import Encoder, preferred_windows
 from rose_kit.pooling import pool_masks
 from rose_kit.segmenter import upsample_scores
 from rose_kit.types import FeatureMap
@@ -95,7 +95,7 @@ class VisualPromptEnhancer:
         if thresholds is None and own is None:
             raise ValueError(f"no thresholds for {encoder.name!r}: pass Thresholds(...)")
         self.encoder, self.thresholds = encoder, thresholds or Thresholds(**own)
-        self.windows = windows = encoder.preferred_windows
+        self.windows = windows = preferred_windows(encoder)
         # a reference image shows its object larger, so it is encoded at a smaller size
         self.reference_windows = windows and replace(windows, short_side=(windows.short_side or 224) * 3 // 4)
 
