@@ -490,13 +490,15 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The summary of `rows` as text, for a terminal or a notebook.
 
     >>> print(table([{"method": "rns", "shots": 5, "seed": s, "miou": 50.0 + s} for s in (1, 2, 3)]))
-    method  shots  seeds       mIoU
-       rns      5      3 52.0 ± 2.5
+    method  shots  seeds  mIoU
+    rns         5      3  52.0 ± 2.5
     """
-    summary = pd.DataFrame(summarise(rows))
-    scores = [f"{s.miou:.1f} ± {s.half_width:.1f}".removesuffix(" ± nan") for s in summary.itertuples()]
-    shown = summary[["method", "shots"]].assign(seeds=summary["seeds"].map(len), mIoU=scores)
-    return shown.to_string(index=False)
+    width = max(len("method"), *(len(row["method"]) for row in rows))
+    lines = [f"{'method':<{width}}  shots  seeds  mIoU"]
+    for method, shots, seeds, mean, half_width in map(dict.values, summarise(rows)):
+        score = f"{mean:.1f} ± {half_width:.1f}".removesuffix(" ± nan")
+        lines.append(f"{method:<{width}}  {shots:>5}  {len(seeds):>5}  {score}")
+    return "\n".join(lines)
 
 
 def write_json(path: str | Path, rows: Sequence[Mapping[str, Any]], **provenance: Any) -> None:

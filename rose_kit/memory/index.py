@@ -185,10 +185,8 @@ class FaissIndex(Index):
         """See `Index.describe`."""
         if (trained := self._trained) is None:
             return f"{self.name}, exact up to {self.exact_up_to} rows"
-        return (
-            f"{self.name} of {len(trained.ids)} rows, visits {trained.effort}, "
-            f"recall@{RECALL_AT} {trained.recall:.3f} on stored rows"
-        )
+        recall = f"recall@{RECALL_AT} {trained.recall:.3f} on stored rows"
+        return f"{self.name} of {len(trained.ids)} rows, visits {trained.effort}, {recall}"
 
     def _up_to_date(self, table: Prototypes) -> tuple[TrainedIndex, NDArray[np.bool_]]:
         """A trained index that holds nearly all rows of a table, and (P,) whether it lacks each row.
