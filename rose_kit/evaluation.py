@@ -39,7 +39,7 @@ from rose_kit.model import methods as registered
 from rose_kit.pooling import patch_counts
 from rose_kit.regions import Regions, make_regions
 from rose_kit.registry import load_plugin
-from rose_kit.segmenter import EncodedImage, encode_image, name_vocabulary, paint
+from rose_kit.segmenter import EncodedImage, encode_query, name_vocabulary, paint
 from rose_kit.types import IGNORE, FeatureMap, Vocabulary, check_positive, check_share, unknown_name
 
 ABSENT = -1  # in targets, a pixel of no class of the vocabulary; 255 may be the index of a class
@@ -386,8 +386,8 @@ def evaluate(
     def answer(i: int) -> list[NDArray[np.int64]]:
         """Position of a query image -> (3, C) counts of each run."""
         sample = query[i]
-        encoded = encode_image(sample.image, encoder, query_windows, regions), relabel(sample, vocabulary)
-        return [class_counts(count_pixels(run.method, run.memory, run.vocabulary, [encoded])) for run in runs]
+        asked = encode_query(sample.image, encoder, query_windows, regions), relabel(sample, vocabulary)
+        return [class_counts(count_pixels(run.method, run.memory, run.vocabulary, [asked])) for run in runs]
 
     counts = np.array(list(_each(answer, positions, "query", progress)))  # (I, R, 3, C)
     query_ids = [query.ids[i] for i in positions]
@@ -495,14 +495,14 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """
     width = max(len("method"), *(len(row["method"]) for row in rows))
     lines = [f"{'method':<{width}}  shots  seeds  mIoU"]
-    for method, shots, seeds, mean, half_width in map(dict.values, summarise(rows)):
-        score = f"{mean:.1f} ± {half_width:.1f}".removesuffix(" ± nan")
-        lines.append(f"{method:<{width}}  {shots:>5}  {len(seeds):>5}  {score}")
+    for one in summarise(rows):
+        score = f"{one['miou']:.1f} ± {one['half_width']:.1f}".removesuffix(" ± nan")
+        lines.append(f"{one['method']:<{width}}  {one['shots']:>5}  {len(one['seeds']):>5}  {score}")
     return "\n".join(lines)
 
 
 def write_json(path: str | Path, rows: Sequence[Mapping[str, Any]], **provenance: Any) -> None:
-    """Write `{"rows": [...]}` in one step, and beside the rows what they depend on.
+    """Write `{"rows": [...]}` in one step, and beside the rows whatever is passed on what they depend on.
 
     Raises:
         ValueError: the rows hold something JSON has no word for, such as NaN.

@@ -101,7 +101,8 @@ def iou_of_counts(counts: ArrayLike) -> NDArray[np.float64]:
 def mean_iou_of_counts(counts: ArrayLike) -> NDArray[np.float64]:
     """Dataset mIoU: (..., 3, C) of `class_counts`, summed over the images -> (...).
 
-    The mean of `iou_of_counts` over the classes that occur, in [0, 1]; NaN if nothing was counted.
+    The mean of `iou_of_counts` over the classes in the targets or predicted, in [0, 1]; NaN if nothing was
+    counted.
 
     >>> mean_iou_of_counts([[[3, 1, 0], [2, 2, 0], [2, 1, 0]], [[0, 0, 0], [0, 0, 0], [0, 0, 0]]]).round(3)
     array([0.583,   nan])
@@ -129,7 +130,7 @@ def iou(cm: ArrayLike) -> NDArray[np.float64]:
 
 
 def mean_iou(cm: ArrayLike) -> float:
-    """Dataset mIoU: the mean of `iou` over the classes that occur (VOC, ADE20K, mmseg).
+    """Dataset mIoU: the mean of `iou` over the classes in the targets or predicted (VOC, ADE20K, mmseg).
 
     Args:
         cm: (C, C) pixel counts summed over the whole set.

@@ -12,7 +12,7 @@ from rose_kit.types import FeatureMap, unit
 def patch_counts(feature_map: FeatureMap, mask: NDArray, ids: Sequence[int]) -> NDArray[np.float32]:
     """How many pixels of each id lie in each patch (RNS, the n_jc of section 3).
 
-    The mask is resized to the encoded image by nearest neighbour, then padded with `IGNORE`.
+    The mask is resized to the encoded image by nearest neighbour. What pads the image holds no pixels.
 
     Args:
         feature_map: gives the grid, patch size and sizes.

@@ -33,9 +33,10 @@ class Segmenter:
     Args:
         encoder: makes the features; the memory's features must come from the same one.
         memory: the prototypes of the support images.
-        method: anything with `predict`; by default `RNS()`.
+        method: anything with `predict`, by default `RNS()`; if it has something to fit, fit it first.
         regions: image -> (H, W) integer map of region ids, or "slic" or "sam"; None labels patches.
-        windows: how the encoder scales and cuts the image; those of the support images may differ.
+        windows: how the encoder scales and cuts the image; the support images may have had other windows.
+            None: the whole image at its own size. `preferred_windows(encoder)` are those of its makers.
 
     Raises:
         ValueError: the memory was made with another encoder.
@@ -60,33 +61,34 @@ class Segmenter:
         Args:
             image: (H, W, 3) uint8, float in [0, 1], or a PIL image.
         """
-        return encode_image(image, self.encoder, self.windows, self.regions)
+        return encode_query(image, self.encoder, self.windows, self.regions)
 
     def segment(self, image: Any, vocabulary: Vocabulary | Sequence[str]) -> Segmentation:
         """Label each pixel with a class of the vocabulary.
 
         Args:
             image: as for `encode`, or what `encode` returned.
-            vocabulary: the classes, or their names: "background|wall" is one class with two texts. An
-                encoder without a text tower leaves the classes without text; then all need prototypes.
+            vocabulary: the classes, or their names: "background|wall" is one class with two texts. With
+                an encoder without a text tower, a class needs a prototype to be answered at all.
 
         Returns:
             labels at the image's own size, scores, and the evidence.
 
         Raises:
-            ValueError: the vocabulary has neither text nor a prototype in the memory.
+            ValueError: no class of the vocabulary has text or a prototype in the memory.
         """
         encoded = image if isinstance(image, EncodedImage) else self.encode(image)
         if not isinstance(vocabulary, Vocabulary):
             vocabulary = name_vocabulary(vocabulary, self.encoder)
+        # The memory as it is now: what another thread adds meanwhile is not seen.
         prediction = self.method.predict(encoded.query, self.memory.copy(), vocabulary)
-        labels, scores = paint(np.asarray(prediction), encoded.query, encoded.feature_map)
+        labels, scores = paint(prediction.probabilities, encoded.query, encoded.feature_map)
         return Segmentation(labels, scores, vocabulary.names, prediction.evidence)
 
     __call__ = segment
 
 
-def encode_image(
+def encode_query(
     image: Any, encoder: Encoder, windows: Windows | None = None, regions: Regions | None = None
 ) -> EncodedImage:
     """Image -> its features, and the query: its patches, or its regions.
@@ -114,22 +116,32 @@ def name_vocabulary(names: Sequence[str], encoder: Encoder) -> Vocabulary:
         return Vocabulary([name.split("|")[0].strip() for name in names])
 
 
-def region_query(feature_map: FeatureMap, regions: NDArray) -> Query:
+def region_query(feature_map: FeatureMap, region_map: NDArray) -> Query:
     """Regions instead of patches: one soft-pooled feature each (RNS, section 3).
 
     Args:
         feature_map: of the image.
-        regions: (H, W) integer ids at the image's own size; any values.
+        region_map: (H, W) integers at the image's own size, any values: one region each.
 
     Raises:
         ValueError: the map's size is not the image's.
     """
-    ids, layout = unique_inverse(np.asarray(regions))
+    ids, layout = unique_inverse(np.asarray(region_map))
     features, pixels = pool_masks(feature_map, layout, range(len(ids)))  # (R, D), (R,)
     for r in np.flatnonzero(pixels == 0):  # lost in resizing: takes the patch it lies in
         at = np.argwhere(layout == r)[0] / layout.shape * feature_map.encoded_size
         features[r] = feature_map.values[tuple((at // feature_map.patch_size).astype(int))]
     return Query(features, layout)
+
+
+def query_map(encoded: EncodedImage) -> NDArray[np.int64]:
+    """(H, W) the patch or region that each pixel lies in, as a row of the query; see `Evidence.query`."""
+    if isinstance(encoded.query.layout, np.ndarray):
+        return encoded.query.layout
+    fm = encoded.feature_map
+    sizes = zip(fm.image_size, fm.encoded_size, strict=True)
+    rows, columns = (np.arange(side) * inside // side // fm.patch_size for side, inside in sizes)
+    return rows[:, None] * fm.grid[1] + columns
 
 
 def paint(probabilities: NDArray, query: Query, feature_map: FeatureMap) -> tuple[NDArray, NDArray]:

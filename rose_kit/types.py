@@ -76,7 +76,7 @@ class FeatureMap:
     Args:
         values: (h, w, D) float32, unit norm along D.
         patch_size: side of a patch, in pixels of the encoded image.
-        encoded_size: (H', W') of the image as encoded, before zero-padding to whole patches;
+        encoded_size: (H', W') of the image as encoded, before padding to whole patches;
             hence h = ceil(H' / patch_size) and w = ceil(W' / patch_size).
         image_size: (H, W) of the image as given; masks and labels live at this size.
 
@@ -248,15 +248,20 @@ class Query:
 
 @dataclass(frozen=True)
 class Evidence:
-    """How much each prototype contributed to each prediction, one row per (query, prototype).
+    """How much each prototype contributed to each prediction, one row per patch or region and prototype.
+
+    The score that is explained is that of the class that won the patch, as the method has it before it makes
+    probabilities: a logit for RNS, a mixed score for late fusion. Between patches, a pixel may be labelled
+    with the class of its neighbour.
 
     Args:
-        query: (E,) int64, position of the patch or region in the query.
+        query: (E,) int64, row of the patch or region in `Query.features`; `query_map` of
+            `rose_kit.segmenter` has it for each pixel.
         prototype_id: (E,) int64, id of a prototype in the memory; -1: the remainder of the score (text,
             bias, prototypes that are not listed).
         class_name: (E,) the prototype's own class, which need not be the predicted one.
-        weight: (E,) float32, the prototype's additive contribution to the score of the predicted class;
-            negative where it lowers that score.
+        weight: (E,) float32, the prototype's additive contribution to that score, negative where it lowers
+            it. The weights of one query add up to the score.
 
     Raises:
         ValueError: the columns differ in length.

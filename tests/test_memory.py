@@ -273,3 +273,17 @@ def test_bad_calls_repeat_the_value_and_change_nothing(call, value):
         call(memory)
     same_content(memory, filled(2))
     assert memory.add("after", GOOD, MASK, NAMES).tolist() == [6, 7, 8]
+
+
+def test_rows_taken_from_another_memory_get_ids_and_places_of_their_own():
+    memories = [SupportMemory(DIM), SupportMemory(DIM)]
+    for n in range(9):
+        memories[0].extend(ready([(f"a{n}", "sky")], n))
+        assert len(memories[0].rows) == n + 1  # joined row by row
+    memories[0].remove("a0")
+    assert memories[1].extend(memories[0].rows).tolist() == list(range(8))
+    for n in range(2):
+        for memory in memories:
+            memory.extend(ready([(f"b{n}", "bus")], 10 + n))
+    assert [memory.ids.tolist() for memory in memories] == [list(range(1, 11)), list(range(10))]
+    assert np.array_equal(memories[0].vectors, memories[1].vectors)

@@ -1,4 +1,4 @@
-"""Heads learned per image (RNS and its solvers) or offline. Importing it registers every method."""
+"""Heads learned per image (RNS and its solvers) or offline. Registers every method but "rose"."""
 
 from rose_kit.adapter.offline import OfflineLinear, OfflinePixels, Supervised
 from rose_kit.adapter.rns import RNS, SOLVERS, Samples

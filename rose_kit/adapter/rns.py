@@ -1,7 +1,7 @@
 """Retrieve and Segment: a linear head trained per image, at test time, on frozen features.
 
-The training set is made anew for each image, of three kinds of sample: A, retrieved prototypes; B, class
-prototypes fused with text; D, pseudo-labelled features of classes that have text but no visual support.
+The training set is made anew for each image, of three kinds of sample: retrieved prototypes; class prototypes
+fused with text; pseudo-labelled features of classes that have text but no visual support.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Samples:
         features: (S, D) float32 unit norm.
         target: (S, C) float32 class distribution; one-hot where the label is hard.
         strength: (S,) float32 beta of the sample's kind.
-        visual_share: (S,) float32 factor of the prototype v_c of the sample's class in the feature, which is
-            visual_share * v_c + text; 0 for samples that contain no class prototype.
+        visual_share: (S,) float32, how much of its class's prototype v_c a fused feature contains: feature =
+            visual_share * v_c + (a multiple of the text); 0 for samples of the other kinds.
     """
 
     features: NDArray[np.float32]
@@ -71,7 +71,7 @@ def class_relevance(image_feature: NDArray, vocabulary: Vocabulary, tau: float |
     Uniform as soon as any class lacks text, since a mean text would make it too relevant.
 
     Args:
-        image_feature: (D,) mean of the image's patches, of any norm.
+        image_feature: (D,) mean of the query's patches or regions, of any norm.
         vocabulary: several texts of a class reduce by their maximum.
         tau: temperature; None takes `SPREADS` times the cosines' own standard deviation. The published
             0.1 is flat for CLIP, whose cosines to all names differ by hundredths; for an encoder whose
@@ -87,7 +87,7 @@ def class_relevance(image_feature: NDArray, vocabulary: Vocabulary, tau: float |
 
 
 def retrieved_samples(retrieved: Retrieved, size: int) -> Samples:
-    """A: each retrieved prototype once, labelled with its class among `size` classes (RNS, section 3)."""
+    """Each retrieved prototype once, labelled with its class among `size` classes (RNS, section 3)."""
     target = np.eye(size, dtype=np.float32)[retrieved.classes]
     ones = np.ones(len(retrieved), np.float32)
     return Samples(retrieved.vectors, target, ones, np.zeros_like(ones))
@@ -96,7 +96,7 @@ def retrieved_samples(retrieved: Retrieved, size: int) -> Samples:
 def fused_samples(
     prototypes: NDArray, classes: NDArray, vocabulary: Vocabulary, lambdas: Sequence[float], beta: float
 ) -> Samples:
-    """B: f_cl = unit(l * v_c + (1 - l) * t_c) for each retrieved class, each of its texts, each l.
+    """f_cl = unit(l * v_c + (1 - l) * t_c) for each retrieved class, each of its texts, each l.
 
     The weight of l is that of the authors' code (l on vision, which includes pure text and never
     pure vision), not of the paper's equation. A class without text uses the mean of the other texts.
@@ -123,7 +123,7 @@ def fused_samples(
 def pseudo_samples(
     features: NDArray, supported: NDArray, vocabulary: Vocabulary, lambdas: Sequence[float], beta: float
 ) -> Samples:
-    """D: for classes that zero-shot finds in this image and that have no prototype in the memory.
+    """For classes that zero-shot finds in this image and that have no prototype in the memory.
 
     They are fused samples, where u_c = unit(mean of the patches that zero-shot labels c) takes the place of
     v_c. The target is soft: the zero-shot distribution of the fused feature.
@@ -264,7 +264,7 @@ class RNS(Method):
             weight: (S,), from `Samples.weight`.
             start: (C, D) initial weight; None leaves it to the solver.
         """
-        settings = vars(self) | {"mu": self.mu / len(np.unique(samples.label))}
+        settings = vars(self) | {"mu": self.mu / len(np.unique(samples.label))}  # mu of the whole objective
         return SOLVERS[self.solver](samples.features, samples.target, weight, start, **settings)
 
 

@@ -80,7 +80,7 @@ class Encoder:
         patch_size: side of a patch in pixels.
         fingerprint: names encoder, weights and dense variant; features of two encoders may be
             compared only if their fingerprints are equal.
-        preferred_windows: see the function of that name.
+        preferred_windows: what its makers recommend to pass to `encode_image`; None: the whole image.
         device: where `dense` runs.
         batch_size: windows that go through `dense` at once.
         pad_mode: "constant", which is zeros, as RNS; or another mode of `torch.nn.functional.pad`.
@@ -252,7 +252,7 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def pad(image: Tensor, multiple: int, mode: str = "constant") -> Tensor:
-    """Pad the bottom and right of (3, H, W) to whole patches: with zeros, before any normalisation."""
+    """Pad the bottom and right of (3, H, W) to whole patches, before any normalisation."""
     return F.pad(image, (0, -image.shape[2] % multiple, 0, -image.shape[1] % multiple), mode=mode)
 
 

@@ -2,8 +2,9 @@
 
 `exact_search` compares every row that a filter allows. `FaissIndex` asks a trained index for candidates and
 scores these by the full rows of the memory. Rows that the trained index does not hold yet are compared one
-by one. Where an approximate answer may be wrong, every row is compared: if a filter leaves few rows, and for
-each query that has too few hits, or hits that are less similar than those of the index's tuning.
+by one. Where an approximate answer may be wrong, every row is compared: if a filter leaves out a tenth of
+the rows or more, and for each query that has too few hits, or hits that are less similar than those of the
+index's tuning.
 """
 
 import math
@@ -25,7 +26,7 @@ RECALL_AT = 4  # neighbours that a query asks for in RNS
 TUNING_QUERIES = 256  # rows that serve as queries while the effort is tuned; the index is trained on others
 UNINDEXED_ROWS = 2_000  # if the trained index lacks more rows than this, they are added to it
 SHARE_LEFT = 0.9  # share of the rows that a filter must leave for the trained index to be asked
-updates = threading.Lock()  # held by the one thread of this process that brings an index up to date
+updates_lock = threading.Lock()  # held by the one thread of this process that brings an index up to date
 Ranking = tuple[NDArray[np.float32], NDArray[np.int64]]  # scores and positions, (N, k) each, best first
 Where = Mapping[str, Scalar | Collection[Scalar]] | Callable[[Mapping[str, Scalar]], bool]
 
@@ -194,7 +195,7 @@ class FaissIndex(Index):
         It is trained when there is none, when half as many rows again have been added since, or when most of
         its rows have been removed. So adding n rows one by one trains and adds O(n) rows in all.
         """
-        with updates:
+        with updates_lock:
             trained = self._trained
             if trained is None or len(table) > 1.5 * trained.trained_on or len(trained.ids) > 2 * len(table):
                 trained = self._train(table)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rose_kit.memory.index import Filter, Index, Where, make_index, name_list
-from rose_kit.memory.prototypes import Hits, Prototypes, Scalar, changes, check_unit, pool_prototypes
+from rose_kit.memory.prototypes import Hits, Prototypes, Scalar, changes_lock, check_unit, pool_prototypes
 from rose_kit.memory.storage import read_folder, write_folder
 from rose_kit.types import FeatureMap, check_positive, unit, unknown_name
 
@@ -100,9 +100,10 @@ class SupportMemory:
             image_id: the image's name in this memory.
             feature_map: its (h, w, D) features.
             mask: (H, W) integers at the image's own size.
-            classes: value of `mask` -> class name; values not listed are ignored.
+            classes: value of `mask` -> class name, all different; values not listed are ignored, and 255 is
+                never listed.
             source: where the image can be found.
-            thumbnail: the (H, W, 3) uint8 image itself; a copy of at most 96 px is stored.
+            thumbnail: the whole (H, W, 3) uint8 image, to show as evidence; it is stored at 96 px at most.
             metadata: flat mapping of text, numbers, truth values; `search` can filter by it.
 
         Returns:
@@ -130,7 +131,7 @@ class SupportMemory:
         if rows.vectors.shape[1] != self.dim:
             raise ValueError(f"features have {rows.vectors.shape[1]} dimensions; this memory has {self.dim}")
         check_unit(rows.vectors, "vector")
-        with changes:
+        with changes_lock:
             keys = rows.keys()
             if self._keys is None:
                 self._keys = set(self.rows.keys())
@@ -138,12 +139,13 @@ class SupportMemory:
             if again:
                 image, name = min(again)
                 raise ValueError(
-                    f"image {image!r} already has a prototype of class {name!r}; remove it first"
+                    f"image {image!r} already has a prototype of class {name!r}, or gets two; remove one"
                 )
             ids = self._next_id + np.arange(len(rows))
             self._next_id += len(rows)  # first: a copy made in between must not give these ids again
             self._own_index()
-            self._tables.append(replace(rows, ids=ids, vectors=np.array(rows.vectors)))  # a copy of its own
+            # Vectors and free places of its own: nobody else may write to them.
+            self._tables.append(replace(rows, ids=ids, vectors=np.array(rows.vectors), _buffer=None))
             self._keys.update(keys)
         return ids
 
@@ -158,7 +160,7 @@ class SupportMemory:
         """
         if image_id is None and class_name is None and not np.size(ids):
             raise ValueError("which rows? Give image_id, class_name or both, or ids")
-        with changes:
+        with changes_lock:
             rows = self.rows
             chosen = rows.take(rows.of_ids(ids)) if np.size(ids) else rows
             for what, name, column in (
@@ -175,7 +177,7 @@ class SupportMemory:
             return len(rows) - len(self)
 
     def subset(self, ids: ArrayLike) -> SupportMemory:
-        """A memory of its own with some of the rows, which keep their ids.
+        """A memory of its own with some of the rows, which keep their ids. It is searched exactly.
 
         Args:
             ids: (R,) prototype ids, in any order.
@@ -271,7 +273,7 @@ class SupportMemory:
     @property
     def rows(self) -> Prototypes:
         """All rows, in the order of adding; tables that were added are joined when they are first read."""
-        with changes:
+        with changes_lock:
             first, *others = [table for table in self._tables if len(table)] or self._tables[:1]
             if others:
                 first = first.extended(Prototypes.concatenate(others))
@@ -307,7 +309,7 @@ class SupportMemory:
 
         It costs nothing: rows are shared, as they never change, and so is the index until the copy itself is
         changed. A copy made before a change is how the change is taken back. The copy of a memory on Milvus
-        is searched there until it changes, and exactly in this process from then on.
+        is searched there until it changes_lock, and exactly in this process from then on.
         """
         rows, twin = self.rows, object.__new__(type(self))
         twin.__dict__ = self.__dict__ | {"_tables": [rows], "_keys": None, "_shares_index": True}
@@ -341,7 +343,7 @@ class SupportMemory:
             index: as for the constructor, in place of the one the memory was saved with.
 
         Raises:
-            MemoryFormatError: the file is missing or damaged (a ValueError).
+            MemoryFormatError: a file is missing, damaged or of another format (a ValueError).
         """
         rows, header = read_folder(Path(path))
         options = {"fingerprint": header["fingerprint"], "encoder": header["encoder"]}

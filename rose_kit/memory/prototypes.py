@@ -20,7 +20,7 @@ from rose_kit.types import IGNORE, FeatureMap
 
 THUMBNAIL_SIDE = 96  # pixels, the longer side at most
 Scalar = str | int | float | bool | None
-changes = threading.RLock()  # held by the one thread of this process that adds, removes or joins rows
+changes_lock = threading.RLock()  # held by the one thread of this process that adds, removes or joins rows
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Hits:
 
 @dataclass(frozen=True)
 class Prototypes:
-    """Prototypes, column by column. A row never changes, so tables may share memory.
+    """Prototypes, column by column. A row never changes_lock, so tables may share memory.
 
     Args:
         ids: (P,) int64, increasing in a memory.
@@ -142,7 +142,7 @@ class Prototypes:
         return Prototypes(*(column[where] for column in self.columns))
 
     def positions(self, ids: ArrayLike) -> NDArray[np.int64]:
-        """Where prototype ids (any shape) are in this table, -1 for those that are not; ids increase."""
+        """Where ids of any shape are in this table, whose own ids must increase; -1 where they are not."""
         ids = np.asarray(ids, dtype=np.int64)
         if not len(self):
             return np.full(ids.shape, -1)

@@ -1,8 +1,9 @@
 """A folder on disk that holds one saved memory: a safetensors file, a table and a manifest.
 
 `prototypes-*.safetensors` holds ids, vectors and the images of thumbnails; `prototypes-*.parquet` has a line
-for each row, with all that is text; `manifest.json` names the two, with their checksums. A save writes new
-files and then replaces the manifest in one step, so that a reader sees the old memory or the new one, whole.
+for each row, with its texts and the bits of its thumbnail's mask; `manifest.json` names the two, with their
+checksums. A save writes new files and then replaces the manifest in one step, so that a reader sees the old
+memory or the new one, whole.
 """
 
 import hashlib
@@ -57,7 +58,7 @@ def write_folder(folder: Path, table: Prototypes, header: Mapping[str, Any]) -> 
     """
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"prototypes-{secrets.token_hex(4)}"
-    arrays, texts = folder / f"{stem}.safetensors", folder / f"{stem}.parquet"
+    tensor_path, table_path = folder / f"{stem}.safetensors", folder / f"{stem}.parquet"
     pairs = [(None, None) if pair is None else pair for pair in table.thumbnails]  # of an image and a mask
     images = {id(image): image for image, _ in pairs if image is not None}  # rows of one image share it
     numbers = {key: n for n, key in enumerate(images)}
@@ -72,15 +73,15 @@ def write_folder(folder: Path, table: Prototypes, header: Mapping[str, Any]) -> 
     tensors = {"ids": table.ids, "vectors": table.vectors}
     tensors |= {f"image/{numbers[key]}": image for key, image in images.items()}
     try:
-        pq.write_table(pa.table(columns), texts)
-        save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, arrays)
-        shutil.copymode(texts, arrays)  # as readable as the user's other files, which safetensors' are not
-        files = {path.name: _checksum(path) for path in (arrays, texts)}
+        pq.write_table(pa.table(columns), table_path)
+        save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, tensor_path)
+        shutil.copymode(table_path, tensor_path)  # which safetensors makes less readable
+        files = {path.name: _checksum(path) for path in (tensor_path, table_path)}
         manifest = {"format": FORMAT, **header, "files": files}
         manifest["sha256"] = _seal(manifest)
         with atomic_write(folder / MANIFEST) as beside:
             beside.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            for path in (arrays, texts, beside, folder):  # all is on the disk before the manifest names it
+            for path in (tensor_path, table_path, beside, folder):  # before the manifest names them
                 _flush(path)
     finally:
         _sweep(folder)
@@ -126,11 +127,11 @@ def _read(folder: Path, files: Mapping[str, str]) -> Prototypes:
     for path in paths.values():
         if _checksum(path) != files[path.name]:
             raise ValueError(f"the checksum of {path.name} differs")
-    arrays = paths[".safetensors"]
-    with safe_open(arrays, "np") as file:
+    tensor_path = paths[".safetensors"]
+    with safe_open(tensor_path, "np") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys() if name != "vectors"}  # noqa: SIM118
         rows, dim = file.get_slice("vectors").get_shape()
-        vectors = file.get_tensor("vectors") if 4 * rows * dim < MAPPED_FROM else _map(arrays, "vectors")
+        vectors = file.get_tensor("vectors") if 4 * rows * dim < MAPPED_FROM else _map(tensor_path, "vectors")
     table = pq.read_table(paths[".parquet"]).to_pydict()
     pairs = zip(table["image"], table["mask"], strict=True)
     thumbnails = [None if n is None else (tensors[f"image/{n}"], mask) for n, mask in pairs]

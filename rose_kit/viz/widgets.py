@@ -24,7 +24,7 @@ from rose_kit.adapter import RNS
 from rose_kit.fusion import Freeda, KnnClip, Method, pooled_evidence
 from rose_kit.metrics import confusion_matrix, mean_iou
 from rose_kit.regions import Regions, make_regions
-from rose_kit.segmenter import EncodedImage, Segmenter, name_vocabulary
+from rose_kit.segmenter import Segmenter, name_vocabulary, query_map
 from rose_kit.types import IGNORE, Segmentation, Vocabulary
 from rose_kit.viz.export import strongest_prototypes
 from rose_kit.viz.overlay import SIDE, contours, deepest_pixel, fit, outline, overlay
@@ -409,16 +409,6 @@ class TeachByExample(ImageWidget):
             f"region {region} at row {row}, column {column}: now {self.class_at(row, column)}, {picked}. "
             f"Regions picked: {len(self.picked)} ({self.mask.sum()} px)."
         )
-
-
-def query_map(encoded: EncodedImage) -> NDArray[np.int64]:
-    """(H, W) the patch or region of the query that each pixel of the image lies in."""
-    if isinstance(encoded.query.layout, np.ndarray):
-        return encoded.query.layout
-    fm = encoded.feature_map
-    sizes = zip(fm.image_size, fm.encoded_size, strict=True)
-    rows, columns = (np.arange(side) * encoded // side // fm.patch_size for side, encoded in sizes)
-    return rows[:, None] * fm.grid[1] + columns
 
 
 def make_sliders(method: Method, moved: Callable[[Any], None]) -> dict[str, widgets.Widget]:

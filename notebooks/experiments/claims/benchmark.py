@@ -31,7 +31,7 @@ from rose_kit.fusion import Method, ZeroShot
 from rose_kit.memory import SupportMemory
 from rose_kit.metrics import iou
 from rose_kit.regions import Slic
-from rose_kit.segmenter import encode_image
+from rose_kit.segmenter import encode_query
 from rose_kit.types import Vocabulary
 
 SUPPORT, QUERY = 1_000_000, 2_000_000  # scene seeds: no training has seen them, and they never meet
@@ -183,7 +183,7 @@ class SceneBenchmark:
         """Encoded images, with the vocabulary's class of each pixel."""
         own = self.encoder(encoder)
         return [
-            (encode_image(sample.image, own, self.windows, regions), relabel(sample, vocabulary))
+            (encode_query(sample.image, own, self.windows, regions), relabel(sample, vocabulary))
             for sample in samples
         ]
 
