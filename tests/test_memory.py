@@ -284,7 +284,7 @@ def test_rows_taken_from_another_memory_get_ids_and_places_of_their_own():
             memories[0].remove("a0")
     assert memories[1].extend(memories[0].rows).tolist() == list(range(8))
     for n in range(2):
-        for memory in memories:
+        for memory in reversed(memories):
             memory.extend(ready([(f"b{n}", "bus")], 10 + n))
     assert [memory.ids.tolist() for memory in memories] == [list(range(1, 11)), list(range(10))]
     assert np.array_equal(memories[0].vectors, memories[1].vectors)
