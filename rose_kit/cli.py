@@ -44,7 +44,10 @@ def name_list(text: str) -> list[str]:
     >>> name_list("rns, knn-clip")
     ['rns', 'knn-clip']
     """
-    return [part.strip() for part in text.split(",")]
+    names = [part.strip() for part in text.split(",")]
+    if not all(names) or len(set(names)) < len(names):
+        raise typer.BadParameter(f"expected different names between commas, got {text!r}")
+    return names
 
 
 def whole_numbers(text: str) -> list[int]:
@@ -66,11 +69,13 @@ def parse_options(texts: Iterable[str], defaults: Mapping[str, Any], what: str) 
     >>> parse_options(["k=8", "seeds=1,2", "methods=rns"], {"k": 4, "seeds": [7], "methods": ["x"]}, "lesson")
     {'k': 8, 'seeds': [1, 2], 'methods': ['rns']}
     """
-    options = dict(text.partition("=")[::2] for text in texts)
-    for name in options:
-        if name not in defaults:
-            raise unknown_name(f"option of {what}:", name, defaults)
-    return {name: parse_value(name, text, defaults[name]) for name, text in options.items()}
+    options = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or name not in defaults:
+            raise unknown_name(f"NAME=VALUE option of {what}:", name, defaults)
+        options[name] = parse_value(name, value, defaults[name])
+    return options
 
 
 def parse_value(name: str, text: str, default: Any) -> Any:
@@ -99,7 +104,11 @@ def configured(factory: Callable, texts: Iterable[str], what: str) -> Any:
     """What a class or function makes of `name=value` texts; errors as of `parse_options`."""
     parameters = inspect.signature(factory).parameters.items()
     defaults = {name: None if p.default is p.empty else p.default for name, p in parameters}
-    return factory(**parse_options(texts, defaults, what))
+    options = parse_options(texts, defaults, what)
+    try:
+        return factory(**options)
+    except TypeError as error:  # a value of a type that it cannot take
+        raise ValueError(f"{what} with {options}: {error}") from error
 
 
 def make_methods(names: Names, texts: Sequence[str], preset: Sequence[str]) -> dict[str, kit.Method]:

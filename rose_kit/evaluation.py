@@ -237,7 +237,7 @@ def build_memories(
     options = {"positions": sorted(set().union(*draws.values())), "classes": pool.vocabulary.names}
     add_dataset(whole, dataset, encoder, pool.windows, **options, thumbnails=False, progress=progress)
     ids = {draw: [dataset.ids[i] for i in positions] for draw, positions in draws.items()}
-    return {draw: whole.subset(whole.ids[np.isin(whole.image_ids, ids[draw])]) for draw in draws}
+    return {draw: whole.subset(whole.ids[whole.rows.of_images(ids[draw])]) for draw in draws}
 
 
 # --- counting ---------------------------------------------------------------------------------------------
@@ -729,7 +729,7 @@ def _write_table(spec: Row, path: Path, plugin: str | Path | None) -> None:
         load_plugin(plugin)  # this may be a process of its own
     encoder, (label, data) = load_encoder(spec["encoder"]), spec["dataset"]
     methods = {name: registered.make(kind, **given) for name, (kind, given) in spec["methods"].items()}
-    options = dict.fromkeys(("support_windows", "query_windows"), preferred_windows(encoder))
+    options = dict.fromkeys(("support_windows", "query_windows"), preferred_windows(encoder) or Windows())
     options |= {key: spec[key] for key in ("shots", "seeds", "limit")}
     rows = evaluate(*open_dataset(*data), encoder, methods, **options, per_image=True, progress=False)
     table = pd.DataFrame(rows).assign(dataset=label, encoder=spec["encoder"])

@@ -7,7 +7,7 @@ from rose_kit import Vocabulary
 
 
 def trusted(query, memory, vocabulary, least=0.05):
-    """The vocabulary less the unseen classes whose pseudo-label claims under `least` of the picture.
+    """The vocabulary less the unseen classes whose pseudo-label claims under `least` of the image.
 
     Classes that have prototypes, and classes without a pseudo-label, stay; so do the texts of all that stay.
     """

@@ -139,9 +139,10 @@ class OfflineLinear:
         """
         if self.where is not None and memory is None:
             raise ValueError(f"where={self.where!r} needs a memory, which holds the metadata of the images")
+        images = set() if memory is None else set(memory.images)
         rng, parts = np.random.default_rng(self.seed), []
         for query, labels, image_id in support:
-            if self.where is not None and str(image_id) not in memory.images:
+            if self.where is not None and str(image_id) not in images:
                 continue
             features, labels = Query.of(query).features, np.asarray(labels)
             rows = rng.permutation(np.flatnonzero(~np.isin(labels, (-1, IGNORE))))[: self.per_image]

@@ -59,10 +59,13 @@ def retrieve(features: NDArray, memory: Memory, vocabulary: Vocabulary, k: int) 
     return Retrieved(ids, np.asarray(rows.vectors, np.float32), classes, positions, hits.scores)
 
 
+_latest: tuple = (None, None, None)  # the rows, the condition and the part of the latest `restrict`
+
+
 def restrict(memory: Memory, where: Where | None) -> Memory:
     """The memory as it is now, whatever is written to it meanwhile, or the part that a method may use.
 
-    With `where` the part is a copy of the rows, searched exactly.
+    With `where` the part is a copy of the rows, searched exactly; the latest part is kept for the next image.
 
     Args:
         memory: None stays None.
@@ -73,8 +76,15 @@ def restrict(memory: Memory, where: Where | None) -> Memory:
     """
     if memory is None:
         return None
+    global _latest
     memory = memory.copy()
-    return memory if where is None else memory.subset(memory.ids[Filter(where=where).mask(memory.rows)])
+    if where is None:
+        return memory
+    condition = where if callable(where) else repr(where)  # a mapping may be changed later
+    if _latest[0] is not memory.rows or _latest[1] != condition:  # a change gives a memory another table
+        part = memory.subset(memory.ids[Filter(where=where).mask(memory.rows)])
+        _latest = memory.rows, condition, part
+    return _latest[2]
 
 
 def supported_classes(memory: Memory, vocabulary: Vocabulary) -> NDArray[np.bool_]:

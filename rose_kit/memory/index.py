@@ -197,9 +197,10 @@ class FaissIndex(Index):
         """
         with updates_lock:
             trained = self._trained
-            if trained is None or len(table) > 1.5 * trained.trained_on or len(trained.ids) > 2 * len(table):
-                trained = self._train(table)
-            missing = ~np.isin(table.ids, trained.ids)
+            missing = np.isin(table.ids, () if trained is None else trained.ids, invert=True)
+            outgrown = trained is None or len(table) > 1.5 * trained.trained_on
+            if outgrown or len(trained.ids) > 2 * (~missing).sum():
+                trained, missing = self._train(table), np.zeros_like(missing)
             if missing.sum() > UNINDEXED_ROWS:
                 index = faiss.clone_index(trained.faiss)
                 index.add(np.ascontiguousarray(table.vectors[missing]))

@@ -145,7 +145,7 @@ class SupportMemory:
             self._next_id += len(rows)  # first: a copy made in between must not give these ids again
             self._own_index()
             # Vectors and free places of its own: nobody else may write to them.
-            self._tables.append(replace(rows, ids=ids, vectors=np.array(rows.vectors), _buffer=None))
+            self._tables.append(replace(rows, ids=ids, vectors=rows.vectors.copy(), _buffer=None))
             self._keys.update(keys)
         return ids
 

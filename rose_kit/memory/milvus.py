@@ -7,6 +7,7 @@ classes and images. Everything else stays in the memory, whose folder is the one
 import logging
 import threading
 import weakref
+import zlib
 from collections import Counter
 from typing import Any
 
@@ -18,7 +19,7 @@ from rose_kit.memory.prototypes import Prototypes
 
 BATCH = 5_000  # rows to a message: at 1,536 dimensions they stay below the 64 MB that a server takes
 MOST = 16_384  # neighbours that a server gives to one query, ids that it deletes at once
-FIELDS = ["id", "image_id", "class_name"]
+FIELDS = ["id", "image_id", "class_name", "checksum"]
 _connections: Counter[str] = Counter()  # address -> how many indexes of this process use it
 
 
@@ -106,15 +107,15 @@ class MilvusIndex(Index):
         missing = table.take(~np.isin(table.ids, stored))
         for start in range(0, len(missing), BATCH):
             part = missing.take(slice(start, start + BATCH))
-            rows = zip(part.ids.tolist(), *zip(*part.keys(), strict=True), part.vectors, strict=True)
-            self._call("upsert", [dict(zip((*FIELDS, "vector"), row, strict=True)) for row in rows])
+            rows = zip(_identities(part), part.vectors, strict=True)
+            self._call("upsert", [dict(zip(FIELDS, own, strict=True)) | {"vector": v} for own, v in rows])
         self._ids = table.ids  # not before all has been done
 
     def _stored(self, table: Prototypes) -> NDArray[np.int64]:
         """The ids of the table's rows that the collection holds; other rows are deleted from it."""
         pages = self._call("query_iterator", MOST, output_fields=FIELDS)
         stored = {tuple(row[name] for name in FIELDS) for page in iter(pages.next, []) for row in page}
-        own = {(row_id, *key) for row_id, key in zip(table.ids.tolist(), table.keys(), strict=True)}
+        own = set(_identities(table))
         if stored and stored.isdisjoint(own):
             raise ValueError(f"{self.describe()} holds {len(stored)} rows of another memory")
         self._delete([row[0] for row in stored - own])
@@ -123,6 +124,12 @@ class MilvusIndex(Index):
     def _delete(self, ids: list[int]) -> None:
         for start in range(0, len(ids), MOST):
             self._call("delete", ids=ids[start : start + MOST])
+
+
+def _identities(table: Prototypes) -> list[tuple[int, str, str, int]]:
+    """What tells a row from others, in the order of FIELDS; two encoders give two checksums."""
+    checksums = [zlib.crc32(vector) for vector in np.ascontiguousarray(table.vectors)]
+    return list(zip(table.ids.tolist(), table.image_ids, table.class_names, checksums, strict=True))
 
 
 def _expression(row_filter: Filter) -> str:

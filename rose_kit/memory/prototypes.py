@@ -79,8 +79,9 @@ class Prototypes:
         """
         ids, vectors = np.asarray(ids, dtype=np.int64), np.asanyarray(vectors, dtype=np.float32)
         class_names, image_ids, empty = list(class_names), list(image_ids), [None] * len(ids)
-        sources, metadata = sources or empty, metadata or [{} for _ in empty]
-        objects = class_names, image_ids, sources, metadata, thumbnails or empty
+        sources = empty if sources is None else sources
+        metadata = [{} for _ in empty] if metadata is None else metadata
+        objects = class_names, image_ids, sources, metadata, empty if thumbnails is None else thumbnails
         sizes = [len(column) for column in (ids, vectors, *objects)]
         if len(set(sizes)) != 1:
             raise ValueError(f"columns differ in length: {sizes}")
@@ -159,6 +160,9 @@ class Prototypes:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __reduce__(self) -> tuple:
+        return Prototypes, self.columns
 
 
 @dataclass

@@ -7,11 +7,12 @@ memory or the new one, whole.
 """
 
 import hashlib
+import itertools
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from rose_kit.memory.prototypes import Prototypes
 
 FORMAT = 4
 MANIFEST = "manifest.json"
+TOKEN = "[0-9a-f]" * 8  # a pattern: the mark of one save
+LEFTOVERS = (f"prototypes-{TOKEN}.*", f".manifest.{TOKEN}.json", ".tmp??????")  # of saves that did not end
 MAPPED_FROM = 2**28  # bytes; vectors that take as many or more are left on disk
 DAMAGE = (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError, pa.ArrowException)
 
@@ -83,20 +86,20 @@ def write_folder(folder: Path, table: Prototypes, header: Mapping[str, Any]) -> 
             beside.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             for path in (tensor_path, table_path, beside, folder):  # before the manifest names them
                 _flush(path)
-    finally:
-        _sweep(folder)
+    except BaseException:
+        _sweep(folder, [f"{stem}.*"])
+        raise
+    _sweep(folder, LEFTOVERS)
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what the manifest does not name: files of an earlier save, or of one that did not end."""
+def _sweep(folder: Path, patterns: Sequence[str]) -> None:
+    """Remove those files that the manifest does not name."""
     _flush(folder)
     manifest = folder / MANIFEST
     named = manifest.read_text(encoding="utf-8", errors="replace") if manifest.is_file() else ""
-    token = "[0-9a-f]" * 8
-    for pattern in (f"prototypes-{token}.*", f".manifest.{token}.json", ".tmp??????"):
-        for path in folder.glob(pattern):
-            if path.name not in named:
-                path.unlink(missing_ok=True)
+    for path in itertools.chain.from_iterable(map(folder.glob, patterns)):
+        if path.name not in named:
+            path.unlink(missing_ok=True)
 
 
 def read_folder(folder: Path) -> tuple[Prototypes, dict[str, Any]]:

@@ -22,7 +22,7 @@ from PIL import Image, ImageOps
 from rose_kit import __version__
 
 IMAGE_FORMATS, MAX_PIXELS = ("JPEG", "PNG", "GIF", "WEBP", "BMP"), 40_000_000
-BUSY = (429, 500, 502, 503, 504)  # HTTP statuses after which a request is repeated
+BUSY = (500, 502, 503, 504)  # HTTP statuses after which a request is repeated
 _deadline: ContextVar[float] = ContextVar("deadline")  # of the request of this thread, in monotonic seconds
 
 
@@ -66,7 +66,8 @@ class Client:
         """The body of the response; raises WebError."""
         with as_web_error(url):
             _deadline.set(time.monotonic() + self.seconds)
-            request = self._http.build_request("GET", url, params=params or None)
+            target = httpx.URL(url).copy_merge_params(params) if params else url  # it may have a query itself
+            request = self._http.build_request("GET", target)
             for attempt in range(1, self.hops + 2):
                 if request.url.scheme not in ("http", "https"):
                     raise ValueError(f"only http and https are fetched, not {request.url.scheme!r}")
