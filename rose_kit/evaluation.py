@@ -14,7 +14,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import floor
 from pathlib import Path
 from typing import Any
@@ -128,7 +128,7 @@ class MissingSupport:
 
 def without_classes(memory: SupportMemory, names: Collection[str]) -> SupportMemory:
     """A memory of its own without the prototypes of some classes; a name it does not hold is no error."""
-    return memory.subset(memory.ids[~np.isin(memory.class_names, list(names))])
+    return memory.subset(memory.ids[~memory.rows.of_classes(names)])
 
 
 # --- support ----------------------------------------------------------------------------------------------
@@ -153,11 +153,14 @@ class SupportExamples:
     windows: Windows | None
     vocabulary: Vocabulary
     hidden: Sequence[str] = ()
+    samples: dict[int, Sample] = field(default_factory=dict)  # those that were read, by position
 
     def __iter__(self) -> Iterator[SupportExample]:
         hidden = [self.vocabulary.index(name) for name in self.hidden]
         for i in self.positions:
-            sample = self.dataset[i]
+            if i not in self.samples:
+                self.samples[i] = self.dataset[i]
+            sample = self.samples[i]
             feature_map = self.encoder.encode_image(sample.image, self.windows)
             target = relabel(sample, self.vocabulary)
             counts = patch_counts(feature_map, target, range(len(self.vocabulary)))  # (N, C)

@@ -22,12 +22,7 @@ from rose_kit.segmenter import paint, region_query
 from rose_kit.types import FeatureMap, Query, Vocabulary
 
 SIDE, PATCH = 448, 16
-STAGES = (
-    "retrieve",
-    "samples",
-    "solve",
-    "explain",
-)  # of RNS, in this order; all but the first are its methods
+STAGES = ("retrieve", "samples", "solve")  # of RNS, in this order; all but the first are its methods
 Row = dict[str, Any]
 
 
@@ -89,7 +84,7 @@ def stage_seconds(
         painted(np.asarray(predict(query, memory, vocabulary)), query, feature_map)
     seconds = clock.quickest()
     rest = seconds.pop("predict") - sum(seconds[stage] for stage in STAGES)
-    return {"regions": 0.0, **seconds, "logits": max(rest, 0.0)}
+    return {"regions": 0.0, **seconds, "logits, evidence": max(rest, 0.0)}
 
 
 def pipeline_rows(sizes: Sequence[str] = tuple(SIZES), repeats: int = 5, progress: bool = True) -> list[Row]:

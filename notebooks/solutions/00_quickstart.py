@@ -8,7 +8,7 @@ def miou_by_hand(answers, truths, count):
 
     A class that neither an answer nor a truth holds does not count.
     """
-    answers, truths = np.stack(answers), np.stack(truths)  # (pictures, H, W)
+    answers, truths = np.stack(answers), np.stack(truths)  # (images, H, W)
     ious = []
     for c in range(count):
         shared = np.sum((answers == c) & (truths == c))

@@ -26,7 +26,6 @@ RECALL_AT = 4  # neighbours that a query asks for in RNS
 TUNING_QUERIES = 256  # rows that serve as queries while the effort is tuned; the index is trained on others
 UNINDEXED_ROWS = 2_000  # if the trained index lacks more rows than this, they are added to it
 SHARE_LEFT = 0.9  # share of the rows that a filter must leave for the trained index to be asked
-updates_lock = threading.Lock()  # held by the one thread of this process that brings an index up to date
 Ranking = tuple[NDArray[np.float32], NDArray[np.int64]]  # scores and positions, (N, k) each, best first
 Where = Mapping[str, Scalar | Collection[Scalar]] | Callable[[Mapping[str, Scalar]], bool]
 
@@ -159,6 +158,7 @@ class FaissIndex(Index):
         check_share(recall_target=recall_target)
         self.recall_target = recall_target
         self._trained: TrainedIndex | None = None
+        self._lock = threading.Lock()  # held by the one thread that brings the index up to date
 
     def search(self, table: Prototypes, queries: NDArray[np.float32], k: int, row_filter: Filter) -> Ranking:
         """See `Index.search`; the module's docstring says when the answer is exact."""
@@ -195,9 +195,13 @@ class FaissIndex(Index):
         It is trained when there is none, when half as many rows again have been added since, or when most of
         its rows have been removed. So adding n rows one by one trains and adds O(n) rows in all.
         """
-        with updates_lock:
+        with self._lock:
             trained = self._trained
-            missing = np.isin(table.ids, () if trained is None else trained.ids, invert=True)
+            known = () if trained is None else trained.ids
+            if np.array_equal(table.ids[: len(known)], known):  # rows have only been added
+                missing = np.arange(len(table)) >= len(known)
+            else:
+                missing = np.isin(table.ids, known, invert=True)
             outgrown = trained is None or len(table) > 1.5 * trained.trained_on
             if outgrown or len(trained.ids) > 2 * (~missing).sum():
                 trained, missing = self._train(table), np.zeros_like(missing)
