@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.functional import max_pool2d
+from torch.nn.functional import interpolate, max_pool2d
 
 from rose_kit.adapter import RNS
 from rose_kit.encoder import Encoder, NoTextTower, Windows
-from rose_kit.encoder.base import resize
 from rose_kit.fusion import Method
 from rose_kit.memory import SupportMemory
 from rose_kit.pooling import pool_masks, unique_inverse
@@ -200,8 +199,11 @@ def upsample_scores(scores: NDArray, feature_map: FeatureMap) -> NDArray[np.floa
     """
     if scores.shape[1:] != feature_map.grid:
         raise ValueError(f"scores are a grid of {scores.shape[1:]}, the feature map of {feature_map.grid}")
-    x = torch.from_numpy(np.asarray(scores, dtype=np.float32))
-    x = x[None].contiguous(memory_format=torch.channels_last)[0]  # resizes twice as fast
+    x = torch.from_numpy(np.asarray(scores, dtype=np.float32))[None]
+    x = x.contiguous(memory_format=torch.channels_last)  # several times as fast
     padded = tuple(side * feature_map.patch_size for side in feature_map.grid)
     height, width = feature_map.encoded_size
-    return resize(resize(x, padded)[:, :height, :width], feature_map.image_size).numpy()
+    x = interpolate(x, padded, mode="bilinear", align_corners=False)[..., :height, :width]
+    if feature_map.image_size != feature_map.encoded_size:
+        x = interpolate(x, tuple(feature_map.image_size), mode="bilinear", align_corners=False)
+    return x[0].numpy()

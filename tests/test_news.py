@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from data_scripts.news import NewsArchive, NewsWorld
 from data_scripts.news.bank import bank
-from rose_kit.web.types import Provider
 
 START, END = date(2026, 1, 1), date(2026, 4, 30)
 WORLD = NewsWorld(3, START, END, "dev")
@@ -54,7 +53,6 @@ def test_one_individual_holds_a_role_and_holds_it_until_the_next_change(day):
 @pytest.mark.parametrize("day", [START, END])
 def test_the_archive_reads_pages_as_they_were_and_nothing_from_the_future(day):
     role, who = WORLD.roles[1], WORLD.products[-1]
-    assert isinstance(ARCHIVE, Provider)
     titled = {page.title: page for page in WORLD.pages}
     found = ARCHIVE.search(role.event, 8, day)
     assert role.event in {page.source.title for page in found} and len(found) == 8
