@@ -52,7 +52,10 @@ def name_list(text: str) -> list[str]:
 
 def whole_numbers(text: str) -> list[int]:
     """Whole numbers between commas."""
-    return [int(part) for part in text.split(",")]
+    numbers = [part.strip() for part in text.split(",")]
+    if wrong := [number for number in numbers if not (number.isascii() and number.isdigit())]:
+        raise typer.BadParameter(f"{wrong[0]!r} is not a whole number from 0")
+    return list(map(int, numbers))
 
 
 def parse_options(texts: Iterable[str], defaults: Mapping[str, Any], what: str) -> dict[str, Any]:
@@ -72,8 +75,10 @@ def parse_options(texts: Iterable[str], defaults: Mapping[str, Any], what: str) 
     options = {}
     for text in texts:
         name, equals, value = text.partition("=")
-        if not equals or name not in defaults:
-            raise unknown_name(f"NAME=VALUE option of {what}:", name, defaults)
+        if not equals:
+            raise ValueError(f"{text!r} is not NAME=VALUE; {what} has: {', '.join(defaults)}")
+        if name not in defaults:
+            raise unknown_name(f"option of {what}:", name, defaults)
         options[name] = parse_value(name, value, defaults[name])
     return options
 

@@ -26,9 +26,9 @@ def support_and_query(
         ValueError: one of these is out of range.
     """
     draw_scene(0, 32, domain=domain)  # refuses an unknown domain, before any work is done
-    if not (32 <= size <= 2048 and 0 < pool <= QUERY - SUPPORT and queries > 0):
+    if not (isinstance(size, int) and 32 <= size <= 2048 and 0 < pool <= QUERY - SUPPORT and queries > 0):
         raise ValueError(
-            f"scenes need a size of 32 to 2048 pixels, got {size}; a pool and queries above 0, got {pool} "
+            f"scenes need a size of 32 to 2048, whole, got {size}; a pool and queries above 0, got {pool} "
             f"and {queries}"
         )
     look = {"size": size, "domain": domain, "classes": tuple(thing.name for thing in THINGS)}

@@ -325,7 +325,8 @@ class SupportMemory:
     def save(self, path: str | Path) -> None:
         """Write the memory to a folder, replacing in one step the memory that was there.
 
-        A crash at any moment leaves either the old memory or the new one, whole.
+        A crash at any moment leaves either the old memory or the new one, whole. What an index has learned is
+        not saved: it is trained again at the first search after loading.
 
         Raises:
             OSError: the path is a file, or the disk refuses.
