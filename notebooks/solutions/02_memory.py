@@ -4,7 +4,7 @@ import numpy as np
 
 
 def forget_domain(memory, domain):
-    """Remove every picture whose metadata has this domain; returns how many rows went."""
+    """Remove every image whose metadata has this domain; returns how many rows went."""
     rows = memory.rows
     gone = {
         i for i, facts in zip(rows.image_ids, rows.metadata, strict=True) if facts.get("domain") == domain
