@@ -25,7 +25,7 @@ from PIL import Image
 
 import rose_kit as kit
 from rose_kit.data import Dataset, atomic_write, open_dataset, open_support, read_image, sample_support
-from rose_kit.registry import load_plugin, methods, providers, region_makers
+from rose_kit.registry import call_with, load_plugin, methods, providers, region_makers
 from rose_kit.types import IGNORE, unknown_name
 from rose_kit.web.types import Provider
 
@@ -109,11 +109,7 @@ def configured(factory: Callable, texts: Iterable[str], what: str) -> Any:
     """What a class or function makes of `name=value` texts; errors as of `parse_options`."""
     parameters = inspect.signature(factory).parameters.items()
     defaults = {name: None if p.default is p.empty else p.default for name, p in parameters}
-    options = parse_options(texts, defaults, what)
-    try:
-        return factory(**options)
-    except TypeError as error:  # a value of a type that it cannot take
-        raise ValueError(f"{what} with {options}: {error}") from error
+    return call_with(factory, parse_options(texts, defaults, what), what)
 
 
 def make_methods(names: Names, texts: Sequence[str], preset: Sequence[str]) -> dict[str, kit.Method]:

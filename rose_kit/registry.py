@@ -9,7 +9,7 @@ import runpy
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -73,11 +73,19 @@ class Registry(dict[str, Callable[..., Any]]):
         Raises:
             ValueError: the name is unknown (the message lists the known ones), or an option is.
         """
-        factory = self[name]
-        try:
-            return factory(**options)
-        except TypeError as error:  # an option that it lacks, or one of another type
-            raise ValueError(f"{self.kind} {name!r} with options {options}: {error}") from error
+        return call_with(self[name], options, f"{self.kind} {name!r}")
+
+
+def call_with(factory: Callable[..., Any], options: Mapping[str, Any], what: str) -> Any:
+    """What a factory makes of options; `what` names it in the error.
+
+    Raises:
+        ValueError: it lacks an option, or cannot take one of that type.
+    """
+    try:
+        return factory(**options)
+    except TypeError as error:
+        raise ValueError(f"{what} with options {options}: {error}") from error
 
 
 encoders = Registry("encoder")

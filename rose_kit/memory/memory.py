@@ -309,7 +309,7 @@ class SupportMemory:
 
         It costs nothing: rows are shared, as they never change, and so is the index until the copy itself is
         changed. A copy made before a change is how the change is taken back. The copy of a memory on Milvus
-        is searched there until it changes_lock, and exactly in this process from then on.
+        is searched there until it changes, and exactly in this process from then on.
         """
         rows, twin = self.rows, object.__new__(type(self))
         twin.__dict__ = self.__dict__ | {"_tables": [rows], "_keys": None, "_shares_index": True}

@@ -40,7 +40,7 @@ class Hits:
 
 @dataclass(frozen=True)
 class Prototypes:
-    """Prototypes, column by column. A row never changes_lock, so tables may share memory.
+    """Prototypes, column by column. A row never changes, so tables may share memory.
 
     Args:
         ids: (P,) int64, increasing in a memory.
