@@ -10,6 +10,8 @@ import ast
 import inspect
 import json
 import os
+import re
+import signal
 import sys
 import tempfile
 import warnings
@@ -24,7 +26,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import rose_kit as kit
-from rose_kit.data import Dataset, atomic_write, open_dataset, open_support, read_image, sample_support
+from rose_kit.data import (
+    Dataset,
+    atomic_write,
+    naming,
+    open_dataset,
+    open_support,
+    read_image,
+    sample_support,
+)
 from rose_kit.registry import call_with, load_plugin, methods, providers, region_makers
 from rose_kit.types import IGNORE, unknown_name
 from rose_kit.web.types import Provider
@@ -208,10 +218,14 @@ def read_yaml(path: Path) -> Any:
 
 
 def writable_folder(path: Path) -> Path:
-    """Make a folder and try to write in it, before hours of work depend on it."""
-    path.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=path):
-        return path
+    """Try to write in a folder, or where it will be made, before hours of work depend on it."""
+    there = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(b"room?")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    return path
 
 
 def check_outputs(paths: Iterable[Path | None], protected: Sequence[Path] = ()) -> None:
@@ -229,7 +243,8 @@ def check_outputs(paths: Iterable[Path | None], protected: Sequence[Path] = ()) 
             raise ValueError(f"{str(path)!r} is a folder; name a file")
         if path.exists() and any(other.exists() and path.samefile(other) for other in protected):
             raise ValueError(f"{str(path)!r} is there already and would be overwritten; choose another place")
-        writable_folder(path.parent)
+        if path.is_file() or not path.exists():  # no device, such as /dev/stdout
+            writable_folder(path.parent)
 
 
 # --- arguments and options that several commands share ----------------------------------------------------
@@ -380,9 +395,9 @@ def remove(
 
     with writing(folder):
         memory = kit.SupportMemory.load(folder)
-        typer.echo(f"removed {memory.remove(image, class_name)} prototype(s)")
+        removed = memory.remove(image, class_name)
         memory.save(folder)
-    typer.echo(f"{folder}: {memory!r}")
+    typer.echo(f"removed {removed} prototype(s)\n{folder}: {memory!r}")
 
 
 @memory_app.command()
@@ -470,7 +485,8 @@ def segment(
         image = read_image(path)
         answer = segmenter.segment(image, vocabulary)
         write_answer(out / path.stem, path, image, answer, support)
-        (out / "classes.txt").write_text(listing, encoding="utf-8")  # a method that refuses writes nothing
+        with atomic_write(out / "classes.txt") as beside:  # a method that refuses writes nothing
+            beside.write_text(listing, encoding="utf-8")
         labels[path.name] = answer.labels
     if coco is not None:
         kit.write_coco(coco, labels.items(), dict(enumerate(vocabulary.names)))
@@ -498,11 +514,14 @@ def write_answer(
     from rose_kit.viz.export import evidence_by_class, save_labels
     from rose_kit.viz.overlay import overlay
 
-    save_labels(f"{stem}.png", answer.labels)
-    Image.fromarray(overlay(image, answer.labels, answer.names)).save(f"{stem}.overlay.png")
     record = {"image": str(source), "classes": evidence_by_class(answer, memory)}
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
-    Path(f"{stem}.evidence.json").write_text(text + "\n", encoding="utf-8")
+    with atomic_write(f"{stem}.png") as beside:
+        save_labels(beside, answer.labels)
+    with atomic_write(f"{stem}.overlay.png") as beside:
+        Image.fromarray(overlay(image, answer.labels, answer.names)).save(beside)
+    with atomic_write(f"{stem}.evidence.json") as beside:
+        beside.write_text(text + "\n", encoding="utf-8")
 
 
 # --- ask --------------------------------------------------------------------------------------------------
@@ -551,7 +570,8 @@ def ask(
     if image == "example":
         written[beside["image"]] = pixels
     for path, array in written.items():
-        Image.fromarray(array).save(path, "PNG")
+        with atomic_write(path) as beside:
+            Image.fromarray(array).save(beside, "PNG")
         typer.echo(f"written   {path}")
     if result.failure:
         raise typer.Exit(1)
@@ -597,10 +617,17 @@ def run(
     if "out" in defaults:  # kernels start in the notebook's own folder, as in JupyterLab
         values.setdefault("out", Path(os.path.relpath(folder, path.parent)).as_posix())
     options = {"kernel_name": "python3", "extra_arguments": ["--log-level=ERROR"], "cwd": path.parent}
+    options["progress_bar"] = sys.stderr.isatty()
     try:
-        executed = papermill.execute_notebook(path, folder / path.name, values, **options)
+        folder.mkdir(parents=True, exist_ok=True)
+        with naming(folder / path.name):
+            executed = papermill.execute_notebook(path, folder / path.name, values, **options)
     except PapermillExecutionError as error:
-        why = f"{error.ename}: {_one_line(error.evalue)} (see {folder / path.name})"
+        if error.ename == "ValueError":  # a parameter that the notebook cannot take
+            raise ValueError(f"{path.name}: {error.evalue}") from None
+        line = re.findall(r"^-+> *\d+ (.*)", re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback)), re.M)
+        told = error.evalue or "".join(line[-1:])  # an assert without a message is quoted
+        why = f"{error.ename}: {_one_line(told)} (see {folder / path.name})"
         typer.echo(f"error: cell [{error.exec_count}] of {path.name} failed: {why}", err=True)
         raise typer.Exit(1) from None
     for cell in executed.cells:
@@ -680,6 +707,8 @@ def sweep(
     with atomic_write(folder / "leaderboard.csv") as path:
         board.table.to_csv(path, index=False, float_format="%.4f")
     typer.echo(f"\nwritten to {folder / 'leaderboard.csv'}")
+    if rows.attrs["failed"]:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -747,7 +776,8 @@ def status(args: Sequence[str], app: typer.Typer = app, name: str = "rose-kit") 
         except typer.TyperException as error:  # the command line itself: unknown option, missing argument
             message = f"{error.format_message().replace('Value error, ', '')} (see {name} --help)"
         except (ValueError, OSError, ImportError) as error:
-            message = str(error)
+            where = getattr(error, "filename", None)
+            message = str(error) if where is None else f"cannot read or write {where}: {error.strerror}"
     typer.echo(f"error: {_one_line(message)}", err=True)
     return 2
 
@@ -776,4 +806,5 @@ def _version(version: Annotated[bool, option("Show the version.", "--version")] 
 
 def main() -> None:
     """Entry point of the `rose-kit` console script, and of `python -m rose_kit`."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what is half written goes
     sys.exit(status(sys.argv[1:]))

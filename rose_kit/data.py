@@ -5,6 +5,7 @@ The folder format: `images/*`, `masks/*.png` (one channel of class ids, 255 = ig
 """
 
 import os
+import re
 import secrets
 import shutil
 import warnings
@@ -17,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from safetensors import SafetensorError
 
 from rose_kit.registry import datasets
 from rose_kit.types import IGNORE, check_positive, unknown_name
@@ -290,20 +292,51 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """Where to write the file or folder that becomes `path` in one step, when the block ends.
 
     A reader sees the old one or the new one, whole. If the block raises, `path` stays as it was and what
-    was written is removed; a process that is killed leaves it under a hidden name beside `path`.
+    was written is removed; a process that is killed leaves it under a hidden name beside `path`. A file has
+    the mode of the one it replaces, or of any new file of the user's; a link stays a link to it. Devices and
+    pipes, such as /dev/stdout, are written to as they are.
 
     Args:
-        path: a file, replaced if it is there, or a folder, which must not hold anything yet.
+        path: a file, replaced if it is there, or a folder, which must not hold anything yet. The folders
+            around it are made as needed.
 
     Yields:
         A path in the same folder, with the suffix of `path`, where nothing is yet.
+
+    Raises:
+        OSError: the disk refuses; it names `path`.
     """
-    path = Path(path)
+    if (path := Path(path)).exists() and not (path.is_file() or path.is_dir()):
+        with naming(path):
+            yield path
+        return
+    path = Path(os.path.realpath(path))
     beside = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.touch()  # with the mode that the system gives
+        mode = (path if path.exists() else beside).stat().st_mode
+        beside.unlink()
+        try:
+            yield beside
+            if beside.is_file():
+                beside.chmod(mode)
+            os.replace(beside, path)
+        finally:
+            if beside.is_dir():
+                shutil.rmtree(beside, ignore_errors=True)
+            beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an error of the disk say what it is, and which path could not be written."""
     try:
-        yield beside
-        os.replace(beside, path)
-    finally:
-        if beside.is_dir():
-            shutil.rmtree(beside, ignore_errors=True)
-        beside.unlink(missing_ok=True)
+        yield
+    except (OSError, SafetensorError) as error:
+        found = re.search(r"os error (\d+)", str(error))  # as safetensors words it
+        number = int(found[1]) if found else getattr(error, "errno", None)
+        name = getattr(error, "filename", None)
+        if number is None or (name is not None and f".{path.stem}." not in str(name)):
+            raise  # it says nothing of the disk, or is of another file
+        raise OSError(number, os.strerror(number), str(path)) from error

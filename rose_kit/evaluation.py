@@ -668,6 +668,8 @@ def expand_grid(grid: Any, extra: Sequence[str] = ()) -> list[Row]:
     """
     specs = []
     for one in grid if isinstance(grid, list) else [grid]:
+        if isinstance(one, Mapping):
+            one = _grid_keys(one)
         if not isinstance(one, Mapping) or not {"methods", "dataset"} <= set(one) <= set(GRID):
             raise ValueError(f"a grid needs methods and dataset, of the keys {', '.join(GRID)}; got {one!r}")
         lists = {key: _as_list(value) for key, value in (GRID | one).items()}
@@ -680,6 +682,15 @@ def expand_grid(grid: Any, extra: Sequence[str] = ()) -> list[Row]:
         lists["dataset"] = list(_name_entries(lists["dataset"]).items())
         specs += ParameterGrid(lists | {"methods": [methods], "seeds": [lists["seeds"]]})
     return specs
+
+
+def _grid_keys(grid: Mapping[str, Any]) -> Row:
+    """The grid with the keys of `GRID`, where it has the other number of one (`method`, `seed`)."""
+    forms = {form: key for key in GRID for form in (key.removesuffix("s"), f"{key}s") if form not in GRID}
+    for form in [key for key in grid if forms.get(key) not in (None, *grid)]:
+        warnings.warn(f"the grid's key {form!r} is read as {forms[form]!r}", stacklevel=3)
+        grid = {forms[form] if key == form else key: value for key, value in grid.items()}
+    return dict(grid)
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -715,15 +726,36 @@ def run_grid(
         plugin: file that brings methods or encoders.
 
     Returns:
-        All rows, with columns dataset and encoder; how many tables were there already.
+        All rows, with columns dataset and encoder; how many tables were there already. `rows.attrs["failed"]`
+        counts the evaluations that failed.
+
+    Warns:
+        UserWarning: an evaluation failed; it names it and says why. The others are done.
+
+    Raises:
+        ValueError: every evaluation failed.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{_table_name(spec, plugin)}.parquet" for spec in specs]
     missing = [(spec, path) for spec, path in zip(specs, paths, strict=True) if not path.exists()]
     with parallel_config("loky", n_jobs=jobs):
-        list(_each(lambda pair: _write_table(*pair, plugin), missing, "evaluations", progress=None))
-    return pd.concat(map(pd.read_parquet, paths), ignore_index=True), len(paths) - len(missing)
+        failures = list(_each(lambda pair: _try_table(*pair, plugin), missing, "evaluations", progress=None))
+    if not (done := [path for path in paths if path.exists()]):
+        raise ValueError(f"none of the {len(paths)} evaluations succeeded; the first: {failures[0]}")
+    for failure in filter(None, failures):
+        warnings.warn(failure, stacklevel=2)
+    rows = pd.concat(map(pd.read_parquet, done), ignore_index=True)
+    rows.attrs["failed"] = len(paths) - len(done)
+    return rows, len(paths) - len(missing)
+
+
+def _try_table(spec: Row, path: Path, plugin: str | Path | None) -> str | None:
+    """Do one evaluation of a grid; says which one failed and why, so that the others go on."""
+    try:
+        _write_table(spec, path, plugin)
+    except Exception as error:
+        cell = f"{spec['dataset'][0]}, {spec['encoder']}, shots {spec['shots']}"
+        return f"{cell}: {type(error).__name__}: {error}"
 
 
 def _write_table(spec: Row, path: Path, plugin: str | Path | None) -> None:

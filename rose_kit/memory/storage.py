@@ -11,7 +11,6 @@ import itertools
 import json
 import os
 import secrets
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from rose_kit.memory.prototypes import Prototypes
 FORMAT = 4
 MANIFEST = "manifest.json"
 TOKEN = "[0-9a-f]" * 8  # a pattern: the mark of one save
-LEFTOVERS = (f"prototypes-{TOKEN}.*", f".manifest.{TOKEN}.json", ".tmp??????")  # of saves that did not end
+LEFTOVERS = (f"*prototypes-{TOKEN}.*", f".manifest.{TOKEN}.json", ".tmp??????")  # of saves that did not end
 MAPPED_FROM = 2**28  # bytes; vectors that take as many or more are left on disk
 DAMAGE = (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError, pa.ArrowException)
 
@@ -59,7 +58,6 @@ def write_folder(folder: Path, table: Prototypes, header: Mapping[str, Any]) -> 
     Raises:
         OSError: the disk refuses; what was saved before is still whole.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     stem = f"prototypes-{secrets.token_hex(4)}"
     tensor_path, table_path = folder / f"{stem}.safetensors", folder / f"{stem}.parquet"
     pairs = [(None, None) if pair is None else pair for pair in table.thumbnails]  # of an image and a mask
@@ -76,9 +74,10 @@ def write_folder(folder: Path, table: Prototypes, header: Mapping[str, Any]) -> 
     tensors = {"ids": table.ids, "vectors": table.vectors}
     tensors |= {f"image/{numbers[key]}": image for key, image in images.items()}
     try:
-        pq.write_table(pa.table(columns), table_path)
-        save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, tensor_path)
-        shutil.copymode(table_path, tensor_path)  # which safetensors makes less readable
+        with atomic_write(table_path) as beside:
+            pq.write_table(pa.table(columns), beside)
+        with atomic_write(tensor_path) as beside:
+            save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, beside)
         files = {path.name: _checksum(path) for path in (tensor_path, table_path)}
         manifest = {"format": FORMAT, **header, "files": files}
         manifest["sha256"] = _seal(manifest)
