@@ -26,15 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import rose_kit as kit
-from rose_kit.data import (
-    Dataset,
-    atomic_write,
-    naming,
-    open_dataset,
-    open_support,
-    read_image,
-    sample_support,
-)
+from rose_kit.data import Dataset, atomic_write, naming, open_dataset, open_support, read_image
 from rose_kit.registry import call_with, load_plugin, methods, providers, region_makers
 from rose_kit.types import IGNORE, unknown_name
 from rose_kit.web.types import Provider
@@ -220,11 +212,8 @@ def read_yaml(path: Path) -> Any:
 def writable_folder(path: Path) -> Path:
     """Try to write in a folder, or where it will be made, before hours of work depend on it."""
     there = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
-    try:
-        with tempfile.TemporaryFile(dir=there) as file:
-            file.write(b"room?")
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
+    with naming(path), tempfile.TemporaryFile(dir=there) as file:
+        file.write(b"room?")
     return path
 
 
@@ -416,7 +405,7 @@ def fill(
     """Add annotated images to a memory: a draw of `shots` per class; None: all."""
     from rose_kit.evaluation import add_dataset
 
-    drawn = None if shots is None else sample_support(images, shots, seed)
+    drawn = None if shots is None else kit.sample_support(images, shots, seed)
     add_dataset(memory, images, encoder, make_windows((), encoder), positions=drawn, progress=None)
 
 
