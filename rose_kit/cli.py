@@ -26,7 +26,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import rose_kit as kit
-from rose_kit.data import Dataset, atomic_write, naming, open_dataset, open_support, read_image
+from rose_kit.data import (
+    Dataset,
+    FolderDataset,
+    atomic_write,
+    composed,
+    naming,
+    open_dataset,
+    open_support,
+    read_image,
+    sample_support,
+    warn_absent,
+)
 from rose_kit.registry import call_with, load_plugin, methods, providers, region_makers
 from rose_kit.types import IGNORE, unknown_name
 from rose_kit.web.types import Provider
@@ -46,7 +57,7 @@ def name_list(text: str) -> list[str]:
     >>> name_list("rns, knn-clip")
     ['rns', 'knn-clip']
     """
-    names = [part.strip() for part in text.split(",")]
+    names = [part.strip() for part in composed(text).split(",")]
     if not all(names) or len(set(names)) < len(names):
         raise typer.BadParameter(f"expected different names between commas, got {text!r}")
     return names
@@ -405,7 +416,9 @@ def fill(
     """Add annotated images to a memory: a draw of `shots` per class; None: all."""
     from rose_kit.evaluation import add_dataset
 
-    drawn = None if shots is None else kit.sample_support(images, shots, seed)
+    drawn = range(len(images)) if shots is None else sample_support(images, shots, seed)
+    if shots is None and isinstance(images, FolderDataset):
+        warn_absent(images, images.class_names, drawn, "to add")
     add_dataset(memory, images, encoder, make_windows((), encoder), positions=drawn, progress=None)
 
 
@@ -428,7 +441,7 @@ RESULTS = (".png", ".overlay.png", ".evidence.json")  # of an image
 
 @app.command()
 def segment(
-    images: Annotated[list[Path], argument("Images to segment: jpg or png.", **FILE)],
+    images: Annotated[list[Path], argument("Images to segment, of any format that Pillow reads.", **FILE)],
     memory: Annotated[Path, option("Folder made by `rose-kit memory build`.", **FOLDER)],
     out: Annotated[Path, option("Folder for the results.", metavar="DIR")],
     classes: Classes = None,

@@ -1,15 +1,18 @@
 """Pixel-annotated images: one sample, the folder format, the draw of a support set, and safe writing.
 
-The folder format: `images/*`, `masks/*.png` (one channel of class ids, 255 = ignore), `classes.txt`
-(`id,name` per line; ids may have gaps), and optional `splits/<name>.txt` (an image id per line).
+The folder format: `images/*` and `masks/*`, files of the same names but for the suffix; `classes.txt`
+(`id,name` per line; ids may have gaps); and optional `splits/<name>.txt` (an image id per line). An image is
+what a viewer shows (`read_image`). A mask has one channel of class ids, 255 = ignore, in any format without
+loss, such as a grey PNG, or one with a palette whose indices are the ids. Subfolders are not read.
 """
 
 import os
 import re
 import secrets
 import shutil
+import unicodedata
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +28,19 @@ from rose_kit.types import IGNORE, check_positive, unknown_name
 
 SPLIT_PAIRS = (("support", "query"), ("train", "val"), ("train", "test"))
 MAX_POOL = 5000  # images that a support draw looks at, as in the RNS release
+IGNORE_NAMES = (
+    "ignore",
+    "ignored",
+    "void",
+    "none",
+    "unlabeled",
+    "unlabelled",
+    "unknown",
+    "border",
+    "boundary",
+)
+# Pillow knows the first of these by name only; for the others it runs Ghostscript or needs Windows.
+UNREADABLE = ("BUFR", "GRIB", "HDF5", "MPEG", "EPS", "WMF")
 
 
 class DataError(ValueError):
@@ -66,19 +82,25 @@ class Dataset(Protocol):
 class FolderDataset:
     """A folder of images and masks, which are read when they are asked for.
 
+    An image whose file has the name of a mask's, in any form of Unicode, belongs to it.
+
     Args:
         path: the folder.
         split: a name under `splits/`, or image ids; None takes every image.
 
     Attributes:
         classes: id -> name, as in `classes.txt`; `class_names` are its values.
-        ids: file stems of the images, sorted or in the order of the split.
+        ids: file stems of the images, in Unicode's composed form; sorted or in the order of the split.
+
+    Warns:
+        UserWarning: names what is left out: hidden files, folders, files that are no images, masks without
+            an image and images without a mask.
 
     Raises:
         ValueError: an unknown split; lists those there are.
-        DataError: no such folder, no images, an id without an image or a mask, a malformed `classes.txt` or
-            split. Reading a sample raises it for a broken file, a mask of another size, or a mask value that
-            `classes.txt` lacks.
+        DataError: no such folder, no images, an id of the split without an image or a mask, a malformed
+            `classes.txt` (a class of id 255 is one) or split. Reading a sample raises it for a broken file, a
+            mask of another size or of several channels, or a mask value that `classes.txt` lacks.
     """
 
     def __init__(self, path: str | Path, split: str | Sequence[str] | None = None) -> None:
@@ -86,15 +108,23 @@ class FolderDataset:
         if not (self.path / "classes.txt").is_file():
             raise DataError(f"{str(self.path)!r} is no folder with images/, masks/ and classes.txt")
         self.classes = read_classes(self.path / "classes.txt")
+        _check_ignored(self.path / "classes.txt")
         self.class_names = tuple(self.classes.values())
-        self._images = _by_stem(self.path / "images", (".jpg", ".jpeg", ".png"))
-        self._masks = _by_stem(self.path / "masks", (".png",))
-        split = sorted(self._images) if split is None else split
-        self.ids = _read_split(self.path, split) if isinstance(split, str) else list(split)
+        left_out: dict[str, list[str]] = {}
+        self._images = _by_id(self.path / "images", left_out)
+        self._masks = _by_id(self.path / "masks", left_out)
+        images, masks = self._images.keys(), self._masks.keys()
+        left_out |= {"masks without an image": sorted(masks - images)}
+        left_out |= {"images without a mask": sorted(images - masks)}
+        warn_left_out(self.path, left_out)
+        split = sorted(images & masks) if split is None else split
+        self.ids = _read_split(self.path, split) if isinstance(split, str) else list(map(composed, split))
         for kind, files in (("image", self._images), ("mask", self._masks)):
             if missing := [i for i in self.ids if i not in files]:
                 raise DataError(f"{self.path} has no {kind} for {missing[0]!r} ({len(missing)} in all)")
-        self._present: dict[str, frozenset[str]] = {}  # image id -> classes in its mask
+        if not self.ids:
+            raise DataError(f"{self.path}: no mask has an image's name: {min(images)!r}, {min(masks)!r}")
+        self._values: dict[str, frozenset[int]] = {}  # image id -> the values of its mask
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -103,26 +133,49 @@ class FolderDataset:
         path, mask_path = self._images[self.ids[i]], self._masks[self.ids[i]]
         image, mask = read_image(path), self._read_mask(self.ids[i])
         if image.shape[:2] != mask.shape:
-            raise DataError(f"mask {mask_path} is {mask.shape} (rows, columns), its image {image.shape[:2]}")
+            turned = image.shape[1::-1] == mask.shape
+            hint = "; it lies on its side: turn it as the image's EXIF orientation says" if turned else ""
+            raise DataError(
+                f"mask {mask_path} is {mask.shape} (rows, columns), its image {image.shape[:2]}{hint}"
+            )
         return Sample(self.ids[i], image, mask, self.classes, str(path))
 
     def classes_of(self, i: int) -> frozenset[str]:
         """Names of the classes in mask `i`; the mask is read for this only once."""
-        if self.ids[i] not in self._present:
+        if self.ids[i] not in self._values:
             self._read_mask(self.ids[i])
-        return self._present[self.ids[i]]
+        return frozenset(self.classes[value] for value in self._values[self.ids[i]] - {IGNORE})
 
     def _read_mask(self, image_id: str) -> NDArray[np.integer]:
         path = self._masks[image_id]
-        with _reading(path), Image.open(path) as file:
-            mask = np.asarray(file)
+        with _open_image(path) as file:
+            mask = np.asarray(ImageOps.exif_transpose(file))
+        if file.format in ("JPEG", "MPO"):
+            raise DataError(f"mask {path} is a JPEG, which changes values; save it as PNG from its source")
+        if mask.dtype.kind == "f":
+            raise DataError(f"mask {path} holds floats; save its class ids as whole numbers, in a PNG")
         if mask.ndim != 2:
-            raise DataError(f"mask {path} has {mask.shape[2]} channels; it needs one, of class ids")
-        values = set(np.unique(mask).tolist()) - {IGNORE}
-        if unknown := sorted(values - set(self.classes)):
-            raise DataError(f"mask {path} holds {unknown[0]}, but classes.txt only {list(self.classes)}")
-        self._present[image_id] = frozenset(self.classes[value] for value in values)
-        return mask.astype(np.uint8) if mask.dtype == bool else mask
+            hint = "save the id of the class for each colour, without transparency, as a grey or palette PNG"
+            raise DataError(f"mask {path} has {mask.shape[2]} channels ({file.mode}); it needs one: {hint}")
+        values = frozenset(np.unique(mask).tolist())
+        if unknown := sorted(values - {IGNORE, *self.classes}):
+            between = min(values) < unknown[0] < max(values)
+            hint = "; antialiased or rescaled? Save it without smoothing" if between else ""
+            raise DataError(f"mask {path} holds {unknown[0]}, but classes.txt only {[*self.classes]}{hint}")
+        self._values[image_id] = values
+        return mask.astype(np.uint8 if mask.dtype == bool else mask.dtype.newbyteorder("="))
+
+    def _check_values(self) -> None:
+        """Refuse masks whose values cannot be meant; only those that have been read are looked at."""
+        values = frozenset().union(*self._values.values())
+        if values <= {IGNORE}:
+            raise DataError(f"{self.path}: every pixel of {len(self._values)} mask(s) is 255: ignore")
+        if values == {0, IGNORE} and len(self.classes) == 2:
+            other = next(id for id in self.classes if id)
+            raise DataError(
+                f"{self.path}: {len(self._values)} mask(s) hold 0 and 255 only, and 255 means ignore: if "
+                f"{self.classes[other]!r} is meant, rewrite the masks with {other} for 255"
+            )
 
 
 def open_dataset(
@@ -198,10 +251,10 @@ def sample_support(
         Positions in `dataset`, ascending, all different.
 
     Warns:
-        UserWarning: names the classes that none of these images holds.
+        UserWarning: as `warn_absent`.
 
     Raises:
-        ValueError: `shots` is below 1, or a class is not the dataset's.
+        ValueError: `shots` is below 1, or a class is not the dataset's; or as `warn_absent`.
     """
     check_positive(shots=shots)
     names = list(dataset.class_names if classes is None else classes)
@@ -214,9 +267,35 @@ def sample_support(
         holders = [i for i in present if names[c] in present[i]]
         lacking = max(shots - len(drawn.intersection(holders)), 0)
         drawn.update(rng.permutation([i for i in holders if i not in drawn])[:lacking].tolist())
-    if absent := [name for name in names if name not in set().union(*present.values())]:
-        warnings.warn(f"no image to draw holds: {', '.join(absent)}", stacklevel=2)
+    warn_absent(dataset, names, present, "to draw")
     return sorted(drawn)
+
+
+def warn_absent(dataset: Dataset, names: Sequence[str], positions: Iterable[int], purpose: str) -> list[str]:
+    """Say which classes have no pixel, before any number depends on it.
+
+    Args:
+        dataset: the annotated images.
+        names: classes to look for.
+        positions: of the images to look in.
+        purpose: what the images are for, such as "to draw".
+
+    Returns:
+        The classes that none of these images holds.
+
+    Warns:
+        UserWarning: names them.
+
+    Raises:
+        DataError: every pixel of a folder's masks is 255, or the masks hold 0 and 255 only although
+            `classes.txt` names another class: then 255 stands for that class, but means ignore.
+    """
+    present = frozenset().union(*map(dataset.classes_of, positions))
+    if absent := [name for name in names if name not in present]:
+        if isinstance(dataset, FolderDataset):
+            dataset._check_values()
+        warnings.warn(f"no image {purpose} holds: {', '.join(absent)}", stacklevel=3)
+    return absent
 
 
 def read_classes(path: str | Path) -> dict[int, str]:
@@ -241,16 +320,67 @@ def read_classes(path: str | Path) -> dict[int, str]:
     return classes
 
 
-def _by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
-    """Image id -> its file in a folder."""
-    paths = [p for p in sorted(folder.glob("[!.]*")) if p.suffix.lower() in suffixes and p.is_file()]
-    files = {path.stem: path for path in paths}
-    for path in paths:
-        if files[path.stem] != path:
-            raise DataError(f"{path} and {files[path.stem].name} are two files of one image id")
+def _check_ignored(path: Path) -> None:
+    """Refuse a class with the id that means ignore."""
+    for line in _read_lines(path):
+        key, name = (part.strip(" \"'") for part in f"{line},".split(",")[:2])
+        if key == str(IGNORE) and name.lower() not in IGNORE_NAMES:
+            raise DataError(
+                f"{path} calls {IGNORE} {name!r}, but {IGNORE} means ignore: name it 'ignore', or give the "
+                "class another id, there and in the masks"
+            )
+
+
+def _by_id(folder: Path, left_out: dict[str, list[str]]) -> dict[str, Path]:
+    """Image id -> its file in a folder; what else is there is added to `left_out`."""
+    files: dict[str, Path] = {}
+    for path in list_files(folder, image_suffixes(), left_out):
+        other = files.setdefault(composed(path.stem), path)
+        if other != path:
+            raise DataError(f"{path} and {other.name} are two files of one image id")
     if not files:
-        raise DataError(f"{folder} holds no {' or '.join(suffixes)} files")
+        rest = f"; left out: {_describe(left_out)}" if left_out else ""
+        raise DataError(f"{folder} holds no image file (.png, .jpg, .tif, ...){rest}")
     return files
+
+
+def list_files(folder: Path, suffixes: Collection[str], left_out: dict[str, list[str]]) -> list[Path]:
+    """The files of a folder with one of some suffixes, in any case; sorted.
+
+    Args:
+        folder: to look in, not in its subfolders.
+        suffixes: such as ".png".
+        left_out: gains the names of the rest, by what they are: hidden files, folders, other files.
+    """
+    files = []
+    for path in sorted(folder.glob("*")):
+        if path.name.startswith("."):
+            kind = "hidden files"
+        elif path.is_dir():
+            kind = "folders"
+        elif path.suffix.lower() not in suffixes or not path.is_file():
+            kind = "files of other kinds"
+        else:
+            files.append(path)
+            continue
+        left_out.setdefault(kind, []).append(f"{folder.name}/{path.name}")
+    return files
+
+
+def warn_left_out(folder: Path, left_out: Mapping[str, Sequence[str]]) -> None:
+    """Name what is not read in a folder: how many there are of each kind, and the first three."""
+    if any(left_out.values()):
+        warnings.warn(f"{folder}: left out: {_describe(left_out)}", stacklevel=3)
+
+
+def _describe(left_out: Mapping[str, Sequence[str]]) -> str:
+    firsts = {kind: ", ".join([*names[:3], *["..."] * (len(names) > 3)]) for kind, names in left_out.items()}
+    return "; ".join(f"{kind}: {len(left_out[kind])} ({first})" for kind, first in firsts.items() if first)
+
+
+def composed(text: str) -> str:
+    """Text in Unicode's composed form (NFC): "é" is one character, whatever wrote it."""
+    return unicodedata.normalize("NFC", text)
 
 
 def _split_files(folder: str | Path) -> dict[str, Path]:
@@ -270,17 +400,98 @@ def _read_split(folder: Path, split: str) -> list[str]:
 
 def _read_lines(path: Path) -> list[str]:
     with _reading(path):
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        return composed(path.read_text(encoding="utf-8-sig")).splitlines()
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """An image file as (H, W, 3) uint8, turned as its EXIF tag says; raises DataError if it is broken."""
-    with _reading(path), Image.open(path) as file:
-        return np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
+def read_image(source: str | Path | Image.Image) -> NDArray[np.uint8]:
+    """An image as a viewer shows it: upright by its EXIF tag, over white where it is transparent.
+
+    Of 16 bits, the upper 8 are taken. Whole numbers of more bits, and floats, are levels up to 255 if none is
+    larger, else up to 65535; floats in [0, 1] are shares of white. Of several frames, the first is read.
+
+    Args:
+        source: a file of any format that Pillow decodes by itself, or a PIL image, in any mode.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Warns:
+        UserWarning: a file holds more than one frame.
+
+    Raises:
+        DataError: it is broken or no image, or holds NaN, infinite, negative or larger values than these.
+    """
+    if isinstance(source, Image.Image):
+        with _reading(f"the {source.format or source.mode} image"):
+            return _rgb(source)
+    with _open_image(source) as file:
+        return _rgb(file)
+
+
+def image_array(image: Any) -> Any:
+    """An image as users hold it -> array: a file or PIL image by `read_image`; anything else as it is."""
+    return read_image(image) if isinstance(image, str | Path | Image.Image) else image
+
+
+def image_suffixes() -> frozenset[str]:
+    """The suffixes of the files that `read_image` reads, in lower case, such as ".png"."""
+    formats = _formats()
+    return frozenset(s for s, name in Image.registered_extensions().items() if name in formats)
+
+
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in Image.ID if name not in UNREADABLE]
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _open_image(path: str | Path) -> Iterator[Image.Image]:
+    with _reading(path), Image.open(path, formats=_formats()) as file:
+        warn_frames(file, path)
+        yield file
+
+
+def warn_frames(file: Image.Image, name: object) -> None:
+    """Warn if only the first of several frames will be read; in MPO and PSD the first is the whole image."""
+    count = getattr(file, "n_frames", 1)
+    if count > 1 and file.format not in ("MPO", "PSD"):
+        warnings.warn(f"{name} holds {count} frames; only the first is read", stacklevel=2)
+
+
+def _rgb(file: Image.Image) -> NDArray[np.uint8]:
+    image = ImageOps.exif_transpose(file)
+    if image.mode.startswith(("I", "F")):
+        values, key = np.asarray(image), image.info.get("transparency")
+        image = Image.fromarray(_eight_bits(values, file))
+        if key is not None:
+            image.putalpha(Image.fromarray(values != key))
+    if image.mode == "La":  # Pillow converts it to this one only
+        image = image.convert("LA")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image.convert("RGB"))
+
+
+def _eight_bits(values: NDArray, file: Image.Image) -> NDArray[np.uint8]:
+    """(H, W) values of more than 8 bits -> (H, W) uint8, by the rule of `read_image`."""
+    low, high = values.min(), values.max()
+    if values.dtype.kind == "f" and low >= 0 and high <= 1:
+        return np.rint(255 * values).astype(np.uint8)
+    if not (low >= 0 and high <= 65535) or (values % 1).any():  # also refuses NaN
+        allowed = "levels up to 255 or 65535, or floats in [0, 1]"
+        raise ValueError(f"it holds values from {low:g} to {high:g}; expected {allowed}")
+    wide = file.mode.startswith("I;16") or (file.mode, file.format) == ("I", "PPM") or high > 255
+    if not wide:
+        return values.astype(np.uint8)
+    tags = getattr(file, "tag_v2", {})  # of TIFF: 258 is the number of bits; 262 is 0 where 0 is white
+    bits = tags.get(258, (16,))[0] if file.mode.startswith("I;16") else 16
+    levels = values.astype(np.int64) >> bits - 8
+    return (255 - levels if tags.get(262) == 0 else levels).astype(np.uint8)
+
+
+@contextmanager
+def _reading(path: object) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # a broken file raises OSError, SyntaxError, struct.error, zlib.error, ...

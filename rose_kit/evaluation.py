@@ -29,7 +29,16 @@ from sklearn.model_selection import ParameterGrid
 from tqdm.auto import tqdm
 
 from rose_kit import __version__
-from rose_kit.data import Dataset, Sample, atomic_write, open_dataset, sample_support
+from rose_kit.data import (
+    Dataset,
+    FolderDataset,
+    Sample,
+    atomic_write,
+    image_array,
+    open_dataset,
+    sample_support,
+    warn_absent,
+)
 from rose_kit.encoder import Encoder, Windows, load_encoder, preferred_windows
 from rose_kit.fusion import Method, SupportExample
 from rose_kit.memory import Prototypes, SupportMemory
@@ -70,6 +79,7 @@ class CachedEncoder:
 
     def encode_image(self, image: Any, windows: Windows | None = None) -> FeatureMap:
         """See `Encoder.encode_image`."""
+        image = image_array(image)
         key = joblib.hash([np.asarray(image), windows])
         if key in self._maps:
             return self._maps[key]
@@ -363,9 +373,14 @@ def evaluate(
         "image_id", "support" (text that names the draw), "classes" (C names), and "target", "predicted" and
         "intersection" ((C,) int64 pixels)}.
 
+    Warns:
+        UserWarning: names classes that no support image holds or, in a folder, no query image: the latter
+            count as 0 where they are predicted, and else are left out of the mean.
+
     Raises:
-        ValueError: support and query share an image, a class is unknown or labels no query pixel,
-            no method is left to run, or `shots`, `seeds` or `limit` make no sense.
+        ValueError: support and query share an image, a class is unknown, no class labels a query pixel or, in
+            a folder, only one of several does; no method is left to run, `shots`, `seeds` or `limit` make no
+            sense, or as `warn_absent`.
     """
     check_positive(limit=limit)
     regions = make_regions(regions) if isinstance(regions, str) else regions
@@ -407,6 +422,11 @@ def _check_data(support: Dataset, query: Dataset, positions: Sequence[int], name
         raise unknown_name("class", unknown[0], query.class_names)
     if not any(query.classes_of(i) & set(names) for i in positions):
         raise ValueError(f"no query image holds any of: {', '.join(names)}")
+    if isinstance(query, FolderDataset):  # the images of others are drawn as asked for
+        absent = warn_absent(query, names, positions, "to answer")
+        if len(absent) == len(names) - 1 > 0:
+            [only] = set(names).difference(absent)
+            raise ValueError(f"the query images hold {only!r} alone: to answer it everywhere would score 100")
     if not set(names) & set(support.class_names):
         raise ValueError(f"no class is in the support data: {', '.join(support.class_names)}")
 

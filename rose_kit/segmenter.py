@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import interpolate, max_pool2d
 
 from rose_kit.adapter import RNS
+from rose_kit.data import image_array
 from rose_kit.encoder import Encoder, NoTextTower, Windows
 from rose_kit.fusion import Method
 from rose_kit.memory import SupportMemory
@@ -58,7 +59,7 @@ class Segmenter:
         """The expensive step: encode once, then segment with many vocabularies or methods.
 
         Args:
-            image: (H, W, 3) uint8, float in [0, 1], or a PIL image.
+            image: (H, W, 3) uint8, float in [0, 1], or what `read_image` reads: a file or a PIL image.
         """
         return encode_query(image, self.encoder, self.windows, self.regions)
 
@@ -93,9 +94,10 @@ def encode_query(
     """Image -> its features, and the query: its patches, or its regions.
 
     Args:
-        image: (H, W, 3) uint8, float in [0, 1], or a PIL image.
+        image: as for `Segmenter.encode`.
         encoder, windows, regions: as for `Segmenter`.
     """
+    image = image_array(image)
     feature_map = encoder.encode_image(image, windows=windows)
     query = Query.of(feature_map) if regions is None else region_query(feature_map, regions(image))
     return EncodedImage(feature_map, query)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rose_kit.adapter import RNS
+from rose_kit.data import image_array
 from rose_kit.fusion import Freeda, KnnClip, Method, pooled_evidence
 from rose_kit.metrics import confusion_matrix, mean_iou
 from rose_kit.regions import Regions, make_regions
@@ -80,7 +81,7 @@ class ImageWidget(widgets.VBox):
 
     def __init__(self, segmenter: Segmenter, image: NDArray[np.uint8], side: int = SIDE) -> None:
         super().__init__()
-        self.segmenter, self.image, self.side = segmenter, np.asarray(image), side
+        self.segmenter, self.image, self.side = segmenter, np.asarray(image_array(image)), side
         self.encoded, self.size = segmenter.encode(image), self.image.shape[:2]
         # Nothing is drawn for the label -1, and `names[-1]` says so in words.
         self.unanswered = Segmentation(np.full(self.size, -1), np.empty((0, 0, 0)), ("unanswered",))
