@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rose_kit.memory.index import Filter, Index, Where, make_index, name_list
 from rose_kit.memory.prototypes import Hits, Prototypes, Scalar, changes_lock, check_unit, pool_prototypes
-from rose_kit.memory.storage import read_folder, write_folder
+from rose_kit.memory.storage import MemoryFormatError, read_folder, write_folder
 from rose_kit.types import FeatureMap, check_positive, unit, unknown_name
 
 
@@ -348,7 +348,10 @@ class SupportMemory:
         """
         rows, header = read_folder(Path(path))
         options = {"fingerprint": header["fingerprint"], "encoder": header["encoder"]}
-        memory = cls(header["dim"], index=index or header["index"], **options)
+        try:
+            memory = cls(header["dim"], index=index or header["index"], **options)
+        except ValueError as error:  # an index of another kit, or of another width
+            raise MemoryFormatError(f"the memory {str(path)!r} cannot be read: {error}") from None
         memory._tables, memory._next_id = [rows], header["next_id"]
         return memory
 

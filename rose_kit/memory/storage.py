@@ -28,6 +28,7 @@ from rose_kit.memory.prototypes import Prototypes
 
 FORMAT = 4
 MANIFEST = "manifest.json"
+TEXTS = ("index", "encoder", "fingerprint")  # of the manifest, beside the numbers dim and next_id
 TOKEN = "[0-9a-f]" * 8  # a pattern: the mark of one save
 LEFTOVERS = (f"*prototypes-{TOKEN}.*", f".manifest.{TOKEN}.json", ".tmp??????")  # of saves that did not end
 MAPPED_FROM = 2**28  # bytes; vectors that take as many or more are left on disk
@@ -118,7 +119,13 @@ def read_folder(folder: Path) -> tuple[Prototypes, dict[str, Any]]:
                 raise ValueError(f"it is of format {manifest['format']!r}; this kit reads format {FORMAT}")
             if manifest.pop("sha256", None) != _seal(manifest):
                 raise ValueError("its checksum differs")
-            return _read(folder, manifest["files"]), manifest
+            rows, texts = _read(folder, manifest["files"]), [manifest[key] for key in TEXTS]
+            width, least = rows.vectors.shape[1], rows.ids.max(initial=-1) + 1
+            if [width, int, True] != [manifest["dim"], type(manifest["next_id"]), manifest["next_id"] >= least]:
+                raise ValueError("it does not describe its rows")
+            if not all(text is None or isinstance(text, str) for text in texts):
+                raise ValueError(f"{', '.join(TEXTS)} must be texts, got {texts}")
+            return rows, manifest
         except DAMAGE as error:
             if not path.is_file() or path.read_bytes() == content:  # else another process has just saved
                 raise MemoryFormatError(f"the memory {str(path)!r} cannot be read: {error}") from error
