@@ -187,6 +187,14 @@ def test_run_passes_parameters_and_prints_the_result_or_names_the_cell_that_fail
     assert (tmp_path / "there" / "k.txt").read_text() == "4" and path.read_bytes() == before
     assert cli.status(["run", str(path), "-p", "k=0", "--out", str(tmp_path / "there")]) == 1
     assert "cell [" in (err := capsys.readouterr().err) and "ZeroDivisionError" in err
+    for source, status, said in (
+        ("assert k > 5", 1, "k > 5"),
+        ("raise ValueError(f'{k} is odd')", 2, "5 is odd"),
+    ):
+        path = notebook(tmp_path / "small.ipynb", source)
+        assert cli.status(["run", str(path), "-p", "k=5", "--out", str(tmp_path / "there")]) == status
+        err = capsys.readouterr().err
+        assert said in err and err.splitlines()[-1].startswith("error: ")
 
 
 def test_sweep_makes_each_table_once_and_a_leaderboard(run, folder, tmp_path):

@@ -119,8 +119,7 @@ Image.Image.save = lambda self, path, *a, **k: stop("save", path, self, path)
 
 
 @posix
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
-@pytest.mark.parametrize("command", ["add", "segment"])
+@pytest.mark.parametrize(("name", "code", "command"), [("SIGINT", 130, "segment"), ("SIGTERM", 143, "add")])
 def test_a_process_that_is_stopped_halfway_through_a_file_leaves_no_part_of_it(here, name, code, command):
     (here / "stop.py").write_text(HALFWAY.replace("SIGNAL", name))
     before, program = (
