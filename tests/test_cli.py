@@ -202,6 +202,7 @@ def rewrite_masks(folder, table):
         ("0,sky\n3,grass\n", {0: 255, 3: 255, 7: 255}, "build shots add", ["every pixel", "255: ignore"]),
         ("0,sky\n3,grass\n", {0: 255, 3: 255, 7: 255}, "evaluate sweep", ["sky"]),
         ("0,sky\n3,grass\n7,bus\n", {3: 0, 7: 0}, "evaluate sweep", ["'sky' alone", "100"]),
+        ("0,sky\n3,grass\n7,bus\n", {3: 255, 7: 255}, "evaluate sweep", ["'sky' alone", "255 means ignore"]),
     ],
 )
 def test_masks_that_lose_a_class_are_refused_before_any_number(
@@ -230,6 +231,7 @@ def test_masks_that_lose_a_class_are_refused_before_any_number(
 def test_a_class_without_a_pixel_and_what_is_left_out_are_told_once(folder, tmp_path, capsys):
     (folder / "classes.txt").write_text("0,sky\n3,grass\n7,bus\n8,kite\n")
     (folder / "images" / "more").mkdir()
+    shutil.rmtree(folder / "splits")
     build = ["memory", "build", folder, "--encoder", "handcrafted", "--out", tmp_path / "new"]
     for line, told in (
         (build, ["no image to add holds: kite"]),
@@ -238,7 +240,7 @@ def test_a_class_without_a_pixel_and_what_is_left_out_are_told_once(folder, tmp_
     ):
         assert cli.status([str(part) for part in line]) == 0
         err = capsys.readouterr().err
-        assert all(err.count(text) == 1 for text in [*told, "left out: folders: 1 (images/more)"]), err
+        assert all(err.count(text) == 1 for text in [*told, "left out: subfolders: 1 (images/more)"]), err
         assert err.count("warning") == len(told) + 1
 
 
