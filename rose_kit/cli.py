@@ -30,7 +30,6 @@ from rose_kit.data import (
     Dataset,
     FolderDataset,
     atomic_write,
-    composed,
     naming,
     open_dataset,
     open_support,
@@ -57,7 +56,7 @@ def name_list(text: str) -> list[str]:
     >>> name_list("rns, knn-clip")
     ['rns', 'knn-clip']
     """
-    names = [part.strip() for part in composed(text).split(",")]
+    names = [part.strip() for part in text.split(",")]
     if not all(names) or len(set(names)) < len(names):
         raise typer.BadParameter(f"expected different names between commas, got {text!r}")
     return names

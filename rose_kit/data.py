@@ -10,9 +10,8 @@ import os
 import re
 import secrets
 import shutil
-import unicodedata
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,21 +23,11 @@ from PIL import Image, ImageOps
 from safetensors import SafetensorError
 
 from rose_kit.registry import datasets
-from rose_kit.types import IGNORE, check_positive, unknown_name
+from rose_kit.types import IGNORE, check_positive, composed, unknown_name
 
 SPLIT_PAIRS = (("support", "query"), ("train", "val"), ("train", "test"))
 MAX_POOL = 5000  # images that a support draw looks at, as in the RNS release
-IGNORE_NAMES = (
-    "ignore",
-    "ignored",
-    "void",
-    "none",
-    "unlabeled",
-    "unlabelled",
-    "unknown",
-    "border",
-    "boundary",
-)
+IGNORE_NAMES = ("ignore", "ignored", "void", "none", "unlabeled", "unlabelled", "unknown", "border")
 # Pillow knows the first of these by name only; for the others it runs Ghostscript or needs Windows.
 UNREADABLE = ("BUFR", "GRIB", "HDF5", "MPEG", "EPS", "WMF")
 
@@ -93,7 +82,7 @@ class FolderDataset:
         ids: file stems of the images, in Unicode's composed form; sorted or in the order of the split.
 
     Warns:
-        UserWarning: names what is left out: hidden files, folders, files that are no images, masks without
+        UserWarning: names what is left out: hidden files, subfolders, files that are no images, masks without
             an image and images without a mask.
 
     Raises:
@@ -165,17 +154,19 @@ class FolderDataset:
         self._values[image_id] = values
         return mask.astype(np.uint8 if mask.dtype == bool else mask.dtype.newbyteorder("="))
 
-    def _check_values(self) -> None:
-        """Refuse masks whose values cannot be meant; only those that have been read are looked at."""
+    def _check_values(self) -> str:
+        """What is odd about the masks that have been read, if they lack classes; refuses what is wrong."""
         values = frozenset().union(*self._values.values())
         if values <= {IGNORE}:
             raise DataError(f"{self.path}: every pixel of {len(self._values)} mask(s) is 255: ignore")
-        if values == {0, IGNORE} and len(self.classes) == 2:
-            other = next(id for id in self.classes if id)
-            raise DataError(
-                f"{self.path}: {len(self._values)} mask(s) hold 0 and 255 only, and 255 means ignore: if "
-                f"{self.classes[other]!r} is meant, rewrite the masks with {other} for 255"
-            )
+        if values != {0, IGNORE}:
+            return ""
+        odd = f"{len(self._values)} mask(s) hold 0 and 255 only, and 255 means ignore"
+        if len(self.classes) == 2:
+            other = max(self.classes)
+            way_out = f"if {self.classes[other]!r} is meant, rewrite the masks with {other} for 255"
+            raise DataError(f"{self.path}: {odd}; {way_out}")
+        return f" ({odd})"
 
 
 def open_dataset(
@@ -292,9 +283,8 @@ def warn_absent(dataset: Dataset, names: Sequence[str], positions: Iterable[int]
     """
     present = frozenset().union(*map(dataset.classes_of, positions))
     if absent := [name for name in names if name not in present]:
-        if isinstance(dataset, FolderDataset):
-            dataset._check_values()
-        warnings.warn(f"no image {purpose} holds: {', '.join(absent)}", stacklevel=3)
+        odd = dataset._check_values() if isinstance(dataset, FolderDataset) else ""
+        warnings.warn(f"no image {purpose} holds: {', '.join(absent)}{odd}", stacklevel=3)
     return absent
 
 
@@ -344,21 +334,21 @@ def _by_id(folder: Path, left_out: dict[str, list[str]]) -> dict[str, Path]:
     return files
 
 
-def list_files(folder: Path, suffixes: Collection[str], left_out: dict[str, list[str]]) -> list[Path]:
-    """The files of a folder with one of some suffixes, in any case; sorted.
+def list_files(folder: Path, suffixes: tuple[str, ...], left_out: dict[str, list[str]]) -> list[Path]:
+    """The files of a folder whose names, in lower case, end in one of some suffixes; sorted.
 
     Args:
         folder: to look in, not in its subfolders.
         suffixes: such as ".png".
-        left_out: gains the names of the rest, by what they are: hidden files, folders, other files.
+        left_out: gains the names of the rest, by what they are: hidden files, subfolders, others.
     """
     files = []
     for path in sorted(folder.glob("*")):
         if path.name.startswith("."):
             kind = "hidden files"
         elif path.is_dir():
-            kind = "folders"
-        elif path.suffix.lower() not in suffixes or not path.is_file():
+            kind = "subfolders"
+        elif not path.name.lower().endswith(suffixes) or not path.is_file():
             kind = "files of other kinds"
         else:
             files.append(path)
@@ -370,17 +360,12 @@ def list_files(folder: Path, suffixes: Collection[str], left_out: dict[str, list
 def warn_left_out(folder: Path, left_out: Mapping[str, Sequence[str]]) -> None:
     """Name what is not read in a folder: how many there are of each kind, and the first three."""
     if any(left_out.values()):
-        warnings.warn(f"{folder}: left out: {_describe(left_out)}", stacklevel=3)
+        warnings.warn(f"{folder}: left out: {_describe(left_out)}", stacklevel=2)
 
 
 def _describe(left_out: Mapping[str, Sequence[str]]) -> str:
     firsts = {kind: ", ".join([*names[:3], *["..."] * (len(names) > 3)]) for kind, names in left_out.items()}
     return "; ".join(f"{kind}: {len(left_out[kind])} ({first})" for kind, first in firsts.items() if first)
-
-
-def composed(text: str) -> str:
-    """Text in Unicode's composed form (NFC): "é" is one character, whatever wrote it."""
-    return unicodedata.normalize("NFC", text)
 
 
 def _split_files(folder: str | Path) -> dict[str, Path]:
@@ -433,10 +418,10 @@ def image_array(image: Any) -> Any:
     return read_image(image) if isinstance(image, str | Path | Image.Image) else image
 
 
-def image_suffixes() -> frozenset[str]:
+def image_suffixes() -> tuple[str, ...]:
     """The suffixes of the files that `read_image` reads, in lower case, such as ".png"."""
     formats = _formats()
-    return frozenset(s for s, name in Image.registered_extensions().items() if name in formats)
+    return tuple(suffix for suffix, name in Image.registered_extensions().items() if name in formats)
 
 
 def _formats() -> list[str]:

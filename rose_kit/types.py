@@ -8,6 +8,7 @@ or regions of one image; a `Prediction` holds the class probabilities of each of
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -53,6 +54,11 @@ def unknown_name(what: str, name: object, known: Iterable[str]) -> ValueError:
     hint = f", did you mean {near[0]!r}?" if near else "."
     listed = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
     return ValueError(f"unknown {what} {name!r}{hint} Known: {listed or 'none'}")
+
+
+def composed(text: str) -> str:
+    """Text in Unicode's composed form (NFC): "é" is one character, whatever wrote it."""
+    return unicodedata.normalize("NFC", text)
 
 
 def check_positive(**values: float | None) -> None:

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from rose_kit.data import read_classes
 from rose_kit.viz.export import read_coco
 from rose_kit.web import providers
 from rose_kit.web.net import WebError
+from tests.imagefiles import IMAGES, tiff, turned
 
 QUICK = ("--encoder", "handcrafted", "--methods", "knn-clip", "--shots", "1", "--seeds", "1,2")
 QUESTION = "Segment the current regatta champion."
@@ -135,6 +137,111 @@ def test_segment_writes_labels_overlays_evidence_and_coco(run, refused, memory, 
     again = ("segment", photos[0], "--memory", memory, "--out", tmp_path / "two", "--method", "knn-clip")
     run(*again, "--classes", "grass,sky", "--regions", "slic:segments=12")
     refused(*again, said=["classes.txt", "sky, grass, bus"])  # ids of a folder keep their meaning
+
+
+@pytest.mark.filterwarnings("ignore:.* frames")
+def test_segment_answers_every_kind_of_file_as_a_png_of_what_it_shows(run, memory, tmp_path):
+    shown, paths = {}, []
+    for i, (suffix, save, expected) in enumerate(IMAGES.values()):
+        paths += [tmp_path / f"file{i}{suffix}", tmp_path / f"shown{i}.png"]
+        save(paths[-2])
+        Image.fromarray(np.rint(expected).astype(np.uint8)).save(paths[-1])
+        shown[f"file{i}"] = f"shown{i}"
+    options = ("--method", "knn-clip", "--coco", tmp_path / "coco.json")
+    run("segment", *paths, "--memory", memory, "--out", tmp_path / "out", *options)
+    labels = {path.stem: np.asarray(Image.open(tmp_path / "out" / f"{path.stem}.png")) for path in paths}
+    masks, _ = read_coco(tmp_path / "coco.json")
+    for path in paths[::2]:
+        assert labels[path.stem].shape == labels[shown[path.stem]].shape == masks[path.name].shape
+        assert (
+            np.mean(labels[path.stem] == labels[shown[path.stem]]) > 0.98
+        )  # JPEG, CMYK: a level more or less
+    assert any(len(np.unique(answer)) > 1 for answer in labels.values())
+
+
+BRING = {  # what a file of the folder becomes, given its pixels
+    "16 bits": (".png", lambda a: Image.fromarray(a[..., 1].astype(np.uint16) * 257).save),
+    "shares": (".tif", lambda a: tiff(a[..., 1] / np.float32(255))),
+    "1 of 2 frames": (".gif", lambda a: partial(Image.fromarray(a[..., 1]).save, save_all=True,
+                                                append_images=[Image.new("L", a.shape[1::-1])])),
+    "turned": (".webp", lambda a: partial(Image.fromarray(np.rot90(a[..., 1])).save, lossless=True,
+                                          exif=turned(6))),
+    "in a palette": (".bmp", lambda a: Image.fromarray(a[..., 1]).convert("P").save),
+}  # fmt: skip
+
+
+def test_evaluate_gives_the_same_for_the_same_photographs_in_other_files(run, folder):
+    pixels = {path.stem: np.asarray(Image.open(path)) for path in (folder / "images").iterdir()}
+    tables = {}
+    for kind, (suffix, save) in {"png": (".png", lambda a: Image.fromarray(a[..., 1]).save), **BRING}.items():
+        for path in (folder / "images").iterdir():
+            path.unlink()
+        for name, array in pixels.items():
+            save(array)(folder / "images" / f"{name}{suffix.upper()}")
+        tables[kind] = run("evaluate", folder, *QUICK)
+    assert all(table == tables["png"] for table in tables.values()), tables
+
+
+def rewrite_masks(folder, table):
+    """Replace ids in all masks of a folder."""
+    for path in (folder / "masks").iterdir():
+        mask = np.asarray(Image.open(path))
+        Image.fromarray(np.vectorize(lambda value: table.get(value, value))(mask).astype(np.uint8)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("classes", "table", "commands", "said"),
+    [
+        (
+            "0,sky\n1,cat\n",
+            {3: 255, 7: 255},
+            "build shots add evaluate sweep",
+            ["0 and 255 only", "'cat'", "1 for 255"],
+        ),
+        ("0,sky\n255,cat\n", {3: 255, 7: 255}, "build shots add evaluate sweep", ["255 'cat'", "ignore"]),
+        ("0,sky\n3,grass\n", {0: 255, 3: 255, 7: 255}, "build shots add", ["every pixel", "255: ignore"]),
+        ("0,sky\n3,grass\n", {0: 255, 3: 255, 7: 255}, "evaluate sweep", ["sky"]),
+        ("0,sky\n3,grass\n7,bus\n", {3: 0, 7: 0}, "evaluate sweep", ["'sky' alone", "100"]),
+        ("0,sky\n3,grass\n7,bus\n", {3: 255, 7: 255}, "evaluate sweep", ["'sky' alone", "255 means ignore"]),
+    ],
+)
+def test_masks_that_lose_a_class_are_refused_before_any_number(
+    capsys, folder, memory, tmp_path, classes, table, commands, said
+):
+    (folder / "classes.txt").write_text(classes)
+    rewrite_masks(folder, table)
+    build = ("memory", "build", folder, "--encoder", "handcrafted", "--out", tmp_path / "new")
+    grid = {"methods": ["knn-clip"], "dataset": str(folder), "encoder": "handcrafted", "seeds": [1]}
+    (tmp_path / "grid.yaml").write_text(yaml.safe_dump(grid))
+    lines = {"build": build, "shots": (*build, "--shots", 1), "add": ("memory", "add", memory, folder)}
+    lines |= {
+        "evaluate": ("evaluate", folder, *QUICK),
+        "sweep": ("sweep", tmp_path / "grid.yaml", "--out", tmp_path / "s"),
+    }
+    for command in commands.split():
+        cli.status([str(part) for part in lines[command]])
+        out, err = capsys.readouterr()
+        assert "100.0" not in out and "prototypes" not in out and all(text in err for text in said), (
+            command,
+            err,
+        )
+    assert not (tmp_path / "new").exists() or not list((tmp_path / "new").iterdir())
+
+
+def test_a_class_without_a_pixel_and_what_is_left_out_are_told_once(folder, tmp_path, capsys):
+    (folder / "classes.txt").write_text("0,sky\n3,grass\n7,bus\n8,kite\n")
+    (folder / "images" / "more").mkdir()
+    shutil.rmtree(folder / "splits")
+    build = ["memory", "build", folder, "--encoder", "handcrafted", "--out", tmp_path / "new"]
+    for line, told in (
+        (build, ["no image to add holds: kite"]),
+        ([*build[:-1], tmp_path / "two", "--shots", 1], ["no image to draw holds: kite"]),
+        (["evaluate", folder, *QUICK], ["no image to answer holds: kite", "no image to draw holds: kite"]),
+    ):
+        assert cli.status([str(part) for part in line]) == 0
+        err = capsys.readouterr().err
+        assert all(err.count(text) == 1 for text in [*told, "left out: subfolders: 1 (images/more)"]), err
+        assert err.count("warning") == len(told) + 1
 
 
 def test_ask_the_miniature_web(run, tmp_path):

@@ -243,7 +243,7 @@ def test_what_a_folder_leaves_out_is_named_once_with_a_count(folder):
     [message] = [str(w.message).partition(": left out: ")[2] for w in caught]
     assert set(message.split("; ")) == {
         "hidden files: 1 (images/._a.jpg)",
-        "folders: 1 (images/more)",
+        "subfolders: 1 (images/more)",
         "files of other kinds: 3 (images/Thumbs.db, images/notes.txt, masks/d.json)",
         "masks without an image: 5 (z0, z1, z2, ...)",
         "images without a mask: 1 (a)",
@@ -290,7 +290,7 @@ def clear(folder):
         (shutil.rmtree, "is no folder with"),
         (lambda f: shutil.rmtree(f / "images"), r"images .*\.jpg"),
         (lambda f: [split(f, "train", "b"), (f / "masks" / "b.png").unlink()], "no mask for 'b'"),
-        (lambda f: [(f / "images" / "more").mkdir(), *clear(f / "images")], "folders: 1 .*images/more"),
+        (lambda f: [(f / "images" / "more").mkdir(), *clear(f / "images")], "subfolders: 1 .*images/more"),
         (lambda f: shutil.copy(f / "images" / "a.jpg", f / "images" / "a.png"), r"a\.jpg"),
         (lambda f: split(f, "train", "a", "zebra"), "'zebra'"),
         (lambda f: split(f, "train", "a", "a"), r"train\.txt"),

@@ -8,6 +8,7 @@ from skimage.transform import resize
 from rose_kit import RNS, FeatureMap, Freeda, Segmenter, SupportMemory, Vocabulary, ZeroShot, unit
 from rose_kit.encoder import NoTextTower
 from rose_kit.segmenter import name_vocabulary, region_query, upsample_scores
+from tests.imagefiles import turned
 
 COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "wall": (1, 1, 0)}
 COLOURS |= {"sky": (0, 0, 1), "grass": (0, 1, 0), "bus": (1, 0, 0), "kite": (1, 0, 1)}
@@ -96,6 +97,16 @@ def test_an_image_is_encoded_once_and_asked_often(world):
     assert len(encoder.encoded) == before + 1
     assert ((first.labels == 1) == (second.labels == 0)).mean() > 0.99  # but for ties between patches
     np.testing.assert_array_equal(first.labels, segmenter.segment(image, NAMES).labels)
+
+
+def test_a_file_and_a_pil_image_are_answered_as_what_a_viewer_shows(world, tmp_path):
+    encoder, memory, image, _ = world
+    Image.fromarray(np.rot90(image)).save(tmp_path / "turned.png", exif=turned(6))
+    for regions in (None, lambda image: np.zeros(image.shape[:2], int)):
+        segmenter = Segmenter(encoder, memory, Freeda(), regions)
+        expected = segmenter.segment(image, NAMES).labels
+        for same in (tmp_path / "turned.png", f"{tmp_path}/turned.png", Image.open(tmp_path / "turned.png")):
+            assert np.array_equal(segmenter.segment(same, NAMES).labels, expected)
 
 
 def test_a_call_reads_one_state_of_the_memory(world):

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from ddgs import DDGS
 
-from rose_kit.data import composed, image_suffixes, list_files, read_image, warn_left_out
+from rose_kit.data import image_suffixes, list_files, read_image, warn_left_out
 from rose_kit.registry import register_provider
+from rose_kit.types import composed
 from rose_kit.web.net import Client, WebError, as_web_error, decode_image
 from rose_kit.web.reading import bm25, read
 from rose_kit.web.types import Page, ReferenceImage, Source
@@ -156,11 +157,8 @@ class Folder(ListingProvider):
             rows = csv.DictReader(index.read_text("utf-8").splitlines() if index.is_file() else ())
             self.rows = {composed(row["file"]): {key: row[key] for key in row if row[key]} for row in rows}
         left_out: dict[str, list[str]] = {}
-        list_files(index.parent, {*TEXTS, *image_suffixes()}, left_out)
-        own = f"{index.parent.name}/{index.name}"
-        warn_left_out(
-            index.parent, {kind: [n for n in names if n != own] for kind, names in left_out.items()}
-        )
+        list_files(index.parent, (*TEXTS, *image_suffixes(), index.name), left_out)
+        warn_left_out(index.parent, left_out)
 
     def _list(self, kind: str, query: str) -> Mapping[str, Path]:
         files = list_files(Path(self.path), TEXTS if kind == "text" else image_suffixes(), {})
