@@ -1,10 +1,11 @@
 """Pixel-annotated images: one sample, the folder format, the draw of a support set, and safe writing.
 
 The folder format: `images/*`, `masks/*.png` (one channel of class ids, 255 = ignore), `classes.txt`
-(`id,name` per line; ids may have gaps), and optional `splits/<name>.txt` (an image id per line).
+(CSV, `id,name` per line; ids may have gaps), and optional `splits/<name>.txt` (an image id per line).
 """
 
 import os
+import re
 import secrets
 import shutil
 import warnings
@@ -19,9 +20,21 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from rose_kit.registry import datasets
-from rose_kit.types import IGNORE, check_positive, unknown_name
+from rose_kit.types import (
+    IGNORE,
+    check_positive,
+    class_name,
+    class_names,
+    composed,
+    join_names,
+    split_names,
+    unknown_name,
+)
 
 SPLIT_PAIRS = (("support", "query"), ("train", "val"), ("train", "test"))
+# A name with commas and without quotes: `red, dark`. In a table, no blank follows a comma, or a number does.
+PROSE = re.compile(r'[^\s,"][^,"]*(, [^\W\d_][^,"]*)+')
+QUOTED = re.compile(r"(['\"`]).*\1")
 MAX_POOL = 5000  # images that a support draw looks at, as in the RNS release
 
 
@@ -39,6 +52,9 @@ class Sample:
         mask: (H, W) integers: keys of `classes`, or 255 = ignore.
         classes: id -> class name.
         source: the image's file, if it has one.
+
+    Raises:
+        ValueError: a name cannot name a class (`rose_kit.types.class_name`).
     """
 
     image_id: str
@@ -46,6 +62,9 @@ class Sample:
     mask: NDArray[np.integer]
     classes: Mapping[int, str]
     source: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", {c: class_name(name) for c, name in self.classes.items()})
 
 
 class Dataset(Protocol):
@@ -202,7 +221,7 @@ def sample_support(
         ValueError: `shots` is below 1, or a class is not the dataset's.
     """
     check_positive(shots=shots)
-    names = list(dataset.class_names if classes is None else classes)
+    names = list(dataset.class_names if classes is None else map(composed, classes))
     if unknown := sorted(set(names) - set(dataset.class_names)):
         raise unknown_name("class", unknown[0], dataset.class_names)
     rng = np.random.default_rng(seed)
@@ -218,25 +237,54 @@ def sample_support(
 
 
 def read_classes(path: str | Path) -> dict[int, str]:
-    """Read `classes.txt`: `id,name` per line, ids with or without gaps; blank lines and id 255 are skipped.
+    """Read `classes.txt`: CSV with `id,name` per line, as `classes_text` writes it.
+
+    Ids may have gaps. A first line that begins with "id", blank lines, id 255 and empty further columns are
+    skipped. A name with commas belongs in quotes: `0,"red, dark"`.
 
     Raises:
-        DataError: the file is missing or empty, a line is malformed, an id or a name occurs twice.
+        DataError: the file is missing or empty, a line is malformed or has further columns, a name cannot
+            name a class, an id or a name occurs twice.
+
+    Warns:
+        UserWarning: `0,red, dark` is read as one name; there are quotes around a name; or as `class_names`.
     """
     classes: dict[int, str] = {}
     for number, line in enumerate(_read_lines(Path(path)), start=1):
-        key, _, name = (part.strip() for part in line.partition(","))
-        if not line.strip() or key == str(IGNORE):
-            continue
-        # A PNG has 16 bits at most; "|" would part the texts of one class (`Vocabulary.encode`).
-        if not (key.isascii() and key.isdigit() and len(key) <= 5 and name and "|" not in name):
-            raise DataError(f"{path}, line {number}: expected 'id,name' without '|', got {line[:80]!r}")
-        if int(key) in classes or name in classes.values():
-            raise DataError(f"{path}, line {number}: id {key} or name {name!r} occurs twice")
-        classes[int(key)] = name
+        try:
+            key, name, *more = [*split_names(line), "", ""]
+            if not line.strip() or key == str(IGNORE) or (number == 1 and key.lower() == "id"):
+                continue
+            rest = line.partition(",")[2].rstrip()
+            if prose := PROSE.fullmatch(rest):
+                name, more = rest, []
+            if not re.fullmatch("[0-9]{1,5}", key) or int(key) >= 2**16 or not name or any(more):
+                raise ValueError(
+                    "expected 'id,name', an id up to 65535, quotes around a name that has a comma, and "
+                    f"no further columns; got {line[:80]!r}"
+                )
+            if int(key) in classes or class_name(name) in classes.values():
+                raise ValueError(f"id {key} or name {name!r} occurs twice")
+        except ValueError as error:
+            raise DataError(f"{path}, line {number}: {error}") from None
+        if prose or QUOTED.fullmatch(name):
+            hint = "a name with a comma belongs in double quotes, others in none"
+            warnings.warn(f"{path}, line {number}: all of {name!r} is read as one name; {hint}", stacklevel=2)
+        classes[int(key)] = class_name(name)
     if not classes:
         raise DataError(f"{path} names no class")
+    class_names(classes.values())
     return classes
+
+
+def classes_text(classes: Mapping[int, str]) -> str:
+    """The lines of a `classes.txt`, which `read_classes` reads back.
+
+    >>> print(classes_text({0: "sky", 7: "red, dark"}), end="")
+    0,sky
+    7,"red, dark"
+    """
+    return "".join(f"{join_names([str(c), name])}\n" for c, name in classes.items())
 
 
 def _by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:

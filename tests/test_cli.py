@@ -109,7 +109,7 @@ def test_memory_build_add_remove_info(run, refused, memory, folder, tmp_path):
     assert "removed 1 " in run("memory", "remove", memory, "--image", "p4", "--class", "sky")
     lines = run("memory", "info", memory).splitlines()
     assert "9 prototypes of 2 classes in 5 images" in lines[0] and lines[1] == "encoder: handcrafted"
-    assert [line.split() for line in lines[3:]] == [["5", "grass"], ["4", "sky"]]
+    assert [line.split() for line in lines[3:]] == [["grass", "5"], ["sky", "4"]]
     shots = ("--encoder", "handcrafted", "--shots", 1, "--seed", 2, "--split", "val")
     run("memory", "build", folder, *shots, "--out", tmp_path / "few")
     assert set(SupportMemory.load(tmp_path / "few").images) < {"p3", "p4", "p5"}
@@ -120,7 +120,7 @@ def test_segment_writes_labels_overlays_evidence_and_coco(run, refused, memory, 
     photos = [folder / "images" / name for name in ("p4.jpg", "p5.jpg")]
     run("segment", *photos, "--memory", memory, "--out", out, "--coco", coco)
     names = {f"{stem}.{kind}" for stem in ("p4", "p5") for kind in ("png", "overlay.png", "evidence.json")}
-    assert {p.name for p in out.iterdir()} == names | {"classes.txt"}
+    assert {p.name for p in out.iterdir()} == names | {"classes.txt", cli.RECORD}
     assert read_classes(out / "classes.txt") == {0: "sky", 1: "grass", 2: "bus"}
     labels, truth = np.asarray(Image.open(out / "p4.png")), Image.open(folder / "masks" / "p4.png")
     assert np.mean(np.array([0, 3, 7])[labels] == truth) > 0.85

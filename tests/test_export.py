@@ -1,6 +1,7 @@
 """Masks leave the kit and come back: the folder format, and COCO JSON held against pycocotools' reader."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -50,7 +51,10 @@ def test_a_folder_is_read_back_by_our_loader_and_never_written_over(folder, tmp_
         ([sample("../a")], "'../a'"),
         ([sample(mask=np.array([[0, 9]]))], "9"),
         ([sample(), sample("b", classes={0: "sea", 3: "grass", 7: "bus"})], "'sea'"),
-        ([sample(classes=CLASSES | {9: "a|b"})], "a|b"),
+        ([sample(classes=CLASSES | {255: "a"})], "255"),
+        ([sample(".a")], "'.a'"),
+        ([replace(sample(), image=np.zeros((4, 3, 3), np.uint8))], "(2, 3, 3)"),
+        ([replace(sample(), image=np.zeros((2, 3, 3)))], "float64"),
     ],
 )
 def test_what_a_folder_cannot_hold_is_refused_and_leaves_nothing(tmp_path, samples, value):
@@ -122,7 +126,7 @@ def test_polygons_and_plain_run_lengths_are_read_and_the_smaller_lies_on_top(tmp
         (("annotations", 0, "image_id"), 99, "99"),
         (("images", 0, "width"), 10**9, "1000000000"),
         (("categories", 0, "id"), 256, "255"),
-        ((), [], "no COCO JSON"),
+        ((), [], "as COCO JSON"),
     ],
 )
 def test_what_is_no_coco_is_refused(masks, tmp_path, where, value, message):
