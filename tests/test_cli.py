@@ -21,6 +21,7 @@ import rose_kit
 from conftest import write_folder
 from rose_kit import HandcraftedEncoder, SupportMemory, Windows, cli, load_encoder
 from rose_kit.data import read_classes
+from rose_kit.types import join_names
 from rose_kit.viz.export import read_coco
 from rose_kit.web import providers
 from rose_kit.web.net import WebError
@@ -135,6 +136,41 @@ def test_segment_writes_labels_overlays_evidence_and_coco(run, refused, memory, 
     again = ("segment", photos[0], "--memory", memory, "--out", tmp_path / "two", "--method", "knn-clip")
     run(*again, "--classes", "grass,sky", "--regions", "slic:segments=12")
     refused(*again, said=["classes.txt", "sky, grass, bus"])  # ids of a folder keep their meaning
+
+
+def test_results_are_written_anew_while_nobody_has_changed_them(run, refused, memory, folder, tmp_path):
+    out, coco, table = tmp_path / "out", tmp_path / "coco.json", tmp_path / "table.json"
+    image = folder / "images" / "p4.jpg"
+    call = ("segment", image, "--memory", memory, "--out", out, "--method", "knn-clip", "--coco", coco)
+    run(*call, "--classes", "sky,grass,bus")
+    one = len(json.loads(coco.read_text())["annotations"])
+    run(*call, "--classes", "sky, grass, bus", "--instances")
+    found = json.loads(coco.read_text())["annotations"]
+    assert len(found) >= one and all(0 < a["score"] <= 1 for a in found)
+    for _ in range(2):
+        run("evaluate", folder, *QUICK, "--json", table)
+    for path in (coco, out / "p4.evidence.json", out / "p4.png"):
+        path.write_bytes(mine := path.read_bytes() + b" ")
+        refused(*call, said=[path])
+        assert path.read_bytes() == mine
+        path.unlink()
+
+
+@pytest.mark.parametrize("name", ["red, dark", 'the "sky"', "caf\u00e9 'noir'", "a;b"])
+def test_a_name_goes_from_a_folder_through_memory_and_options_to_results(run, tmp_path, name):
+    folder = write_folder(tmp_path / "photos")
+    (folder / "classes.txt").write_text(f"0,{join_names([name])}\n3,grass\n7,bus\n", encoding="utf-8")
+    run("memory", "build", folder, "--encoder", "handcrafted", "--out", tmp_path / "memory")
+    assert f"  {name}" in run("memory", "info", tmp_path / "memory")
+    image, out = folder / "images" / "p4.jpg", tmp_path / "out"
+    given = ("--memory", tmp_path / "memory", "--out", out, "--coco", tmp_path / "c.json")
+    run("segment", image, *given, "--method", "knn-clip", "--classes", join_names(["bus", name]))
+    assert read_classes(out / "classes.txt") == read_coco(tmp_path / "c.json")[1] == {0: "bus", 1: name}
+    preset = tmp_path / "names.yaml"
+    preset.write_text(yaml.safe_dump({"classes": [name, "bus"]}))
+    run("evaluate", folder, *QUICK, "--preset", preset, "--json", tmp_path / "rows.json")
+    assert list(rows_of(tmp_path / "rows.json")[0]["per_class_iou"]) == [name, "bus"]
+    assert cli.parse_value("x", f"[{join_names(['bus (old)', name])}]", ["y"]) == ["bus (old)", name]
 
 
 def test_ask_the_miniature_web(run, tmp_path):
@@ -269,6 +305,10 @@ def world(tmp_path_factory):
     shutil.copy(photos / "images" / "p4.jpg", here / "p4.jpg")
     mask = write_folder(here / "resized") / "masks" / "p4.png"
     Image.open(mask).resize((20, 20), 0).save(mask)
+    (write_folder(here / "commas") / "classes.txt").write_text('0,sky\n3,grass\n7,"bus, red"\n')
+    (here / "mine").mkdir()
+    for name in ("mine.json", "mine/p4.overlay.png", "mine/leaderboard.csv"):
+        (here / name).write_text("{}")
     (here / "divides.py").write_text("x = 1\ny = x / 0\n")
     (here / "silent.py").write_text("x = 1\n")
     notebook(here / "small.ipynb", "1", "k: int = 4\nx: float = 1.5\nseeds: list = [1, 2]")
@@ -287,7 +327,7 @@ def world(tmp_path_factory):
 
 
 EVALUATE = "evaluate photos --encoder handcrafted --methods knn-clip --shots 1 --seeds 1"
-ON = {name: EVALUATE.replace("photos", name) for name in ("scenes", "nowhere", "cut", "resized")}
+ON = {name: EVALUATE.replace("photos", name) for name in ("scenes", "nowhere", "cut", "resized", "commas")}
 BUILD = "memory build photos --encoder handcrafted --out new"
 SEGMENT = "segment --memory memory --out out p4.jpg"
 ASK = "ask example Segment-the-current-regatta-champion. --out m.png"
@@ -310,6 +350,13 @@ run | notebook
 {EVALUATE} --regions slic:segment=9 | 'segment' | 'segments'
 {EVALUATE} --plugin divides.py | divides.py | line 2 | ZeroDivisionError
 {EVALUATE} --json photos | 'photos'
+{EVALUATE} --json photos/classes.txt | 'photos/classes.txt'
+{EVALUATE} --json mine.json | 'mine.json'
+{EVALUATE} --classes "sky | CSV
+{EVALUATE} --classes sky,,bus | 'sky,,bus'
+{EVALUATE} --classes sky||x,bus | ''
+{EVALUATE} --classes Bus,sky | 'Bus' | did you mean 'bus'
+{ON["commas"]} --classes bus,red | 'bus, red' | quotes
 {EVALUATE} --domain fog | 'photos' | domain
 {EVALUATE} --size 64 | 'photos' | size
 {EVALUATE} --limit 0 | limit | 0
@@ -336,12 +383,20 @@ memory add nameless photos | nameless
 {SEGMENT} --out photos/masks | p4.png
 {SEGMENT} --out photos | classes.txt
 {SEGMENT} --coco p4.jpg | 'p4.jpg'
+{SEGMENT} --coco mine.json | 'mine.json'
+{SEGMENT} --coco out/p4.png | 'out/p4.png'
+{SEGMENT} --coco out/../out/classes.txt | classes.txt
+{SEGMENT} --out mine | 'mine/p4.overlay.png'
+{SEGMENT} --instances | --coco
 {SEGMENT} --memory void | 'void'
 {ASK.replace("example", "nowhere.png")} | nowhere.png
 {ASK} --date March | --date | 'March'
 {ASK} --provider alta | 'alta' | duckduckgo, mini, wikimedia
 {ASK} --llm m | 'm' | OPENAI_BASE_URL
 ask p4.jpg Segment-the-dog. --out p4.jpg | 'p4.jpg'
+ask p4.jpg Segment-the-dog. --out mine/p4.png | 'mine/p4.overlay.png'
+run small.ipynb --out photos | 'photos' | empty
+sweep fine.yaml --out mine | leaderboard.csv
 run nowhere | 'nowhere' | 00_quickstart | experiments/nest
 run loose.ipynb | loose.ipynb
 run small.ipynb -p k=5.5 | '5.5' | int | 4
