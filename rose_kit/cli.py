@@ -25,7 +25,7 @@ from PIL import Image
 
 import rose_kit as kit
 from rose_kit.data import Dataset, atomic_write, open_dataset, open_support, read_image, sample_support
-from rose_kit.registry import call_with, load_plugin, methods, providers, region_makers
+from rose_kit.registry import call_with, errors_as, load_plugin, methods, providers, region_makers
 from rose_kit.types import IGNORE, unknown_name
 from rose_kit.web.types import Provider
 
@@ -194,14 +194,12 @@ def read_yaml(path: Path) -> Any:
     """What a YAML file says.
 
     Raises:
-        ValueError: it is not YAML.
+        DataError: (a ValueError) it is not YAML.
     """
     from papermill.iorw import read_yaml_file
 
-    try:
+    with errors_as(kit.DataError, f"{str(path)!r} is not YAML"):
         return read_yaml_file(str(path))
-    except Exception as error:  # of YAML
-        raise ValueError(f"{str(path)!r} is not YAML: {_one_line(error)}") from None
 
 
 # --- where results go -------------------------------------------------------------------------------------
@@ -528,12 +526,12 @@ def ask(
     """
     from rose_kit.viz.overlay import overlay
     from rose_kit.web.framework import RoseFramework
-    from rose_kit.web.llm import LanguageModel
+    from rose_kit.web.llm import language_model
     from rose_kit.web.promptable import SegmenterAsPromptable
 
     beside = {kind: out.with_name(f"{out.stem}.{kind}.png") for kind in ("overlay", "image")}
     check_outputs([out, *beside.values()], [Path(image)])
-    llm = LanguageModel(model) if model else None
+    llm = language_model(model) if model else None
     web = make_provider(provider, image)
     first, last = getattr(web, "days", (date.min, date.max))
     when = day.date() if day else min(last, date.today())
@@ -631,15 +629,13 @@ def notebook_parameters(path: Path) -> dict[str, Any]:
     """Name -> default of what the cell tagged "parameters" declares.
 
     Raises:
-        ValueError: the file is no notebook, or a default is no literal.
+        DataError: (a ValueError) the file is no notebook, or a default is no literal.
     """
     import papermill
 
-    try:
+    with errors_as(kit.DataError, f"{path} is not a notebook with literal parameters"):
         declared = papermill.inspect_notebook(str(path))
         return {name: ast.literal_eval(about["default"]) for name, about in declared.items()}
-    except Exception as error:  # of nbformat, whatever a malformed file trips over
-        raise ValueError(f"{path} is not a notebook with literal parameters: {_one_line(error)}") from None
 
 
 # --- sweep and check --------------------------------------------------------------------------------------

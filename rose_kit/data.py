@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from rose_kit.registry import datasets
+from rose_kit.registry import datasets, errors_as
 from rose_kit.types import IGNORE, check_positive, unknown_name
 
 SPLIT_PAIRS = (("support", "query"), ("train", "val"), ("train", "test"))
@@ -112,7 +112,7 @@ class FolderDataset:
 
     def _read_mask(self, image_id: str) -> NDArray[np.integer]:
         path = self._masks[image_id]
-        with _reading(path), Image.open(path) as file:
+        with errors_as(DataError, f"cannot read {path}"), Image.open(path) as file:
             mask = np.asarray(file)
         if mask.ndim != 2:
             raise DataError(f"mask {path} has {mask.shape[2]} channels; it needs one, of class ids")
@@ -267,22 +267,14 @@ def _read_split(folder: Path, split: str) -> list[str]:
 
 
 def _read_lines(path: Path) -> list[str]:
-    with _reading(path):
+    with errors_as(DataError, f"cannot read {path}"):
         return path.read_text(encoding="utf-8-sig").splitlines()
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
     """An image file as (H, W, 3) uint8, turned as its EXIF tag says; raises DataError if it is broken."""
-    with _reading(path), Image.open(path) as file:
+    with errors_as(DataError, f"cannot read {path}"), Image.open(path) as file:
         return np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # a broken file raises OSError, SyntaxError, struct.error, zlib.error, ...
-        raise DataError(f"cannot read {path}: {error}") from error
 
 
 @contextmanager
