@@ -35,7 +35,7 @@ from rose_kit.data import (
     read_image,
     sample_support,
 )
-from rose_kit.registry import call_with, load_plugin, methods, providers, region_makers
+from rose_kit.registry import call_with, errors_as, load_plugin, methods, providers, region_makers
 from rose_kit.types import IGNORE, class_name, join_names, split_names, unknown_name
 from rose_kit.web.types import Provider
 
@@ -55,10 +55,8 @@ def name_list(text: str) -> list[str]:
     >>> name_list('rns, "red, dark"')
     ['rns', 'red, dark']
     """
-    try:
+    with errors_as(typer.BadParameter, "expected names between commas"):
         names = split_names(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
     if not all(names) or len(set(names)) < len(names):
         raise typer.BadParameter(f"expected different names between commas, got {text!r}")
     return names
@@ -219,14 +217,12 @@ def read_yaml(path: Path) -> Any:
     """What a YAML file says.
 
     Raises:
-        ValueError: it is not YAML.
+        DataError: (a ValueError) it is not YAML.
     """
     from papermill.iorw import read_yaml_file
 
-    try:
+    with errors_as(kit.DataError, f"{str(path)!r} is not YAML"):
         return read_yaml_file(str(path))
-    except Exception as error:  # of YAML
-        raise ValueError(f"{str(path)!r} is not YAML: {_one_line(error)}") from None
 
 
 # --- where results go -------------------------------------------------------------------------------------
@@ -595,12 +591,12 @@ def ask(
     """
     from rose_kit.viz.overlay import overlay
     from rose_kit.web.framework import RoseFramework
-    from rose_kit.web.llm import LanguageModel
+    from rose_kit.web.llm import language_model
     from rose_kit.web.promptable import SegmenterAsPromptable
 
     beside = {kind: out.with_name(f"{out.stem}.{kind}.png") for kind in ("overlay", "image")}
     check_outputs([out, *beside.values()], [Path(image)])
-    llm = LanguageModel(model) if model else None
+    llm = language_model(model) if model else None
     web = make_provider(provider, image)
     first, last = getattr(web, "days", (date.min, date.max))
     when = day.date() if day else min(last, date.today())
@@ -705,15 +701,13 @@ def notebook_parameters(path: Path) -> dict[str, Any]:
     """Name -> default of what the cell tagged "parameters" declares.
 
     Raises:
-        ValueError: the file is no notebook, or a default is no literal.
+        DataError: (a ValueError) the file is no notebook, or a default is no literal.
     """
     import papermill
 
-    try:
+    with errors_as(kit.DataError, f"{path} is not a notebook with literal parameters"):
         declared = papermill.inspect_notebook(str(path))
         return {name: ast.literal_eval(about["default"]) for name, about in declared.items()}
-    except Exception as error:  # of nbformat, whatever a malformed file trips over
-        raise ValueError(f"{path} is not a notebook with literal parameters: {_one_line(error)}") from None
 
 
 # --- sweep and check --------------------------------------------------------------------------------------

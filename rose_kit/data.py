@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from rose_kit.registry import datasets
+from rose_kit.registry import datasets, errors_as
 from rose_kit.types import (
     IGNORE,
     check_positive,
@@ -131,7 +131,7 @@ class FolderDataset:
 
     def _read_mask(self, image_id: str) -> NDArray[np.integer]:
         path = self._masks[image_id]
-        with _reading(path), Image.open(path) as file:
+        with errors_as(DataError, f"cannot read {path}"), Image.open(path) as file:
             mask = np.asarray(file)
         if mask.ndim != 2:
             raise DataError(f"mask {path} has {mask.shape[2]} channels; it needs one, of class ids")
@@ -251,7 +251,7 @@ def read_classes(path: str | Path) -> dict[int, str]:
     """
     classes: dict[int, str] = {}
     for number, line in enumerate(_read_lines(Path(path)), start=1):
-        try:
+        with errors_as(DataError, f"{path}, line {number}"):
             key, name, *more = [*split_names(line), "", ""]
             if not line.strip() or key == str(IGNORE) or (number == 1 and key.lower() == "id"):
                 continue
@@ -259,14 +259,10 @@ def read_classes(path: str | Path) -> dict[int, str]:
             if prose := PROSE.fullmatch(rest):
                 name, more = rest, []
             if not re.fullmatch("[0-9]{1,5}", key) or int(key) >= 2**16 or not name or any(more):
-                raise ValueError(
-                    "expected 'id,name', an id up to 65535, quotes around a name that has a comma, and "
-                    f"no further columns; got {line[:80]!r}"
-                )
+                allowed = "an id up to 65535, quotes around a name that has a comma, no further columns"
+                raise ValueError(f"expected 'id,name': {allowed}; got {line[:80]!r}")
             if int(key) in classes or class_name(name) in classes.values():
                 raise ValueError(f"id {key} or name {name!r} occurs twice")
-        except ValueError as error:
-            raise DataError(f"{path}, line {number}: {error}") from None
         if prose or QUOTED.fullmatch(name):
             hint = "a name with a comma belongs in double quotes, others in none"
             warnings.warn(f"{path}, line {number}: all of {name!r} is read as one name; {hint}", stacklevel=2)
@@ -315,22 +311,14 @@ def _read_split(folder: Path, split: str) -> list[str]:
 
 
 def _read_lines(path: Path) -> list[str]:
-    with _reading(path):
+    with errors_as(DataError, f"cannot read {path}"):
         return path.read_text(encoding="utf-8-sig").splitlines()
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
     """An image file as (H, W, 3) uint8, turned as its EXIF tag says; raises DataError if it is broken."""
-    with _reading(path), Image.open(path) as file:
+    with errors_as(DataError, f"cannot read {path}"), Image.open(path) as file:
         return np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # a broken file raises OSError, SyntaxError, struct.error, zlib.error, ...
-        raise DataError(f"cannot read {path}: {error}") from error
 
 
 @contextmanager

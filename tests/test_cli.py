@@ -91,7 +91,7 @@ def test_presets_are_the_released_configurations():
         ).params
         assert cli.make_windows(given["support_windows"], None) == support
         assert cli.make_windows(given["query_windows"], None) == query
-        assert given["seeds"] == [100, 18, 42, 84] and given["regions"].startswith("sam:order=largest")
+        assert given["seeds"] == [100, 18, 42, 84] and given["regions"].startswith("sam:largest_on_top=true")
         rns = cli.make_methods(given["methods"], given["options"], given["preset"])["rns"]
         assert (rns.k, rns.solver, rns.steps, rns.lr, rns.tau) == (8, "adamw", 700, 2e-3, 0.1)
         assert (rns.beta_fused, rns.beta_pseudo, rns.weight_decay) == (1.5, 0.2, 5e-4)
