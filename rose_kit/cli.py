@@ -7,6 +7,7 @@ brings in torch is imported when a command runs, so that `rose-kit --help` stays
 from __future__ import annotations
 
 import ast
+import hashlib
 import inspect
 import json
 import os
@@ -15,7 +16,7 @@ import signal
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,6 +31,7 @@ from rose_kit.data import (
     Dataset,
     FolderDataset,
     atomic_write,
+    classes_text,
     naming,
     open_dataset,
     open_support,
@@ -37,11 +39,12 @@ from rose_kit.data import (
     sample_support,
     warn_absent,
 )
-from rose_kit.registry import call_with, load_plugin, methods, providers, region_makers
-from rose_kit.types import IGNORE, unknown_name
+from rose_kit.registry import call_with, errors_as, load_plugin, methods, providers, region_makers
+from rose_kit.types import IGNORE, class_name, join_names, split_names, unknown_name
 from rose_kit.web.types import Provider
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"  # of a clone
+RECORD = ".rose_kit"  # beside results: what was written
 PLAIN = {"rich_markup_mode": None, "pretty_exceptions_enable": False}  # "[default: ...]" is no markup
 app = typer.Typer(help="Segmentation that looks things up before it decides.", **PLAIN)
 memory_app = typer.Typer(help="Build, change and look at a memory of annotated images.", **PLAIN)
@@ -51,12 +54,13 @@ app.add_typer(memory_app, name="memory")
 
 
 def name_list(text: str) -> list[str]:
-    """Names between commas.
+    """Names between commas; one that has a comma stands in quotes.
 
-    >>> name_list("rns, knn-clip")
-    ['rns', 'knn-clip']
+    >>> name_list('rns, "red, dark"')
+    ['rns', 'red, dark']
     """
-    names = [part.strip() for part in text.split(",")]
+    with errors_as(typer.BadParameter, "expected names between commas"):
+        names = split_names(text)
     if not all(names) or len(set(names)) < len(names):
         raise typer.BadParameter(f"expected different names between commas, got {text!r}")
     return names
@@ -104,7 +108,8 @@ def parse_value(name: str, text: str, default: Any) -> Any:
     if isinstance(default, str):
         return text
     if isinstance(default, list | tuple):
-        parts = [part.strip() for part in text.strip("[]() ").split(",") if part.strip()]
+        inner = re.fullmatch(r"\s*(?:\[(.*)\]|\((.*)\))\s*", text)
+        parts = filter(None, split_names((inner[1] or inner[2] or "") if inner else text))
         return type(default)(parse_value(name, part, default[0] if default else None) for part in parts)
     try:
         value = ast.literal_eval(text.capitalize() if text.lower() in ("true", "false", "none") else text)
@@ -122,6 +127,15 @@ def configured(factory: Callable, texts: Iterable[str], what: str) -> Any:
     parameters = inspect.signature(factory).parameters.items()
     defaults = {name: None if p.default is p.empty else p.default for name, p in parameters}
     return call_with(factory, parse_options(texts, defaults, what), what)
+
+
+def check_quotes(names: Sequence[str], known: Iterable[str]) -> None:
+    """Refuse names that are parts of a known one with a comma, which `--classes` takes in quotes only."""
+    for whole in known:
+        parts = split_names(whole) if "," in whole and '"' not in whole else []
+        if whole not in names and parts and set(parts) <= set(names):
+            hint = f"a name with a comma needs quotes: --classes '{join_names([whole])}'"
+            raise ValueError(f"there is a class {whole!r}, but --classes names {', '.join(parts)}; {hint}")
 
 
 def make_methods(names: Names, texts: Sequence[str], preset: Sequence[str]) -> dict[str, kit.Method]:
@@ -196,7 +210,8 @@ def read_preset(ctx: typer.Context, names: Sequence[str] | None) -> list[str]:
             if key not in options:
                 raise unknown_name(f"option in {path}:", key, options)
             texts = [str(part) for part in (value if isinstance(value, list) else [value])]
-            defaults[options[key].name] = texts if options[key].multiple else ",".join(texts)
+            line = join_names(texts) if isinstance(value, list) else texts[0]
+            defaults[options[key].name] = texts if options[key].multiple else line
     settings = defaults.pop("options", [])
     ctx.default_map = defaults
     return settings
@@ -206,14 +221,12 @@ def read_yaml(path: Path) -> Any:
     """What a YAML file says.
 
     Raises:
-        ValueError: it is not YAML.
+        DataError: (a ValueError) it is not YAML.
     """
     from papermill.iorw import read_yaml_file
 
-    try:
+    with errors_as(kit.DataError, f"{str(path)!r} is not YAML"):
         return read_yaml_file(str(path))
-    except Exception as error:  # of YAML
-        raise ValueError(f"{str(path)!r} is not YAML: {_one_line(error)}") from None
 
 
 # --- where results go -------------------------------------------------------------------------------------
@@ -227,23 +240,47 @@ def writable_folder(path: Path) -> Path:
     return path
 
 
-def check_outputs(paths: Iterable[Path | None], protected: Sequence[Path] = ()) -> None:
+def check_outputs(paths: Iterable[Path | None], inputs: Iterable[Path] = ()) -> None:
     """Refuse what cannot be written, and what must not be, before the work is done.
 
     Args:
         paths: files that a command will write; None: an option that was not given.
-        protected: files that no output may replace, such as the command's input.
+        inputs: files that no output may replace, whoever wrote them.
 
     Raises:
-        ValueError: a path is a folder or in one that cannot be written to, or a protected file.
+        ValueError: a path is a folder or in one that cannot be written to, an input, another one of the
+            paths, or a file that is there and not as a command wrote it (see `record`).
     """
+    taken = {path.resolve() for path in inputs}
     for path in filter(None, paths):
         if path.is_dir():
             raise ValueError(f"{str(path)!r} is a folder; name a file")
-        if path.exists() and any(other.exists() and path.samefile(other) for other in protected):
+        if path.resolve() in taken or (path.is_file() and not is_recorded(path)):
             raise ValueError(f"{str(path)!r} is there already and would be overwritten; choose another place")
+        taken.add(path.resolve())
         if path.is_file() or not path.exists():  # no device, such as /dev/stdout
             writable_folder(path.parent)
+
+
+def record(path: Path) -> None:
+    """Note the checksum of a result in the file .rose_kit beside it.
+
+    While it stays as it is, a command may write it anew; a file that a user wrote or changed is the user's.
+    """
+    if path.is_file() and not is_recorded(path):
+        with (path.parent / RECORD).open("a", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(_checksum(path))
+
+
+def is_recorded(path: Path) -> bool:
+    """Whether a file is as a command wrote it."""
+    notes = path.parent / RECORD
+    return notes.is_file() and _checksum(path) in notes.read_text("utf-8", "surrogateescape")
+
+
+def _checksum(path: Path) -> str:
+    """A line as the program sha256sum prints it."""
+    return f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
 
 
 # --- arguments and options that several commands share ----------------------------------------------------
@@ -269,7 +306,9 @@ Data = Annotated[str, argument("Folder (images/, masks/, classes.txt), or datase
 Folder = Annotated[Path, argument("Folder of a memory.", **FOLDER)]
 EncoderName = Annotated[str, option("bundled, handcrafted, ARCHITECTURE/TAG of open_clip, or a folder.")]
 Names = Sequence[str] | None
-Classes = Annotated[Names, option("Names of classes [default: all]; 'road|street' has two texts.", **NAMES)]
+Classes = Annotated[
+    Names, option("[default: all]; 'road|street' has two texts, '\"red, dark\"' a comma.", **NAMES)
+]
 RegionOptions = Annotated[str | None, option("Regions, not patches: slic, sam, slic:segments=200,...")]
 Plugin = Annotated[Mapping | None, option("Python file with methods or encoders.", **PLUGIN)]
 Shots = Annotated[int | None, option("Draw so many images per class [default: every image].")]
@@ -319,6 +358,7 @@ def evaluate(
     check_outputs([output])
     drawn = {name: value for name, value in (("domain", domain), ("size", size)) if value is not None}
     support, query = open_dataset(data, drawn, support=support_split, query=query_split)
+    check_quotes(classes or (), query.class_names)
     loaded = kit.load_encoder(encoder)
     protocol = {"shots": shots, "seeds": seeds, "limit": limit, "classes": classes, "regions": region_maker}
     protocol["missing"] = evaluation.MissingSupport(without_visual, without_text)
@@ -328,6 +368,7 @@ def evaluate(
     typer.echo(evaluation.table(rows))
     if output is not None:
         evaluation.write_json(output, rows, rose_kit=kit.__version__, encoder=loaded.fingerprint)
+        record(output)
         typer.echo(f"written to {output}")
 
 
@@ -405,8 +446,9 @@ def info(folder: Folder) -> None:
     memory = kit.SupportMemory.load(folder)
     typer.echo(f"{folder}: {memory!r}")
     typer.echo(f"encoder: {memory.encoder or 'not recorded'}\nindex: {memory.describe_index()}")
+    width = max(map(len, memory.classes), default=0)
     for name, count in memory.summary().items():
-        typer.echo(f"{count:>7}  {name}")
+        typer.echo(f"  {name:<{width}}  {count:>6}")
 
 
 def fill(
@@ -447,6 +489,7 @@ def segment(
     method: Annotated[str, option("zero-shot, knn-clip, freeda, rns, rose, or a plugin's.")] = "rns",
     regions: RegionOptions = None,
     coco: Annotated[Path | None, option("Also write all masks as COCO JSON to this file.")] = None,
+    instances: Annotated[bool, option("In COCO, one for each connected part.", "--instances")] = False,
     plugin: Plugin = None,
 ) -> None:
     """Segment images with what a memory knows.
@@ -454,13 +497,14 @@ def segment(
     For each image: NAME.png holds class ids (an indexed PNG; classes.txt says which id is which),
     NAME.overlay.png shows them over the image, and NAME.evidence.json lists for each class the
     support images and prototypes that speak for it, by weight. The category ids of COCO are the
-    class ids + 1.
+    class ids + 1; its scores are mean probabilities. A file that is there already is written anew only
+    if it still is what this command wrote.
 
     Example: rose-kit segment street.jpg --memory memory --out segmented --classes road,bus,sky
     """
     from tqdm.auto import tqdm
 
-    from rose_kit.segmenter import name_vocabulary
+    from rose_kit.segmenter import name_vocabulary, pixel_probability
 
     [answerer], region_maker = make_methods([method], (), ()).values(), make_regions(regions)
     if getattr(answerer, "needs_support", False):
@@ -468,7 +512,8 @@ def segment(
     support, encoder = load_memory(memory)
     if not len(support):
         raise ValueError(f"memory {str(memory)!r} is empty: `rose-kit memory add` fills it")
-    vocabulary = name_vocabulary(classes or support.classes, encoder)
+    check_quotes(classes or (), support.classes)
+    vocabulary = name_vocabulary(classes or list(map(class_name, support.classes)), encoder)
     unknown = [name for name in vocabulary.names if name not in support.classes]
     if unknown and vocabulary.text is None:
         raise unknown_name("class (the encoder has no text)", unknown[0], support.classes)
@@ -478,19 +523,27 @@ def segment(
     results = [out / f"{path.stem}{kind}" for path in images for kind in RESULTS]
     if len(set(results)) < len(results):
         raise ValueError(f"two of the images have the same name: {', '.join(map(str, images))}")
-    # Where there is no classes.txt, results that are there are not of this command.
-    check_outputs([*results, coco], [*images, *(() if (out / "classes.txt").exists() else results)])
+    if instances and coco is None:
+        raise ValueError("--instances says how to write COCO: give --coco FILE as well")
+    check_outputs([*results, coco], [*images, out / "classes.txt"])
     segmenter = kit.Segmenter(encoder, support, answerer, region_maker, make_windows((), encoder))
-    labels = {}
-    for path in tqdm(images, "segmenting", disable=None):  # None: shown on terminals only
-        image = read_image(path)
-        answer = segmenter.segment(image, vocabulary)
-        write_answer(out / path.stem, path, image, answer, support)
-        with atomic_write(out / "classes.txt") as beside:  # a method that refuses writes nothing
-            beside.write_text(listing, encoding="utf-8")
-        labels[path.name] = answer.labels
-    if coco is not None:
-        kit.write_coco(coco, labels.items(), dict(enumerate(vocabulary.names)))
+
+    def answers() -> Iterator[tuple[str, NDArray, NDArray]]:
+        for path in tqdm(images, "segmenting", disable=None):  # None: shown on terminals only
+            image = read_image(path)
+            encoded = segmenter.encode(image)
+            answer = segmenter.segment(encoded, vocabulary)
+            write_answer(out / path.stem, path, image, answer, support)
+            with atomic_write(out / "classes.txt") as beside:  # a method that refuses writes nothing
+                beside.write_text(listing, encoding="utf-8")
+            if coco is not None:
+                yield path.name, answer.labels, pixel_probability(answer, encoded)
+
+    if coco is None:
+        list(answers())
+    else:
+        kit.write_coco(coco, answers(), dict(enumerate(vocabulary.names)), components=instances)
+        record(coco)
     typer.echo(f"{len(images)} image(s) segmented into {len(vocabulary)} classes, in {out}")
 
 
@@ -502,7 +555,7 @@ def class_list(out: Path, names: Sequence[str]) -> str:
     """
     if len(names) > 255:
         raise ValueError(f"{len(names)} classes do not fit a PNG of ids; name at most 255 with --classes")
-    path, text = out / "classes.txt", "".join(f"{c},{name}\n" for c, name in enumerate(names))
+    path, text = out / "classes.txt", classes_text(dict(enumerate(names)))
     if path.exists() and path.read_text(encoding="utf-8") != text:
         raise ValueError(f"{str(path)!r} lists other classes than {', '.join(names)}; choose another --out")
     return text
@@ -515,14 +568,16 @@ def write_answer(
     from rose_kit.viz.export import evidence_by_class, save_labels
     from rose_kit.viz.overlay import overlay
 
-    record = {"image": str(source), "classes": evidence_by_class(answer, memory)}
-    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
+    content = {"image": str(source), "classes": evidence_by_class(answer, memory)}
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     with atomic_write(f"{stem}.png") as beside:
         save_labels(beside, answer.labels)
     with atomic_write(f"{stem}.overlay.png") as beside:
         Image.fromarray(overlay(image, answer.labels, answer.names)).save(beside)
     with atomic_write(f"{stem}.evidence.json") as beside:
         beside.write_text(text + "\n", encoding="utf-8")
+    for kind in RESULTS:
+        record(Path(f"{stem}{kind}"))
 
 
 # --- ask --------------------------------------------------------------------------------------------------
@@ -548,12 +603,12 @@ def ask(
     """
     from rose_kit.viz.overlay import overlay
     from rose_kit.web.framework import RoseFramework
-    from rose_kit.web.llm import LanguageModel
+    from rose_kit.web.llm import language_model
     from rose_kit.web.promptable import SegmenterAsPromptable
 
     beside = {kind: out.with_name(f"{out.stem}.{kind}.png") for kind in ("overlay", "image")}
     check_outputs([out, *beside.values()], [Path(image)])
-    llm = LanguageModel(model) if model else None
+    llm = language_model(model) if model else None
     web = make_provider(provider, image)
     first, last = getattr(web, "days", (date.min, date.max))
     when = day.date() if day else min(last, date.today())
@@ -573,6 +628,7 @@ def ask(
     for path, array in written.items():
         with atomic_write(path) as beside:
             Image.fromarray(array).save(beside, "PNG")
+        record(path)
         typer.echo(f"written   {path}")
     if result.failure:
         raise typer.Exit(1)
@@ -615,6 +671,9 @@ def run(
     defaults = notebook_parameters(path)
     values = parse_options(parameters or (), defaults, path.name)
     check_outputs([folder / path.name], [path])
+    # What else the notebook writes is not known before.
+    if out and out.is_dir() and any(out.iterdir()) and not (out / RECORD).exists():
+        raise ValueError(f"{str(out)!r} is not empty, and not of an earlier run; name a new folder")
     if "out" in defaults:  # kernels start in the notebook's own folder, as in JupyterLab
         values.setdefault("out", Path(os.path.relpath(folder, path.parent)).as_posix())
     options = {"kernel_name": "python3", "extra_arguments": ["--log-level=ERROR"], "cwd": path.parent}
@@ -631,11 +690,14 @@ def run(
         why = f"{error.ename}: {_one_line(told)} (see {folder / path.name})"
         typer.echo(f"error: cell [{error.exec_count}] of {path.name} failed: {why}", err=True)
         raise typer.Exit(1) from None
+    finally:
+        record(folder / path.name)
     for cell in executed.cells:
         for output in cell.outputs if "result" in cell.metadata.get("tags", []) else ():
             text = output.get("text") if output.get("name") == "stdout" else None
             typer.echo((text or output.get("data", {}).get("text/plain", "")).rstrip())
-    typer.echo(f"written to {folder}: {', '.join(sorted(p.name for p in folder.iterdir() if p.is_file()))}")
+    files = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name != RECORD)
+    typer.echo(f"written to {folder}: {', '.join(files)}")
 
 
 def find_notebook(name: str) -> Path:
@@ -659,15 +721,13 @@ def notebook_parameters(path: Path) -> dict[str, Any]:
     """Name -> default of what the cell tagged "parameters" declares.
 
     Raises:
-        ValueError: the file is no notebook, or a default is no literal.
+        DataError: (a ValueError) the file is no notebook, or a default is no literal.
     """
     import papermill
 
-    try:
+    with errors_as(kit.DataError, f"{path} is not a notebook with literal parameters"):
         declared = papermill.inspect_notebook(str(path))
         return {name: ast.literal_eval(about["default"]) for name, about in declared.items()}
-    except Exception as error:  # of nbformat, whatever a malformed file trips over
-        raise ValueError(f"{path} is not a notebook with literal parameters: {_one_line(error)}") from None
 
 
 # --- sweep and check --------------------------------------------------------------------------------------
@@ -702,11 +762,13 @@ def sweep(
     own = methods.of_file(plugin.resolve()) if plugin is not None else ()
     specs = expand_grid(read_yaml(grid), own)
     folder = writable_folder(out or Path("runs") / grid.stem)
+    check_outputs([folder / "leaderboard.csv"])
     rows, skipped = run_grid(specs, folder, jobs=jobs, plugin=plugin)
     board = leaderboard(rows)
     typer.echo(f"{skipped} of {len(specs)} tables were there already\n\n{board}")
     with atomic_write(folder / "leaderboard.csv") as path:
         board.table.to_csv(path, index=False, float_format="%.4f")
+    record(folder / "leaderboard.csv")
     typer.echo(f"\nwritten to {folder / 'leaderboard.csv'}")
     if rows.attrs["failed"]:
         raise typer.Exit(1)

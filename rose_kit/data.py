@@ -1,7 +1,7 @@
 """Pixel-annotated images: one sample, the folder format, the draw of a support set, and safe writing.
 
-The folder format: `images/*` and `masks/*`, files of the same names but for the suffix; `classes.txt`
-(`id,name` per line; ids may have gaps); and optional `splits/<name>.txt` (an image id per line). An image is
+The folder format: `images/*` and `masks/*`, files of the same names but for the suffix; `classes.txt` (CSV,
+`id,name` per line; ids may have gaps); and optional `splits/<name>.txt` (an image id per line). An image is
 what a viewer shows (`read_image`). A mask has one channel of class ids, 255 = ignore, in any format without
 loss, such as a grey PNG, or one with a palette whose indices are the ids. Subfolders are not read.
 """
@@ -22,10 +22,22 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from safetensors import SafetensorError
 
-from rose_kit.registry import datasets
-from rose_kit.types import IGNORE, check_positive, composed, unknown_name
+from rose_kit.registry import datasets, errors_as
+from rose_kit.types import (
+    IGNORE,
+    check_positive,
+    class_name,
+    class_names,
+    composed,
+    join_names,
+    split_names,
+    unknown_name,
+)
 
 SPLIT_PAIRS = (("support", "query"), ("train", "val"), ("train", "test"))
+# A name with commas and without quotes: `red, dark`. In a table, no blank follows a comma, or a number does.
+PROSE = re.compile(r'[^\s,"][^,"]*(, [^\W\d_][^,"]*)+')
+QUOTED = re.compile(r"(['\"`]).*\1")
 MAX_POOL = 5000  # images that a support draw looks at, as in the RNS release
 IGNORE_NAMES = ("ignore", "ignored", "void", "none", "unlabeled", "unlabelled", "unknown", "border")
 # Pillow knows the first of these by name only; for the others it runs Ghostscript or needs Windows.
@@ -46,6 +58,9 @@ class Sample:
         mask: (H, W) integers: keys of `classes`, or 255 = ignore.
         classes: id -> class name.
         source: the image's file, if it has one.
+
+    Raises:
+        ValueError: a name cannot name a class (`rose_kit.types.class_name`).
     """
 
     image_id: str
@@ -53,6 +68,9 @@ class Sample:
     mask: NDArray[np.integer]
     classes: Mapping[int, str]
     source: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", {c: class_name(name) for c, name in self.classes.items()})
 
 
 class Dataset(Protocol):
@@ -248,7 +266,7 @@ def sample_support(
         ValueError: `shots` is below 1, or a class is not the dataset's; or as `warn_absent`.
     """
     check_positive(shots=shots)
-    names = list(dataset.class_names if classes is None else classes)
+    names = list(dataset.class_names if classes is None else map(composed, classes))
     if unknown := sorted(set(names) - set(dataset.class_names)):
         raise unknown_name("class", unknown[0], dataset.class_names)
     rng = np.random.default_rng(seed)
@@ -289,24 +307,39 @@ def warn_absent(dataset: Dataset, names: Sequence[str], positions: Iterable[int]
 
 
 def read_classes(path: str | Path) -> dict[int, str]:
-    """Read `classes.txt`: `id,name` per line, ids with or without gaps; blank lines and id 255 are skipped.
+    """Read `classes.txt`: CSV with `id,name` per line, as `classes_text` writes it.
+
+    Ids may have gaps. A first line that begins with "id", blank lines, id 255 and empty further columns are
+    skipped. A name with commas belongs in quotes: `0,"red, dark"`.
 
     Raises:
-        DataError: the file is missing or empty, a line is malformed, an id or a name occurs twice.
+        DataError: the file is missing or empty, a line is malformed or has further columns, a name cannot
+            name a class, an id or a name occurs twice.
+
+    Warns:
+        UserWarning: `0,red, dark` is read as one name; there are quotes around a name; or as `class_names`.
     """
     classes: dict[int, str] = {}
     for number, line in enumerate(_read_lines(Path(path)), start=1):
-        key, _, name = (part.strip() for part in line.partition(","))
-        if not line.strip() or key == str(IGNORE):
-            continue
-        # A PNG has 16 bits at most; "|" would part the texts of one class (`Vocabulary.encode`).
-        if not (key.isascii() and key.isdigit() and len(key) <= 5 and name and "|" not in name):
-            raise DataError(f"{path}, line {number}: expected 'id,name' without '|', got {line[:80]!r}")
-        if int(key) in classes or name in classes.values():
-            raise DataError(f"{path}, line {number}: id {key} or name {name!r} occurs twice")
-        classes[int(key)] = name
+        with errors_as(DataError, f"{path}, line {number}"):
+            key, name, *more = [*split_names(line), "", ""]
+            if not line.strip() or key == str(IGNORE) or (number == 1 and key.lower() == "id"):
+                continue
+            rest = line.partition(",")[2].rstrip()
+            if prose := PROSE.fullmatch(rest):
+                name, more = rest, []
+            if not re.fullmatch("[0-9]{1,5}", key) or int(key) >= 2**16 or not name or any(more):
+                allowed = "an id up to 65535, quotes around a name that has a comma, no further columns"
+                raise ValueError(f"expected 'id,name': {allowed}; got {line[:80]!r}")
+            if int(key) in classes or class_name(name) in classes.values():
+                raise ValueError(f"id {key} or name {name!r} occurs twice")
+        if prose or QUOTED.fullmatch(name):
+            hint = "a name with a comma belongs in double quotes, others in none"
+            warnings.warn(f"{path}, line {number}: all of {name!r} is read as one name; {hint}", stacklevel=2)
+        classes[int(key)] = class_name(name)
     if not classes:
         raise DataError(f"{path} names no class")
+    class_names(classes.values())
     return classes
 
 
@@ -319,6 +352,16 @@ def _check_ignored(path: Path) -> None:
                 f"{path} calls {IGNORE} {name!r}, but {IGNORE} means ignore: name it 'ignore', or give the "
                 "class another id, there and in the masks"
             )
+
+
+def classes_text(classes: Mapping[int, str]) -> str:
+    """The lines of a `classes.txt`, which `read_classes` reads back.
+
+    >>> print(classes_text({0: "sky", 7: "red, dark"}), end="")
+    0,sky
+    7,"red, dark"
+    """
+    return "".join(f"{join_names([str(c), name])}\n" for c, name in classes.items())
 
 
 def _by_id(folder: Path, left_out: dict[str, list[str]]) -> dict[str, Path]:
@@ -384,7 +427,7 @@ def _read_split(folder: Path, split: str) -> list[str]:
 
 
 def _read_lines(path: Path) -> list[str]:
-    with _reading(path):
+    with errors_as(DataError, f"cannot read {path}"):
         return composed(path.read_text(encoding="utf-8-sig")).splitlines()
 
 
@@ -407,7 +450,7 @@ def read_image(source: str | Path | Image.Image) -> NDArray[np.uint8]:
         DataError: it is broken or no image, or holds NaN, infinite, negative or larger values than these.
     """
     if isinstance(source, Image.Image):
-        with _reading(f"the {source.format or source.mode} image"):
+        with errors_as(DataError, f"cannot read the {source.format or source.mode} image"):
             return _rgb(source)
     with _open_image(source) as file:
         return _rgb(file)
@@ -431,7 +474,7 @@ def _formats() -> list[str]:
 
 @contextmanager
 def _open_image(path: str | Path) -> Iterator[Image.Image]:
-    with _reading(path), Image.open(path, formats=_formats()) as file:
+    with errors_as(DataError, f"cannot read {path}"), Image.open(path, formats=_formats()) as file:
         warn_frames(file, path)
         yield file
 
@@ -473,14 +516,6 @@ def _eight_bits(values: NDArray, file: Image.Image) -> NDArray[np.uint8]:
     bits = tags.get(258, (16,))[0] if file.mode.startswith("I;16") else 16
     levels = values.astype(np.int64) >> bits - 8
     return (255 - levels if tags.get(262) == 0 else levels).astype(np.uint8)
-
-
-@contextmanager
-def _reading(path: object) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # a broken file raises OSError, SyntaxError, struct.error, zlib.error, ...
-        raise DataError(f"cannot read {path}: {error}") from error
 
 
 @contextmanager

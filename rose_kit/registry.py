@@ -9,7 +9,8 @@ import runpy
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -121,10 +122,8 @@ def load_plugin(path: str | Path) -> dict[str, list[str]]:
     for registry in REGISTRIES:
         for name in registry.of_file(file):
             del registry[name]
-    try:
+    with errors_as(ValueError, f"plugin {str(path)!r}", file):
         runpy.run_path(str(file), run_name=f"rose_kit_plugin_{file.stem}")
-    except Exception as error:  # whatever the user's own code raises
-        raise ValueError(f"plugin {str(path)!r}: {describe_error(error, file)}") from error
     return {registry.kind: registry.of_file(file) for registry in REGISTRIES}
 
 
@@ -141,3 +140,23 @@ def describe_error(error: Exception, file: Path | None = None) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     lines = [f"line {frame.lineno}" for frame in frames if frame.filename == str(file)]
     return ", ".join([*lines[-1:], f"{type(error).__name__}: {' '.join(str(error).split())}"])
+
+
+@contextmanager
+def errors_as(kind: type[Exception], what: str, file: Path | None = None) -> Iterator[None]:
+    """Turn whatever the block raises into one kind of error, with a message of one line.
+
+    Broken files, hostile pages and other people's code raise all sorts of errors. One that is of the kind
+    already passes unchanged.
+
+    Args:
+        kind: class of the error to raise.
+        what: the beginning of the message: what failed.
+        file: absolute path of the user's own code; see `describe_error`.
+    """
+    try:
+        yield
+    except Exception as error:
+        if type(error) is kind and file is None:
+            raise
+        raise kind(f"{what}: {describe_error(error, file).removeprefix('ValueError: ')}") from error

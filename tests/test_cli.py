@@ -22,6 +22,7 @@ import rose_kit
 from conftest import write_folder
 from rose_kit import HandcraftedEncoder, SupportMemory, Windows, cli, load_encoder
 from rose_kit.data import read_classes
+from rose_kit.types import join_names
 from rose_kit.viz.export import read_coco
 from rose_kit.web import providers
 from rose_kit.web.net import WebError
@@ -92,7 +93,7 @@ def test_presets_are_the_released_configurations():
         ).params
         assert cli.make_windows(given["support_windows"], None) == support
         assert cli.make_windows(given["query_windows"], None) == query
-        assert given["seeds"] == [100, 18, 42, 84] and given["regions"].startswith("sam:order=largest")
+        assert given["seeds"] == [100, 18, 42, 84] and given["regions"].startswith("sam:largest_on_top=true")
         rns = cli.make_methods(given["methods"], given["options"], given["preset"])["rns"]
         assert (rns.k, rns.solver, rns.steps, rns.lr, rns.tau) == (8, "adamw", 700, 2e-3, 0.1)
         assert (rns.beta_fused, rns.beta_pseudo, rns.weight_decay) == (1.5, 0.2, 5e-4)
@@ -111,7 +112,7 @@ def test_memory_build_add_remove_info(run, refused, memory, folder, tmp_path):
     assert "removed 1 " in run("memory", "remove", memory, "--image", "p4", "--class", "sky")
     lines = run("memory", "info", memory).splitlines()
     assert "9 prototypes of 2 classes in 5 images" in lines[0] and lines[1] == "encoder: handcrafted"
-    assert [line.split() for line in lines[3:]] == [["5", "grass"], ["4", "sky"]]
+    assert [line.split() for line in lines[3:]] == [["grass", "5"], ["sky", "4"]]
     shots = ("--encoder", "handcrafted", "--shots", 1, "--seed", 2, "--split", "val")
     run("memory", "build", folder, *shots, "--out", tmp_path / "few")
     assert set(SupportMemory.load(tmp_path / "few").images) < {"p3", "p4", "p5"}
@@ -122,7 +123,7 @@ def test_segment_writes_labels_overlays_evidence_and_coco(run, refused, memory, 
     photos = [folder / "images" / name for name in ("p4.jpg", "p5.jpg")]
     run("segment", *photos, "--memory", memory, "--out", out, "--coco", coco)
     names = {f"{stem}.{kind}" for stem in ("p4", "p5") for kind in ("png", "overlay.png", "evidence.json")}
-    assert {p.name for p in out.iterdir()} == names | {"classes.txt"}
+    assert {p.name for p in out.iterdir()} == names | {"classes.txt", cli.RECORD}
     assert read_classes(out / "classes.txt") == {0: "sky", 1: "grass", 2: "bus"}
     labels, truth = np.asarray(Image.open(out / "p4.png")), Image.open(folder / "masks" / "p4.png")
     assert np.mean(np.array([0, 3, 7])[labels] == truth) > 0.85
@@ -242,6 +243,41 @@ def test_a_class_without_a_pixel_and_what_is_left_out_are_told_once(folder, tmp_
         err = capsys.readouterr().err
         assert all(err.count(text) == 1 for text in [*told, "left out: subfolders: 1 (images/more)"]), err
         assert err.count("warning") == len(told) + 1
+
+
+def test_results_are_written_anew_while_nobody_has_changed_them(run, refused, memory, folder, tmp_path):
+    out, coco, table = tmp_path / "out", tmp_path / "coco.json", tmp_path / "table.json"
+    image = folder / "images" / "p4.jpg"
+    call = ("segment", image, "--memory", memory, "--out", out, "--method", "knn-clip", "--coco", coco)
+    run(*call, "--classes", "sky,grass,bus")
+    one = len(json.loads(coco.read_text())["annotations"])
+    run(*call, "--classes", "sky, grass, bus", "--instances")
+    found = json.loads(coco.read_text())["annotations"]
+    assert len(found) >= one and all(0 < a["score"] <= 1 for a in found)
+    for _ in range(2):
+        run("evaluate", folder, *QUICK, "--json", table)
+    for path in (coco, out / "p4.evidence.json", out / "p4.png"):
+        path.write_bytes(mine := path.read_bytes() + b" ")
+        refused(*call, said=[path])
+        assert path.read_bytes() == mine
+        path.unlink()
+
+
+@pytest.mark.parametrize("name", ["red, dark", 'the "sky"', "caf\u00e9 'noir'", "a;b"])
+def test_a_name_goes_from_a_folder_through_memory_and_options_to_results(run, tmp_path, name):
+    folder = write_folder(tmp_path / "photos")
+    (folder / "classes.txt").write_text(f"0,{join_names([name])}\n3,grass\n7,bus\n", encoding="utf-8")
+    run("memory", "build", folder, "--encoder", "handcrafted", "--out", tmp_path / "memory")
+    assert f"  {name}" in run("memory", "info", tmp_path / "memory")
+    image, out = folder / "images" / "p4.jpg", tmp_path / "out"
+    given = ("--memory", tmp_path / "memory", "--out", out, "--coco", tmp_path / "c.json")
+    run("segment", image, *given, "--method", "knn-clip", "--classes", join_names(["bus", name]))
+    assert read_classes(out / "classes.txt") == read_coco(tmp_path / "c.json")[1] == {0: "bus", 1: name}
+    preset = tmp_path / "names.yaml"
+    preset.write_text(yaml.safe_dump({"classes": [name, "bus"]}))
+    run("evaluate", folder, *QUICK, "--preset", preset, "--json", tmp_path / "rows.json")
+    assert list(rows_of(tmp_path / "rows.json")[0]["per_class_iou"]) == [name, "bus"]
+    assert cli.parse_value("x", f"[{join_names(['bus (old)', name])}]", ["y"]) == ["bus (old)", name]
 
 
 def test_ask_the_miniature_web(run, tmp_path):
@@ -384,6 +420,10 @@ def world(tmp_path_factory):
     shutil.copy(photos / "images" / "p4.jpg", here / "p4.jpg")
     mask = write_folder(here / "resized") / "masks" / "p4.png"
     Image.open(mask).resize((20, 20), 0).save(mask)
+    (write_folder(here / "commas") / "classes.txt").write_text('0,sky\n3,grass\n7,"bus, red"\n')
+    (here / "mine").mkdir()
+    for name in ("mine.json", "mine/p4.overlay.png", "mine/leaderboard.csv"):
+        (here / name).write_text("{}")
     (here / "divides.py").write_text("x = 1\ny = x / 0\n")
     (here / "silent.py").write_text("x = 1\n")
     notebook(here / "small.ipynb", "1", "k: int = 4\nx: float = 1.5\nseeds: list = [1, 2]")
@@ -402,7 +442,7 @@ def world(tmp_path_factory):
 
 
 EVALUATE = "evaluate photos --encoder handcrafted --methods knn-clip --shots 1 --seeds 1"
-ON = {name: EVALUATE.replace("photos", name) for name in ("scenes", "nowhere", "cut", "resized")}
+ON = {name: EVALUATE.replace("photos", name) for name in ("scenes", "nowhere", "cut", "resized", "commas")}
 BUILD = "memory build photos --encoder handcrafted --out new"
 SEGMENT = "segment --memory memory --out out p4.jpg"
 ASK = "ask example Segment-the-current-regatta-champion. --out m.png"
@@ -425,6 +465,13 @@ run | notebook
 {EVALUATE} --regions slic:segment=9 | 'segment' | 'segments'
 {EVALUATE} --plugin divides.py | divides.py | line 2 | ZeroDivisionError
 {EVALUATE} --json photos | 'photos'
+{EVALUATE} --json photos/classes.txt | 'photos/classes.txt'
+{EVALUATE} --json mine.json | 'mine.json'
+{EVALUATE} --classes "sky | CSV
+{EVALUATE} --classes sky,,bus | 'sky,,bus'
+{EVALUATE} --classes sky||x,bus | ''
+{EVALUATE} --classes Bus,sky | 'Bus' | did you mean 'bus'
+{ON["commas"]} --classes bus,red | 'bus, red' | quotes
 {EVALUATE} --domain fog | 'photos' | domain
 {EVALUATE} --size 64 | 'photos' | size
 {EVALUATE} --limit 0 | limit | 0
@@ -451,12 +498,20 @@ memory add nameless photos | nameless
 {SEGMENT} --out photos/masks | p4.png
 {SEGMENT} --out photos | classes.txt
 {SEGMENT} --coco p4.jpg | 'p4.jpg'
+{SEGMENT} --coco mine.json | 'mine.json'
+{SEGMENT} --coco out/p4.png | 'out/p4.png'
+{SEGMENT} --coco out/../out/classes.txt | classes.txt
+{SEGMENT} --out mine | 'mine/p4.overlay.png'
+{SEGMENT} --instances | --coco
 {SEGMENT} --memory void | 'void'
 {ASK.replace("example", "nowhere.png")} | nowhere.png
 {ASK} --date March | --date | 'March'
 {ASK} --provider alta | 'alta' | duckduckgo, mini, wikimedia
 {ASK} --llm m | 'm' | OPENAI_BASE_URL
 ask p4.jpg Segment-the-dog. --out p4.jpg | 'p4.jpg'
+ask p4.jpg Segment-the-dog. --out mine/p4.png | 'mine/p4.overlay.png'
+run small.ipynb --out photos | 'photos' | empty
+sweep fine.yaml --out mine | leaderboard.csv
 run nowhere | 'nowhere' | 00_quickstart | experiments/nest
 run loose.ipynb | loose.ipynb
 run small.ipynb -p k=5.5 | '5.5' | int | 4

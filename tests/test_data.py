@@ -35,7 +35,7 @@ def folder(tmp_path):
     rng = np.random.default_rng(0)
     (tmp_path / "images").mkdir()
     (tmp_path / "masks").mkdir()
-    (tmp_path / "classes.txt").write_text("0,sky\n7,traffic light, red\n255,ignore\n")
+    (tmp_path / "classes.txt").write_text('0,sky\n7,"traffic light, red"\n255,ignore\n')
     for name, suffix in (("a", ".jpg"), ("b", ".PNG"), ("c", ".JPEG"), ("d", ".png")):
         Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).save(
             tmp_path / "images" / (name + suffix)

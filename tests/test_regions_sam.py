@@ -12,15 +12,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from scipy.ndimage import label
 from segment_anything import sam_model_registry
 
 from course.tiny_sam import tiny_sam
 from data_scripts.scenes import draw_scene
-from rose_kit import Sam, Slic, load_sam
+from rose_kit import Sam, load_sam
 from rose_kit.encoder import WeightsUnavailable
 from rose_kit.regions import sam
-from rose_kit.regions.sam import fill, flatten
+from rose_kit.regions.sam import flatten
 
 LENIENT = {"points_per_side": 4, "pred_iou_thresh": -1e9, "stability_score_thresh": 0.0}
 IMAGE = draw_scene(3, 96).image
@@ -41,41 +40,31 @@ def saved(tmp_path, monkeypatch):
     return path
 
 
-@given(masks=MASKS, order=st.sampled_from(["smallest", "largest"]))
-def test_the_mask_on_top_is_decided_pixel_by_pixel(masks, order):
-    areas, pick = masks.sum((1, 2)), min if order == "smallest" else max
-    ids = flatten(list(masks), masks.shape[1:], order)
+@given(masks=MASKS, largest=st.booleans())
+def test_the_mask_on_top_is_decided_pixel_by_pixel(masks, largest):
+    areas, pick = masks.sum((1, 2)), max if largest else min
+    ids = flatten(list(masks), masks.shape[1:], largest)
     for y, x in np.ndindex(ids.shape):
         here = [i for i in range(len(masks)) if masks[i, y, x]]
         assert ids[y, x] == (pick(here, key=lambda i: areas[i]) if here else -1)
 
 
-@given(masks=MASKS, seed=st.integers(0, 99))
-def test_gaps_are_filled_with_connected_pieces_of_superpixels(masks, seed):
-    ids = flatten(list(masks), masks.shape[1:], "smallest")
-    rest = np.random.default_rng(seed).integers(0, 3, ids.shape)
-    full = fill(ids, rest)
-    assert np.array_equal(np.unique(full), np.arange(full.max() + 1))
-    for r in range(full.max() + 1):
-        inside = full == r
-        assert len(np.unique(ids[inside])) == 1, "masks and gaps never share a region"
-        if ids[inside][0] < 0:
-            assert label(inside)[1] == 1 and len(np.unique(rest[inside])) == 1
-        else:
-            assert np.array_equal(inside, ids == ids[inside][0]), "a mask in sight is one region"
-
-
-@pytest.mark.parametrize("order", ["smallest", "largest"])
-def test_real_masks_become_regions(order):
-    maker = Sam(tiny_sam(), order, **LENIENT)
+@pytest.mark.parametrize("largest", [False, True])
+def test_real_masks_become_regions(largest):
+    maker = Sam(tiny_sam(), largest, **LENIENT)
     masks = maker.masks(IMAGE)
     cover = np.sum(masks, axis=0)  # (H, W) how many masks lie on a pixel
     assert cover.max() >= 2 and cover.min() == 0, "overlaps and gaps, else nothing is tested"
     ids = maker(IMAGE)
     np.testing.assert_array_equal(ids, maker(IMAGE / np.float32(255)))
-    np.testing.assert_array_equal(ids, fill(flatten(masks, (96, 96), order), Slic()(IMAGE)))
+    np.testing.assert_array_equal(ids == 0, cover == 0)  # what no mask covers is one region, the first
+    on_top = flatten(masks, (96, 96), largest)
+    assert np.array_equal(np.unique(ids), np.arange(len(np.unique(on_top))))
+    for region in range(1, ids.max() + 1):
+        inside = ids == region
+        assert np.array_equal(inside, on_top == on_top[inside][0]), "a mask in sight is one region"
     none = Sam(tiny_sam(), points_per_side=2, pred_iou_thresh=1e9)
-    np.testing.assert_array_equal(none(IMAGE[:30, :77]), Slic()(IMAGE[:30, :77]))  # superpixels remain
+    assert none(IMAGE[:30, :77]).shape == (30, 77) and none(IMAGE[:30, :77]).max() == 0
 
 
 def test_a_checkpoint_is_saved_loaded_and_gives_the_same_regions(saved):

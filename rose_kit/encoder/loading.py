@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from rose_kit.encoder.base import Encoder, WeightsUnavailable, Windows
 from rose_kit.encoder.clip import OpenClipEncoder
-from rose_kit.registry import describe_error, encoders, register_encoder
+from rose_kit.registry import encoders, errors_as, register_encoder
 from rose_kit.types import unknown_name
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -56,15 +56,11 @@ def _load_open_clip(architecture: str, weights: str, **options: Any) -> OpenClip
     quick = open_clip.get_pretrained_cfg(architecture, weights).get("quick_gelu", False)
     offline = mock.patch.object(hub, "HF_HUB_OFFLINE", not _hub_answers())
     quiet = mock.patch.object(logging, "error")  # open_clip logs at length what the error below says
-    try:
-        with offline, quiet:  # weights_only: tensors are read from a checkpoint, never other objects
-            model = open_clip.create_model(architecture, weights, force_quick_gelu=quick, weights_only=True)
-            tokenizer = open_clip.get_tokenizer(architecture)  # some are fetched or need a further package
-    except Exception as error:  # whatever a corrupt file or the network makes the readers raise
-        reason = "this needs the network once (the encoders 'bundled' and 'handcrafted' work offline)"
-        if not isinstance(error, RuntimeError | OSError) or Path(weights).is_file():
-            reason = describe_error(error)
-        raise WeightsUnavailable(f"could not fetch the weights of {name!r}: {reason}") from error
+    once = "" if Path(weights).is_file() else " (fetched once; 'bundled' and 'handcrafted' work offline)"
+    with errors_as(WeightsUnavailable, f"cannot load the weights of {name!r}{once}"), offline, quiet:
+        # weights_only: tensors are read from a checkpoint, never other objects
+        model = open_clip.create_model(architecture, weights, force_quick_gelu=quick, weights_only=True)
+        tokenizer = open_clip.get_tokenizer(architecture)  # some are fetched or need a further package
     return OpenClipEncoder(model, tokenizer, **{"name": name, **options})
 
 
@@ -98,7 +94,8 @@ def load_bundled(folder: str | Path = WEIGHTS, **options: Any) -> OpenClipEncode
         WeightsUnavailable: (a ValueError) a file is missing or corrupt, or the files do not belong together.
     """
     folder = Path(folder)
-    try:
+    how = "`python -m data_scripts.bundled` makes such a folder"
+    with errors_as(WeightsUnavailable, f"cannot load {str(folder)!r} ({how})"):
         config = json.loads((folder / "config.json").read_text())
         architecture = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"} & config.keys()
         model = open_clip.CLIP(**{key: config[key] for key in architecture})
@@ -107,9 +104,6 @@ def load_bundled(folder: str | Path = WEIGHTS, **options: Any) -> OpenClipEncode
         model.visual.image_mean, model.visual.image_std = config.get("image_mean"), config.get("image_std")
         tokenizer = SimpleTokenizer(str(folder / "merges.txt.gz"), context_length=model.context_length)
         windows = Windows(**config["windows"]) if "windows" in config else None
-    except Exception as error:  # whatever a corrupt file makes the readers raise
-        how = "`python -m data_scripts.bundled` makes such a folder"
-        raise WeightsUnavailable(f"cannot load {str(folder)!r}: {describe_error(error)}; {how}") from error
     settings = {key: config[key] for key in ("dense", "templates") if key in config}
     encoder = OpenClipEncoder(model, tokenizer, **{"name": "bundled", **settings, **options})
     encoder.preferred_windows, encoder.thresholds = windows, config.get("thresholds")

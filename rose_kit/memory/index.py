@@ -1,17 +1,17 @@
 """How the nearest prototypes are searched for: exactly, or approximately by a trained faiss index.
 
 `exact_search` compares every row that a filter allows. `FaissIndex` asks a trained index for candidates and
-scores these by the full rows of the memory. Rows that the trained index does not hold yet are compared one
-by one. Where an approximate answer may be wrong, every row is compared: if a filter leaves out a tenth of
-the rows or more, and for each query that has too few hits, or hits that are less similar than those of the
-index's tuning.
+scores these by the full rows of the memory. Rows that are newer than the trained index are compared one by
+one, until they are a tenth of all rows: then another index is trained. Where an approximate answer may be
+wrong, every row is compared: if a filter leaves out a tenth of the rows or more, and for each query that has
+too few hits, or hits that are less similar than those of the index's tuning.
 """
 
 import math
 import threading
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import faiss
@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rose_kit.memory.prototypes import Prototypes, Scalar
-from rose_kit.types import check_share, unknown_name
+from rose_kit.types import check_share, composed, unknown_name
 
 CHUNK = 65_536  # rows compared at a time: 128 MiB at 512 dimensions
 RECALL_AT = 4  # neighbours that a query asks for in RNS
 TUNING_QUERIES = 256  # rows that serve as queries while the effort is tuned; the index is trained on others
-UNINDEXED_ROWS = 2_000  # if the trained index lacks more rows than this, they are added to it
+SHARE_NEW = 0.1  # share of the rows that may be newer than the trained index
 SHARE_LEFT = 0.9  # share of the rows that a filter must leave for the trained index to be asked
 Ranking = tuple[NDArray[np.float32], NDArray[np.int64]]  # scores and positions, (N, k) each, best first
 Where = Mapping[str, Scalar | Collection[Scalar]] | Callable[[Mapping[str, Scalar]], bool]
@@ -49,7 +49,8 @@ class Filter:
     where: Where | None = None
 
     def __post_init__(self) -> None:
-        self.classes = None if self.classes is None else name_list("classes", self.classes)
+        if self.classes is not None:
+            self.classes = list(map(composed, name_list("classes", self.classes)))
         self.exclude_images = name_list("exclude_images", self.exclude_images)
         if not (self.where is None or callable(self.where) or isinstance(self.where, Mapping)):
             raise ValueError(f"where must be a mapping or a function, got {self.where!r}")
@@ -68,11 +69,9 @@ class Filter:
     def _is_allowed(self, metadata: Mapping[str, Scalar]) -> bool:
         if callable(self.where):
             return bool(self.where(metadata))
-        for key, value in self.where.items():
-            options = value if isinstance(value, list | tuple | set | frozenset) else (value,)
-            if key not in metadata or metadata[key] not in options:
-                return False
-        return True
+        several = list | tuple | set | frozenset
+        options = {key: v if isinstance(v, several) else (v,) for key, v in self.where.items()}
+        return all(key in metadata and metadata[key] in options[key] for key in options)
 
 
 def name_list(what: str, names: Iterable[str]) -> list[str]:
@@ -122,7 +121,6 @@ class TrainedIndex:
     Args:
         ids: (S,) prototype ids, in the order of the faiss index.
         faiss: the index itself.
-        trained_on: number of rows when it was trained and tuned; rows after these were only added.
         effort: how many lists or graph nodes a query visits.
         recall: share of the true 4 nearest rows that the tuning queries were answered with.
         min_score: the lowest score of a true 4th neighbour among the tuning queries.
@@ -130,7 +128,6 @@ class TrainedIndex:
 
     ids: NDArray[np.int64]
     faiss: faiss.Index
-    trained_on: int
     effort: int
     recall: float
     min_score: float
@@ -192,26 +189,18 @@ class FaissIndex(Index):
     def _up_to_date(self, table: Prototypes) -> tuple[TrainedIndex, NDArray[np.bool_]]:
         """A trained index that holds nearly all rows of a table, and (P,) whether it lacks each row.
 
-        It is trained when there is none, when half as many rows again have been added since, or when most of
-        its rows have been removed. So adding n rows one by one trains and adds O(n) rows in all.
+        It is trained when there is none, when more than a tenth of the rows are newer, or when most of its
+        rows have been removed. So adding n rows one by one trains on O(n) rows in all.
         """
         with self._lock:
-            trained = self._trained
-            known = () if trained is None else trained.ids
+            known = () if self._trained is None else self._trained.ids
             if np.array_equal(table.ids[: len(known)], known):  # rows have only been added
                 missing = np.arange(len(table)) >= len(known)
             else:
                 missing = np.isin(table.ids, known, invert=True)
-            outgrown = trained is None or len(table) > 1.5 * trained.trained_on
-            if outgrown or len(trained.ids) > 2 * (~missing).sum():
-                trained, missing = self._train(table), np.zeros_like(missing)
-            if missing.sum() > UNINDEXED_ROWS:
-                index = faiss.clone_index(trained.faiss)
-                index.add(np.ascontiguousarray(table.vectors[missing]))
-                ids = np.append(trained.ids, table.ids[missing])
-                trained, missing = replace(trained, ids=ids, faiss=index), np.zeros_like(missing)
-            self._trained = trained
-        return trained, missing
+            if missing.sum() > SHARE_NEW * len(table) or len(known) > 2 * (~missing).sum():
+                self._trained, missing = self._train(table), np.zeros_like(missing)
+            return self._trained, missing
 
     def _train(self, table: Prototypes) -> TrainedIndex:
         """Train an index on up to 2**17 rows, add all rows, and find the lowest effort that is enough."""
@@ -235,7 +224,7 @@ class FaissIndex(Index):
             warnings.warn(
                 f"the {self.name} index reaches recall@{RECALL_AT} {recall:.3f}, not {goal:.3f}", stacklevel=2
             )
-        return TrainedIndex(table.ids, index, len(table), effort, recall, float(scores[:, -1].min()))
+        return TrainedIndex(table.ids, index, effort, recall, float(scores[:, -1].min()))
 
     def _candidates(self, index: faiss.Index, queries: NDArray, effort: int, k: int) -> NDArray[np.int64]:
         """(N, R) places in a faiss index of what looks nearest, R >= k; -1 where there are no more."""

@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rose_kit.data import atomic_write
+from rose_kit.data import DataError, atomic_write
 from rose_kit.fusion.method import AnyQuery, InitialWeight, Memory, Method
 from rose_kit.fusion.retrieval import restrict
 from rose_kit.memory import SupportMemory
 from rose_kit.memory.index import Where
 from rose_kit.model.decoder import Anchors, Decoder, pyramid
 from rose_kit.model.fusion import nearest_rows
-from rose_kit.registry import fusions, register_method
+from rose_kit.registry import errors_as, fusions, register_method
 from rose_kit.types import Prediction, Query, Vocabulary, check_positive, unknown_name
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -109,18 +108,15 @@ class ROSE(nn.Module):
             folder: what `save` wrote; or a name in `HEADS`, for a head that comes with the kit.
 
         Raises:
-            ValueError: there is no such folder or head, or a file is missing or damaged.
+            ValueError: there is no such folder or head, or a file is missing or damaged (a DataError).
         """
         path = WEIGHTS / folder if folder in HEADS else Path(folder)
         if not path.is_dir():
             raise unknown_name("trained ROSE (neither a folder nor a name)", str(folder), HEADS)
-        try:
+        with errors_as(DataError, f"cannot read the model in {str(path)!r}"):
             about = json.loads((path / "rose.json").read_text(encoding="utf-8"))
             model = cls(about["dim"], about["fingerprint"], about["fusion"], about["k"])
             model.load_state_dict(load_file(path / "rose.safetensors"))
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            why = f"{type(error).__name__} {error}"
-            raise ValueError(f"cannot read the model in {str(path)!r}: {why}") from error
         return model.eval()
 
 

@@ -11,15 +11,12 @@ import torch
 from numpy.typing import NDArray
 from segment_anything import SamAutomaticMaskGenerator, sam_model_registry
 from segment_anything.modeling import Sam as SamModel
-from skimage.measure import label
 
 from rose_kit.encoder.base import WeightsUnavailable, image_tensor
 from rose_kit.pooling import unique_inverse
-from rose_kit.regions.slic import Slic
-from rose_kit.registry import describe_error, register_regions
+from rose_kit.registry import errors_as, register_regions
 from rose_kit.types import unknown_name
 
-ORDERS = ("smallest", "largest")
 SOURCE = "https://dl.fbaipublicfiles.com/segment_anything/"
 # Architecture -> file and its SHA-256 (0.4, 1.2, 2.6 GB); the digits in the file names are of the MD5.
 CHECKPOINTS = {
@@ -31,31 +28,29 @@ CHECKPOINTS = {
 
 @register_regions("sam")
 class Sam:
-    """Cuts an image along SAM's automatic masks, and along `Slic()` superpixels where there are none.
+    """Cuts an image along SAM's automatic masks. What they do not cover is one region, as in the RNS release.
 
     Args:
         checkpoint: "vit_b", "vit_l", "vit_h", the path of a file (see `load_sam`), or a model.
-        order: which mask is on top where several overlap: "smallest", so that parts and small things
-            are seen, or "largest", as in the RNS release.
+        largest_on_top: which mask shows where several overlap: the smallest, so that parts and small things
+            are seen, or the largest, as in the RNS release.
         device: where SAM runs.
         **settings: of `SamAutomaticMaskGenerator`, such as `points_per_side` (SAM is prompted with a grid of
             so many points squared, by default 32; the time goes with it), and `pred_iou_thresh` and
             `stability_score_thresh`, below which masks are dropped, 0 to 1.
 
     Raises:
-        ValueError: the order is unknown, or the checkpoint as for `load_sam`.
+        ValueError: as `load_sam`.
     """
 
     def __init__(
         self,
         checkpoint: str | Path | SamModel = "vit_b",
-        order: str = "smallest",
+        largest_on_top: bool = False,
         device: str = "cpu",
         **settings: Any,
     ) -> None:
-        if order not in ORDERS:
-            raise unknown_name("order of masks", order, ORDERS)
-        self.order = order
+        self.largest_on_top = largest_on_top
         model = checkpoint if isinstance(checkpoint, SamModel) else load_sam(checkpoint)
         self.generator = SamAutomaticMaskGenerator(model.to(device).eval(), **settings)
 
@@ -72,9 +67,9 @@ class Sam:
         return [mask["segmentation"] for mask in self.generator.generate(pixels)]
 
     def __call__(self, image: Any) -> NDArray[np.int64]:
-        """(H, W) ids 0 ... R - 1 of one image: a region for each mask that shows, then the superpixels."""
-        superpixels = Slic()(image)
-        return fill(flatten(self.masks(image), superpixels.shape, self.order), superpixels)
+        """(H, W) ids 0 ... R - 1 of one image: the uncovered pixels, if any, then a region for each mask."""
+        size = tuple(image_tensor(image).shape[1:])
+        return unique_inverse(flatten(self.masks(image), size, self.largest_on_top))[1]
 
 
 def load_sam(checkpoint: str | Path = "vit_b") -> SamModel:
@@ -99,53 +94,35 @@ def load_sam(checkpoint: str | Path = "vit_b") -> SamModel:
     folder = Path(os.environ.get("ROSE_KIT_CACHE") or pooch.os_cache("rose_kit")) / "sam"
     pooch.get_logger().setLevel("WARNING")  # the progress bar says enough
     model = sam_model_registry[name]()
-    try:
+    hint = f"{SOURCE + file} is fetched once, into {str(folder)!r}; regions 'slic' need no weights"
+    with errors_as(WeightsUnavailable, f"cannot load SAM {name!r} from {str(checkpoint)!r} ({hint})"):
         if str(checkpoint) == name:
             checkpoint = pooch.retrieve(SOURCE + file, f"sha256:{sha256}", file, folder, progressbar=True)
         model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
-    except Exception as error:  # of the network, or of a file that is no checkpoint
-        hint = f"{SOURCE + file} is fetched once, into {str(folder)!r}; regions 'slic' need no weights"
-        message = f"could not load SAM {name!r} from {str(checkpoint)!r}: {describe_error(error)}. {hint}"
-        raise WeightsUnavailable(message) from error
     return model.eval()
 
 
-def flatten(masks: Sequence[NDArray[np.bool_]], size: tuple[int, int], order: str) -> NDArray[np.int64]:
+def flatten(
+    masks: Sequence[NDArray[np.bool_]], size: tuple[int, int], largest_on_top: bool = False
+) -> NDArray[np.int64]:
     """Overlapping masks -> one id per pixel, the position of the mask on top.
 
     Args:
         masks: (H, W) bool each; of equal areas, the earlier is on top.
         size: (H, W), for when there are no masks.
-        order: "smallest" or "largest" is on top.
+        largest_on_top: whether the largest mask shows where several overlap, or the smallest.
 
     Returns:
         (H, W) int64, -1 where there is no mask.
 
     >>> small, large = np.array([[True, False, False]]), np.array([[True, True, False]])
-    >>> flatten([small, large], (1, 3), "smallest").tolist()
+    >>> flatten([small, large], (1, 3)).tolist()
     [[0, 1, -1]]
-    >>> flatten([small, large], (1, 3), "largest").tolist()
+    >>> flatten([small, large], (1, 3), largest_on_top=True).tolist()
     [[1, 1, -1]]
     """
     ids = np.full(size, -1, dtype=np.int64)
-    from_the_top = sorted(range(len(masks)), key=lambda i: masks[i].sum(), reverse=order == "largest")
+    from_the_top = sorted(range(len(masks)), key=lambda i: masks[i].sum(), reverse=largest_on_top)
     for i in reversed(from_the_top):
         ids[masks[i]] = i
     return ids
-
-
-def fill(ids: NDArray[np.int64], superpixels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Give pixels without a region their superpixel; a superpixel that masks cut in two becomes two regions.
-
-    Args:
-        ids: (H, W), -1 where there is no region.
-        superpixels: (H, W) regions of the whole image.
-
-    Returns:
-        (H, W) int64, 0 ... R - 1.
-
-    >>> fill(np.array([[-1, 5, -1, -1]]), np.array([[0, 0, 0, 1]])).tolist()
-    [[1, 0, 2, 3]]
-    """
-    pieces = label(np.where(ids < 0, superpixels, -1), connectivity=1, background=-1)  # (H, W) from 1
-    return unique_inverse(np.where(ids < 0, ids.max() + pieces, ids))[1]

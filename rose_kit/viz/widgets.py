@@ -26,7 +26,7 @@ from rose_kit.fusion import Freeda, KnnClip, Method, pooled_evidence
 from rose_kit.metrics import confusion_matrix, mean_iou
 from rose_kit.regions import Regions, make_regions
 from rose_kit.segmenter import Segmenter, name_vocabulary, query_map
-from rose_kit.types import IGNORE, Segmentation, Vocabulary
+from rose_kit.types import IGNORE, Segmentation, Vocabulary, class_name
 from rose_kit.viz.export import strongest_prototypes
 from rose_kit.viz.overlay import SIDE, contours, deepest_pixel, fit, outline, overlay
 from rose_kit.viz.plots import evidence_figure
@@ -350,12 +350,12 @@ class TeachByExample(ImageWidget):
             name: one of the classes, or a new one.
 
         Raises:
-            ValueError: the name is empty, nothing is picked, or the encoder, the memory or the method
+            ValueError: the text cannot name a class, nothing is picked, or the encoder, memory or method
                 refuses. Then nothing changes, nor with any other error.
         """
-        name, memory = name.strip(), self.segmenter.memory
-        if not name:
+        if not name.strip():
             raise ValueError("the name is empty: type what the picked regions are")
+        name, memory = class_name(name.strip()), self.segmenter.memory
         if not self.picked:
             raise ValueError(f"nothing is picked: click the regions that are {name!r}, then add them")
         ids = (f"{self.image_id}/{number}" for number in itertools.count(1))

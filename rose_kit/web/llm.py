@@ -1,10 +1,13 @@
 """Language models behind any endpoint that speaks OpenAI's API; without one, rules decide."""
 
 import os
+from collections.abc import Callable
 from typing import Any
 
+from rose_kit.registry import errors_as
 
-class LanguageModel:
+
+def language_model(model: str, **options: Any) -> Callable[[str], str]:
     """prompt -> answer, by an OpenAI-compatible endpoint: OpenAI, Gemini, vLLM, Ollama.
 
     Args:
@@ -13,30 +16,28 @@ class LanguageModel:
             `api_key` (else the variable OPENAI_API_KEY; your own server needs none), `timeout` in seconds
             (else 30), `max_retries` after time-outs and HTTP 429 and 5xx (else 1).
 
+    Returns:
+        A function that answers at temperature 0. It raises OSError if the endpoint refuses, is too slow, or
+        sends no answer.
+
     Raises:
         ImportError: the extra `llm` is not installed.
         ValueError: neither an endpoint nor a key is given.
     """
+    try:
+        import openai
+    except ImportError as error:
+        raise ImportError("language models need the extra 'llm': pip install 'rose_kit[llm]'") from error
+    key = os.environ.get("OPENAI_API_KEY")
+    if not (key or os.environ.get("OPENAI_BASE_URL") or options):
+        raise ValueError(f"model {model!r} needs OPENAI_BASE_URL or OPENAI_API_KEY")
+    client = openai.OpenAI(**{"api_key": key or "none", "timeout": 30, "max_retries": 1} | options)
 
-    def __init__(self, model: str, **options: Any) -> None:
-        try:
-            import openai
-        except ImportError as error:
-            raise ImportError("language models need the extra 'llm': pip install 'rose_kit[llm]'") from error
-        key = os.environ.get("OPENAI_API_KEY")
-        if not (key or os.environ.get("OPENAI_BASE_URL") or options):
-            raise ValueError(f"model {model!r} needs OPENAI_BASE_URL or OPENAI_API_KEY")
-        self.model, self.error = model, openai.OpenAIError
-        defaults = {"api_key": key or "none", "timeout": 30, "max_retries": 1}
-        self.client = openai.OpenAI(**defaults | options)
-
-    def __call__(self, prompt: str) -> str:
-        """The answer at temperature 0; OSError: the endpoint refuses, is too slow, or sends no answer."""
+    def ask(prompt: str) -> str:
         messages = [{"role": "user", "content": prompt}]
-        create = self.client.chat.completions.create
-        try:
-            answer = create(model=self.model, messages=messages, temperature=0, max_tokens=200)
+        settings = {"model": model, "temperature": 0, "max_tokens": 200}
+        with errors_as(OSError, f"language model {model!r} at {client.base_url} did not answer"):
+            answer = client.chat.completions.create(messages=messages, **settings)
             return answer.choices[0].message.content or ""
-        except (self.error, LookupError, TypeError, ValueError, AttributeError) as error:
-            endpoint = f"language model {self.model!r} at {self.client.base_url}"
-            raise OSError(f"{endpoint} did not answer: {error!r}") from error
+
+    return ask

@@ -6,8 +6,8 @@ import ipaddress
 import socket
 import sqlite3
 import time
-from collections.abc import Collection, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Collection
+from contextlib import closing
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +21,7 @@ from PIL import Image
 
 from rose_kit import __version__
 from rose_kit.data import read_image, warn_frames
+from rose_kit.registry import errors_as
 
 IMAGE_FORMATS, MAX_PIXELS = ("JPEG", "PNG", "GIF", "WEBP", "BMP"), 40_000_000
 BUSY = (500, 502, 503, 504)  # HTTP statuses after which a request is repeated
@@ -29,17 +30,6 @@ _deadline: ContextVar[float] = ContextVar("deadline")  # of the request of this 
 
 class WebError(OSError):
     """Something could not be fetched, or is not what it should be; the message names it."""
-
-
-@contextmanager
-def as_web_error(name: str) -> Iterator[None]:
-    """Turn any exception of the block into a WebError that begins with `name`: hostile input raises many."""
-    try:
-        yield
-    except WebError:
-        raise
-    except Exception as error:
-        raise WebError(" ".join(f"{name}: {str(error) or repr(error)}".split())) from error
 
 
 @dataclass
@@ -65,7 +55,7 @@ class Client:
 
     def get(self, url: str, **params: Any) -> bytes:
         """The body of the response; raises WebError."""
-        with as_web_error(url):
+        with errors_as(WebError, url):
             _deadline.set(time.monotonic() + self.seconds)
             target = httpx.URL(url).copy_merge_params(params) if params else url  # it may have a query itself
             request = self._http.build_request("GET", target)
@@ -100,7 +90,7 @@ class Client:
 
 def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
     """Decode an image of the usual formats of the web by `read_image`; raises WebError."""
-    with as_web_error(name), Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
+    with errors_as(WebError, name), Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width} x {image.height} pixels are too many")
         warn_frames(image, name)

@@ -15,9 +15,9 @@ import numpy as np
 from ddgs import DDGS
 
 from rose_kit.data import image_suffixes, list_files, read_image, warn_left_out
-from rose_kit.registry import register_provider
+from rose_kit.registry import errors_as, register_provider
 from rose_kit.types import composed
-from rose_kit.web.net import Client, WebError, as_web_error, decode_image
+from rose_kit.web.net import Client, WebError, decode_image
 from rose_kit.web.reading import bm25, read
 from rose_kit.web.types import Page, ReferenceImage, Source
 
@@ -41,14 +41,14 @@ class ListingProvider:
         return self._read("images", query, limit, day)
 
     def _read(self, kind: str, query: str, limit: int, day: date) -> list[Any]:
-        with as_web_error(f"cannot search {type(self).__name__}"):
+        with errors_as(WebError, f"cannot search {type(self).__name__}"):
             hits = self._list(kind, query)
         read_hit, items = self._page if kind == "text" else self._image, []
         for name, hit in hits.items():
             if len(items) == limit:
                 break
             try:
-                with as_web_error(name):
+                with errors_as(WebError, name):
                     item = read_hit(hit, day)
             except WebError as error:
                 warnings.warn(f"skipped {error}", stacklevel=3)
@@ -153,7 +153,7 @@ class Folder(ListingProvider):
         index = Path(self.path) / "index.csv"
         if not index.parent.is_dir():
             raise NotADirectoryError(f"{self.path} is not a folder")
-        with as_web_error(str(index)):
+        with errors_as(WebError, str(index)):
             rows = csv.DictReader(index.read_text("utf-8").splitlines() if index.is_file() else ())
             self.rows = {composed(row["file"]): {key: row[key] for key in row if row[key]} for row in rows}
         left_out: dict[str, list[str]] = {}

@@ -9,8 +9,9 @@ import numpy as np
 import trafilatura
 from numpy.typing import NDArray
 
+from rose_kit.registry import errors_as
 from rose_kit.web.language import sentences
-from rose_kit.web.net import as_web_error
+from rose_kit.web.net import WebError
 from rose_kit.web.types import Page, Source
 
 MAX_HTML, MAX_PASSAGES = 500_000, 1000  # characters, passages: the rest of a page would take too long
@@ -24,7 +25,7 @@ def read(html: bytes | str, source: Source) -> Page:
     """
     dates = {"extensive_search": False, "original_date": True}  # only a date that the page states
     options = {"with_metadata": True, "include_comments": False, "date_extraction_params": dates}
-    with as_web_error(source.url):
+    with errors_as(WebError, source.url):
         page = trafilatura.bare_extraction(html[:MAX_HTML], **options)
         if not (page and page.text):
             raise ValueError("no readable text")
