@@ -17,6 +17,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -262,25 +263,35 @@ def check_outputs(paths: Iterable[Path | None], inputs: Iterable[Path] = ()) -> 
             writable_folder(path.parent)
 
 
-def record(path: Path) -> None:
-    """Note the checksum of a result in the file .rose_kit beside it.
+@contextmanager
+def new_result(path: str | Path) -> Iterator[Path]:
+    """Where to write a result that is recorded, and then becomes `path` in one step."""
+    with atomic_write(path) as beside:
+        yield beside
+        record(beside, Path(path))
+
+
+def record(path: Path, place: Path | None = None) -> None:
+    """Note the checksum of a result in the file .rose_kit beside it, or beside the place that it will have.
 
     While it stays as it is, a command may write it anew; a file that a user wrote or changed is the user's.
     """
-    if path.is_file() and not is_recorded(path):
-        with (path.parent / RECORD).open("a", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(_checksum(path))
+    place = place or path
+    if path.is_file() and not is_recorded(path, place):
+        notes = place.parent / RECORD
+        with naming(notes), notes.open("a", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(_checksum(path, place))
 
 
-def is_recorded(path: Path) -> bool:
+def is_recorded(path: Path, place: Path | None = None) -> bool:
     """Whether a file is as a command wrote it."""
-    notes = path.parent / RECORD
-    return notes.is_file() and _checksum(path) in notes.read_text("utf-8", "surrogateescape")
+    notes = (place or path).parent / RECORD
+    return notes.is_file() and _checksum(path, place or path) in notes.read_text("utf-8", "surrogateescape")
 
 
-def _checksum(path: Path) -> str:
+def _checksum(path: Path, place: Path) -> str:
     """A line as the program sha256sum prints it."""
-    return f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
+    return f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {place.name}\n"
 
 
 # --- arguments and options that several commands share ----------------------------------------------------
@@ -367,8 +378,8 @@ def evaluate(
     rows = evaluation.evaluate(support, query, loaded, chosen, **protocol, progress=sys.stderr.isatty())
     typer.echo(evaluation.table(rows))
     if output is not None:
-        evaluation.write_json(output, rows, rose_kit=kit.__version__, encoder=loaded.fingerprint)
-        record(output)
+        with new_result(output) as beside:
+            evaluation.write_json(beside, rows, rose_kit=kit.__version__, encoder=loaded.fingerprint)
         typer.echo(f"written to {output}")
 
 
@@ -542,8 +553,8 @@ def segment(
     if coco is None:
         list(answers())
     else:
-        kit.write_coco(coco, answers(), dict(enumerate(vocabulary.names)), components=instances)
-        record(coco)
+        with new_result(coco) as beside:
+            kit.write_coco(beside, answers(), dict(enumerate(vocabulary.names)), components=instances)
     typer.echo(f"{len(images)} image(s) segmented into {len(vocabulary)} classes, in {out}")
 
 
@@ -570,14 +581,12 @@ def write_answer(
 
     content = {"image": str(source), "classes": evidence_by_class(answer, memory)}
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-    with atomic_write(f"{stem}.png") as beside:
+    with new_result(f"{stem}.png") as beside:
         save_labels(beside, answer.labels)
-    with atomic_write(f"{stem}.overlay.png") as beside:
+    with new_result(f"{stem}.overlay.png") as beside:
         Image.fromarray(overlay(image, answer.labels, answer.names)).save(beside)
-    with atomic_write(f"{stem}.evidence.json") as beside:
+    with new_result(f"{stem}.evidence.json") as beside:
         beside.write_text(text + "\n", encoding="utf-8")
-    for kind in RESULTS:
-        record(Path(f"{stem}{kind}"))
 
 
 # --- ask --------------------------------------------------------------------------------------------------
@@ -626,9 +635,8 @@ def ask(
     if image == "example":
         written[beside["image"]] = pixels
     for path, array in written.items():
-        with atomic_write(path) as beside:
+        with new_result(path) as beside:
             Image.fromarray(array).save(beside, "PNG")
-        record(path)
         typer.echo(f"written   {path}")
     if result.failure:
         raise typer.Exit(1)
@@ -766,9 +774,8 @@ def sweep(
     rows, skipped = run_grid(specs, folder, jobs=jobs, plugin=plugin)
     board = leaderboard(rows)
     typer.echo(f"{skipped} of {len(specs)} tables were there already\n\n{board}")
-    with atomic_write(folder / "leaderboard.csv") as path:
+    with new_result(folder / "leaderboard.csv") as path:
         board.table.to_csv(path, index=False, float_format="%.4f")
-    record(folder / "leaderboard.csv")
     typer.echo(f"\nwritten to {folder / 'leaderboard.csv'}")
     if rows.attrs["failed"]:
         raise typer.Exit(1)

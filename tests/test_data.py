@@ -81,7 +81,7 @@ def on_the_web(path):
     """By the web's decoder, which refuses the formats that are not of the web."""
     if Image.open(path).format in IMAGE_FORMATS:
         return decode_image(path.read_bytes(), "address")
-    with pytest.raises(WebError, match="address: cannot identify image file"):
+    with pytest.raises(WebError, match="address: .*cannot identify image file"):
         decode_image(path.read_bytes(), "address")
     return read_image(path)
 

@@ -63,7 +63,7 @@ def test_a_disk_that_takes_no_more_is_told_in_one_line_and_costs_nothing_stored(
     assert before.items() <= after.items()
     assert command == "run" or set(after) == set(before)  # of a notebook, what was executed stays
     hidden = {p.name for p in here.rglob(".*")}
-    assert hidden <= {".lock"}, hidden
+    assert hidden <= {".lock", ".rose_kit"}, hidden
     assert cli.status(WRITERS[command].split()) == 0  # once there is room
 
 
@@ -129,7 +129,7 @@ def test_a_process_that_is_stopped_halfway_through_a_file_leaves_no_part_of_it(h
     env = os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(rose_kit.__file__))}
     done = subprocess.run(program, capture_output=True, text=True, env=env)
     assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
-    assert files(here) == before and {p.name for p in here.rglob(".*")} <= {".lock"}
+    assert files(here) == before and {p.name for p in here.rglob(".*")} <= {".lock", ".rose_kit"}
 
 
 def test_a_sweep_reports_what_fails_and_keeps_the_rest(tmp_path, monkeypatch, capsys):
