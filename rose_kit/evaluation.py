@@ -699,6 +699,8 @@ def expand_grid(grid: Any, extra: Sequence[str] = ()) -> list[Row]:
         methods = _name_entries([*lists["methods"], *extra])
         for name, options in methods.values():
             registered.make(name, **options)  # refuses what it cannot take, before any work
+        if not methods or not lists["seeds"]:
+            raise ValueError(f"a grid needs at least one method and one seed; got {one!r}")
         lists["dataset"] = list(_name_entries(lists["dataset"]).items())
         specs += ParameterGrid(lists | {"methods": [methods], "seeds": [lists["seeds"]]})
     return specs

@@ -270,7 +270,7 @@ def coco(rng, world, here):
     if read is not None:
         masks, classes = read
         assert all(m.ndim == 2 and set(np.unique(m).tolist()) <= {*classes, 255} for m in masks.values())
-        assert all(isinstance(name, str) and name.strip() for name in [*classes.values(), *masks])
+        assert all(isinstance(name, str) and name for name in [*classes.values(), *masks]), "no names"
     if kind == 0:
         assert read is not None and read[1] == before[1]
         assert all(np.array_equal(read[0][name], mask) for name, mask in before[0].items())
@@ -292,7 +292,11 @@ def a_grid(rng, world, here):
     content = unless_refused(lambda: cli.read_yaml(path), path)
     try:
         for spec in expand_grid(content):
-            assert spec["methods"] and all(type(n) is int for n in [spec["shots"], *spec["seeds"]])
+            assert (
+                spec["methods"]
+                and spec["seeds"]
+                and all(type(n) is int for n in [spec["shots"], *spec["seeds"]])
+            )
     except ValueError as error:
         assert str(error)
 

@@ -285,7 +285,7 @@ def _by_id(content: Mapping[str, Any], what: str, key: str) -> dict[str, Mapping
     values = set()
     for item in content[what]:
         i, value = _id(item.get("id")), item.get(key)
-        if i is None or i in found or not value or value in values:
+        if i is None or i in found or not (value and isinstance(value, str)) or value in values:
             fault = f"id {item.get('id')!r} and {key} {item.get(key)!r}"
             raise DataError(f"{what}: {fault}; each needs both, and no two may have the same")
         values.add(value)
