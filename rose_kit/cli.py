@@ -41,7 +41,7 @@ from rose_kit.data import (
     warn_absent,
 )
 from rose_kit.registry import call_with, errors_as, load_plugin, methods, providers, region_makers
-from rose_kit.types import IGNORE, class_name, join_names, split_names, unknown_name
+from rose_kit.types import IGNORE, class_name, composed, join_names, split_names, unknown_name
 from rose_kit.web.types import Provider
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"  # of a clone
@@ -435,7 +435,7 @@ def add(
 @memory_app.command()
 def remove(
     folder: Folder,
-    image: Annotated[str | None, option("Remove this image id.")] = None,
+    image: Annotated[str | None, option("Remove this image id.", parser=composed, metavar="ID")] = None,
     class_name: Annotated[str | None, option("Remove this class; with --image, there.", "--class")] = None,
 ) -> None:
     """Remove an image, a class, or a class in an image.

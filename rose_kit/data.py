@@ -128,7 +128,8 @@ class FolderDataset:
         self.ids = _read_split(self.path, split) if isinstance(split, str) else list(map(composed, split))
         for kind, files in (("image", self._images), ("mask", self._masks)):
             if missing := [i for i in self.ids if i not in files]:
-                raise DataError(f"{self.path} has no {kind} for {missing[0]!r} ({len(missing)} in all)")
+                hint = "; an id is a file's name without folder and suffix" if "." in missing[0] else ""
+                raise DataError(f"{self.path} has no {kind} for {missing[0]!r} ({len(missing)} in all){hint}")
         if not self.ids:
             raise DataError(f"{self.path}: no mask has an image's name: {min(images)!r}, {min(masks)!r}")
         self._values: dict[str, frozenset[int]] = {}  # image id -> the values of its mask

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import unicodedata
 from functools import partial
 from pathlib import Path
 
@@ -116,6 +117,16 @@ def test_memory_build_add_remove_info(run, refused, memory, folder, tmp_path):
     shots = ("--encoder", "handcrafted", "--shots", 1, "--seed", 2, "--split", "val")
     run("memory", "build", folder, *shots, "--out", tmp_path / "few")
     assert set(SupportMemory.load(tmp_path / "few").images) < {"p3", "p4", "p5"}
+
+
+def test_an_image_id_may_be_written_in_any_form_of_unicode(run, folder, tmp_path):
+    one, two = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    (folder / "images" / "p0.jpg").rename(folder / "images" / f"{two}.JPG")
+    (folder / "masks" / "p0.png").rename(folder / "masks" / f"{one}.png")
+    (folder / "splits" / "train.txt").write_text(f"{two}\np1\np2\n")
+    for i, image in enumerate((one, two)):
+        run("memory", "build", folder, "--encoder", "handcrafted", "--out", tmp_path / f"memory{i}")
+        assert "removed 2 " in run("memory", "remove", tmp_path / f"memory{i}", "--image", image)
 
 
 def test_segment_writes_labels_overlays_evidence_and_coco(run, refused, memory, folder, tmp_path):

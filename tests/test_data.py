@@ -294,6 +294,7 @@ def clear(folder):
         (lambda f: shutil.copy(f / "images" / "a.jpg", f / "images" / "a.png"), r"a\.jpg"),
         (lambda f: split(f, "train", "a", "zebra"), "'zebra'"),
         (lambda f: split(f, "train", "a", "a"), r"train\.txt"),
+        (lambda f: split(f, "train", "a.jpg"), r"'a\.jpg' .*without folder and suffix"),
         (lambda f: (f / "classes.txt").write_text("0,sky\nsea\n"), "line 2: .*'sea'"),
         (lambda f: (f / "classes.txt").write_text("-1,sky\n"), "'-1,sky'"),
         (lambda f: (f / "classes.txt").write_text("0,sky\n\n0,sea\n"), "line 3: .*'sea'"),
