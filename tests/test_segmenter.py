@@ -7,7 +7,7 @@ from skimage.transform import resize
 
 from rose_kit import RNS, FeatureMap, Freeda, Segmenter, SupportMemory, Vocabulary, ZeroShot, unit
 from rose_kit.encoder import NoTextTower
-from rose_kit.segmenter import name_vocabulary, region_query, upsample_scores
+from rose_kit.segmenter import name_vocabulary, pixel_probability, region_query, upsample_scores
 from tests.imagefiles import turned
 
 COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "wall": (1, 1, 0)}
@@ -82,6 +82,11 @@ def test_a_scene_is_labelled_at_its_own_size_with_evidence_from_the_memory(world
     assert result.labels.dtype == np.int64 and (result.labels == mask).mean() > 0.9
     assert result.scores.shape == (3, 7, 9) and result.names == tuple(NAMES)
     np.testing.assert_allclose(result.scores.sum(0), 1, atol=1e-5)
+    for regions in (None, lambda image: mask):
+        segmenter = Segmenter(encoder, memory, method, regions)
+        answer = segmenter.segment(encoded := segmenter.encode(image), NAMES)
+        scores = answer.scores if regions else bilinear(answer.scores, (28, 36))[:, :26, :34]
+        np.testing.assert_allclose(pixel_probability(answer, encoded), scores.max(0), atol=1e-5)
     if result.evidence is not None:  # of a corner, which is red
         corner = result.evidence.top(0)
         strongest = corner.prototype_id[corner.prototype_id >= 0][:1]

@@ -310,15 +310,16 @@ def _paint(
         numbers: category id -> class id.
         annotations: of COCO.
     """
-    keys = ("id", "image_id", "category_id")
-    ids, image_ids, category_ids = ([_id(a.get(key)) for a in annotations] for key in keys)
+    ids = [_id(a.get("id")) or f"at position {n}, which has no id" for n, a in enumerate(annotations)]
+    image_ids = [_id(a.get("image_id")) for a in annotations]
     times, faults, empty, last = Counter(ids), {}, [], None
-    for n in sorted(range(len(annotations)), key=lambda n: str(image_ids[n])):
-        i, c, a = image_ids[n], category_ids[n], annotations[n]
+    for n in sorted(range(len(ids)), key=lambda n: str(image_ids[n])):
+        i, a = image_ids[n], annotations[n]
+        c = numbers.get(_id(a.get("category_id")))
         try:
-            if ids[n] and times[ids[n]] > 1:
+            if times[ids[n]] > 1:
                 raise DataError(f"{times[ids[n]]} annotations have this id")
-            if i not in masks or c not in numbers:
+            if i not in masks or c is None:
                 pair = f"image_id {a.get('image_id')!r} or category_id {a.get('category_id')!r}"
                 raise DataError(f"its {pair} is not in the file")
             region = decode_segmentation(a.get("segmentation"), masks[i].shape)
@@ -326,18 +327,17 @@ def _paint(
             faults[n] = error
             continue
         if i != last:
-            last, fewest = i, np.full(region.shape, np.inf)  # pixels of the annotation on top
+            last, fewest = i, np.full(region.shape, np.inf)  # (H, W) pixels of the annotation on top
         pixels = region.sum()
         seen = region & (pixels <= fewest)
-        masks[i][seen], fewest[seen] = numbers[c], pixels
-        empty += [] if pixels else [n]
-    names = [i or f"at position {n}, which has no id" for n, i in enumerate(ids)]
+        masks[i][seen], fewest[seen] = c, pixels
+        empty += [] if pixels else [ids[n]]
     if faults:
-        n, count = min(faults), f"{len(faults)} of {len(annotations)} annotations"
-        raise DataError(f"annotation {names[n]}: {faults[n]} ({count} cannot be read)")
+        first, count = min(faults), f"{len(faults)} of {len(ids)} annotations cannot be read"
+        raise DataError(f"annotation {ids[first]}: {faults[first]} ({count})")
     if empty:
-        count = f"{len(empty)} of {len(annotations)} annotations"
-        warnings.warn(f"annotation {names[empty[0]]} covers no pixel ({count} do not)", stacklevel=3)
+        count = f"{len(empty)} of {len(ids)} annotations do not"
+        warnings.warn(f"annotation {empty[0]} covers no pixel ({count})", stacklevel=3)
 
 
 def decode_segmentation(segmentation: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
