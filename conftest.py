@@ -1,10 +1,14 @@
 """Settings shared by all tests: the same examples every time, and notebooks compared by what they say."""
 
+import os
+
 import hypothesis
 import pytest
 from nbval.plugin import IPyNbFile
 
 pytest_plugins = ["tests.webserver"]  # its fixture `server`
+
+os.environ["ROSE_AS_COMMITTED"] = "1"  # for notebooks: what they say of their own parameters must hold
 
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("fixed")

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from data_scripts.archives import members
 from data_scripts.benchmark import Benchmark, labels, prompts
 from data_scripts.table import find
-from rose_kit.data import DataError, FolderDataset, atomic_write
+from rose_kit.data import DataError, FolderDataset, atomic_write, classes_text
 from rose_kit.types import IGNORE
 
 
@@ -251,7 +251,7 @@ def _of_other_size(folder: Path, files: Iterable[str], progress: bool) -> set[st
 def _write_lists(benchmark: Benchmark, splits: Mapping[str, list[str]], folder: Path) -> None:
     for split, ids in splits.items():
         write(folder / "splits" / f"{split}.txt", "".join(f"{i}\n" for i in ids).encode())
-    classes = "".join(f"{label.id},{label.name}\n" for label in labels(benchmark))
+    classes = classes_text({label.id: label.name for label in labels(benchmark)})
     write(folder / "classes.txt", classes.encode())
     write(folder / "prompts.txt", f"{prompts(benchmark)}\n".encode())
 

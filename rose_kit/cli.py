@@ -7,13 +7,17 @@ brings in torch is imported when a command runs, so that `rose-kit --help` stays
 from __future__ import annotations
 
 import ast
+import hashlib
 import inspect
 import json
 import os
+import re
+import signal
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,12 +28,24 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import rose_kit as kit
-from rose_kit.data import Dataset, atomic_write, open_dataset, open_support, read_image, sample_support
+from rose_kit.data import (
+    Dataset,
+    FolderDataset,
+    atomic_write,
+    classes_text,
+    naming,
+    open_dataset,
+    open_support,
+    read_image,
+    sample_support,
+    warn_absent,
+)
 from rose_kit.registry import call_with, errors_as, load_plugin, methods, providers, region_makers
-from rose_kit.types import IGNORE, unknown_name
+from rose_kit.types import IGNORE, class_name, composed, join_names, split_names, unknown_name
 from rose_kit.web.types import Provider
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"  # of a clone
+RECORD = ".rose_kit"  # beside results: what was written
 PLAIN = {"rich_markup_mode": None, "pretty_exceptions_enable": False}  # "[default: ...]" is no markup
 app = typer.Typer(help="Segmentation that looks things up before it decides.", **PLAIN)
 memory_app = typer.Typer(help="Build, change and look at a memory of annotated images.", **PLAIN)
@@ -39,12 +55,13 @@ app.add_typer(memory_app, name="memory")
 
 
 def name_list(text: str) -> list[str]:
-    """Names between commas.
+    """Names between commas; one that has a comma stands in quotes.
 
-    >>> name_list("rns, knn-clip")
-    ['rns', 'knn-clip']
+    >>> name_list('rns, "red, dark"')
+    ['rns', 'red, dark']
     """
-    names = [part.strip() for part in text.split(",")]
+    with errors_as(typer.BadParameter, "expected names between commas"):
+        names = split_names(text)
     if not all(names) or len(set(names)) < len(names):
         raise typer.BadParameter(f"expected different names between commas, got {text!r}")
     return names
@@ -92,7 +109,8 @@ def parse_value(name: str, text: str, default: Any) -> Any:
     if isinstance(default, str):
         return text
     if isinstance(default, list | tuple):
-        parts = [part.strip() for part in text.strip("[]() ").split(",") if part.strip()]
+        inner = re.fullmatch(r"\s*(?:\[(.*)\]|\((.*)\))\s*", text)
+        parts = filter(None, split_names((inner[1] or inner[2] or "") if inner else text))
         return type(default)(parse_value(name, part, default[0] if default else None) for part in parts)
     try:
         value = ast.literal_eval(text.capitalize() if text.lower() in ("true", "false", "none") else text)
@@ -110,6 +128,15 @@ def configured(factory: Callable, texts: Iterable[str], what: str) -> Any:
     parameters = inspect.signature(factory).parameters.items()
     defaults = {name: None if p.default is p.empty else p.default for name, p in parameters}
     return call_with(factory, parse_options(texts, defaults, what), what)
+
+
+def check_quotes(names: Sequence[str], known: Iterable[str]) -> None:
+    """Refuse names that are parts of a known one with a comma, which `--classes` takes in quotes only."""
+    for whole in known:
+        parts = split_names(whole) if "," in whole and '"' not in whole else []
+        if whole not in names and parts and set(parts) <= set(names):
+            hint = f"a name with a comma needs quotes: --classes '{join_names([whole])}'"
+            raise ValueError(f"there is a class {whole!r}, but --classes names {', '.join(parts)}; {hint}")
 
 
 def make_methods(names: Names, texts: Sequence[str], preset: Sequence[str]) -> dict[str, kit.Method]:
@@ -184,7 +211,8 @@ def read_preset(ctx: typer.Context, names: Sequence[str] | None) -> list[str]:
             if key not in options:
                 raise unknown_name(f"option in {path}:", key, options)
             texts = [str(part) for part in (value if isinstance(value, list) else [value])]
-            defaults[options[key].name] = texts if options[key].multiple else ",".join(texts)
+            line = join_names(texts) if isinstance(value, list) else texts[0]
+            defaults[options[key].name] = texts if options[key].multiple else line
     settings = defaults.pop("options", [])
     ctx.default_map = defaults
     return settings
@@ -206,28 +234,64 @@ def read_yaml(path: Path) -> Any:
 
 
 def writable_folder(path: Path) -> Path:
-    """Make a folder and try to write in it, before hours of work depend on it."""
-    path.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=path):
-        return path
+    """Try to write in a folder, or where it will be made, before hours of work depend on it."""
+    there = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+    with naming(path), tempfile.TemporaryFile(dir=there) as file:
+        file.write(b"room?")
+    return path
 
 
-def check_outputs(paths: Iterable[Path | None], protected: Sequence[Path] = ()) -> None:
+def check_outputs(paths: Iterable[Path | None], inputs: Iterable[Path] = ()) -> None:
     """Refuse what cannot be written, and what must not be, before the work is done.
 
     Args:
         paths: files that a command will write; None: an option that was not given.
-        protected: files that no output may replace, such as the command's input.
+        inputs: files that no output may replace, whoever wrote them.
 
     Raises:
-        ValueError: a path is a folder or in one that cannot be written to, or a protected file.
+        ValueError: a path is a folder or in one that cannot be written to, an input, another one of the
+            paths, or a file that is there and not as a command wrote it (see `record`).
     """
+    taken = {path.resolve() for path in inputs}
     for path in filter(None, paths):
         if path.is_dir():
             raise ValueError(f"{str(path)!r} is a folder; name a file")
-        if path.exists() and any(other.exists() and path.samefile(other) for other in protected):
+        if path.resolve() in taken or (path.is_file() and not is_recorded(path)):
             raise ValueError(f"{str(path)!r} is there already and would be overwritten; choose another place")
-        writable_folder(path.parent)
+        taken.add(path.resolve())
+        if path.is_file() or not path.exists():  # no device, such as /dev/stdout
+            writable_folder(path.parent)
+
+
+@contextmanager
+def new_result(path: str | Path) -> Iterator[Path]:
+    """Where to write a result that is recorded, and then becomes `path` in one step."""
+    with atomic_write(path) as beside:
+        yield beside
+        record(beside, Path(path))
+
+
+def record(path: Path, place: Path | None = None) -> None:
+    """Note the checksum of a result in the file .rose_kit beside it, or beside the place that it will have.
+
+    While it stays as it is, a command may write it anew; a file that a user wrote or changed is the user's.
+    """
+    place = place or path
+    if path.is_file() and not is_recorded(path, place):
+        notes = place.parent / RECORD
+        with naming(notes), notes.open("a", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(_checksum(path, place))
+
+
+def is_recorded(path: Path, place: Path | None = None) -> bool:
+    """Whether a file is as a command wrote it."""
+    notes = (place or path).parent / RECORD
+    return notes.is_file() and _checksum(path, place or path) in notes.read_text("utf-8", "surrogateescape")
+
+
+def _checksum(path: Path, place: Path) -> str:
+    """A line as the program sha256sum prints it."""
+    return f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {place.name}\n"
 
 
 # --- arguments and options that several commands share ----------------------------------------------------
@@ -253,7 +317,9 @@ Data = Annotated[str, argument("Folder (images/, masks/, classes.txt), or datase
 Folder = Annotated[Path, argument("Folder of a memory.", **FOLDER)]
 EncoderName = Annotated[str, option("bundled, handcrafted, ARCHITECTURE/TAG of open_clip, or a folder.")]
 Names = Sequence[str] | None
-Classes = Annotated[Names, option("Names of classes [default: all]; 'road|street' has two texts.", **NAMES)]
+Classes = Annotated[
+    Names, option("[default: all]; 'road|street' has two texts, '\"red, dark\"' a comma.", **NAMES)
+]
 RegionOptions = Annotated[str | None, option("Regions, not patches: slic, sam, slic:segments=200,...")]
 Plugin = Annotated[Mapping | None, option("Python file with methods or encoders.", **PLUGIN)]
 Shots = Annotated[int | None, option("Draw so many images per class [default: every image].")]
@@ -303,6 +369,7 @@ def evaluate(
     check_outputs([output])
     drawn = {name: value for name, value in (("domain", domain), ("size", size)) if value is not None}
     support, query = open_dataset(data, drawn, support=support_split, query=query_split)
+    check_quotes(classes or (), query.class_names)
     loaded = kit.load_encoder(encoder)
     protocol = {"shots": shots, "seeds": seeds, "limit": limit, "classes": classes, "regions": region_maker}
     protocol["missing"] = evaluation.MissingSupport(without_visual, without_text)
@@ -311,7 +378,8 @@ def evaluate(
     rows = evaluation.evaluate(support, query, loaded, chosen, **protocol, progress=sys.stderr.isatty())
     typer.echo(evaluation.table(rows))
     if output is not None:
-        evaluation.write_json(output, rows, rose_kit=kit.__version__, encoder=loaded.fingerprint)
+        with new_result(output) as beside:
+            evaluation.write_json(beside, rows, rose_kit=kit.__version__, encoder=loaded.fingerprint)
         typer.echo(f"written to {output}")
 
 
@@ -367,7 +435,7 @@ def add(
 @memory_app.command()
 def remove(
     folder: Folder,
-    image: Annotated[str | None, option("Remove this image id.")] = None,
+    image: Annotated[str | None, option("Remove this image id.", parser=composed, metavar="ID")] = None,
     class_name: Annotated[str | None, option("Remove this class; with --image, there.", "--class")] = None,
 ) -> None:
     """Remove an image, a class, or a class in an image.
@@ -378,9 +446,9 @@ def remove(
 
     with writing(folder):
         memory = kit.SupportMemory.load(folder)
-        typer.echo(f"removed {memory.remove(image, class_name)} prototype(s)")
+        removed = memory.remove(image, class_name)
         memory.save(folder)
-    typer.echo(f"{folder}: {memory!r}")
+    typer.echo(f"removed {removed} prototype(s)\n{folder}: {memory!r}")
 
 
 @memory_app.command()
@@ -389,8 +457,9 @@ def info(folder: Folder) -> None:
     memory = kit.SupportMemory.load(folder)
     typer.echo(f"{folder}: {memory!r}")
     typer.echo(f"encoder: {memory.encoder or 'not recorded'}\nindex: {memory.describe_index()}")
+    width = max(map(len, memory.classes), default=0)
     for name, count in memory.summary().items():
-        typer.echo(f"{count:>7}  {name}")
+        typer.echo(f"  {name:<{width}}  {count:>6}")
 
 
 def fill(
@@ -399,7 +468,9 @@ def fill(
     """Add annotated images to a memory: a draw of `shots` per class; None: all."""
     from rose_kit.evaluation import add_dataset
 
-    drawn = None if shots is None else sample_support(images, shots, seed)
+    drawn = range(len(images)) if shots is None else sample_support(images, shots, seed)
+    if shots is None and isinstance(images, FolderDataset):
+        warn_absent(images, images.class_names, drawn, "to add")
     add_dataset(memory, images, encoder, make_windows((), encoder), positions=drawn, progress=None)
 
 
@@ -422,13 +493,14 @@ RESULTS = (".png", ".overlay.png", ".evidence.json")  # of an image
 
 @app.command()
 def segment(
-    images: Annotated[list[Path], argument("Images to segment: jpg or png.", **FILE)],
+    images: Annotated[list[Path], argument("Images to segment, of any format that Pillow reads.", **FILE)],
     memory: Annotated[Path, option("Folder made by `rose-kit memory build`.", **FOLDER)],
     out: Annotated[Path, option("Folder for the results.", metavar="DIR")],
     classes: Classes = None,
     method: Annotated[str, option("zero-shot, knn-clip, freeda, rns, rose, or a plugin's.")] = "rns",
     regions: RegionOptions = None,
     coco: Annotated[Path | None, option("Also write all masks as COCO JSON to this file.")] = None,
+    instances: Annotated[bool, option("In COCO, one for each connected part.", "--instances")] = False,
     plugin: Plugin = None,
 ) -> None:
     """Segment images with what a memory knows.
@@ -436,13 +508,14 @@ def segment(
     For each image: NAME.png holds class ids (an indexed PNG; classes.txt says which id is which),
     NAME.overlay.png shows them over the image, and NAME.evidence.json lists for each class the
     support images and prototypes that speak for it, by weight. The category ids of COCO are the
-    class ids + 1.
+    class ids + 1; its scores are mean probabilities. A file that is there already is written anew only
+    if it still is what this command wrote.
 
     Example: rose-kit segment street.jpg --memory memory --out segmented --classes road,bus,sky
     """
     from tqdm.auto import tqdm
 
-    from rose_kit.segmenter import name_vocabulary
+    from rose_kit.segmenter import name_vocabulary, pixel_probability
 
     [answerer], region_maker = make_methods([method], (), ()).values(), make_regions(regions)
     if getattr(answerer, "needs_support", False):
@@ -450,7 +523,8 @@ def segment(
     support, encoder = load_memory(memory)
     if not len(support):
         raise ValueError(f"memory {str(memory)!r} is empty: `rose-kit memory add` fills it")
-    vocabulary = name_vocabulary(classes or support.classes, encoder)
+    check_quotes(classes or (), support.classes)
+    vocabulary = name_vocabulary(classes or list(map(class_name, support.classes)), encoder)
     unknown = [name for name in vocabulary.names if name not in support.classes]
     if unknown and vocabulary.text is None:
         raise unknown_name("class (the encoder has no text)", unknown[0], support.classes)
@@ -460,18 +534,27 @@ def segment(
     results = [out / f"{path.stem}{kind}" for path in images for kind in RESULTS]
     if len(set(results)) < len(results):
         raise ValueError(f"two of the images have the same name: {', '.join(map(str, images))}")
-    # Where there is no classes.txt, results that are there are not of this command.
-    check_outputs([*results, coco], [*images, *(() if (out / "classes.txt").exists() else results)])
+    if instances and coco is None:
+        raise ValueError("--instances says how to write COCO: give --coco FILE as well")
+    check_outputs([*results, coco], [*images, out / "classes.txt"])
     segmenter = kit.Segmenter(encoder, support, answerer, region_maker, make_windows((), encoder))
-    labels = {}
-    for path in tqdm(images, "segmenting", disable=None):  # None: shown on terminals only
-        image = read_image(path)
-        answer = segmenter.segment(image, vocabulary)
-        write_answer(out / path.stem, path, image, answer, support)
-        (out / "classes.txt").write_text(listing, encoding="utf-8")  # a method that refuses writes nothing
-        labels[path.name] = answer.labels
-    if coco is not None:
-        kit.write_coco(coco, labels.items(), dict(enumerate(vocabulary.names)))
+
+    def answers() -> Iterator[tuple[str, NDArray, NDArray]]:
+        for path in tqdm(images, "segmenting", disable=None):  # None: shown on terminals only
+            image = read_image(path)
+            encoded = segmenter.encode(image)
+            answer = segmenter.segment(encoded, vocabulary)
+            write_answer(out / path.stem, path, image, answer, support)
+            with atomic_write(out / "classes.txt") as beside:  # a method that refuses writes nothing
+                beside.write_text(listing, encoding="utf-8")
+            if coco is not None:
+                yield path.name, answer.labels, pixel_probability(answer, encoded)
+
+    if coco is None:
+        list(answers())
+    else:
+        with new_result(coco) as beside:
+            kit.write_coco(beside, answers(), dict(enumerate(vocabulary.names)), components=instances)
     typer.echo(f"{len(images)} image(s) segmented into {len(vocabulary)} classes, in {out}")
 
 
@@ -483,7 +566,7 @@ def class_list(out: Path, names: Sequence[str]) -> str:
     """
     if len(names) > 255:
         raise ValueError(f"{len(names)} classes do not fit a PNG of ids; name at most 255 with --classes")
-    path, text = out / "classes.txt", "".join(f"{c},{name}\n" for c, name in enumerate(names))
+    path, text = out / "classes.txt", classes_text(dict(enumerate(names)))
     if path.exists() and path.read_text(encoding="utf-8") != text:
         raise ValueError(f"{str(path)!r} lists other classes than {', '.join(names)}; choose another --out")
     return text
@@ -496,11 +579,14 @@ def write_answer(
     from rose_kit.viz.export import evidence_by_class, save_labels
     from rose_kit.viz.overlay import overlay
 
-    save_labels(f"{stem}.png", answer.labels)
-    Image.fromarray(overlay(image, answer.labels, answer.names)).save(f"{stem}.overlay.png")
-    record = {"image": str(source), "classes": evidence_by_class(answer, memory)}
-    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
-    Path(f"{stem}.evidence.json").write_text(text + "\n", encoding="utf-8")
+    content = {"image": str(source), "classes": evidence_by_class(answer, memory)}
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    with new_result(f"{stem}.png") as beside:
+        save_labels(beside, answer.labels)
+    with new_result(f"{stem}.overlay.png") as beside:
+        Image.fromarray(overlay(image, answer.labels, answer.names)).save(beside)
+    with new_result(f"{stem}.evidence.json") as beside:
+        beside.write_text(text + "\n", encoding="utf-8")
 
 
 # --- ask --------------------------------------------------------------------------------------------------
@@ -549,7 +635,8 @@ def ask(
     if image == "example":
         written[beside["image"]] = pixels
     for path, array in written.items():
-        Image.fromarray(array).save(path, "PNG")
+        with new_result(path) as beside:
+            Image.fromarray(array).save(beside, "PNG")
         typer.echo(f"written   {path}")
     if result.failure:
         raise typer.Exit(1)
@@ -592,20 +679,33 @@ def run(
     defaults = notebook_parameters(path)
     values = parse_options(parameters or (), defaults, path.name)
     check_outputs([folder / path.name], [path])
+    # What else the notebook writes is not known before.
+    if out and out.is_dir() and any(out.iterdir()) and not (out / RECORD).exists():
+        raise ValueError(f"{str(out)!r} is not empty, and not of an earlier run; name a new folder")
     if "out" in defaults:  # kernels start in the notebook's own folder, as in JupyterLab
         values.setdefault("out", Path(os.path.relpath(folder, path.parent)).as_posix())
     options = {"kernel_name": "python3", "extra_arguments": ["--log-level=ERROR"], "cwd": path.parent}
+    options["progress_bar"] = sys.stderr.isatty()
     try:
-        executed = papermill.execute_notebook(path, folder / path.name, values, **options)
+        folder.mkdir(parents=True, exist_ok=True)
+        with naming(folder / path.name):
+            executed = papermill.execute_notebook(path, folder / path.name, values, **options)
     except PapermillExecutionError as error:
-        why = f"{error.ename}: {_one_line(error.evalue)} (see {folder / path.name})"
+        if error.ename == "ValueError":  # a parameter that the notebook cannot take
+            raise ValueError(f"{path.name}: {error.evalue}") from None
+        line = re.findall(r"^-+> *\d+ (.*)", re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback)), re.M)
+        told = error.evalue or "".join(line[-1:])  # an assert without a message is quoted
+        why = f"{error.ename}: {_one_line(told)} (see {folder / path.name})"
         typer.echo(f"error: cell [{error.exec_count}] of {path.name} failed: {why}", err=True)
         raise typer.Exit(1) from None
+    finally:
+        record(folder / path.name)
     for cell in executed.cells:
         for output in cell.outputs if "result" in cell.metadata.get("tags", []) else ():
             text = output.get("text") if output.get("name") == "stdout" else None
             typer.echo((text or output.get("data", {}).get("text/plain", "")).rstrip())
-    typer.echo(f"written to {folder}: {', '.join(sorted(p.name for p in folder.iterdir() if p.is_file()))}")
+    files = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name != RECORD)
+    typer.echo(f"written to {folder}: {', '.join(files)}")
 
 
 def find_notebook(name: str) -> Path:
@@ -670,12 +770,15 @@ def sweep(
     own = methods.of_file(plugin.resolve()) if plugin is not None else ()
     specs = expand_grid(read_yaml(grid), own)
     folder = writable_folder(out or Path("runs") / grid.stem)
+    check_outputs([folder / "leaderboard.csv"])
     rows, skipped = run_grid(specs, folder, jobs=jobs, plugin=plugin)
     board = leaderboard(rows)
     typer.echo(f"{skipped} of {len(specs)} tables were there already\n\n{board}")
-    with atomic_write(folder / "leaderboard.csv") as path:
+    with new_result(folder / "leaderboard.csv") as path:
         board.table.to_csv(path, index=False, float_format="%.4f")
     typer.echo(f"\nwritten to {folder / 'leaderboard.csv'}")
+    if rows.attrs["failed"]:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -743,7 +846,8 @@ def status(args: Sequence[str], app: typer.Typer = app, name: str = "rose-kit") 
         except typer.TyperException as error:  # the command line itself: unknown option, missing argument
             message = f"{error.format_message().replace('Value error, ', '')} (see {name} --help)"
         except (ValueError, OSError, ImportError) as error:
-            message = str(error)
+            where = getattr(error, "filename", None)
+            message = str(error) if where is None else f"cannot read or write {where}: {error.strerror}"
     typer.echo(f"error: {_one_line(message)}", err=True)
     return 2
 
@@ -772,4 +876,5 @@ def _version(version: Annotated[bool, option("Show the version.", "--version")] 
 
 def main() -> None:
     """Entry point of the `rose-kit` console script, and of `python -m rose_kit`."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what is half written goes
     sys.exit(status(sys.argv[1:]))

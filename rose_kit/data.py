@@ -1,14 +1,17 @@
 """Pixel-annotated images: one sample, the folder format, the draw of a support set, and safe writing.
 
-The folder format: `images/*`, `masks/*.png` (one channel of class ids, 255 = ignore), `classes.txt`
-(`id,name` per line; ids may have gaps), and optional `splits/<name>.txt` (an image id per line).
+The folder format: `images/*` and `masks/*`, files of the same names but for the suffix; `classes.txt` (CSV,
+`id,name` per line; ids may have gaps); and optional `splits/<name>.txt` (an image id per line). An image is
+what a viewer shows (`read_image`). A mask has one channel of class ids, 255 = ignore, in any format without
+loss, such as a grey PNG, or one with a palette whose indices are the ids. Subfolders are not read.
 """
 
 import os
+import re
 import secrets
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +20,28 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from safetensors import SafetensorError
 
 from rose_kit.registry import datasets, errors_as
-from rose_kit.types import IGNORE, check_positive, unknown_name
+from rose_kit.types import (
+    IGNORE,
+    check_positive,
+    class_name,
+    class_names,
+    composed,
+    join_names,
+    split_names,
+    unknown_name,
+)
 
 SPLIT_PAIRS = (("support", "query"), ("train", "val"), ("train", "test"))
+# A name with commas and without quotes: `red, dark`. In a table, no blank follows a comma, or a number does.
+PROSE = re.compile(r'[^\s,"][^,"]*(, [^\W\d_][^,"]*)+')
+QUOTED = re.compile(r"(['\"`]).*\1")
 MAX_POOL = 5000  # images that a support draw looks at, as in the RNS release
+IGNORE_NAMES = ("ignore", "ignored", "void", "none", "unlabeled", "unlabelled", "unknown", "border")
+# Pillow knows the first of these by name only; for the others it runs Ghostscript or needs Windows.
+UNREADABLE = ("BUFR", "GRIB", "HDF5", "MPEG", "EPS", "WMF")
 
 
 class DataError(ValueError):
@@ -39,6 +58,9 @@ class Sample:
         mask: (H, W) integers: keys of `classes`, or 255 = ignore.
         classes: id -> class name.
         source: the image's file, if it has one.
+
+    Raises:
+        ValueError: a name cannot name a class (`rose_kit.types.class_name`).
     """
 
     image_id: str
@@ -46,6 +68,9 @@ class Sample:
     mask: NDArray[np.integer]
     classes: Mapping[int, str]
     source: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", {c: class_name(name) for c, name in self.classes.items()})
 
 
 class Dataset(Protocol):
@@ -64,19 +89,25 @@ class Dataset(Protocol):
 class FolderDataset:
     """A folder of images and masks, which are read when they are asked for.
 
+    An image whose file has the name of a mask's, in any form of Unicode, belongs to it.
+
     Args:
         path: the folder.
         split: a name under `splits/`, or image ids; None takes every image.
 
     Attributes:
         classes: id -> name, as in `classes.txt`; `class_names` are its values.
-        ids: file stems of the images, sorted or in the order of the split.
+        ids: file stems of the images, in Unicode's composed form; sorted or in the order of the split.
+
+    Warns:
+        UserWarning: names what is left out: hidden files, subfolders, files that are no images, masks without
+            an image and images without a mask.
 
     Raises:
         ValueError: an unknown split; lists those there are.
-        DataError: no such folder, no images, an id without an image or a mask, a malformed `classes.txt` or
-            split. Reading a sample raises it for a broken file, a mask of another size, or a mask value that
-            `classes.txt` lacks.
+        DataError: no such folder, no images, an id of the split without an image or a mask, a malformed
+            `classes.txt` (a class of id 255 is one) or split. Reading a sample raises it for a broken file, a
+            mask of another size or of several channels, or a mask value that `classes.txt` lacks.
     """
 
     def __init__(self, path: str | Path, split: str | Sequence[str] | None = None) -> None:
@@ -84,15 +115,24 @@ class FolderDataset:
         if not (self.path / "classes.txt").is_file():
             raise DataError(f"{str(self.path)!r} is no folder with images/, masks/ and classes.txt")
         self.classes = read_classes(self.path / "classes.txt")
+        _check_ignored(self.path / "classes.txt")
         self.class_names = tuple(self.classes.values())
-        self._images = _by_stem(self.path / "images", (".jpg", ".jpeg", ".png"))
-        self._masks = _by_stem(self.path / "masks", (".png",))
-        split = sorted(self._images) if split is None else split
-        self.ids = _read_split(self.path, split) if isinstance(split, str) else list(split)
+        left_out: dict[str, list[str]] = {}
+        self._images = _by_id(self.path / "images", left_out)
+        self._masks = _by_id(self.path / "masks", left_out)
+        images, masks = self._images.keys(), self._masks.keys()
+        left_out |= {"masks without an image": sorted(masks - images)}
+        left_out |= {"images without a mask": sorted(images - masks)}
+        warn_left_out(self.path, left_out)
+        split = sorted(images & masks) if split is None else split
+        self.ids = _read_split(self.path, split) if isinstance(split, str) else list(map(composed, split))
         for kind, files in (("image", self._images), ("mask", self._masks)):
             if missing := [i for i in self.ids if i not in files]:
-                raise DataError(f"{self.path} has no {kind} for {missing[0]!r} ({len(missing)} in all)")
-        self._present: dict[str, frozenset[str]] = {}  # image id -> classes in its mask
+                hint = "; an id is a file's name without folder and suffix" if "." in missing[0] else ""
+                raise DataError(f"{self.path} has no {kind} for {missing[0]!r} ({len(missing)} in all){hint}")
+        if not self.ids:
+            raise DataError(f"{self.path}: no mask has an image's name: {min(images)!r}, {min(masks)!r}")
+        self._values: dict[str, frozenset[int]] = {}  # image id -> the values of its mask
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -101,26 +141,51 @@ class FolderDataset:
         path, mask_path = self._images[self.ids[i]], self._masks[self.ids[i]]
         image, mask = read_image(path), self._read_mask(self.ids[i])
         if image.shape[:2] != mask.shape:
-            raise DataError(f"mask {mask_path} is {mask.shape} (rows, columns), its image {image.shape[:2]}")
+            turned = image.shape[1::-1] == mask.shape
+            hint = "; it lies on its side: turn it as the image's EXIF orientation says" if turned else ""
+            raise DataError(
+                f"mask {mask_path} is {mask.shape} (rows, columns), its image {image.shape[:2]}{hint}"
+            )
         return Sample(self.ids[i], image, mask, self.classes, str(path))
 
     def classes_of(self, i: int) -> frozenset[str]:
         """Names of the classes in mask `i`; the mask is read for this only once."""
-        if self.ids[i] not in self._present:
+        if self.ids[i] not in self._values:
             self._read_mask(self.ids[i])
-        return self._present[self.ids[i]]
+        return frozenset(self.classes[value] for value in self._values[self.ids[i]] - {IGNORE})
 
     def _read_mask(self, image_id: str) -> NDArray[np.integer]:
         path = self._masks[image_id]
-        with errors_as(DataError, f"cannot read {path}"), Image.open(path) as file:
-            mask = np.asarray(file)
+        with _open_image(path) as file:
+            mask = np.asarray(ImageOps.exif_transpose(file))
+        if file.format in ("JPEG", "MPO"):
+            raise DataError(f"mask {path} is a JPEG, which changes values; save it as PNG from its source")
+        if mask.dtype.kind == "f":
+            raise DataError(f"mask {path} holds floats; save its class ids as whole numbers, in a PNG")
         if mask.ndim != 2:
-            raise DataError(f"mask {path} has {mask.shape[2]} channels; it needs one, of class ids")
-        values = set(np.unique(mask).tolist()) - {IGNORE}
-        if unknown := sorted(values - set(self.classes)):
-            raise DataError(f"mask {path} holds {unknown[0]}, but classes.txt only {list(self.classes)}")
-        self._present[image_id] = frozenset(self.classes[value] for value in values)
-        return mask.astype(np.uint8) if mask.dtype == bool else mask
+            hint = "save the id of the class for each colour, without transparency, as a grey or palette PNG"
+            raise DataError(f"mask {path} has {mask.shape[2]} channels ({file.mode}); it needs one: {hint}")
+        values = frozenset(np.unique(mask).tolist())
+        if unknown := sorted(values - {IGNORE, *self.classes}):
+            between = min(values) < unknown[0] < max(values)
+            hint = "; antialiased or rescaled? Save it without smoothing" if between else ""
+            raise DataError(f"mask {path} holds {unknown[0]}, but classes.txt only {[*self.classes]}{hint}")
+        self._values[image_id] = values
+        return mask.astype(np.uint8 if mask.dtype == bool else mask.dtype.newbyteorder("="))
+
+    def _check_values(self) -> str:
+        """What is odd about the masks that have been read, if they lack classes; refuses what is wrong."""
+        values = frozenset().union(*self._values.values())
+        if values <= {IGNORE}:
+            raise DataError(f"{self.path}: every pixel of {len(self._values)} mask(s) is 255: ignore")
+        if values != {0, IGNORE}:
+            return ""
+        odd = f"{len(self._values)} mask(s) hold 0 and 255 only, and 255 means ignore"
+        if len(self.classes) == 2:
+            other = max(self.classes)
+            way_out = f"if {self.classes[other]!r} is meant, rewrite the masks with {other} for 255"
+            raise DataError(f"{self.path}: {odd}; {way_out}")
+        return f" ({odd})"
 
 
 def open_dataset(
@@ -196,13 +261,13 @@ def sample_support(
         Positions in `dataset`, ascending, all different.
 
     Warns:
-        UserWarning: names the classes that none of these images holds.
+        UserWarning: as `warn_absent`.
 
     Raises:
-        ValueError: `shots` is below 1, or a class is not the dataset's.
+        ValueError: `shots` is below 1, or a class is not the dataset's; or as `warn_absent`.
     """
     check_positive(shots=shots)
-    names = list(dataset.class_names if classes is None else classes)
+    names = list(dataset.class_names if classes is None else map(composed, classes))
     if unknown := sorted(set(names) - set(dataset.class_names)):
         raise unknown_name("class", unknown[0], dataset.class_names)
     rng = np.random.default_rng(seed)
@@ -212,43 +277,139 @@ def sample_support(
         holders = [i for i in present if names[c] in present[i]]
         lacking = max(shots - len(drawn.intersection(holders)), 0)
         drawn.update(rng.permutation([i for i in holders if i not in drawn])[:lacking].tolist())
-    if absent := [name for name in names if name not in set().union(*present.values())]:
-        warnings.warn(f"no image to draw holds: {', '.join(absent)}", stacklevel=2)
+    warn_absent(dataset, names, present, "to draw")
     return sorted(drawn)
 
 
-def read_classes(path: str | Path) -> dict[int, str]:
-    """Read `classes.txt`: `id,name` per line, ids with or without gaps; blank lines and id 255 are skipped.
+def warn_absent(dataset: Dataset, names: Sequence[str], positions: Iterable[int], purpose: str) -> list[str]:
+    """Say which classes have no pixel, before any number depends on it.
+
+    Args:
+        dataset: the annotated images.
+        names: classes to look for.
+        positions: of the images to look in.
+        purpose: what the images are for, such as "to draw".
+
+    Returns:
+        The classes that none of these images holds.
+
+    Warns:
+        UserWarning: names them.
 
     Raises:
-        DataError: the file is missing or empty, a line is malformed, an id or a name occurs twice.
+        DataError: every pixel of a folder's masks is 255, or the masks hold 0 and 255 only although
+            `classes.txt` names another class: then 255 stands for that class, but means ignore.
+    """
+    present = frozenset().union(*map(dataset.classes_of, positions))
+    if absent := [name for name in names if name not in present]:
+        odd = dataset._check_values() if isinstance(dataset, FolderDataset) else ""
+        warnings.warn(f"no image {purpose} holds: {', '.join(absent)}{odd}", stacklevel=3)
+    return absent
+
+
+def read_classes(path: str | Path) -> dict[int, str]:
+    """Read `classes.txt`: CSV with `id,name` per line, as `classes_text` writes it.
+
+    Ids may have gaps. A first line that begins with "id", blank lines, id 255 and empty further columns are
+    skipped. A name with commas belongs in quotes: `0,"red, dark"`.
+
+    Raises:
+        DataError: the file is missing or empty, a line is malformed or has further columns, a name cannot
+            name a class, an id or a name occurs twice.
+
+    Warns:
+        UserWarning: `0,red, dark` is read as one name; there are quotes around a name; or as `class_names`.
     """
     classes: dict[int, str] = {}
     for number, line in enumerate(_read_lines(Path(path)), start=1):
-        key, _, name = (part.strip() for part in line.partition(","))
-        if not line.strip() or key == str(IGNORE):
-            continue
-        # A PNG has 16 bits at most; "|" would part the texts of one class (`Vocabulary.encode`).
-        if not (key.isascii() and key.isdigit() and len(key) <= 5 and name and "|" not in name):
-            raise DataError(f"{path}, line {number}: expected 'id,name' without '|', got {line[:80]!r}")
-        if int(key) in classes or name in classes.values():
-            raise DataError(f"{path}, line {number}: id {key} or name {name!r} occurs twice")
-        classes[int(key)] = name
+        with errors_as(DataError, f"{path}, line {number}"):
+            key, name, *more = [*split_names(line), "", ""]
+            if not line.strip() or key == str(IGNORE) or (number == 1 and key.lower() == "id"):
+                continue
+            rest = line.partition(",")[2].rstrip()
+            if prose := PROSE.fullmatch(rest):
+                name, more = rest, []
+            if not re.fullmatch("[0-9]{1,5}", key) or int(key) >= 2**16 or not name or any(more):
+                allowed = "an id up to 65535, quotes around a name that has a comma, no further columns"
+                raise ValueError(f"expected 'id,name': {allowed}; got {line[:80]!r}")
+            if int(key) in classes or class_name(name) in classes.values():
+                raise ValueError(f"id {key} or name {name!r} occurs twice")
+        if prose or QUOTED.fullmatch(name):
+            hint = "a name with a comma belongs in double quotes, others in none"
+            warnings.warn(f"{path}, line {number}: all of {name!r} is read as one name; {hint}", stacklevel=2)
+        classes[int(key)] = class_name(name)
     if not classes:
         raise DataError(f"{path} names no class")
+    class_names(classes.values())
     return classes
 
 
-def _by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
-    """Image id -> its file in a folder."""
-    paths = [p for p in sorted(folder.glob("[!.]*")) if p.suffix.lower() in suffixes and p.is_file()]
-    files = {path.stem: path for path in paths}
-    for path in paths:
-        if files[path.stem] != path:
-            raise DataError(f"{path} and {files[path.stem].name} are two files of one image id")
+def _check_ignored(path: Path) -> None:
+    """Refuse a class with the id that means ignore."""
+    for line in _read_lines(path):
+        key, name = (part.strip(" \"'") for part in f"{line},".split(",")[:2])
+        if key == str(IGNORE) and name.lower() not in IGNORE_NAMES:
+            raise DataError(
+                f"{path} calls {IGNORE} {name!r}, but {IGNORE} means ignore: name it 'ignore', or give the "
+                "class another id, there and in the masks"
+            )
+
+
+def classes_text(classes: Mapping[int, str]) -> str:
+    """The lines of a `classes.txt`, which `read_classes` reads back.
+
+    >>> print(classes_text({0: "sky", 7: "red, dark"}), end="")
+    0,sky
+    7,"red, dark"
+    """
+    return "".join(f"{join_names([str(c), name])}\n" for c, name in classes.items())
+
+
+def _by_id(folder: Path, left_out: dict[str, list[str]]) -> dict[str, Path]:
+    """Image id -> its file in a folder; what else is there is added to `left_out`."""
+    files: dict[str, Path] = {}
+    for path in list_files(folder, image_suffixes(), left_out):
+        other = files.setdefault(composed(path.stem), path)
+        if other != path:
+            raise DataError(f"{path} and {other.name} are two files of one image id")
     if not files:
-        raise DataError(f"{folder} holds no {' or '.join(suffixes)} files")
+        rest = f"; left out: {_describe(left_out)}" if left_out else ""
+        raise DataError(f"{folder} holds no image file (.png, .jpg, .tif, ...){rest}")
     return files
+
+
+def list_files(folder: Path, suffixes: tuple[str, ...], left_out: dict[str, list[str]]) -> list[Path]:
+    """The files of a folder whose names, in lower case, end in one of some suffixes; sorted.
+
+    Args:
+        folder: to look in, not in its subfolders.
+        suffixes: such as ".png".
+        left_out: gains the names of the rest, by what they are: hidden files, subfolders, others.
+    """
+    files = []
+    for path in sorted(folder.glob("*")):
+        if path.name.startswith("."):
+            kind = "hidden files"
+        elif path.is_dir():
+            kind = "subfolders"
+        elif not path.name.lower().endswith(suffixes) or not path.is_file():
+            kind = "files of other kinds"
+        else:
+            files.append(path)
+            continue
+        left_out.setdefault(kind, []).append(f"{folder.name}/{path.name}")
+    return files
+
+
+def warn_left_out(folder: Path, left_out: Mapping[str, Sequence[str]]) -> None:
+    """Name what is not read in a folder: how many there are of each kind, and the first three."""
+    if any(left_out.values()):
+        warnings.warn(f"{folder}: left out: {_describe(left_out)}", stacklevel=2)
+
+
+def _describe(left_out: Mapping[str, Sequence[str]]) -> str:
+    firsts = {kind: ", ".join([*names[:3], *["..."] * (len(names) > 3)]) for kind, names in left_out.items()}
+    return "; ".join(f"{kind}: {len(left_out[kind])} ({first})" for kind, first in firsts.items() if first)
 
 
 def _split_files(folder: str | Path) -> dict[str, Path]:
@@ -268,13 +429,94 @@ def _read_split(folder: Path, split: str) -> list[str]:
 
 def _read_lines(path: Path) -> list[str]:
     with errors_as(DataError, f"cannot read {path}"):
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        return composed(path.read_text(encoding="utf-8-sig")).splitlines()
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """An image file as (H, W, 3) uint8, turned as its EXIF tag says; raises DataError if it is broken."""
-    with errors_as(DataError, f"cannot read {path}"), Image.open(path) as file:
-        return np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
+def read_image(source: str | Path | Image.Image) -> NDArray[np.uint8]:
+    """An image as a viewer shows it: upright by its EXIF tag, over white where it is transparent.
+
+    Of 16 bits, the upper 8 are taken. Whole numbers of more bits, and floats, are levels up to 255 if none is
+    larger, else up to 65535; floats in [0, 1] are shares of white. Of several frames, the first is read.
+
+    Args:
+        source: a file of any format that Pillow decodes by itself, or a PIL image, in any mode.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Warns:
+        UserWarning: a file holds more than one frame.
+
+    Raises:
+        DataError: it is broken or no image, or holds NaN, infinite, negative or larger values than these.
+    """
+    if isinstance(source, Image.Image):
+        with errors_as(DataError, f"cannot read the {source.format or source.mode} image"):
+            return _rgb(source)
+    with _open_image(source) as file:
+        return _rgb(file)
+
+
+def image_array(image: Any) -> Any:
+    """An image as users hold it -> array: a file or PIL image by `read_image`; anything else as it is."""
+    return read_image(image) if isinstance(image, str | Path | Image.Image) else image
+
+
+def image_suffixes() -> tuple[str, ...]:
+    """The suffixes of the files that `read_image` reads, in lower case, such as ".png"."""
+    formats = _formats()
+    return tuple(suffix for suffix, name in Image.registered_extensions().items() if name in formats)
+
+
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in Image.ID if name not in UNREADABLE]
+
+
+@contextmanager
+def _open_image(path: str | Path) -> Iterator[Image.Image]:
+    with errors_as(DataError, f"cannot read {path}"), Image.open(path, formats=_formats()) as file:
+        warn_frames(file, path)
+        yield file
+
+
+def warn_frames(file: Image.Image, name: object) -> None:
+    """Warn if only the first of several frames will be read; in MPO and PSD the first is the whole image."""
+    count = getattr(file, "n_frames", 1)
+    if count > 1 and file.format not in ("MPO", "PSD"):
+        warnings.warn(f"{name} holds {count} frames; only the first is read", stacklevel=2)
+
+
+def _rgb(file: Image.Image) -> NDArray[np.uint8]:
+    image = ImageOps.exif_transpose(file)
+    if image.mode.startswith(("I", "F")):
+        values, key = np.asarray(image), image.info.get("transparency")
+        image = Image.fromarray(_eight_bits(values, file))
+        if key is not None:
+            image.putalpha(Image.fromarray(values != key))
+    if image.mode == "La":  # Pillow converts it to this one only
+        image = image.convert("LA")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image.convert("RGB"))
+
+
+def _eight_bits(values: NDArray, file: Image.Image) -> NDArray[np.uint8]:
+    """(H, W) values of more than 8 bits -> (H, W) uint8, by the rule of `read_image`."""
+    low, high = values.min(), values.max()
+    if values.dtype.kind == "f" and low >= 0 and high <= 1:
+        return np.rint(255 * values).astype(np.uint8)
+    if not (low >= 0 and high <= 65535) or (values % 1).any():  # also refuses NaN
+        allowed = "levels up to 255 or 65535, or floats in [0, 1]"
+        raise ValueError(f"it holds values from {low:g} to {high:g}; expected {allowed}")
+    wide = file.mode.startswith("I;16") or (file.mode, file.format) == ("I", "PPM") or high > 255
+    if not wide:
+        return values.astype(np.uint8)
+    tags = getattr(file, "tag_v2", {})  # of TIFF: 258 is the number of bits; 262 is 0 where 0 is white
+    bits = tags.get(258, (16,))[0] if file.mode.startswith("I;16") else 16
+    levels = values.astype(np.int64) >> bits - 8
+    return (255 - levels if tags.get(262) == 0 else levels).astype(np.uint8)
 
 
 @contextmanager
@@ -282,20 +524,51 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """Where to write the file or folder that becomes `path` in one step, when the block ends.
 
     A reader sees the old one or the new one, whole. If the block raises, `path` stays as it was and what
-    was written is removed; a process that is killed leaves it under a hidden name beside `path`.
+    was written is removed; a process that is killed leaves it under a hidden name beside `path`. A file has
+    the mode of the one it replaces, or of any new file of the user's; a link stays a link to it. Devices and
+    pipes, such as /dev/stdout, are written to as they are.
 
     Args:
-        path: a file, replaced if it is there, or a folder, which must not hold anything yet.
+        path: a file, replaced if it is there, or a folder, which must not hold anything yet. The folders
+            around it are made as needed.
 
     Yields:
         A path in the same folder, with the suffix of `path`, where nothing is yet.
+
+    Raises:
+        OSError: the disk refuses; it names `path`.
     """
-    path = Path(path)
+    if (path := Path(path)).exists() and not (path.is_file() or path.is_dir()):
+        with naming(path):
+            yield path
+        return
+    path = Path(os.path.realpath(path))
     beside = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.touch()  # with the mode that the system gives
+        mode = (path if path.exists() else beside).stat().st_mode
+        beside.unlink()
+        try:
+            yield beside
+            if beside.is_file():
+                beside.chmod(mode)
+            os.replace(beside, path)
+        finally:
+            if beside.is_dir():
+                shutil.rmtree(beside, ignore_errors=True)
+            beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an error of the disk say what it is, and which path could not be written."""
     try:
-        yield beside
-        os.replace(beside, path)
-    finally:
-        if beside.is_dir():
-            shutil.rmtree(beside, ignore_errors=True)
-        beside.unlink(missing_ok=True)
+        yield
+    except (OSError, SafetensorError) as error:
+        found = re.search(r"os error (\d+)", str(error))  # as safetensors words it
+        number = int(found[1]) if found else getattr(error, "errno", None)
+        name = getattr(error, "filename", None)
+        if number is None or (name is not None and f".{path.stem}." not in str(name)):
+            raise  # it says nothing of the disk, or is of another file
+        raise OSError(number, os.strerror(number), str(path)) from error

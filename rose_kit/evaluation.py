@@ -29,7 +29,16 @@ from sklearn.model_selection import ParameterGrid
 from tqdm.auto import tqdm
 
 from rose_kit import __version__
-from rose_kit.data import Dataset, Sample, atomic_write, open_dataset, sample_support
+from rose_kit.data import (
+    Dataset,
+    FolderDataset,
+    Sample,
+    atomic_write,
+    image_array,
+    open_dataset,
+    sample_support,
+    warn_absent,
+)
 from rose_kit.encoder import Encoder, Windows, load_encoder, preferred_windows
 from rose_kit.fusion import Method, SupportExample
 from rose_kit.memory import Prototypes, SupportMemory
@@ -70,6 +79,7 @@ class CachedEncoder:
 
     def encode_image(self, image: Any, windows: Windows | None = None) -> FeatureMap:
         """See `Encoder.encode_image`."""
+        image = image_array(image)
         key = joblib.hash([np.asarray(image), windows])
         if key in self._maps:
             return self._maps[key]
@@ -363,9 +373,14 @@ def evaluate(
         "image_id", "support" (text that names the draw), "classes" (C names), and "target", "predicted" and
         "intersection" ((C,) int64 pixels)}.
 
+    Warns:
+        UserWarning: names classes that no support image holds or, in a folder, no query image: the latter
+            count as 0 where they are predicted, and else are left out of the mean.
+
     Raises:
-        ValueError: support and query share an image, a class is unknown or labels no query pixel,
-            no method is left to run, or `shots`, `seeds` or `limit` make no sense.
+        ValueError: support and query share an image, a class is unknown, no class labels a query pixel or, in
+            a folder, only one of several does; no method is left to run, `shots`, `seeds` or `limit` make no
+            sense, or as `warn_absent`.
     """
     check_positive(limit=limit)
     regions = make_regions(regions) if isinstance(regions, str) else regions
@@ -407,6 +422,11 @@ def _check_data(support: Dataset, query: Dataset, positions: Sequence[int], name
         raise unknown_name("class", unknown[0], query.class_names)
     if not any(query.classes_of(i) & set(names) for i in positions):
         raise ValueError(f"no query image holds any of: {', '.join(names)}")
+    if isinstance(query, FolderDataset):  # the images of others are drawn as asked for
+        absent = warn_absent(query, names, positions, "to answer")
+        if len(absent) == len(names) - 1 > 0:
+            [only] = set(names).difference(absent)
+            raise ValueError(f"the query images hold {only!r} alone: to answer it everywhere would score 100")
     if not set(names) & set(support.class_names):
         raise ValueError(f"no class is in the support data: {', '.join(support.class_names)}")
 
@@ -668,6 +688,8 @@ def expand_grid(grid: Any, extra: Sequence[str] = ()) -> list[Row]:
     """
     specs = []
     for one in grid if isinstance(grid, list) else [grid]:
+        if isinstance(one, Mapping):
+            one = _grid_keys(one)
         if not isinstance(one, Mapping) or not {"methods", "dataset"} <= set(one) <= set(GRID):
             raise ValueError(f"a grid needs methods and dataset, of the keys {', '.join(GRID)}; got {one!r}")
         lists = {key: _as_list(value) for key, value in (GRID | one).items()}
@@ -677,9 +699,20 @@ def expand_grid(grid: Any, extra: Sequence[str] = ()) -> list[Row]:
         methods = _name_entries([*lists["methods"], *extra])
         for name, options in methods.values():
             registered.make(name, **options)  # refuses what it cannot take, before any work
+        if not methods or not lists["seeds"]:
+            raise ValueError(f"a grid needs at least one method and one seed; got {one!r}")
         lists["dataset"] = list(_name_entries(lists["dataset"]).items())
         specs += ParameterGrid(lists | {"methods": [methods], "seeds": [lists["seeds"]]})
     return specs
+
+
+def _grid_keys(grid: Mapping[str, Any]) -> Row:
+    """The grid with the keys of `GRID`, where it has the other number of one (`method`, `seed`)."""
+    forms = {form: key for key in GRID for form in (key.removesuffix("s"), f"{key}s") if form not in GRID}
+    for form in [key for key in grid if forms.get(key) not in (None, *grid)]:
+        warnings.warn(f"the grid's key {form!r} is read as {forms[form]!r}", stacklevel=3)
+        grid = {forms[form] if key == form else key: value for key, value in grid.items()}
+    return dict(grid)
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -715,15 +748,36 @@ def run_grid(
         plugin: file that brings methods or encoders.
 
     Returns:
-        All rows, with columns dataset and encoder; how many tables were there already.
+        All rows, with columns dataset and encoder; how many tables were there already. `rows.attrs["failed"]`
+        counts the evaluations that failed.
+
+    Warns:
+        UserWarning: an evaluation failed; it names it and says why. The others are done.
+
+    Raises:
+        ValueError: every evaluation failed.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{_table_name(spec, plugin)}.parquet" for spec in specs]
     missing = [(spec, path) for spec, path in zip(specs, paths, strict=True) if not path.exists()]
     with parallel_config("loky", n_jobs=jobs):
-        list(_each(lambda pair: _write_table(*pair, plugin), missing, "evaluations", progress=None))
-    return pd.concat(map(pd.read_parquet, paths), ignore_index=True), len(paths) - len(missing)
+        failures = list(_each(lambda pair: _try_table(*pair, plugin), missing, "evaluations", progress=None))
+    if not (done := [path for path in paths if path.exists()]):
+        raise ValueError(f"none of the {len(paths)} evaluations succeeded; the first: {failures[0]}")
+    for failure in filter(None, failures):
+        warnings.warn(failure, stacklevel=2)
+    rows = pd.concat(map(pd.read_parquet, done), ignore_index=True)
+    rows.attrs["failed"] = len(paths) - len(done)
+    return rows, len(paths) - len(missing)
+
+
+def _try_table(spec: Row, path: Path, plugin: str | Path | None) -> str | None:
+    """Do one evaluation of a grid; says which one failed and why, so that the others go on."""
+    try:
+        _write_table(spec, path, plugin)
+    except Exception as error:
+        cell = f"{spec['dataset'][0]}, {spec['encoder']}, shots {spec['shots']}"
+        return f"{cell}: {type(error).__name__}: {error}"
 
 
 def _write_table(spec: Row, path: Path, plugin: str | Path | None) -> None:

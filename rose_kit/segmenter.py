@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from torch.nn.functional import interpolate, max_pool2d
 
 from rose_kit.adapter import RNS
+from rose_kit.data import image_array
 from rose_kit.encoder import Encoder, NoTextTower, Windows
 from rose_kit.fusion import Method
 from rose_kit.memory import SupportMemory
 from rose_kit.pooling import pool_masks, unique_inverse
 from rose_kit.regions import Regions, make_regions
-from rose_kit.types import FeatureMap, Query, Segmentation, Vocabulary
+from rose_kit.types import FeatureMap, Query, Segmentation, Vocabulary, class_texts
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Segmenter:
         """The expensive step: encode once, then segment with many vocabularies or methods.
 
         Args:
-            image: (H, W, 3) uint8, float in [0, 1], or a PIL image.
+            image: (H, W, 3) uint8, float in [0, 1], or what `read_image` reads: a file or a PIL image.
         """
         return encode_query(image, self.encoder, self.windows, self.regions)
 
@@ -93,9 +94,10 @@ def encode_query(
     """Image -> its features, and the query: its patches, or its regions.
 
     Args:
-        image: (H, W, 3) uint8, float in [0, 1], or a PIL image.
+        image: as for `Segmenter.encode`.
         encoder, windows, regions: as for `Segmenter`.
     """
+    image = image_array(image)
     feature_map = encoder.encode_image(image, windows=windows)
     query = Query.of(feature_map) if regions is None else region_query(feature_map, regions(image))
     return EncodedImage(feature_map, query)
@@ -105,14 +107,14 @@ def name_vocabulary(names: Sequence[str], encoder: Encoder) -> Vocabulary:
     """Class names -> a vocabulary, with text if the encoder has a text tower.
 
     Raises:
-        ValueError: a single string instead of several, no names, or names that repeat.
+        ValueError: a single string instead of several, no names, names that repeat, or as `class_texts`.
     """
     if isinstance(names, str) or not len(names):
         raise ValueError(f"class names must be a list of at least one name, got {names!r}")
     try:
         return Vocabulary.encode(names, encoder)
     except NoTextTower:
-        return Vocabulary([name.split("|")[0].strip() for name in names])
+        return Vocabulary([class_texts(name)[0] for name in names])
 
 
 def region_query(feature_map: FeatureMap, region_map: NDArray) -> Query:
@@ -160,6 +162,20 @@ def paint(probabilities: NDArray, query: Query, feature_map: FeatureMap) -> tupl
     scores = probabilities.T.reshape(-1, *feature_map.grid)  # (N, C) -> (C, h, w)
     able = np.flatnonzero(can_win(scores))  # (K,)
     return able[upsample_scores(scores[able], feature_map).argmax(0)], scores
+
+
+def pixel_probability(answer: Segmentation, encoded: EncodedImage) -> NDArray[np.float32]:
+    """(H, W) the probability of the class that each pixel was given.
+
+    Args:
+        answer: of `Segmenter.segment`.
+        encoded: the image that it is of.
+    """
+    present = np.unique(answer.labels)  # (K,)
+    scores = answer.scores[present]  # (K, h, w), or (K, H, W) of regions
+    if not isinstance(encoded.query.layout, np.ndarray):
+        scores = upsample_scores(scores, encoded.feature_map)
+    return np.take_along_axis(scores, np.searchsorted(present, answer.labels)[None], 0)[0]
 
 
 def can_win(scores: NDArray, margin: float = 1e-6) -> NDArray[np.bool_]:

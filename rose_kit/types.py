@@ -7,7 +7,12 @@ or regions of one image; a `Prediction` holds the class probabilities of each of
 
 from __future__ import annotations
 
+import csv
 import difflib
+import io
+import unicodedata
+import warnings
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -49,10 +54,92 @@ def unknown_name(what: str, name: object, known: Iterable[str]) -> ValueError:
     ValueError("unknown method 'knnclip', did you mean 'knn-clip'? Known: knn-clip, rns")
     """
     known = list(known)
-    near = difflib.get_close_matches(str(name), known, n=1)
+    alike = [other for other in known if _folded(other) == _folded(str(name))]
+    near = alike or difflib.get_close_matches(str(name), known, n=1)
     hint = f", did you mean {near[0]!r}?" if near else "."
-    listed = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
+    listed = ", ".join(f'"{other}"' if "," in other else other for other in known[:20])
+    listed += f" and {len(known) - 20} more" if len(known) > 20 else ""
     return ValueError(f"unknown {what} {name!r}{hint} Known: {listed or 'none'}")
+
+
+def _folded(name: str) -> str:
+    """A name without regard to case, to how many blanks part its words, and to Unicode form."""
+    return " ".join(composed(name).casefold().split())
+
+
+def composed(text: str) -> str:
+    """Text in Unicode's composed form (NFC): "é" is one character, whatever wrote it."""
+    return unicodedata.normalize("NFC", text)
+
+
+def class_name(text: str) -> str:
+    """The name of a class as it is stored and compared everywhere: in Unicode's composed form.
+
+    Raises:
+        ValueError: no question could ask for this name: it is no text or empty, has blanks around it, or
+            holds "|", which separates the texts of one class, a line break or another invisible character.
+
+    >>> class_name("cafe\u0301") == "caf\u00e9"
+    True
+    """
+    name = composed(text) if isinstance(text, str) else ""
+    # Joiners are part of the spelling in some scripts.
+    hidden = {unicodedata.category(c) for c in name if not c.isprintable() and c not in "\u200c\u200d"}
+    if not name or name != name.strip() or "|" in name or hidden & {"Cc", "Cf", "Cs", "Zl", "Zp"}:
+        allowed = "text without '|', blanks around it, line breaks and invisible characters"
+        raise ValueError(f"{text!r} cannot name a class: expected {allowed}")
+    return name
+
+
+def class_texts(name: str) -> list[str]:
+    """The texts of a class, of which the first is its name: "background|wall|sky" has three.
+
+    Raises:
+        ValueError: one of them cannot name a class; blanks around each are no matter.
+    """
+    return [class_name(text.strip()) for text in name.split("|")]
+
+
+def class_names(names: Iterable[str]) -> tuple[str, ...]:
+    """The names of different classes, each by `class_name`.
+
+    Warns:
+        UserWarning: two names differ only in case or in blanks.
+
+    Raises:
+        ValueError: a name cannot name a class, or two are the same.
+    """
+    names = tuple(map(class_name, names))
+    if repeated := sorted(name for name, count in Counter(names).items() if count > 1):
+        raise ValueError(f"class names repeat: {', '.join(repeated)}")
+    first: dict[str, str] = {}
+    for name in names:
+        if (other := first.setdefault(_folded(name), name)) != name:
+            warnings.warn(f"two classes differ only in case or blanks: {other!r}, {name!r}", stacklevel=1)
+    return names
+
+
+def split_names(line: str) -> list[str]:
+    """The cells of a line of CSV, without blanks around them.
+
+    Raises:
+        ValueError: quotes do not pair, or a line break is outside of them.
+
+    >>> split_names('sky, "red, dark"')
+    ['sky', 'red, dark']
+    """
+    try:
+        [cells] = csv.reader([line.strip()], skipinitialspace=True, strict=True)
+    except csv.Error as error:
+        raise ValueError(f"{line[:80]!r} is not CSV: {error}") from None
+    return [cell.strip() for cell in cells]
+
+
+def join_names(cells: Iterable[str]) -> str:
+    """The line of CSV that `split_names` splits into these cells."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(cells)
+    return line.getvalue()
 
 
 def check_positive(**values: float | None) -> None:
@@ -115,13 +202,13 @@ class Vocabulary:
     """The classes to choose from, each with no, one or several texts.
 
     Args:
-        names: (C,) class names, all different.
+        names: (C,) class names, all different; they are kept as `class_name` gives them.
         text: (T, D) float32 unit-norm text features, or None for no text at all. A row of NaN is a
             missing text.
         owner: (T,) class index of each text row; by default row i belongs to class i.
 
     Raises:
-        ValueError: names repeat, or the shapes do not fit each other.
+        ValueError: as `class_names`, or the shapes do not fit each other.
 
     >>> v = Vocabulary(names=["sky", "bus"], text=np.eye(3)[[0, 1, 2]], owner=[0, 0, 1])
     >>> v.reduce(np.array([[0.1, 0.7, 0.2]])).tolist()
@@ -133,10 +220,7 @@ class Vocabulary:
     owner: NDArray[np.int64] = field(default=None)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "names", tuple(self.names))
-        repeated = sorted({n for n in self.names if self.names.count(n) > 1})
-        if repeated:
-            raise ValueError(f"class names repeat: {', '.join(repeated)}")
+        object.__setattr__(self, "names", class_names(self.names))
         if self.text is not None:
             object.__setattr__(self, "text", np.asarray(self.text, dtype=np.float32))
             if self.text.ndim != 2:
@@ -155,8 +239,11 @@ class Vocabulary:
         Args:
             names: (C,) names, each optionally followed by `|`-separated further texts.
             encoder: anything with `encode_text`.
+
+        Raises:
+            ValueError: a text is empty or cannot name a class.
         """
-        groups = [[part.strip() for part in name.split("|")] for name in names]
+        groups = [class_texts(name) for name in names]
         texts = [text for group in groups for text in group]
         owner = [c for c, group in enumerate(groups) for _ in group]
         return cls(tuple(group[0] for group in groups), encoder.encode_text(texts), np.array(owner))
@@ -170,7 +257,7 @@ class Vocabulary:
         Raises:
             ValueError: the name is not in the vocabulary; lists those that are.
         """
-        if name not in self.names:
+        if (name := composed(name)) not in self.names:
             raise unknown_name("class", name, self.names)
         return self.names.index(name)
 

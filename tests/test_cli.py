@@ -8,6 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
+import unicodedata
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +23,11 @@ import rose_kit
 from conftest import write_folder
 from rose_kit import HandcraftedEncoder, SupportMemory, Windows, cli, load_encoder
 from rose_kit.data import read_classes
+from rose_kit.types import join_names
 from rose_kit.viz.export import read_coco
 from rose_kit.web import providers
 from rose_kit.web.net import WebError
+from tests.imagefiles import IMAGES, tiff, turned
 
 QUICK = ("--encoder", "handcrafted", "--methods", "knn-clip", "--shots", "1", "--seeds", "1,2")
 QUESTION = "Segment the current regatta champion."
@@ -109,10 +113,20 @@ def test_memory_build_add_remove_info(run, refused, memory, folder, tmp_path):
     assert "removed 1 " in run("memory", "remove", memory, "--image", "p4", "--class", "sky")
     lines = run("memory", "info", memory).splitlines()
     assert "9 prototypes of 2 classes in 5 images" in lines[0] and lines[1] == "encoder: handcrafted"
-    assert [line.split() for line in lines[3:]] == [["5", "grass"], ["4", "sky"]]
+    assert [line.split() for line in lines[3:]] == [["grass", "5"], ["sky", "4"]]
     shots = ("--encoder", "handcrafted", "--shots", 1, "--seed", 2, "--split", "val")
     run("memory", "build", folder, *shots, "--out", tmp_path / "few")
     assert set(SupportMemory.load(tmp_path / "few").images) < {"p3", "p4", "p5"}
+
+
+def test_an_image_id_may_be_written_in_any_form_of_unicode(run, folder, tmp_path):
+    one, two = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    (folder / "images" / "p0.jpg").rename(folder / "images" / f"{two}.JPG")
+    (folder / "masks" / "p0.png").rename(folder / "masks" / f"{one}.png")
+    (folder / "splits" / "train.txt").write_text(f"{two}\np1\np2\n")
+    for i, image in enumerate((one, two)):
+        run("memory", "build", folder, "--encoder", "handcrafted", "--out", tmp_path / f"memory{i}")
+        assert "removed 2 " in run("memory", "remove", tmp_path / f"memory{i}", "--image", image)
 
 
 def test_segment_writes_labels_overlays_evidence_and_coco(run, refused, memory, folder, tmp_path):
@@ -120,7 +134,7 @@ def test_segment_writes_labels_overlays_evidence_and_coco(run, refused, memory, 
     photos = [folder / "images" / name for name in ("p4.jpg", "p5.jpg")]
     run("segment", *photos, "--memory", memory, "--out", out, "--coco", coco)
     names = {f"{stem}.{kind}" for stem in ("p4", "p5") for kind in ("png", "overlay.png", "evidence.json")}
-    assert {p.name for p in out.iterdir()} == names | {"classes.txt"}
+    assert {p.name for p in out.iterdir()} == names | {"classes.txt", cli.RECORD}
     assert read_classes(out / "classes.txt") == {0: "sky", 1: "grass", 2: "bus"}
     labels, truth = np.asarray(Image.open(out / "p4.png")), Image.open(folder / "masks" / "p4.png")
     assert np.mean(np.array([0, 3, 7])[labels] == truth) > 0.85
@@ -135,6 +149,146 @@ def test_segment_writes_labels_overlays_evidence_and_coco(run, refused, memory, 
     again = ("segment", photos[0], "--memory", memory, "--out", tmp_path / "two", "--method", "knn-clip")
     run(*again, "--classes", "grass,sky", "--regions", "slic:segments=12")
     refused(*again, said=["classes.txt", "sky, grass, bus"])  # ids of a folder keep their meaning
+
+
+@pytest.mark.filterwarnings("ignore:.* frames")
+def test_segment_answers_every_kind_of_file_as_a_png_of_what_it_shows(run, memory, tmp_path):
+    shown, paths = {}, []
+    for i, (suffix, save, expected) in enumerate(IMAGES.values()):
+        paths += [tmp_path / f"file{i}{suffix}", tmp_path / f"shown{i}.png"]
+        save(paths[-2])
+        Image.fromarray(np.rint(expected).astype(np.uint8)).save(paths[-1])
+        shown[f"file{i}"] = f"shown{i}"
+    options = ("--method", "knn-clip", "--coco", tmp_path / "coco.json")
+    run("segment", *paths, "--memory", memory, "--out", tmp_path / "out", *options)
+    labels = {path.stem: np.asarray(Image.open(tmp_path / "out" / f"{path.stem}.png")) for path in paths}
+    masks, _ = read_coco(tmp_path / "coco.json")
+    for path in paths[::2]:
+        assert labels[path.stem].shape == labels[shown[path.stem]].shape == masks[path.name].shape
+        assert (
+            np.mean(labels[path.stem] == labels[shown[path.stem]]) > 0.98
+        )  # JPEG, CMYK: a level more or less
+    assert any(len(np.unique(answer)) > 1 for answer in labels.values())
+
+
+BRING = {  # what a file of the folder becomes, given its pixels
+    "16 bits": (".png", lambda a: Image.fromarray(a[..., 1].astype(np.uint16) * 257).save),
+    "shares": (".tif", lambda a: tiff(a[..., 1] / np.float32(255))),
+    "1 of 2 frames": (".gif", lambda a: partial(Image.fromarray(a[..., 1]).save, save_all=True,
+                                                append_images=[Image.new("L", a.shape[1::-1])])),
+    "turned": (".webp", lambda a: partial(Image.fromarray(np.rot90(a[..., 1])).save, lossless=True,
+                                          exif=turned(6))),
+    "in a palette": (".bmp", lambda a: Image.fromarray(a[..., 1]).convert("P").save),
+}  # fmt: skip
+
+
+def test_evaluate_gives_the_same_for_the_same_photographs_in_other_files(run, folder):
+    pixels = {path.stem: np.asarray(Image.open(path)) for path in (folder / "images").iterdir()}
+    tables = {}
+    for kind, (suffix, save) in {"png": (".png", lambda a: Image.fromarray(a[..., 1]).save), **BRING}.items():
+        for path in (folder / "images").iterdir():
+            path.unlink()
+        for name, array in pixels.items():
+            save(array)(folder / "images" / f"{name}{suffix.upper()}")
+        tables[kind] = run("evaluate", folder, *QUICK)
+    assert all(table == tables["png"] for table in tables.values()), tables
+
+
+def rewrite_masks(folder, table):
+    """Replace ids in all masks of a folder."""
+    for path in (folder / "masks").iterdir():
+        mask = np.asarray(Image.open(path))
+        Image.fromarray(np.vectorize(lambda value: table.get(value, value))(mask).astype(np.uint8)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("classes", "table", "commands", "said"),
+    [
+        (
+            "0,sky\n1,cat\n",
+            {3: 255, 7: 255},
+            "build shots add evaluate sweep",
+            ["0 and 255 only", "'cat'", "1 for 255"],
+        ),
+        ("0,sky\n255,cat\n", {3: 255, 7: 255}, "build shots add evaluate sweep", ["255 'cat'", "ignore"]),
+        ("0,sky\n3,grass\n", {0: 255, 3: 255, 7: 255}, "build shots add", ["every pixel", "255: ignore"]),
+        ("0,sky\n3,grass\n", {0: 255, 3: 255, 7: 255}, "evaluate sweep", ["sky"]),
+        ("0,sky\n3,grass\n7,bus\n", {3: 0, 7: 0}, "evaluate sweep", ["'sky' alone", "100"]),
+        ("0,sky\n3,grass\n7,bus\n", {3: 255, 7: 255}, "evaluate sweep", ["'sky' alone", "255 means ignore"]),
+    ],
+)
+def test_masks_that_lose_a_class_are_refused_before_any_number(
+    capsys, folder, memory, tmp_path, classes, table, commands, said
+):
+    (folder / "classes.txt").write_text(classes)
+    rewrite_masks(folder, table)
+    build = ("memory", "build", folder, "--encoder", "handcrafted", "--out", tmp_path / "new")
+    grid = {"methods": ["knn-clip"], "dataset": str(folder), "encoder": "handcrafted", "seeds": [1]}
+    (tmp_path / "grid.yaml").write_text(yaml.safe_dump(grid))
+    lines = {"build": build, "shots": (*build, "--shots", 1), "add": ("memory", "add", memory, folder)}
+    lines |= {
+        "evaluate": ("evaluate", folder, *QUICK),
+        "sweep": ("sweep", tmp_path / "grid.yaml", "--out", tmp_path / "s"),
+    }
+    for command in commands.split():
+        cli.status([str(part) for part in lines[command]])
+        out, err = capsys.readouterr()
+        assert "100.0" not in out and "prototypes" not in out and all(text in err for text in said), (
+            command,
+            err,
+        )
+    assert not (tmp_path / "new").exists() or not list((tmp_path / "new").iterdir())
+
+
+def test_a_class_without_a_pixel_and_what_is_left_out_are_told_once(folder, tmp_path, capsys):
+    (folder / "classes.txt").write_text("0,sky\n3,grass\n7,bus\n8,kite\n")
+    (folder / "images" / "more").mkdir()
+    shutil.rmtree(folder / "splits")
+    build = ["memory", "build", folder, "--encoder", "handcrafted", "--out", tmp_path / "new"]
+    for line, told in (
+        (build, ["no image to add holds: kite"]),
+        ([*build[:-1], tmp_path / "two", "--shots", 1], ["no image to draw holds: kite"]),
+        (["evaluate", folder, *QUICK], ["no image to answer holds: kite", "no image to draw holds: kite"]),
+    ):
+        assert cli.status([str(part) for part in line]) == 0
+        err = capsys.readouterr().err
+        assert all(err.count(text) == 1 for text in [*told, "left out: subfolders: 1 (images/more)"]), err
+        assert err.count("warning") == len(told) + 1
+
+
+def test_results_are_written_anew_while_nobody_has_changed_them(run, refused, memory, folder, tmp_path):
+    out, coco, table = tmp_path / "out", tmp_path / "coco.json", tmp_path / "table.json"
+    image = folder / "images" / "p4.jpg"
+    call = ("segment", image, "--memory", memory, "--out", out, "--method", "knn-clip", "--coco", coco)
+    run(*call, "--classes", "sky,grass,bus")
+    one = len(json.loads(coco.read_text())["annotations"])
+    run(*call, "--classes", "sky, grass, bus", "--instances")
+    found = json.loads(coco.read_text())["annotations"]
+    assert len(found) >= one and all(0 < a["score"] <= 1 for a in found)
+    for _ in range(2):
+        run("evaluate", folder, *QUICK, "--json", table)
+    for path in (coco, out / "p4.evidence.json", out / "p4.png"):
+        path.write_bytes(mine := path.read_bytes() + b" ")
+        refused(*call, said=[path])
+        assert path.read_bytes() == mine
+        path.unlink()
+
+
+@pytest.mark.parametrize("name", ["red, dark", 'the "sky"', "caf\u00e9 'noir'", "a;b"])
+def test_a_name_goes_from_a_folder_through_memory_and_options_to_results(run, tmp_path, name):
+    folder = write_folder(tmp_path / "photos")
+    (folder / "classes.txt").write_text(f"0,{join_names([name])}\n3,grass\n7,bus\n", encoding="utf-8")
+    run("memory", "build", folder, "--encoder", "handcrafted", "--out", tmp_path / "memory")
+    assert f"  {name}" in run("memory", "info", tmp_path / "memory")
+    image, out = folder / "images" / "p4.jpg", tmp_path / "out"
+    given = ("--memory", tmp_path / "memory", "--out", out, "--coco", tmp_path / "c.json")
+    run("segment", image, *given, "--method", "knn-clip", "--classes", join_names(["bus", name]))
+    assert read_classes(out / "classes.txt") == read_coco(tmp_path / "c.json")[1] == {0: "bus", 1: name}
+    preset = tmp_path / "names.yaml"
+    preset.write_text(yaml.safe_dump({"classes": [name, "bus"]}))
+    run("evaluate", folder, *QUICK, "--preset", preset, "--json", tmp_path / "rows.json")
+    assert list(rows_of(tmp_path / "rows.json")[0]["per_class_iou"]) == [name, "bus"]
+    assert cli.parse_value("x", f"[{join_names(['bus (old)', name])}]", ["y"]) == ["bus (old)", name]
 
 
 def test_ask_the_miniature_web(run, tmp_path):
@@ -187,6 +341,14 @@ def test_run_passes_parameters_and_prints_the_result_or_names_the_cell_that_fail
     assert (tmp_path / "there" / "k.txt").read_text() == "4" and path.read_bytes() == before
     assert cli.status(["run", str(path), "-p", "k=0", "--out", str(tmp_path / "there")]) == 1
     assert "cell [" in (err := capsys.readouterr().err) and "ZeroDivisionError" in err
+    for source, status, said in (
+        ("assert k > 5", 1, "k > 5"),
+        ("raise ValueError(f'{k} is odd')", 2, "5 is odd"),
+    ):
+        path = notebook(tmp_path / "small.ipynb", source)
+        assert cli.status(["run", str(path), "-p", "k=5", "--out", str(tmp_path / "there")]) == status
+        err = capsys.readouterr().err
+        assert said in err and err.splitlines()[-1].startswith("error: ")
 
 
 def test_sweep_makes_each_table_once_and_a_leaderboard(run, folder, tmp_path):
@@ -269,6 +431,10 @@ def world(tmp_path_factory):
     shutil.copy(photos / "images" / "p4.jpg", here / "p4.jpg")
     mask = write_folder(here / "resized") / "masks" / "p4.png"
     Image.open(mask).resize((20, 20), 0).save(mask)
+    (write_folder(here / "commas") / "classes.txt").write_text('0,sky\n3,grass\n7,"bus, red"\n')
+    (here / "mine").mkdir()
+    for name in ("mine.json", "mine/p4.overlay.png", "mine/leaderboard.csv"):
+        (here / name).write_text("{}")
     (here / "divides.py").write_text("x = 1\ny = x / 0\n")
     (here / "silent.py").write_text("x = 1\n")
     notebook(here / "small.ipynb", "1", "k: int = 4\nx: float = 1.5\nseeds: list = [1, 2]")
@@ -287,7 +453,7 @@ def world(tmp_path_factory):
 
 
 EVALUATE = "evaluate photos --encoder handcrafted --methods knn-clip --shots 1 --seeds 1"
-ON = {name: EVALUATE.replace("photos", name) for name in ("scenes", "nowhere", "cut", "resized")}
+ON = {name: EVALUATE.replace("photos", name) for name in ("scenes", "nowhere", "cut", "resized", "commas")}
 BUILD = "memory build photos --encoder handcrafted --out new"
 SEGMENT = "segment --memory memory --out out p4.jpg"
 ASK = "ask example Segment-the-current-regatta-champion. --out m.png"
@@ -310,6 +476,13 @@ run | notebook
 {EVALUATE} --regions slic:segment=9 | 'segment' | 'segments'
 {EVALUATE} --plugin divides.py | divides.py | line 2 | ZeroDivisionError
 {EVALUATE} --json photos | 'photos'
+{EVALUATE} --json photos/classes.txt | 'photos/classes.txt'
+{EVALUATE} --json mine.json | 'mine.json'
+{EVALUATE} --classes "sky | CSV
+{EVALUATE} --classes sky,,bus | 'sky,,bus'
+{EVALUATE} --classes sky||x,bus | ''
+{EVALUATE} --classes Bus,sky | 'Bus' | did you mean 'bus'
+{ON["commas"]} --classes bus,red | 'bus, red' | quotes
 {EVALUATE} --domain fog | 'photos' | domain
 {EVALUATE} --size 64 | 'photos' | size
 {EVALUATE} --limit 0 | limit | 0
@@ -336,12 +509,20 @@ memory add nameless photos | nameless
 {SEGMENT} --out photos/masks | p4.png
 {SEGMENT} --out photos | classes.txt
 {SEGMENT} --coco p4.jpg | 'p4.jpg'
+{SEGMENT} --coco mine.json | 'mine.json'
+{SEGMENT} --coco out/p4.png | 'out/p4.png'
+{SEGMENT} --coco out/../out/classes.txt | classes.txt
+{SEGMENT} --out mine | 'mine/p4.overlay.png'
+{SEGMENT} --instances | --coco
 {SEGMENT} --memory void | 'void'
 {ASK.replace("example", "nowhere.png")} | nowhere.png
 {ASK} --date March | --date | 'March'
 {ASK} --provider alta | 'alta' | duckduckgo, mini, wikimedia
 {ASK} --llm m | 'm' | OPENAI_BASE_URL
 ask p4.jpg Segment-the-dog. --out p4.jpg | 'p4.jpg'
+ask p4.jpg Segment-the-dog. --out mine/p4.png | 'mine/p4.overlay.png'
+run small.ipynb --out photos | 'photos' | empty
+sweep fine.yaml --out mine | leaderboard.csv
 run nowhere | 'nowhere' | 00_quickstart | experiments/nest
 run loose.ipynb | loose.ipynb
 run small.ipynb -p k=5.5 | '5.5' | int | 4

@@ -10,6 +10,7 @@ from distributed import Client, LocalCluster
 from hypothesis import given
 from hypothesis import strategies as st
 from joblib import parallel_config
+from PIL import Image
 from test_memory import same_content
 from test_segmenter import COLOURS, ColourEncoder, P
 
@@ -183,6 +184,10 @@ def test_a_cached_encoder_is_what_it_stands_for():
     assert encoder.encode_image(image) is encoder.encode_image(image.copy())
     assert encoder.encode_image(image) is not encoder.encode_image(image, "fine")
     flat = encoder.encode_image(np.ascontiguousarray(image.reshape(20, 16, 3)))  # the same bytes
+    indexed, other = (Image.fromarray(image[..., 0], mode="P") for _ in range(2))
+    indexed.putpalette([255, 0, 0] * 256)
+    other.putpalette([0, 0, 255] * 256)  # the same indices, of another colour
+    assert (encoder.encode_image(indexed).values != encoder.encode_image(other).values).any()
     names = ["bus", "sky", "bus"]
     assert flat.image_size == (20, 16) and (encoder.encode_text(names) == plain.encode_text(names)).all()
 

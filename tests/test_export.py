@@ -1,19 +1,20 @@
 """Masks leave the kit and come back: the folder format, and COCO JSON held against pycocotools' reader."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
+from scipy import ndimage
 from skimage.measure import regionprops
 
-from rose_kit.data import DataError, FolderDataset, Sample
+from rose_kit.data import DataError, FolderDataset, Sample, read_image
 from rose_kit.viz.export import decode_segmentation, read_coco, save_labels, write_coco, write_folder
 from rose_kit.viz.overlay import palette
 
 CLASSES = {0: "sky", 3: "grass", 7: "bus"}
-ONES = {"size": [20, 31], "counts": [0, 620]}
 
 
 @pytest.fixture
@@ -50,7 +51,10 @@ def test_a_folder_is_read_back_by_our_loader_and_never_written_over(folder, tmp_
         ([sample("../a")], "'../a'"),
         ([sample(mask=np.array([[0, 9]]))], "9"),
         ([sample(), sample("b", classes={0: "sea", 3: "grass", 7: "bus"})], "'sea'"),
-        ([sample(classes=CLASSES | {9: "a|b"})], "a|b"),
+        ([sample(classes=CLASSES | {255: "a"})], "255"),
+        ([sample(".a")], "'.a'"),
+        ([replace(sample(), image=np.zeros((4, 3, 3), np.uint8))], "(2, 3, 3)"),
+        ([replace(sample(), image=np.zeros((2, 3, 3)))], "float64"),
     ],
 )
 def test_what_a_folder_cannot_hold_is_refused_and_leaves_nothing(tmp_path, samples, value):
@@ -68,6 +72,42 @@ def test_labels_keep_their_ids_and_show_their_colours(tmp_path, ids, mode):
         if mode == "P":
             colours = np.asarray(image.convert("RGB"))[0]
             assert np.array_equal(colours, [palette(8)[0], palette(8)[7], [0, 0, 0]])
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_a_folder_holds_the_pixels_of_its_samples_whatever_their_source(tmp_path, suffix):
+    source = tmp_path / f"a{suffix}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 6, 3), np.uint8)).save(source)
+    read = Sample("same", read_image(source), np.zeros((8, 6), int), {0: "sky"}, source=str(source))
+    changed = replace(read, image_id="changed", image=255 - read.image)
+    cropped = replace(read, image_id="cropped", image=read.image[:3], mask=read.mask[:3])
+    lost = replace(read, image_id="lost", source=str(tmp_path / f"gone{suffix}"))
+    samples = [changed, cropped, lost, read]
+    path = write_folder(tmp_path / "new", samples)
+    for before, after in zip(samples, FolderDataset(path), strict=True):
+        assert after.image_id == before.image_id and np.array_equal(after.image, before.image)
+    if suffix in (".jpg", ".png"):
+        assert (path / "images" / f"same{suffix}").read_bytes() == source.read_bytes()
+
+
+@pytest.mark.parametrize("components", [False, True])
+def test_scores_are_mean_probabilities_and_parts_come_back_as_one_mask(masks, tmp_path, components):
+    rng = np.random.default_rng(1)
+    triples = [(name, mask, rng.random(mask.shape)) for name, mask in masks.items()]
+    coco = COCO(write_coco(tmp_path / "coco.json", triples, CLASSES, components=components))
+    for name, mask, probability in triples:
+        [image] = [i for i, about in coco.imgs.items() if about["file_name"] == name]
+        for c in (0, 3, 7):
+            found = coco.imgToAnns[image]
+            found = [(coco.annToMask(a) > 0, a) for a in found if a["category_id"] == c + 1]
+            parts, count = ndimage.label(mask == c, np.ones((3, 3)))
+            assert len(found) == (count if components else 1)
+            assert np.array_equal(sum(region.astype(int) for region, _ in found), mask == c)
+            for region, a in found:
+                assert a["score"] == pytest.approx(probability[region].mean())
+                assert not components or len(np.unique(parts[region])) == 1
+    read, _ = read_coco(tmp_path / "coco.json")
+    assert all(np.array_equal(read[name], masks[name]) for name in masks)
 
 
 def test_pycocotools_reads_the_masks_that_were_written_and_so_do_we(masks, tmp_path):
@@ -95,7 +135,7 @@ def test_polygons_and_plain_run_lengths_are_read_and_the_smaller_lies_on_top(tmp
     content = {"images": [{"id": 5, "file_name": "a", "width": 4, "height": 4}]}
     content["categories"] = [{"id": 0, "name": "cup"}, {"id": 1, "name": "table"}]  # ids may start at 0
     for order in (1, -1):
-        pairs = [(0, corner, 4), (1, large, 16)][::order]
+        pairs = [(0, corner, 1e9), (1, large, -1)][::order]  # areas may lie
         content["annotations"] = [
             {"id": c + 1, "image_id": 5, "category_id": c, "segmentation": s, "area": n} for c, s, n in pairs
         ]
@@ -109,30 +149,118 @@ def test_polygons_and_plain_run_lengths_are_read_and_the_smaller_lies_on_top(tmp
     assert expected.sum() > 500 and np.array_equal(decode_segmentation(slanted, (50, 60)), expected)
 
 
-@pytest.mark.parametrize(
-    ("where", "value", "message"),
-    [
-        (("annotations", 0, "segmentation"), ONES | {"counts": [3, 4]}, "fit"),  # pycocotools leaves the rest
-        (("annotations", 0, "segmentation"), ONES | {"counts": [-1, 621]}, "fit"),
-        (("annotations", 0, "segmentation"), ONES | {"counts": "abc"}, "fit"),  # ... and reads past this
-        (("annotations", 0, "segmentation"), ONES | {"counts": "0`f0"}, "fit"),  # too many
-        (("annotations", 0, "segmentation"), ONES | {"counts": "0X1"}, "fit"),  # too few
-        (("annotations", 0, "segmentation"), ONES | {"size": [31, 20]}, "fit"),
-        (("annotations", 0, "segmentation"), [[0, 0, 1e12, 0, 4, 4]], "fit"),
-        (("annotations", 0, "image_id"), 99, "99"),
-        (("images", 0, "width"), 10**9, "1000000000"),
-        (("categories", 0, "id"), 256, "255"),
-        ((), [], "no COCO JSON"),
-    ],
-)
-def test_what_is_no_coco_is_refused(masks, tmp_path, where, value, message):
-    path = write_coco(tmp_path / "coco.json", masks.items(), CLASSES)
-    content = {"": json.loads(path.read_text())}
+SQUARE = [[2, 3, 12, 3, 12, 13, 2, 13]]
+
+
+@pytest.fixture
+def content():
+    """Two images of one name in two folders, with a square of a class in each."""
+    images = [{"id": i, "file_name": f"{i}/x.jpg", "width": 30, "height": 20} for i in (1, 2)]
+    squares = [{"id": 9 + i, "image_id": i, "category_id": i, "segmentation": SQUARE} for i in (1, 2)]
+    categories = [{"id": i, "name": name} for i, name in enumerate(("cat", "dog", "unused"), start=1)]
+    return {"images": images, "annotations": squares, "categories": categories}
+
+
+def changed(content, where, value):
+    """The content with another value at a place; None: without it."""
+    content = part = json.loads(json.dumps({"": content}))
     *parents, last = ("", *where)
-    part = content
     for key in parents:
         part = part[key]
     part[last] = value
-    path.write_text(json.dumps(content[""]))
+    if value is None:
+        del part[last]
+    return content[""]
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        ((), ...),
+        (("annotations", 1, "id"), None),
+        (("annotations", 1, "category_id"), "2"),
+        (("annotations", 1, "category_id"), 2.0),
+        (("annotations", 1, "segmentation"), [[[2, 3], [12, 3], [12, 13], [2, 13]]]),
+        (("annotations", 1, "segmentation"), [list(map(str, SQUARE[0]))]),
+        (("annotations", 1, "iscrowd"), 1),
+        (("annotations", 1, "area"), "large"),
+        (("categories", 1, "id"), "2"),
+        (("images", 1, "id"), "02"),
+        (("images", 1, "width"), "30"),
+        (("images", 1, "height"), 20.0),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_the_same_in_other_words_is_the_same(content, tmp_path, where, value, encoding):
+    told = content if value is ... else changed(content, where, value)
+    (tmp_path / "a.json").write_text(json.dumps(told), encoding=encoding)
+    masks, classes = read_coco(tmp_path / "a.json")
+    assert classes == {0: "cat", 1: "dog", 2: "unused"} and list(masks) == ["1/x.jpg", "2/x.jpg"]
+    for c, mask in enumerate(masks.values()):
+        assert mask.shape == (20, 30) and (mask[3:13, 2:12] == c).all() and (mask != 255).sum() == 100
+
+
+RUNS = {"size": [20, 30], "counts": [0, 600]}
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "message"),
+    [
+        (("annotations", 1, "segmentation"), RUNS | {"counts": [3, 4]}, "fit"),  # pycocotools leaves the rest
+        (("annotations", 1, "segmentation"), RUNS | {"counts": [-1, 601]}, "fit"),
+        (("annotations", 1, "segmentation"), RUNS | {"counts": "abc"}, "fit"),  # ... and reads past this
+        (("annotations", 1, "segmentation"), RUNS | {"counts": "0`f0"}, "fit"),  # too many
+        (("annotations", 1, "segmentation"), RUNS | {"counts": "0X1"}, "fit"),  # too few
+        (("annotations", 1, "segmentation"), RUNS | {"size": [30, 20]}, "fit"),
+        (("annotations", 1, "segmentation"), {"size": [20, 30]}, "fit"),
+        (("annotations", 1, "segmentation"), [[0, 0, 1e12, 0, 4, 4]], "fit"),
+        (("annotations", 1, "segmentation"), [[0, 0, 10**400, 0, 4, 4]], "fit"),
+        (("annotations", 1, "segmentation"), [[0, 0, float("nan"), 0, 4, 4]], "fit"),
+        (("annotations", 1, "segmentation"), [[0, 0, 4, 4]], "fit"),
+        (("annotations", 1, "segmentation"), SQUARE[0], "fit"),
+        (("annotations", 1, "segmentation"), 7, "fit"),
+        (("annotations", 1, "segmentation"), [], "box is not enough"),
+        (("annotations", 1, "segmentation"), [[]], "box is not enough"),
+        (("annotations", 1, "segmentation"), None, "box is not enough"),
+        (("annotations", 1, "image_id"), 99, "99"),
+        (("annotations", 1, "image_id"), None, "None"),
+        (("annotations", 1, "category_id"), -1, "-1"),
+        (("annotations", 1, "id"), 10, "10.*2 of 2"),
+        (("annotations", 1), 3, "position 1"),
+        (("images", 1, "id"), 1, "'2/x.jpg'"),
+        (("images", 1, "id"), None, "'2/x.jpg'"),
+        (("images", 1, "file_name"), "1/x.jpg", "id 2 .*'1/x.jpg'"),
+        (("images", 1, "file_name"), None, "id 2 "),
+        (("images", 1, "width"), 10**9, "1000000000"),
+        (("images", 1, "width"), 0, "'2/x.jpg'.* 0"),
+        (("images", 1, "height"), None, "'2/x.jpg'"),
+        (("categories", 1, "id"), 1, "'dog'"),
+        (("categories", 1, "id"), -2, "-2, 'dog'"),
+        (("categories", 1, "id"), 256, "255|256, 'dog'"),
+        (("categories", 1, "id"), 70_000, "70000, 'dog'"),
+        (("categories", 1, "id"), "dog", "dog, 'dog'"),
+        (("categories", 1, "name"), "cat", "id 2 .*'cat'"),
+        (("categories", 1, "name"), "a|b", "'a|b'"),
+        (("categories", 1, "name"), None, "id 2 "),
+        (("annotations",), None, "'annotations'"),
+        ((), [], "as COCO JSON"),
+    ],
+)
+def test_what_is_no_coco_is_refused_by_its_id(content, tmp_path, where, value, message):
+    (tmp_path / "coco.json").write_text(json.dumps(changed(content, where, value)))
+    if where[-1:] in (("segmentation",), ("image_id",), ("category_id",)):
+        message = f"annotation 11: .*{message}.*1 of 2"
     with pytest.raises(DataError, match=f"(?s)coco.json.*{message}"):
-        read_coco(path)
+        read_coco(tmp_path / "coco.json")
+
+
+def test_every_wrong_annotation_counts_and_one_without_a_pixel_is_told(content, tmp_path):
+    wrong = {"category_id": 1, "segmentation": []}
+    content["annotations"] += [wrong | {"id": i, "image_id": 1 + i % 2} for i in range(50, 60)]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="annotation 50: .*10 of 12 "):
+        read_coco(tmp_path / "a.json")
+    thin = {"id": 7, "image_id": 1, "category_id": 2, "segmentation": [[0.1, 0.1, 0.2, 0.1, 0.2, 0.2]]}
+    (tmp_path / "a.json").write_text(json.dumps(content | {"annotations": [thin]}))
+    with pytest.warns(UserWarning, match="annotation 7 .*1 of 1"):
+        read_coco(tmp_path / "a.json")

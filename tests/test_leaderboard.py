@@ -43,7 +43,7 @@ def test_lists_are_crossed_options_name_the_method_and_a_plugins_methods_join():
 
 WRONG = [
     ({"methods": "rns"}, "methods"),
-    (BASE | {"seed": 1}, "seed"),
+    (BASE | {"sead": 1}, "sead"),
     (None, "None"),
     (BASE | {"methods": "rsn"}, "'rsn'"),
     (BASE | {"methods": {"rns": {"q": 8}}}, "'q'"),

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import sys
+import warnings
 from itertools import pairwise
 from pathlib import Path
 
@@ -54,6 +56,41 @@ def test_a_notebook_opens_with_typed_literal_parameters_and_the_versions(path):
     printed = "".join(o.text for o in versions.outputs)
     assert "torch " in printed
     assert path not in LESSONS or all(f"{name}=" in printed for name in declared)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_a_notebook_names_the_parameter_that_it_cannot_take(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(path.parent)
+    monkeypatch.setattr(sys, "path", [str(FOLDER), *sys.path])
+    code = [c.source for c in read(path).cells if c.cell_type == "code"]
+    last = next(i for i, source in enumerate(code) if "check_parameters(\n" in source)
+    declared = papermill.inspect_notebook(str(path))
+    defaults = {name: ast.literal_eval(about["default"]) for name, about in declared.items()}
+    checked = set(re.findall(r"^    (\w+)=\(", code[last], re.M))
+    for name, default in defaults.items():
+        wrong = {int: [-1, 2.5, 10**12], float: [-1.0, "a"], list: [[], [-1]], str: ["no such"]}
+        if type(default) in (int, float, list) and name != "folders":
+            assert name in checked or name in ("seeds", "fusions", "methods")  # checked by what takes them
+        for value in wrong.get(type(default), ()) if name in checked else ():
+            space = {"__name__": "a notebook"}
+            with warnings.catch_warnings():
+                exec(code[0], space)
+                space |= {"out": str(tmp_path), name: value}
+                with pytest.raises(ValueError, match=rf"\b{name}\b"):
+                    exec("\n".join(code[2 : last + 1]), space)
+
+
+RUNS = [
+    ("14_your_images", "segments=0", "segments must be a whole number from 10 to 5000, got 0"),
+    ("15_leaderboard", "baseline=rsn", "'rsn', did you mean 'rns'?"),
+    ("experiments/pipeline", "sizes=tiny", "'tiny'. Known: VOC size, ADE size"),
+    ("experiments/rose_claims", "fusions=zebra", "'zebra'"),
+]
+
+
+@pytest.mark.parametrize(("name", "parameter", "said"), RUNS, ids=[name for name, *_ in RUNS])
+def test_a_wrong_parameter_ends_a_run_in_one_line(refused, tmp_path, name, parameter, said):
+    refused("run", name, "-p", parameter, "--out", tmp_path, said=[f"{Path(name).name}.ipynb", said])
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)

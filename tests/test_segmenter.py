@@ -7,7 +7,8 @@ from skimage.transform import resize
 
 from rose_kit import RNS, FeatureMap, Freeda, Segmenter, SupportMemory, Vocabulary, ZeroShot, unit
 from rose_kit.encoder import NoTextTower
-from rose_kit.segmenter import name_vocabulary, region_query, upsample_scores
+from rose_kit.segmenter import name_vocabulary, pixel_probability, region_query, upsample_scores
+from tests.imagefiles import turned
 
 COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "wall": (1, 1, 0)}
 COLOURS |= {"sky": (0, 0, 1), "grass": (0, 1, 0), "bus": (1, 0, 0), "kite": (1, 0, 1)}
@@ -81,6 +82,11 @@ def test_a_scene_is_labelled_at_its_own_size_with_evidence_from_the_memory(world
     assert result.labels.dtype == np.int64 and (result.labels == mask).mean() > 0.9
     assert result.scores.shape == (3, 7, 9) and result.names == tuple(NAMES)
     np.testing.assert_allclose(result.scores.sum(0), 1, atol=1e-5)
+    for regions in (None, lambda image: mask):
+        segmenter = Segmenter(encoder, memory, method, regions)
+        answer = segmenter.segment(encoded := segmenter.encode(image), NAMES)
+        scores = answer.scores if regions else bilinear(answer.scores, (28, 36))[:, :26, :34]
+        np.testing.assert_allclose(pixel_probability(answer, encoded), scores.max(0), atol=1e-5)
     if result.evidence is not None:  # of a corner, which is red
         corner = result.evidence.top(0)
         strongest = corner.prototype_id[corner.prototype_id >= 0][:1]
@@ -96,6 +102,16 @@ def test_an_image_is_encoded_once_and_asked_often(world):
     assert len(encoder.encoded) == before + 1
     assert ((first.labels == 1) == (second.labels == 0)).mean() > 0.99  # but for ties between patches
     np.testing.assert_array_equal(first.labels, segmenter.segment(image, NAMES).labels)
+
+
+def test_a_file_and_a_pil_image_are_answered_as_what_a_viewer_shows(world, tmp_path):
+    encoder, memory, image, _ = world
+    Image.fromarray(np.rot90(image)).save(tmp_path / "turned.png", exif=turned(6))
+    for regions in (None, lambda image: np.zeros(image.shape[:2], int)):
+        segmenter = Segmenter(encoder, memory, Freeda(), regions)
+        expected = segmenter.segment(image, NAMES).labels
+        for same in (tmp_path / "turned.png", f"{tmp_path}/turned.png", Image.open(tmp_path / "turned.png")):
+            assert np.array_equal(segmenter.segment(same, NAMES).labels, expected)
 
 
 def test_a_call_reads_one_state_of_the_memory(world):

@@ -195,6 +195,12 @@ def test_images_of_all_kinds_become_upright_rgb_and_truncated_ones_are_refused(d
         decode_image(data[: len(data) // 2], "http://a.example/p")
 
 
+def test_an_animation_gives_its_first_frame_and_says_so():
+    data = image_bytes("GIF", save_all=True, append_images=[Image.new("RGB", (40, 30), "blue")])
+    with pytest.warns(UserWarning, match="address holds 2 frames; only the first"):
+        assert np.abs(decode_image(data, "address").astype(int) - (200, 60, 40)).max() <= 3
+
+
 def test_what_is_no_image_or_far_too_large_is_refused():
     svg = b"<svg xmlns='http://www.w3.org/2000/svg'/>"
     for data in (image_bytes("PNG", "1", (8000, 6000)), b"", b"<html>", svg, image_bytes("TIFF")):

@@ -125,6 +125,9 @@ def test_what_cannot_be_answered_leaves_nothing(segmenter, scene, monkeypatch):
         click(widget.buttons[label])
         assert_refused(widget, text)
     stroke(widget, DOG[0])
+    widget.name.value = "dog|puppy"
+    click(widget.buttons["Add to memory"])
+    assert_refused(widget, "'dog|puppy'")
     before = memory.ids.tolist(), widget.names, set(widget.picked), widget.segmentation
 
     def interrupt(*_):

@@ -8,6 +8,7 @@ docstring and a hint make the cell with the gap in the notebook and the page in 
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import traceback
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from rose_kit.types import unknown_name
 
 HERE = Path(__file__).parent
 
@@ -139,3 +142,59 @@ def close(a: ArrayLike, b: ArrayLike, atol: float = 1e-4) -> bool:
     """Whether two arrays have one shape and agree."""
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     return a.shape == b.shape and bool(np.allclose(a, b, atol=atol, equal_nan=True))
+
+
+# --- for the parameters of the notebooks -------------------------------------------------------------
+
+
+def require(holds: bool, says: str) -> None:
+    """Go on if it holds; else the parameters do not allow what follows, and `says` tells why.
+
+    Raises:
+        ValueError: it does not hold.
+    """
+    if not holds:
+        raise ValueError(says)
+
+
+def check_parameters(**expected: tuple) -> None:
+    """Refuse a parameter that the notebook cannot take, before any work.
+
+    Args:
+        expected: by the parameter's name, either (value, lowest, highest), numbers that are whole if the
+            lowest is, or (value, known), a collection of names. A value that is a list has at least one
+            element, all different, and each is checked.
+
+    Raises:
+        ValueError: names the parameter, its value, and what was expected.
+
+    >>> check_parameters(shots=(5, 1, 100), methods=(["rns"], ["knn-clip", "rns"]))
+    """
+    for name, (value, *allowed) in expected.items():
+        values = value if isinstance(value, list) else [value]
+        different = len(set(map(repr, values))) == len(values)
+        require(
+            bool(values) and different, f"{name} must list at least one value, all different, got {value!r}"
+        )
+        for one in values:
+            if len(allowed) == 1:
+                if one not in list(allowed[0]):
+                    raise unknown_name(f"value of the parameter {name}:", one, allowed[0])
+                continue
+            (low, high), whole = allowed, isinstance(allowed[0], int)
+            fits = type(one) in ((int,) if whole else (int, float)) and low <= one <= high
+            says = f"{name} must be a {'whole ' if whole else ''}number from {low} to {high}, got {one!r}"
+            require(fits, says)
+
+
+def finding(holds: bool, says: str) -> None:
+    """Print what does not hold with other parameters than the notebook's own.
+
+    In the test suite, which executes the notebooks as they are, it is an error.
+
+    Raises:
+        AssertionError: it does not hold, and the environment has ROSE_AS_COMMITTED.
+    """
+    if not holds:
+        print(f"Not with these parameters: {says}.")
+        assert not os.environ.get("ROSE_AS_COMMITTED"), says

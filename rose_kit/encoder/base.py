@@ -9,9 +9,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
+from rose_kit.data import image_array
 from rose_kit.types import FeatureMap, check_positive
 
 PROMPT_BATCH = 256  # prompts that are embedded at once
@@ -137,7 +137,8 @@ class Encoder:
         """Encode one image.
 
         Args:
-            image: (H, W, 3) uint8, or float in [0, 1] (not quantised), or a PIL image.
+            image: (H, W, 3) uint8, or float in [0, 1] (not quantised), or what `read_image` reads: a file
+                or a PIL image.
             windows: how to scale and cut it; None encodes the image whole, at its own size.
 
         Raises:
@@ -226,15 +227,15 @@ def image_tensor(image: Any) -> Tensor:
     """An image as users hold it -> (3, H, W) float32 in [0, 1]; floats are not quantised.
 
     Args:
-        image: (H, W, 3) uint8, (H, W, 3) float in [0, 1], or a PIL image of any mode.
+        image: (H, W, 3) uint8, (H, W, 3) float in [0, 1], or what `read_image` reads: a file, a PIL image.
 
     Raises:
         ValueError: anything else.
     """
-    pixels = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
+    pixels = np.asarray(image_array(image))
     shape, dtype = pixels.shape, pixels.dtype
     if len(shape) != 3 or shape[2] != 3 or not pixels.size or not (dtype == np.uint8 or dtype.kind == "f"):
-        expected = "an (H, W, 3) array, uint8 or float in [0, 1], or a PIL image"
+        expected = "an (H, W, 3) array, uint8 or float in [0, 1], a file or a PIL image"
         raise ValueError(f"an image must be {expected}, got {type(image).__name__} of {shape} {dtype}")
     if dtype == np.uint8:
         pixels = pixels / np.float32(255)

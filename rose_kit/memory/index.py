@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rose_kit.memory.prototypes import Prototypes, Scalar
-from rose_kit.types import check_share, unknown_name
+from rose_kit.types import check_share, composed, unknown_name
 
 CHUNK = 65_536  # rows compared at a time: 128 MiB at 512 dimensions
 RECALL_AT = 4  # neighbours that a query asks for in RNS
@@ -49,7 +49,8 @@ class Filter:
     where: Where | None = None
 
     def __post_init__(self) -> None:
-        self.classes = None if self.classes is None else name_list("classes", self.classes)
+        if self.classes is not None:
+            self.classes = list(map(composed, name_list("classes", self.classes)))
         self.exclude_images = name_list("exclude_images", self.exclude_images)
         if not (self.where is None or callable(self.where) or isinstance(self.where, Mapping)):
             raise ValueError(f"where must be a mapping or a function, got {self.where!r}")

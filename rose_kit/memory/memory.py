@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from rose_kit.memory.index import Filter, Index, Where, make_index, name_list
 from rose_kit.memory.prototypes import Hits, Prototypes, Scalar, changes_lock, check_unit, pool_prototypes
-from rose_kit.memory.storage import read_folder, write_folder
-from rose_kit.types import FeatureMap, check_positive, unit, unknown_name
+from rose_kit.memory.storage import MemoryFormatError, read_folder, write_folder
+from rose_kit.types import FeatureMap, check_positive, class_name, composed, unit, unknown_name
 
 
 class SupportMemory:
@@ -110,8 +110,9 @@ class SupportMemory:
             (R,) int64 ids of the new rows, in the order of `classes`; absent classes make no row.
 
         Raises:
-            ValueError: something has the wrong shape or type, features are not of unit norm, or the
-                memory already has one of these classes for this image. Nothing is added then.
+            ValueError: something has the wrong shape or type, features are not of unit norm, a name cannot
+                name a class (`rose_kit.types.class_name`), or the memory already has one of these classes for
+                this image. Nothing is added then.
         """
         return self.extend(pool_prototypes(image_id, feature_map, mask, classes, source, thumbnail, metadata))
 
@@ -125,12 +126,14 @@ class SupportMemory:
             (R,) int64 ids of the new rows.
 
         Raises:
-            ValueError: a vector is not of unit norm or of another width, or an image has one of the
-                classes already.
+            ValueError: a vector is not of unit norm or of another width, a name cannot name a class, or an
+                image has one of the classes already.
         """
         if rows.vectors.shape[1] != self.dim:
             raise ValueError(f"features have {rows.vectors.shape[1]} dimensions; this memory has {self.dim}")
         check_unit(rows.vectors, "vector")
+        for name in rows.classes:
+            class_name(name)
         with changes_lock:
             keys = rows.keys()
             if self._keys is None:
@@ -165,7 +168,7 @@ class SupportMemory:
             chosen = rows.take(rows.of_ids(ids)) if np.size(ids) else rows
             for what, name, column in (
                 ("image", image_id, "image_ids"),
-                ("class", class_name, "class_names"),
+                ("class", class_name and composed(class_name), "class_names"),
             ):
                 names = getattr(chosen, column)
                 if name is not None and name not in names:
@@ -266,7 +269,8 @@ class SupportMemory:
     def class_sums(self, names: Iterable[str]) -> NDArray[np.float32]:
         """(C, D) the sum of each class's rows; NaN where a class has no row."""
         sums = self.rows.class_sums
-        rows = [sums.get(name, np.full(self.dim, np.nan)) for name in name_list("names", names)]
+        absent = np.full(self.dim, np.nan)
+        rows = [sums.get(composed(name), absent) for name in name_list("names", names)]
         return np.array(rows, dtype=np.float32).reshape(-1, self.dim)
 
     # The arrays are the memory's own: copy them before you write to them.
@@ -348,7 +352,10 @@ class SupportMemory:
         """
         rows, header = read_folder(Path(path))
         options = {"fingerprint": header["fingerprint"], "encoder": header["encoder"]}
-        memory = cls(header["dim"], index=index or header["index"], **options)
+        try:
+            memory = cls(header["dim"], index=index or header["index"], **options)
+        except ValueError as error:  # an index of another kit, or of another width
+            raise MemoryFormatError(f"the memory {str(path)!r} cannot be read: {error}") from None
         memory._tables, memory._next_id = [rows], header["next_id"]
         return memory
 

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from rose_kit.pooling import pool_masks
-from rose_kit.types import IGNORE, FeatureMap
+from rose_kit.types import IGNORE, FeatureMap, composed
 
 THUMBNAIL_SIDE = 96  # pixels, the longer side at most
 Scalar = str | int | float | bool | None
@@ -87,6 +87,7 @@ class Prototypes:
             raise ValueError(f"columns differ in length: {sizes}")
         for name in {*class_names, *image_ids, *(set(sources) - {None})}:
             check_name(name)
+        objects = list(map(composed, class_names)), *objects[1:]
         return cls(ids, vectors, *(np.fromiter(column, object, len(ids)) for column in objects))
 
     @classmethod

@@ -11,7 +11,6 @@ import itertools
 import json
 import os
 import secrets
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,9 @@ from rose_kit.memory.prototypes import Prototypes
 
 FORMAT = 4
 MANIFEST = "manifest.json"
+TEXTS = ("index", "encoder", "fingerprint")  # of the manifest, beside the numbers dim and next_id
 TOKEN = "[0-9a-f]" * 8  # a pattern: the mark of one save
-LEFTOVERS = (f"prototypes-{TOKEN}.*", f".manifest.{TOKEN}.json", ".tmp??????")  # of saves that did not end
+LEFTOVERS = (f"*prototypes-{TOKEN}.*", f".manifest.{TOKEN}.json", ".tmp??????")  # of saves that did not end
 MAPPED_FROM = 2**28  # bytes; vectors that take as many or more are left on disk
 DAMAGE = (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError, pa.ArrowException)
 
@@ -59,7 +59,6 @@ def write_folder(folder: Path, table: Prototypes, header: Mapping[str, Any]) -> 
     Raises:
         OSError: the disk refuses; what was saved before is still whole.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     stem = f"prototypes-{secrets.token_hex(4)}"
     tensor_path, table_path = folder / f"{stem}.safetensors", folder / f"{stem}.parquet"
     pairs = [(None, None) if pair is None else pair for pair in table.thumbnails]  # of an image and a mask
@@ -76,9 +75,10 @@ def write_folder(folder: Path, table: Prototypes, header: Mapping[str, Any]) -> 
     tensors = {"ids": table.ids, "vectors": table.vectors}
     tensors |= {f"image/{numbers[key]}": image for key, image in images.items()}
     try:
-        pq.write_table(pa.table(columns), table_path)
-        save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, tensor_path)
-        shutil.copymode(table_path, tensor_path)  # which safetensors makes less readable
+        with atomic_write(table_path) as beside:
+            pq.write_table(pa.table(columns), beside)
+        with atomic_write(tensor_path) as beside:
+            save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, beside)
         files = {path.name: _checksum(path) for path in (tensor_path, table_path)}
         manifest = {"format": FORMAT, **header, "files": files}
         manifest["sha256"] = _seal(manifest)
@@ -119,7 +119,17 @@ def read_folder(folder: Path) -> tuple[Prototypes, dict[str, Any]]:
                 raise ValueError(f"it is of format {manifest['format']!r}; this kit reads format {FORMAT}")
             if manifest.pop("sha256", None) != _seal(manifest):
                 raise ValueError("its checksum differs")
-            return _read(folder, manifest["files"]), manifest
+            rows, texts = _read(folder, manifest["files"]), [manifest[key] for key in TEXTS]
+            width, least = rows.vectors.shape[1], rows.ids.max(initial=-1) + 1
+            if [width, int, True] != [
+                manifest["dim"],
+                type(manifest["next_id"]),
+                manifest["next_id"] >= least,
+            ]:
+                raise ValueError("it does not describe its rows")
+            if not all(text is None or isinstance(text, str) for text in texts):
+                raise ValueError(f"{', '.join(TEXTS)} must be texts, got {texts}")
+            return rows, manifest
         except DAMAGE as error:
             if not path.is_file() or path.read_bytes() == content:  # else another process has just saved
                 raise MemoryFormatError(f"the memory {str(path)!r} cannot be read: {error}") from error

@@ -93,7 +93,6 @@ class ROSE(nn.Module):
             **record: whatever JSON holds, stored with it (seed, settings, losses).
         """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         about = {"fusion": self.fusion_name, "dim": self.dim, "fingerprint": self.fingerprint,
                  "k": self.k, "record": record}  # fmt: skip
         with atomic_write(folder / "rose.safetensors") as beside:

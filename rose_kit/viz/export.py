@@ -7,7 +7,9 @@ class id + 1. COCO has no mark for "ignore": pixels without an annotation become
 import json
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,12 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
+from skimage.measure import label
 
-from rose_kit.data import DataError, Sample, atomic_write, read_classes
+from rose_kit.data import DataError, Sample, atomic_write, classes_text, read_classes, read_image
 from rose_kit.fusion import pooled_evidence
 from rose_kit.memory import SupportMemory
-from rose_kit.types import IGNORE, Evidence, Segmentation
+from rose_kit.types import IGNORE, Evidence, Segmentation, class_names
 from rose_kit.viz.overlay import palette
 
 
@@ -120,8 +123,9 @@ def evidence_by_class(segmentation: Segmentation, memory: SupportMemory, count: 
 def write_folder(path: str | Path, samples: Iterable[Sample]) -> Path:
     """Write samples in the folder format; `FolderDataset(path)` reads them back.
 
-    The file of an image that has a `source` is copied unchanged; other images become PNGs. Everything is
-    written to a temporary folder that is then renamed: the folder appears whole or not at all.
+    The file of an image's `source` is copied if it is a JPEG or a PNG of exactly these pixels; other images
+    become PNGs. Everything is written to a temporary folder that is then renamed: the folder appears whole or
+    not at all.
 
     Args:
         path: of the folder, which must not exist yet.
@@ -132,7 +136,8 @@ def write_folder(path: str | Path, samples: Iterable[Sample]) -> Path:
 
     Raises:
         DataError: the folder exists, there are no samples, two share an image id or disagree about a class,
-            `classes.txt` cannot hold a name, or a mask holds an id that its classes lack.
+            `classes.txt` cannot hold an id, a mask holds an id that its classes lack, or an image is not
+            (H, W, 3) uint8 of its mask's size.
     """
     path, classes = Path(path), {}
     if path.exists():
@@ -145,10 +150,9 @@ def write_folder(path: str | Path, samples: Iterable[Sample]) -> Path:
             _write_sample(beside, sample, classes)
         if not classes:
             raise DataError(f"there are no samples with classes to write to {str(path)!r}")
-        lines = "".join(f"{c},{name}\n" for c, name in sorted(classes.items()))
-        (beside / "classes.txt").write_text(lines, encoding="utf-8")
+        (beside / "classes.txt").write_text(classes_text(dict(sorted(classes.items()))), encoding="utf-8")
         if read_classes(beside / "classes.txt") != classes:
-            raise DataError(f"ids and names that classes.txt cannot hold (255 is ignore): {classes}")
+            raise DataError(f"ids that classes.txt cannot hold (255 is ignore): {classes}")
     return path
 
 
@@ -158,50 +162,73 @@ def _write_sample(folder: Path, sample: Sample, classes: dict[int, str]) -> None
     for c, name in sample.classes.items():
         if classes.setdefault(int(c), name) != name:
             raise DataError(f"class {c} is {classes[int(c)]!r}, but {name!r} in {sample.image_id!r}")
-    mask = folder / "masks" / f"{sample.image_id}.png"
-    if mask.exists() or mask.stem != sample.image_id:  # a stem has no folder
-        raise DataError(f"image id {sample.image_id!r} occurs twice, or is no file name")
+    image, mask = np.asarray(sample.image), folder / "masks" / f"{sample.image_id}.png"
+    if mask.exists() or mask.stem != sample.image_id or mask.name.startswith("."):  # a stem has no folder
+        raise DataError(f"image id {sample.image_id!r} occurs twice, or is no name of a visible file")
+    if image.dtype != np.uint8 or image.shape != (*sample.mask.shape, 3):
+        shape = f"uint8 {(*sample.mask.shape, 3)}, as its mask is large"
+        raise DataError(f"image {sample.image_id!r} is {image.dtype} {image.shape}; expected {shape}")
     save_labels(mask, sample.mask)
-    if sample.source:
-        shutil.copyfile(sample.source, folder / "images" / f"{sample.image_id}{Path(sample.source).suffix}")
-    else:
-        Image.fromarray(sample.image).save(folder / "images" / mask.name)
+    source = Path(sample.source or "")
+    if source.suffix.lower() in (".jpg", ".jpeg", ".png"):
+        with suppress(DataError):  # the file may be gone
+            if np.array_equal(read_image(source), image):
+                shutil.copyfile(source, folder / "images" / f"{sample.image_id}{source.suffix}")
+                return
+    Image.fromarray(image).save(folder / "images" / mask.name)
 
 
 # --- COCO JSON ----------------------------------------------------------------------------------------------
 
 
-def write_coco(path: str | Path, masks: Iterable[tuple[str, NDArray]], classes: Mapping[int, str]) -> Path:
+def write_coco(
+    path: str | Path,
+    masks: Iterable[tuple[str, NDArray] | tuple[str, NDArray, NDArray]],
+    classes: Mapping[int, str],
+    components: bool = False,
+) -> Path:
     """Write masks as COCO JSON: an annotation for each class in each image, as compressed run lengths.
 
     A class map does not separate the instances of a class, so neither do the annotations.
 
     Args:
         path: of the JSON; it is replaced in one step, once the new one is complete.
-        masks: pairs of the image's file name and its (H, W) integers: keys of `classes`, or 255 = ignore.
+        masks: the image's file name and its (H, W) integers, keys of `classes` or 255 = ignore; and, if they
+            are known, (H, W) probabilities: their mean over its pixels is the "score" of an annotation.
         classes: id -> name.
+        components: an annotation for each connected part of a class, corners included, in place of one.
 
     Returns:
         The path.
 
     Raises:
-        DataError: a mask holds an id that `classes` lacks, or a file name occurs twice.
+        DataError: a mask holds an id that `classes` lacks, a class has the id 255, or a file name occurs
+            twice.
+        ValueError: as `class_names`.
     """
+    classes = dict(zip(map(int, classes), class_names(classes.values()), strict=True))
+    if IGNORE in classes:
+        raise DataError(f"class {IGNORE} is {classes[IGNORE]!r}, but {IGNORE} means ignore")
     images: dict[str, dict[str, Any]] = {}
     annotations: list[dict[str, Any]] = []
-    for name, mask in masks:
+    for name, mask, *probabilities in masks:
         if name in images:
             raise DataError(f"two masks are of {name!r}")
         height, width = mask.shape
         images[name] = {"id": len(images) + 1, "file_name": name, "width": width, "height": height}
         for c in class_ids(name, mask, classes):
-            rle = coco_mask.encode(np.asfortranarray(mask == c, dtype=np.uint8))
-            annotations.append({
-                "id": len(annotations) + 1, "image_id": images[name]["id"], "category_id": int(c) + 1,
-                "segmentation": rle | {"counts": rle["counts"].decode()}, "area": int(coco_mask.area(rle)),
-                "bbox": coco_mask.toBbox(rle).astype(int).tolist(), "iscrowd": 0,
-            })  # fmt: skip
-    categories = [{"id": int(c) + 1, "name": name, "supercategory": ""} for c, name in classes.items()]
+            parts = label(mask == c) if components else (mask == c).astype(int)  # (H, W), 0 elsewhere
+            for part in range(1, parts.max() + 1):
+                rle = coco_mask.encode(np.asfortranarray(parts == part, dtype=np.uint8))
+                annotations.append({
+                    "id": len(annotations) + 1, "image_id": images[name]["id"], "category_id": int(c) + 1,
+                    "segmentation": rle | {"counts": rle["counts"].decode()},
+                    "area": int(coco_mask.area(rle)),
+                    "bbox": coco_mask.toBbox(rle).astype(int).tolist(), "iscrowd": 0,
+                })  # fmt: skip
+                if probabilities:
+                    annotations[-1]["score"] = float(probabilities[0][parts == part].mean())
+    categories = [{"id": c + 1, "name": name, "supercategory": ""} for c, name in classes.items()]
     parts = {"images": list(images.values()), "annotations": annotations, "categories": categories}
     path = Path(path)
     with atomic_write(path) as beside:
@@ -213,37 +240,104 @@ def read_coco(path: str | Path) -> tuple[dict[str, NDArray[np.integer]], dict[in
     """Read COCO JSON, written by `write_coco` or by an annotation tool.
 
     Class ids are category ids less 1, or equal to them if a category has id 0. Where annotations overlap,
-    the one with the smaller area is on top. Pixels without an annotation are 255.
+    the one with the fewer pixels is on top, whatever "area" says. Pixels without an annotation are 255. Ids
+    may be numbers or texts: 1, 1.0 and "1" are the same.
 
     Returns:
         file name -> (H, W) class ids (uint8, or uint16 if an id is above 255); and id -> class name.
 
     Raises:
-        DataError: the file is no COCO JSON; an id is missing or refers to nothing; an image is too large for
-            Pillow; a category would become class 255; or as `decode_segmentation`.
+        DataError: the file is no COCO JSON; an id or a file name is missing, refers to nothing or occurs
+            twice; an image is too large for Pillow; a category cannot be a class of a mask; or an annotation
+            has no segmentation, or none that fits its image. Of several, it names the first, and counts.
+
+    Warns:
+        UserWarning: annotations cover no pixel; or as `class_names`.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        shift = min([1, *(c["id"] for c in content["categories"])])
-        classes = {c["id"] - shift: c["name"] for c in content["categories"]}
-        sizes = {i["id"]: (i["height"], i["width"]) for i in content["images"]}
-        if IGNORE in classes:
-            raise DataError(f"category {IGNORE + shift} would be class {IGNORE}: ignore")
-        for height, width in sizes.values():
-            if height * width > Image.MAX_IMAGE_PIXELS:
-                raise DataError(f"an image of {(height, width)} is too large")
-        dtype = np.uint16 if max(classes, default=0) > IGNORE else np.uint8
-        masks = {i: np.full(size, IGNORE, dtype) for i, size in sizes.items()}
-        for a in sorted(content["annotations"], key=lambda a: -a["area"]):
-            c = a["category_id"] - shift
-            if c not in classes:
-                raise DataError(f"an annotation of category {c + shift}; there are {list(classes.values())}")
-            masks[a["image_id"]][decode_segmentation(a["segmentation"], sizes[a["image_id"]])] = c
-        return {i["file_name"]: masks[i["id"]] for i in content["images"]}, classes
+        content = json.loads(Path(path).read_bytes())  # UTF-8, 16 or 32, with or without a byte-order mark
+        categories = _by_id(content, "categories", "name")
+        shift = 0 if "0" in categories else 1
+        numbers = {i: int(i) - shift for i in categories if re.fullmatch("[0-9]{1,6}", i)}  # -> class id
+        if wrong := [i for i in categories if not 0 <= numbers.get(i, -1) < 2**16 or numbers[i] == IGNORE]:
+            allowed = f"whole numbers from 0 to {2**16 - 1 + shift} without {IGNORE + shift} (ignore)"
+            raise DataError(f"category {wrong[0]}, {categories[wrong[0]]['name']!r}: ids must be {allowed}")
+        names = class_names(category["name"] for category in categories.values())
+        classes = dict(zip(numbers.values(), names, strict=True))
+        images, masks = _by_id(content, "images", "file_name"), {}
+        for i, image in images.items():
+            sides = image.get("height"), image.get("width")
+            size = tuple(int(s) if re.fullmatch("[0-9]{1,9}", s := str(_id(side))) else 0 for side in sides)
+            if not 0 < size[0] * size[1] <= Image.MAX_IMAGE_PIXELS:
+                raise DataError(f"image {image['file_name']!r} is no image of {sides} (rows, columns)")
+            masks[i] = np.full(size, IGNORE, np.uint16 if max(classes, default=0) > IGNORE else np.uint8)
+        _paint(masks, numbers, [a if isinstance(a, Mapping) else {} for a in content["annotations"]])
+        return {image["file_name"]: masks[i] for i, image in images.items()}, classes
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is no COCO JSON: {type(error).__name__}: {error}") from error
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f"{path} cannot be read as COCO JSON: {type(error).__name__}: {error}") from error
+
+
+def _by_id(content: Mapping[str, Any], what: str, key: str) -> dict[str, Mapping[str, Any]]:
+    """Id -> image or category; each must have an id and a value of `key` of its own."""
+    found: dict[str, Mapping[str, Any]] = {}
+    values = set()
+    for item in content[what]:
+        i, value = _id(item.get("id")), item.get(key)
+        if i is None or i in found or not (value and isinstance(value, str)) or value in values:
+            fault = f"id {item.get('id')!r} and {key} {item.get(key)!r}"
+            raise DataError(f"{what}: {fault}; each needs both, and no two may have the same")
+        values.add(value)
+        found[i] = item
+    return found
+
+
+def _id(value: Any) -> str | None:
+    """An id as text, so that 1, 1.0, "1" and "01" are the same; None if it is no id."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    return re.sub(r"^(-?)0*(\d+)(\.0*)?$", r"\1\2", str(value).strip()) or None
+
+
+def _paint(
+    masks: Mapping[str, NDArray], numbers: Mapping[str, int], annotations: Sequence[Mapping[str, Any]]
+) -> None:
+    """Write class ids into the masks, where annotations are; refuses them if one is wrong.
+
+    Args:
+        masks: image id -> (H, W).
+        numbers: category id -> class id.
+        annotations: of COCO.
+    """
+    ids = [_id(a.get("id")) or f"at position {n}, which has no id" for n, a in enumerate(annotations)]
+    image_ids = [_id(a.get("image_id")) for a in annotations]
+    times, faults, empty, last = Counter(ids), {}, [], None
+    for n in sorted(range(len(ids)), key=lambda n: str(image_ids[n])):
+        i, a = image_ids[n], annotations[n]
+        c = numbers.get(_id(a.get("category_id")))
+        try:
+            if times[ids[n]] > 1:
+                raise DataError(f"{times[ids[n]]} annotations have this id")
+            if i not in masks or c is None:
+                pair = f"image_id {a.get('image_id')!r} or category_id {a.get('category_id')!r}"
+                raise DataError(f"its {pair} is not in the file")
+            region = decode_segmentation(a.get("segmentation"), masks[i].shape)
+        except DataError as error:
+            faults[n] = error
+            continue
+        if i != last:
+            last, fewest = i, np.full(region.shape, np.inf)  # (H, W) pixels of the annotation on top
+        pixels = region.sum()
+        seen = region & (pixels <= fewest)
+        masks[i][seen], fewest[seen] = c, pixels
+        empty += [] if pixels else [ids[n]]
+    if faults:
+        first, count = min(faults), f"{len(faults)} of {len(ids)} annotations cannot be read"
+        raise DataError(f"annotation {ids[first]}: {faults[first]} ({count})")
+    if empty:
+        count = f"{len(empty)} of {len(ids)} annotations do not"
+        warnings.warn(f"annotation {empty[0]} covers no pixel ({count})", stacklevel=3)
 
 
 def decode_segmentation(segmentation: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -260,24 +354,26 @@ def decode_segmentation(segmentation: Any, size: tuple[int, int]) -> NDArray[np.
         (H, W) bool.
 
     Raises:
-        DataError: the run lengths or the polygons do not fit the image.
+        DataError: there are none, or the run lengths or the polygons do not fit the image.
 
     >>> decode_segmentation({"size": [2, 2], "counts": [1, 3]}, (2, 2)).astype(int).tolist()
     [[0, 1], [1, 1]]
     """
-    if isinstance(segmentation, list):
-        polygons = [np.reshape(xy, (-1, 2)).astype(float) for xy in segmentation]
-        near = [len(xy) >= 3 and (np.abs(xy) <= 2 * max(size)).all() for xy in polygons]
-        if near and all(near):
-            return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))) > 0
-    elif list(segmentation["size"]) == list(size):
-        counts = segmentation["counts"]
-        if not isinstance(counts, str):
-            if sum(counts) == size[0] * size[1] and min(counts) >= 0:
-                return np.repeat(np.arange(len(counts)) % 2 > 0, counts).reshape(size, order="F")
-        elif re.fullmatch("[0-o]*[0-O]", counts):  # the last character ends a number
-            with suppress(ValueError):  # more pixels than the image has
-                mask = coco_mask.decode(segmentation)
+    if not segmentation or segmentation == [[]]:
+        raise DataError("it has no segmentation, and a box is not enough: outline it, or leave it out")
+    with suppress(ValueError, LookupError, TypeError, AttributeError, OverflowError):
+        if isinstance(segmentation, list):
+            polygons = [np.reshape(xy, (-1, 2)).astype(float) for xy in segmentation]
+            if all(len(xy) >= 3 and (np.abs(xy) <= 2 * max(size)).all() for xy in polygons):
+                flat = [xy.ravel().tolist() for xy in polygons]
+                return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(flat, *size))) > 0
+        elif list(segmentation["size"]) == list(size):
+            counts = segmentation["counts"]
+            if not isinstance(counts, str):
+                if sum(counts) == size[0] * size[1] and min(counts) >= 0:
+                    return np.repeat(np.arange(len(counts)) % 2 > 0, counts).reshape(size, order="F")
+            elif re.fullmatch("[0-o]*[0-O]", counts):  # the last character ends a number
+                mask = coco_mask.decode(segmentation)  # raises if it has more pixels than the image
                 if coco_mask.encode(mask)["counts"] == counts.encode():
                     return mask > 0
     raise DataError(f"a segmentation does not fit an image of {list(size)}: {str(segmentation)[:80]}")

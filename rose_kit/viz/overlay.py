@@ -9,6 +9,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt, maximum_position
 from skimage.color import rgb2lab
 
+from rose_kit.data import image_array
 from rose_kit.pooling import resize_nearest
 
 SIDE = 384  # px, the longer side of an image with names on it
@@ -67,7 +68,7 @@ def overlay(image: ArrayLike, labels: ArrayLike, names: Sequence[str]) -> NDArra
     Class c has colour `palette(len(names))[c]`; its name stands where the class is widest.
 
     Args:
-        image: (H, W, 3) uint8, or a PIL image.
+        image: (H, W, 3) uint8, or what `read_image` reads: a file or a PIL image.
         labels: (H, W) integers into `names`; pixels with other values, such as 255, are left as they are.
         names: (C,) class names, at most 256; an empty one is not written.
 
@@ -77,7 +78,7 @@ def overlay(image: ArrayLike, labels: ArrayLike, names: Sequence[str]) -> NDArra
     Raises:
         ValueError: the image is not RGB uint8, or the labels have another size.
     """
-    image = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
+    image = np.asarray(image_array(image))
     labels = np.asarray(labels)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"an image to draw on is uint8 (H, W, 3), got {image.dtype} {image.shape}")

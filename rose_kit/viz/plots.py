@@ -17,6 +17,7 @@ from matplotlib.figure import Figure, FigureBase
 from numpy.typing import ArrayLike
 from PIL import Image
 
+from rose_kit.data import atomic_write
 from rose_kit.memory import SupportMemory
 from rose_kit.types import Evidence
 from rose_kit.viz.export import strongest_prototypes
@@ -139,10 +140,9 @@ def save(fig: Figure, path: str | Path) -> Path:
     Returns:
         The path.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(_png(fig))
-    return path
+    with atomic_write(path) as beside:
+        beside.write_bytes(_png(fig))
+    return Path(path)
 
 
 def _png(fig: Figure) -> bytes:

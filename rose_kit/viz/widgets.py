@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rose_kit.adapter import RNS
+from rose_kit.data import image_array
 from rose_kit.fusion import Freeda, KnnClip, Method, pooled_evidence
 from rose_kit.metrics import confusion_matrix, mean_iou
 from rose_kit.regions import Regions, make_regions
 from rose_kit.segmenter import Segmenter, name_vocabulary, query_map
-from rose_kit.types import IGNORE, Segmentation, Vocabulary
+from rose_kit.types import IGNORE, Segmentation, Vocabulary, class_name
 from rose_kit.viz.export import strongest_prototypes
 from rose_kit.viz.overlay import SIDE, contours, deepest_pixel, fit, outline, overlay
 from rose_kit.viz.plots import evidence_figure
@@ -80,7 +81,7 @@ class ImageWidget(widgets.VBox):
 
     def __init__(self, segmenter: Segmenter, image: NDArray[np.uint8], side: int = SIDE) -> None:
         super().__init__()
-        self.segmenter, self.image, self.side = segmenter, np.asarray(image), side
+        self.segmenter, self.image, self.side = segmenter, np.asarray(image_array(image)), side
         self.encoded, self.size = segmenter.encode(image), self.image.shape[:2]
         # Nothing is drawn for the label -1, and `names[-1]` says so in words.
         self.unanswered = Segmentation(np.full(self.size, -1), np.empty((0, 0, 0)), ("unanswered",))
@@ -349,12 +350,12 @@ class TeachByExample(ImageWidget):
             name: one of the classes, or a new one.
 
         Raises:
-            ValueError: the name is empty, nothing is picked, or the encoder, the memory or the method
+            ValueError: the text cannot name a class, nothing is picked, or the encoder, memory or method
                 refuses. Then nothing changes, nor with any other error.
         """
-        name, memory = name.strip(), self.segmenter.memory
-        if not name:
+        if not name.strip():
             raise ValueError("the name is empty: type what the picked regions are")
+        name, memory = class_name(name.strip()), self.segmenter.memory
         if not self.picked:
             raise ValueError(f"nothing is picked: click the regions that are {name!r}, then add them")
         ids = (f"{self.image_id}/{number}" for number in itertools.count(1))

@@ -17,9 +17,10 @@ import httpx
 import numpy as np
 from hishel.httpx import CacheTransport
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from rose_kit import __version__
+from rose_kit.data import read_image, warn_frames
 from rose_kit.registry import errors_as
 
 IMAGE_FORMATS, MAX_PIXELS = ("JPEG", "PNG", "GIF", "WEBP", "BMP"), 40_000_000
@@ -88,12 +89,12 @@ class Client:
 
 
 def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
-    """Decode an image into (H, W, 3) uint8: its first frame, upright, on white; raises WebError."""
+    """Decode an image of the usual formats of the web by `read_image`; raises WebError."""
     with errors_as(WebError, name), Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width} x {image.height} pixels are too many")
-        rgba = ImageOps.exif_transpose(image).convert("RGBA")
-        return np.asarray(Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB"))
+        warn_frames(image, name)
+        return read_image(image)
 
 
 def _remaining(timeout: float | None = None) -> float:

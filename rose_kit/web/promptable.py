@@ -34,7 +34,7 @@ class SegmenterAsPromptable:
 
         Where no pixel is most similar to the prompt, the mask is where it reaches half of its maximum.
         """
-        phrases = noun_phrases(prompt.replace("|", " "))
+        phrases = noun_phrases("".join(c if c.isprintable() and c != "|" else " " for c in prompt))
         classes = [c for phrase in phrases for c, p in self.patterns.items() if re.search(f"{p}$", phrase)]
         names = ["|".join(classes[:1] or phrases), *(c for c in self.patterns if c not in classes[:1])]
         encoded = self.segmenter.encode(image)

@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 from ddgs import DDGS
 
+from rose_kit.data import image_suffixes, list_files, read_image, warn_left_out
 from rose_kit.registry import errors_as, register_provider
+from rose_kit.types import composed
 from rose_kit.web.net import Client, WebError, decode_image
 from rose_kit.web.reading import bm25, read
 from rose_kit.web.types import Page, ReferenceImage, Source
 
 MAX_HITS = 50  # to ask for: some are too new or cannot be read
-TEXTS, IMAGES = (".html", ".htm", ".txt", ".md"), (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
+TEXTS = (".html", ".htm", ".txt", ".md")
 
 
 class ListingProvider:
@@ -137,6 +139,9 @@ class DuckDuckGo(ListingProvider):
 class Folder(ListingProvider):
     """Pages and images in a folder, with an optional `index.csv`: file,url,title,date,licence,caption.
 
+    Warns:
+        UserWarning: names the files that are neither, and the folders, which are not read.
+
     Raises:
         NotADirectoryError: there is no such folder.
         WebError: its index cannot be read.
@@ -150,18 +155,23 @@ class Folder(ListingProvider):
             raise NotADirectoryError(f"{self.path} is not a folder")
         with errors_as(WebError, str(index)):
             rows = csv.DictReader(index.read_text("utf-8").splitlines() if index.is_file() else ())
-            self.rows = {row["file"]: {key: row[key] for key in row if row[key]} for row in rows}
+            self.rows = {composed(row["file"]): {key: row[key] for key in row if row[key]} for row in rows}
+        left_out: dict[str, list[str]] = {}
+        list_files(index.parent, (*TEXTS, *image_suffixes(), index.name), left_out)
+        warn_left_out(index.parent, left_out)
 
     def _list(self, kind: str, query: str) -> Mapping[str, Path]:
-        suffixes = TEXTS if kind == "text" else IMAGES
-        files = [f for f in sorted(Path(self.path).iterdir()) if f.suffix.lower() in suffixes and f.is_file()]
+        files = list_files(Path(self.path), TEXTS if kind == "text" else image_suffixes(), {})
         texts = [f.read_text("utf-8", "replace") if kind == "text" else "" for f in files]
-        rows = [" ".join(map(str, self.rows.get(f.name, {}).values())) for f in files]
+        rows = [" ".join(map(str, self._row(f).values())) for f in files]
         scores = bm25(query, [f"{f.stem} {r} {t}" for f, r, t in zip(files, rows, texts, strict=True)])
         return {str(files[i]): files[i] for i in np.argsort(-scores, kind="stable") if scores[i] > 0}
 
+    def _row(self, file: Path) -> dict[str, str]:
+        return self.rows.get(composed(file.name), {})
+
     def _source(self, file: Path) -> Source:
-        row = self.rows.get(file.name, {})
+        row = self._row(file)
         url, title = row.get("url", file.absolute().as_uri()), row.get("title", file.stem)
         day = _date(row["date"]) if "date" in row else None
         return Source(url, title, day, row.get("licence", "unknown"))
@@ -172,5 +182,4 @@ class Folder(ListingProvider):
         return Page(self._source(file), file.read_text("utf-8", "replace"))
 
     def _image(self, file: Path, day: date) -> ReferenceImage:
-        caption = self.rows.get(file.name, {}).get("caption", file.stem)
-        return ReferenceImage(self._source(file), decode_image(file.read_bytes(), str(file)), caption)
+        return ReferenceImage(self._source(file), read_image(file), self._row(file).get("caption", file.stem))

@@ -1,0 +1,409 @@
+"""A fuzzer: files and parameters, changed at random, go through the doors that users' files go through.
+
+Whatever comes in, what comes out is a right answer, or one of the kit's errors, which names the file; nothing
+hangs, and a change that changes nothing in what the file says gives the same answer. ROSE_FUZZ is the number
+of cases (300). A failure names its door and number, which make the case again.
+"""
+
+import io
+import json
+import os
+import signal
+import traceback
+import warnings
+from functools import partial
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from conftest import write_folder
+from rose_kit import FolderDataset, SupportMemory, cli, read_coco, write_coco
+from rose_kit.data import open_dataset, read_image
+from rose_kit.evaluation import expand_grid
+from rose_kit.memory import storage
+
+CASES, SECONDS = int(os.environ.get("ROSE_FUZZ", "300")), 20
+ODD = (
+    None,
+    True,
+    -1,
+    0,
+    255,
+    256,
+    65536,
+    2**70,
+    1e308,
+    0.5,
+    float("nan"),
+    "",
+    " ",
+    "1",
+    "sky",
+    "a|b",
+    "é\x00",
+)
+ODD += ([], {}, [[]], [None], {"a": 1}, [1, 2, 3], ["knn-clip"], {"knn-clip": {"k": 0}}, "x" * 300, "../../x")
+
+
+def pick(rng, items):
+    """One of some items, as it is."""
+    return items[rng.integers(len(items))]
+
+
+def change_bytes(rng, content):
+    """Some bytes flipped, cut off, put in, doubled, or set to zero."""
+    content = bytearray(content)
+    for _ in range(1 + rng.integers(3)):
+        at, length = rng.integers(len(content) + 1), int(2 ** rng.uniform(0, 6))
+        part = content[at : at + length]
+        part = pick(
+            rng, [b"", part * 2, bytes(len(part)), rng.bytes(length), bytes(b ^ 1 << 4 for b in part)]
+        )
+        content[at : at + length] = part
+        if rng.random() < 0.1:
+            del content[at:]
+    return bytes(content)
+
+
+def places(tree):
+    """Every container of a JSON tree with each of its keys or positions."""
+    keys = list(tree) if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else ()
+    for key in keys:
+        yield tree, key
+        yield from places(tree[key])
+
+
+def change_tree(rng, tree):
+    """A value of a JSON tree replaced by an odd one or by another of the tree, taken out, or doubled."""
+    tree = json.loads(json.dumps(tree))
+    for _ in range(1 + rng.integers(2)):
+        if not (spots := list(places(tree))):
+            break
+        holder, key = pick(rng, spots)
+        other, name = pick(rng, spots)
+        kind = rng.integers(4)
+        if kind == 0:
+            del holder[key]
+        elif kind == 1 and isinstance(holder, list):
+            holder.insert(key, json.loads(json.dumps(holder[key])))
+        else:
+            holder[key] = json.loads(json.dumps(pick(rng, ODD) if kind < 3 else other[name]))
+    return tree
+
+
+def unless_refused(call, *names):
+    """What a call returns; None if it refuses in a message that holds one of the names."""
+    try:
+        return call()
+    except (ValueError, OSError) as error:
+        assert any(str(name) in str(error) for name in names), f"no file is named: {error!r}"
+
+
+# --- doors: a world that nothing has changed, and what a case of each does --------------------------------
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A folder of annotated images, a memory and COCO JSON of it."""
+    here = tmp_path_factory.mktemp("world")
+    write_folder(here / "photos", count=4)
+    build = [
+        "memory",
+        "build",
+        str(here / "photos"),
+        "--encoder",
+        "handcrafted",
+        "--out",
+        str(here / "memory"),
+    ]
+    assert cli.status(build) == 0
+    samples = list(FolderDataset(here / "photos"))
+    write_coco(here / "coco.json", ((s.image_id, s.mask) for s in samples), samples[0].classes)
+    polygon = {"id": 99, "image_id": 1, "category_id": 4, "area": 50, "iscrowd": 0, "bbox": [2, 2, 9, 9]}
+    tree = json.loads((here / "coco.json").read_text())
+    tree["annotations"].append(polygon | {"segmentation": [[2, 2, 12, 2, 12, 12]]})
+    (here / "coco.json").write_text(json.dumps(tree))
+    return here
+
+
+def shown(path):
+    """What Pillow makes of a file by itself, as far as it says how the image looks; None if it is broken."""
+    try:
+        with Image.open(path) as file:
+            about = {k: file.info.get(k) for k in ("transparency", "exif")} | {
+                "orientation": file.getexif().get(274)
+            }
+            return file.mode, file.getpalette(), repr(about), np.asarray(file).tobytes(), file.size
+    except Exception:
+        return None
+
+
+def an_image(rng, world, here):
+    mode, suffix = pick(
+        rng, [(m, s) for m in ("RGB", "L", "P", "1") for s in (".png", ".tif", ".bmp", ".gif")]
+    )
+    mode, suffix = pick(
+        rng,
+        [
+            (mode, suffix),
+            ("RGB", ".jpg"),
+            ("RGBA", ".png"),
+            ("I;16", ".png"),
+            ("F", ".tif"),
+            ("RGBA", ".webp"),
+        ],
+    )
+    values = rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    deep = {"I;16": np.uint16, "F": np.float32}.get(mode)
+    image = Image.fromarray(values[..., 0].astype(deep)) if deep else Image.fromarray(values).convert(mode)
+    path = here / f"image{suffix}"
+    image.save(path)
+    before, answer = shown(path), read_image(path)
+    content = path.read_bytes()
+    path.write_bytes(content + rng.bytes(9) if rng.random() < 0.1 else change_bytes(rng, content))
+    after, array = shown(path), unless_refused(lambda: read_image(path), path)
+    assert array is None or (
+        array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8 and array.size
+    )
+    assert array is None or after is not None, "Pillow refuses what the kit reads"
+    assert after != before or (array is not None and np.array_equal(array, answer)), "it shows the same"
+
+
+def a_mask(rng, world, here):
+    dataset = FolderDataset(write_folder(here / "photos", count=2))
+    path = here / "photos/masks/p1.png"
+    original = np.asarray(Image.open(path))
+    if rng.random() < 0.5:
+        path.write_bytes(change_bytes(rng, path.read_bytes()))
+    else:
+        changed = original.copy()
+        changed[tuple(rng.integers(40, size=2))] = pick(rng, [0, 3, 7, 8, 255])
+        kinds = [
+            changed,
+            changed[:-1],
+            np.dstack([changed] * 3),
+            changed.astype(np.uint16) * 257,
+            changed[..., :0],
+        ]
+        with np.errstate(all="ignore"):
+            buffer = io.BytesIO()
+            if (array := pick(rng, kinds)).size:
+                Image.fromarray(array).save(buffer, pick(rng, ["png", "tiff"]))
+        path.write_bytes(buffer.getvalue())
+    sample = unless_refused(lambda: dataset[1], path)
+    if sample is not None:
+        assert np.array_equal(sample.mask, np.asarray(Image.open(path))), "not the values of the file"
+        assert set(np.unique(sample.mask).tolist()) <= {*sample.classes, 255} and sample.mask.shape == (
+            40,
+            48,
+        )
+
+
+def classes_and_splits(rng, world, here):
+    folder = write_folder(here / "photos", count=4)
+    path = folder / pick(rng, ["classes.txt", "splits/train.txt", "splits/val.txt"])
+    content, kind = path.read_bytes(), rng.integers(4)
+    before = [(d.classes, d.ids) for d in open_dataset(str(folder))]
+    harmless = [
+        b"\xef\xbb\xbf" + content,
+        content.replace(b"\n", b"\r\n"),
+        content + b"\n\n \n",
+        content.rstrip(),
+    ]
+    path.write_bytes(pick(rng, harmless) if kind == 0 else change_bytes(rng, content))
+    both = unless_refused(lambda: open_dataset(str(folder)), path, folder)
+    assert kind or both is not None, "refused, though it says the same"
+    if both is not None:
+        after = [(d.classes, d.ids) for d in both]
+        assert kind or after == before, "read otherwise, though it says the same"
+        for dataset in both:
+            assert len(set(dataset.class_names)) == len(dataset.classes) > 0 and all(
+                map(str.strip, dataset.class_names)
+            )
+            for i in range(len(dataset)):
+                unless_refused(partial(dataset.__getitem__, i), folder)
+
+
+def a_memory(rng, world, here):
+    folder, before = here / "memory", SupportMemory.load(world / "memory")
+    folder.mkdir()
+    for path in (world / "memory").glob("[!.]*"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    path, manifest = pick(rng, sorted(folder.iterdir())), json.loads((folder / "manifest.json").read_text())
+    sealed = rng.random() < 0.5  # by who knows how to: then the checksums say nothing
+    if path.name == "manifest.json" and sealed:
+        manifest.pop("sha256")
+        manifest = change_tree(rng, manifest)
+    else:
+        path.write_bytes(change_bytes(rng, path.read_bytes()))
+        if sealed and path.name in manifest["files"]:
+            manifest.pop("sha256")
+            manifest["files"][path.name] = storage._checksum(path)
+    if sealed and isinstance(manifest, dict):
+        path, text = folder / "manifest.json", json.dumps(manifest | {"sha256": storage._seal(manifest)})
+        path.write_text(text) if "sha256" not in manifest else None
+    memory = unless_refused(lambda: SupportMemory.load(folder), folder)
+    if memory is not None:
+        assert memory.vectors.shape == (len(memory), memory.dim) and len(memory.classes) <= len(memory)
+        hits = memory.search(np.eye(memory.dim, dtype=np.float32)[:2], k=3)
+        assert np.isin(hits.ids, [-1, *memory.ids]).all()
+        same = [
+            np.array_equal(getattr(memory, n), getattr(before, n)) for n in ("ids", "vectors", "class_names")
+        ]
+        assert sealed or all(same), "changed in silence"
+
+
+def coco(rng, world, here):
+    path, tree = here / "coco.json", json.loads((world / "coco.json").read_text())
+    before, kind = read_coco(world / "coco.json"), rng.integers(5)
+    if kind == 0:
+        tree = {key: tree[key] for key in rng.permutation(list(tree)).tolist()} | {"licenses": []}
+        text = json.dumps(tree, indent=int(rng.integers(3))).encode()
+        path.write_bytes(pick(rng, [text, b"\xef\xbb\xbf" + text]))
+    elif kind == 1:
+        path.write_bytes(change_bytes(rng, json.dumps(tree).encode()))
+    else:
+        path.write_text(json.dumps(change_tree(rng, tree)))
+    read = unless_refused(lambda: read_coco(path), path)
+    if read is not None:
+        masks, classes = read
+        assert all(m.ndim == 2 and set(np.unique(m).tolist()) <= {*classes, 255} for m in masks.values())
+        assert all(isinstance(name, str) and name for name in [*classes.values(), *masks]), "no names"
+    if kind == 0:
+        assert read is not None and read[1] == before[1]
+        assert all(np.array_equal(read[0][name], mask) for name, mask in before[0].items())
+
+
+def a_grid(rng, world, here):
+    grid = {
+        "methods": ["knn-clip", {"rns": {"k": [4, 8]}}],
+        "dataset": "photos",
+        "shots": [1],
+        "seeds": [1],
+        "limit": 2,
+    }
+    path = here / "grid.yaml"
+    if rng.random() < 0.5:
+        path.write_bytes(change_bytes(rng, yaml.safe_dump(grid).encode()))
+    else:
+        path.write_text(yaml.safe_dump(change_tree(rng, grid)))
+    content = unless_refused(lambda: cli.read_yaml(path), path)
+    try:
+        for spec in expand_grid(content):
+            assert (
+                spec["methods"]
+                and spec["seeds"]
+                and all(type(n) is int for n in [spec["shots"], *spec["seeds"]])
+            )
+    except ValueError as error:
+        assert str(error)
+
+
+def the_command_line(rng, world, here):
+    texts = [
+        "1",
+        "0",
+        "-1",
+        "2,1",
+        "1,1",
+        "",
+        " ",
+        "x",
+        "nan",
+        "1e9",
+        "99999999999999999999",
+        "é",
+        "sky",
+        "sky|bus",
+    ]
+    texts += [
+        "sky,bus",
+        "a,,b",
+        "bus, sky",
+        "slic",
+        "slic:segments=0",
+        "slic:segments=9",
+        "knn-clip.k=2",
+        "knn-clip.k=0",
+    ]
+    texts += [
+        "knn-clip.k=nan",
+        "knn-clip.weight=7",
+        "knn-clip.temperature=0",
+        "handcrafted",
+        "knn-clip",
+        "rns,knn-clip",
+    ]
+    options = [
+        "--shots",
+        "--seeds",
+        "--limit",
+        "--classes",
+        "--regions",
+        "--set",
+        "--without-visual",
+        "--encoder",
+    ]
+    options += [
+        "--methods",
+        "--query-split",
+        "--support-split",
+        "--without-text",
+        "--size",
+        "--domain",
+        "--preset",
+    ]
+    given = {
+        "--encoder": "handcrafted",
+        "--methods": "knn-clip",
+        "--shots": "1",
+        "--seeds": "1",
+        "--limit": "1",
+    }
+    given |= {pick(rng, options): pick(rng, texts) for _ in range(1 + rng.integers(2))}
+    if rng.random() < 0.3:
+        settings = {"methods": ["knn-clip"], "encoder": "handcrafted", "set": ["knn-clip.k=2"], "seeds": [1]}
+        (here / "preset.yaml").write_text(yaml.safe_dump(change_tree(rng, settings)))
+        given = {"--preset": str(here / "preset.yaml"), "--limit": "1"}
+    if given.get("--encoder") not in ("handcrafted", None) or "scenes" in given.values():
+        given["--encoder"] += "-x"  # none that takes long to load
+    status = cli.status(
+        ["evaluate", str(world / "photos"), *(word for pair in given.items() for word in pair)]
+    )
+    assert status in (0, 1, 2), status
+
+
+DOORS = {
+    d.__name__: d for d in (an_image, a_mask, classes_and_splits, a_memory, coco, a_grid, the_command_line)
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_whatever_is_changed_the_answer_is_right_or_an_error_that_names_the_file(
+    door, world, tmp_path, capsys, monkeypatch
+):
+    def late(*_):
+        pytest.fail(f"a case takes longer than {SECONDS} s")
+
+    monkeypatch.chdir(tmp_path)
+    failures, alarm = {}, signal.signal(signal.SIGALRM, late)
+    for n in range(CASES // len(DOORS) + 1):
+        (here := tmp_path / str(n)).mkdir()
+        signal.alarm(SECONDS)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                DOORS[door](np.random.default_rng([list(DOORS).index(door), n]), world, here)
+        except Exception as error:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{os.path.basename(frame.filename)}:{frame.lineno}"
+            failures.setdefault(f"{type(error).__name__} at {where}", []).append(
+                f"case {n}: {str(error)[:200]}"
+            )
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, alarm)
+    assert not failures, "\n".join(
+        f"{what}, {len(cases)} times, {cases[0]}" for what, cases in failures.items()
+    )
