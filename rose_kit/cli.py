@@ -253,7 +253,9 @@ PLUGIN = {"parser": load_plugin, "metavar": "FILE"}  # loaded before the command
 PRESET = {"callback": read_preset, "is_eager": True} | NAMES
 Data = Annotated[str, argument("Folder (images/, masks/, classes.txt), or dataset by name, such as scenes.")]
 Folder = Annotated[Path, argument("Folder of a memory.", **FOLDER)]
-EncoderName = Annotated[str, option("bundled, handcrafted, ARCHITECTURE/TAG of open_clip, or a folder.")]
+EncoderName = Annotated[
+    str, option("bundled (/clear, /vague), handcrafted, ARCHITECTURE/TAG of open_clip, a folder.")
+]
 Names = Sequence[str] | None
 Classes = Annotated[Names, option("Names of classes [default: all]; 'road|street' has two texts.", **NAMES)]
 RegionOptions = Annotated[str | None, option("Regions, not patches: slic, sam, slic:segments=200,...")]
@@ -313,7 +315,9 @@ def evaluate(
     rows = evaluation.evaluate(support, query, loaded, chosen, **protocol, progress=sys.stderr.isatty())
     typer.echo(evaluation.table(rows))
     if output is not None:
-        evaluation.write_json(output, rows, rose_kit=kit.__version__, encoder=loaded.fingerprint)
+        text = getattr(loaded, "text_fingerprint", None)  # two text towers may share a vision tower
+        about = {"rose_kit": kit.__version__, "encoder": loaded.fingerprint, "text": text}
+        evaluation.write_json(output, rows, **about)
         typer.echo(f"written to {output}")
 
 

@@ -58,13 +58,11 @@ def train_vague(
     ),
     work: Work = Path("runs/encoder-work"),
     dial: Annotated[float, typer.Option(help="How vague: 0 is clear, 1 as bundled, and on to noise.")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of second meanings, captions, weights and batches.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of second meanings, captions, weights and batches.")] = 0,
     images: Annotated[
-        int | None, typer.Option(min=1, help="Scenes to draw [default: as for the bundled weights].")
+        int | None, typer.Option(help="Scenes to draw [default: as for the bundled weights].")
     ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Updates [default: as for the bundled weights].")
-    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Updates [default: as for the bundled weights].")] = None,
 ) -> None:
     """Train a text tower on vague captions, over the vision tower of the bundled CLIP, which is locked.
 
@@ -76,6 +74,7 @@ def train_vague(
     from data_scripts.bundled.text_tower import TextRecipe, train_text_tower
     from data_scripts.bundled.zero_shot import report_card
 
+    check_from(images=(images, 1), steps=(steps, 1), seed=(seed, 0))
     named = {name: value for name, value in (("images", images), ("steps", steps)) if value is not None}
     recipe = TextRecipe(seed=seed, language=Language(dial=dial), **named)
     encoder = train_text_tower(writable_folder(out), writable_folder(work), recipe)
@@ -90,13 +89,18 @@ def chosen_settings(steps: int | None, pictures: int | None, seed: int, every: i
     Raises:
         ValueError: a number is out of range.
     """
-    for name, value, least in (("steps", steps, 1), ("every", every, 1), ("seed", seed, 0)):
-        if value is not None and value < least:
-            raise ValueError(f"{name} must be a whole number from {least}, got {value}")
+    check_from(steps=(steps, 1), every=(every, 1), seed=(seed, 0))
     if pictures is not None and (pictures < 500 or pictures % 500):
         raise ValueError(f"pictures must be a multiple of 500, got {pictures}")
     named = {"steps": steps, "pictures": pictures, "seed": seed}
     return {name: value for name, value in named.items() if value is not None}
+
+
+def check_from(**numbers: tuple[int | None, int]) -> None:
+    """Raise ValueError for a number that is below its least value; None passes."""
+    for name, (value, least) in numbers.items():
+        if value is not None and value < least:
+            raise ValueError(f"{name} must be a whole number from {least}, got {value}")
 
 
 def claim(work: Path, recipe: dict) -> None:

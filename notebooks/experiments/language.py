@@ -23,7 +23,7 @@ from rose_kit.metrics import mean_interval
 DEVELOPMENT = 8_000_000  # first scene seed of the images that temperatures and captions' rates were chosen on
 SUPPORT, QUERY = 8_500_000, 8_600_000  # of what is reported, on which nothing was chosen
 SIZE = 160
-SCALES = (3.0, 10.0, 30.0, 100.0)  # 1 / temperature of zero-shot
+SCALES = (1.0, 3.0, 10.0, 30.0, 100.0)  # 1 / temperature of zero-shot
 Row = dict[str, Any]
 
 
