@@ -59,9 +59,6 @@ class TextRecipe:
             raise ValueError(f"images must be at least the {self.batch} of a batch, got {self.images}")
 
 
-VAGUE = TextRecipe()  # of the bundled tower
-
-
 def build_features(
     encoder: OpenClipEncoder, folder: Path, count: int, size: int = 96
 ) -> tuple[NDArray[np.float16], list[View]]:
@@ -69,16 +66,15 @@ def build_features(
 
     Args:
         encoder: only its vision tower is used.
-        folder: where `features-<count>-<size>.npy` and the views beside it are kept.
+        folder: where `features-<count>-<size>-<vision hash>.npy` and the views beside it are kept.
         count: images.
         size: their side in pixels.
 
     Returns:
         (count, N, D) float16 unit-norm patches, memory-mapped; and what there is to say about each image.
     """
-    features_at, views_at = (
-        folder / f"{kind}-{count}-{size}.{end}" for kind, end in (("features", "npy"), ("views", "json"))
-    )
+    name = f"{count}-{size}-{encoder.fingerprint.split()[-1]}"
+    features_at, views_at = folder / f"features-{name}.npy", folder / f"views-{name}.json"
     folder.mkdir(parents=True, exist_ok=True)
     views = json.loads(views_at.read_text()) if views_at.exists() else []
     shape = (count, (size // encoder.patch_size) ** 2, encoder.dim)
@@ -98,7 +94,7 @@ def build_features(
 def train_text_tower(
     out: Path,
     work: Path,
-    recipe: TextRecipe = VAGUE,
+    recipe: TextRecipe = TextRecipe(),
     evaluate: Callable[[OpenClipEncoder], dict[str, float]] | None = None,
     every: int = 50,
 ) -> OpenClipEncoder:

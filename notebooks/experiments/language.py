@@ -96,9 +96,8 @@ def tower(folder: Path, recipe: TextRecipe) -> OpenClipEncoder:
     """The encoder with the text tower of a recipe: the bundled one, one in the folder, or trained now."""
     own = folder / f"dial {recipe.language.dial:g}, draw {recipe.seed}"
     for made in (TOWERS["vague"], own):
-        if (made / "recipe.json").exists() and json.loads((made / "recipe.json").read_text()) == asdict(
-            recipe
-        ):
+        record = made / "recipe.json"
+        if record.exists() and json.loads(record.read_text()) == asdict(recipe):
             return load_bundled(made)
     return train_text_tower(own, folder, recipe)
 
