@@ -315,7 +315,9 @@ PLUGIN = {"parser": load_plugin, "metavar": "FILE"}  # loaded before the command
 PRESET = {"callback": read_preset, "is_eager": True} | NAMES
 Data = Annotated[str, argument("Folder (images/, masks/, classes.txt), or dataset by name, such as scenes.")]
 Folder = Annotated[Path, argument("Folder of a memory.", **FOLDER)]
-EncoderName = Annotated[str, option("bundled, handcrafted, ARCHITECTURE/TAG of open_clip, or a folder.")]
+EncoderName = Annotated[
+    str, option("bundled (/clear, /vague), handcrafted, ARCHITECTURE/TAG of open_clip, a folder.")
+]
 Names = Sequence[str] | None
 Classes = Annotated[
     Names, option("[default: all]; 'road|street' has two texts, '\"red, dark\"' a comma.", **NAMES)
@@ -378,8 +380,10 @@ def evaluate(
     rows = evaluation.evaluate(support, query, loaded, chosen, **protocol, progress=sys.stderr.isatty())
     typer.echo(evaluation.table(rows))
     if output is not None:
+        text = getattr(loaded, "text_fingerprint", None)  # two text towers may share a vision tower
+        about = {"rose_kit": kit.__version__, "encoder": loaded.fingerprint, "text": text}
         with new_result(output) as beside:
-            evaluation.write_json(beside, rows, rose_kit=kit.__version__, encoder=loaded.fingerprint)
+            evaluation.write_json(beside, rows, **about)
         typer.echo(f"written to {output}")
 
 
@@ -624,7 +628,7 @@ def ask(
     if not first <= when <= last:
         raise ValueError(f"--date {when} is outside of {provider!r}, which covers {first} to {last}")
     pixels = web.example(question, when) if image == "example" else read_image(Path(image))
-    encoder = kit.load_encoder("bundled")
+    encoder = kit.load_encoder("bundled/clear")
     result = RoseFramework.of(SegmenterAsPromptable(encoder), web, encoder, llm).ask(pixels, question, when)
     asked = f"question  {question!r}, asked on {when}"
     for line in (asked, *result.lines(), f"model     {model or 'none, rules'}"):

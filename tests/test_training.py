@@ -131,9 +131,9 @@ def test_the_command_refuses_another_recipe_and_wrong_numbers(refused, run, tmp_
     monkeypatch.setattr(zero_shot, "report_card", lambda encoder: {"miou": 1.5})
     where = ("--out", tmp_path / "e", "--work", tmp_path / "w")
     for _ in range(2):  # it may be run again
-        run(*where, "--steps", 9, "--seed", 3, app=app)
+        run("clear", *where, "--steps", 9, "--seed", 3, app=app)
     assert [(call[2].steps, call[2].seed) for call in calls] == [(9, 3), (9, 3)]
-    refused(*where, "--steps", 10, "--seed", 3, said=["10"], app=app)
+    refused("clear", *where, "--steps", 10, "--seed", 3, said=["10"], app=app)
     for option, value in (("steps", 0), ("every", 0), ("seed", -1), ("pictures", 700)):
-        refused(*where, f"--{option}", value, said=[option, value], app=app)
+        refused("clear", *where, f"--{option}", value, said=[option, value], app=app)
     assert len(calls) == 2

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from data_scripts.scenes import DOMAINS, caption, draw_scene
+from data_scripts.scenes import DOMAINS, Scene, caption, draw_scene
 
 FIRST_SEED = 10_000_000  # training scenes lie far from those used for support, queries and evaluation
 CAPTIONS = 6  # written for each image: any one lists part of what is visible, together most of it
@@ -20,8 +20,8 @@ _FRAME = re.compile(r"^(a photo of|a picture of|a snapshot of|this shows|there i
 _WEATHER = re.compile(r" (at night|in the dark|in the fog|on a foggy day|in the snow|on a snowy day)$")
 
 
-def draw_pair(seed: int, size: int) -> tuple[NDArray[np.uint8], list[str]]:
-    """One training image with its captions; the annotation is dropped here.
+def draw_view(seed: int, size: int) -> tuple[Scene, np.random.Generator]:
+    """One training scene, and the generator that goes on to draw its captions.
 
     Images are taken as people take them: nearer than the evaluation scenes, one to five things,
     mostly by day, and often pointed up or down, so that no two kinds of stuff are always seen together:
@@ -33,7 +33,12 @@ def draw_pair(seed: int, size: int) -> tuple[NDArray[np.uint8], list[str]]:
     domain = DOMAINS[0] if rng.random() < 0.82 else str(rng.choice(DOMAINS[1:]))
     pan = float(rng.uniform(-0.45, 0.45)) if rng.random() < 0.6 else 0.0
     scale = (0.85 * near, near)
-    scene = draw_scene(seed, size, domain=domain, things=(1, most), scale=scale, stray=0.5, pan=pan)
+    return draw_scene(seed, size, domain=domain, things=(1, most), scale=scale, stray=0.5, pan=pan), rng
+
+
+def draw_pair(seed: int, size: int) -> tuple[NDArray[np.uint8], list[str]]:
+    """One training image with its captions; the annotation is dropped here."""
+    scene, rng = draw_view(seed, size)
     return scene.image, [caption(scene, rng, mention=0.75) for _ in range(CAPTIONS)]
 
 

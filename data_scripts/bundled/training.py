@@ -12,7 +12,7 @@ some listed phrase.
 Two things decide how well it goes. Images are cut into pieces that do not see each other, or a
 patch of plain sky learns to name what is elsewhere in the image. And all of an image's captions
 count together, or a patch of sky that one caption happened to leave out is taught to be something
-else. `weights/README.md` tells what else was tried.
+else. README.md tells what else was tried.
 """
 
 from __future__ import annotations

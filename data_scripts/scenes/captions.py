@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from data_scripts.scenes.classes import BY_NAME, plural
 from data_scripts.scenes.scene import Scene
 
-_STUFF_WORDS = {
+STUFF_WORDS = {
     "sky": ("sky", "heaven", "clouds"),
     "grass": ("grass", "lawn", "pasture"),
     "road": ("road", "street", "asphalt"),
@@ -37,10 +39,13 @@ _NUMBERS = {2: "two", 3: "three", 4: "four"}
 _LEAST_PIXELS = 0.004  # share of the image below which nobody mentions a thing
 
 
-def _noun_phrase(name: str, count: int, rng: np.random.Generator) -> str:
-    """'a bike', 'two cars', 'buses': a thing in words."""
-    words = BY_NAME[name].words
-    noun = name if rng.random() < 0.6 else str(rng.choice(words))
+def _any_word(name: str, rng: np.random.Generator) -> str:
+    """The name of a thing, or one of its synonyms."""
+    return name if rng.random() < 0.6 else str(rng.choice(BY_NAME[name].words))
+
+
+def noun_phrase(noun: str, count: int, rng: np.random.Generator) -> str:
+    """'a bike', 'two cars', 'buses': a noun with its article, or in the plural."""
     if count > 1:
         return f"{_NUMBERS.get(count, 'many') if rng.random() < 0.6 else ''} {plural(noun)}".strip()
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
@@ -66,15 +71,23 @@ def caption(scene: Scene, rng: np.random.Generator, mention: float = 0.7) -> str
     Returns:
         A lower-case sentence that names at least one thing or stuff.
     """
-    parts = [_noun_phrase(n, c, rng) for n, c in mentionable(scene).items() if rng.random() < mention]
+    parts = [
+        noun_phrase(_any_word(n, rng), c, rng)
+        for n, c in mentionable(scene).items()
+        if rng.random() < mention
+    ]
     rng.shuffle(parts)
-    stuff = [f"the {rng.choice(_STUFF_WORDS[n])}" for n in scene.stuff if rng.random() < 0.5]
+    stuff = [f"the {rng.choice(STUFF_WORDS[n])}" for n in scene.stuff if rng.random() < 0.5]
     rng.shuffle(stuff)
     if not parts and not stuff:
-        stuff = [f"the {rng.choice(_STUFF_WORDS[str(rng.choice(scene.stuff))])}"]
-    both = parts + stuff
-    listed = both[0] if len(both) == 1 else f"{', '.join(both[:-1])} and {both[-1]}"
+        stuff = [f"the {rng.choice(STUFF_WORDS[str(rng.choice(scene.stuff))])}"]
+    return sentence(parts + stuff, scene.domain, rng)
+
+
+def sentence(phrases: Sequence[str], domain: str, rng: np.random.Generator) -> str:
+    """One or more noun phrases, and perhaps the weather, as a caption lists them."""
+    listed = phrases[0] if len(phrases) == 1 else f"{', '.join(phrases[:-1])} and {phrases[-1]}"
     text = str(rng.choice(_OPENINGS)).format(listed)
-    if scene.domain in _DOMAIN_WORDS and rng.random() < 0.7:
-        text += f" {rng.choice(_DOMAIN_WORDS[scene.domain])}"
+    if domain in _DOMAIN_WORDS and rng.random() < 0.7:
+        text += f" {rng.choice(_DOMAIN_WORDS[domain])}"
     return text

@@ -69,6 +69,12 @@ class OpenClipEncoder(Encoder):
         size = f"ViT/{self.patch_size} {self.dim}-d {activation}"
         return f"open_clip {size}, {self.variant}, weights {content_hash(state)}"
 
+    @cached_property
+    def text_fingerprint(self) -> str:
+        """A content hash of what the model has beside its vision tower."""
+        state = self.model.state_dict()
+        return content_hash({key: value for key, value in state.items() if not key.startswith("visual.")})
+
     def dense(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, h, w, D) patches in the text space, not yet normalised."""
         visual = self.model.visual

@@ -2,6 +2,8 @@
 
 import json
 import logging
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -10,14 +12,19 @@ import httpx
 import huggingface_hub.constants as hub
 import open_clip
 from open_clip.tokenizer import SimpleTokenizer
+from safetensors import safe_open
 from safetensors.torch import load_file
+from torch import Tensor
 
-from rose_kit.encoder.base import Encoder, WeightsUnavailable, Windows
+from rose_kit.encoder.base import Encoder, WeightsUnavailable, Windows, content_hash
 from rose_kit.encoder.clip import OpenClipEncoder
 from rose_kit.registry import encoders, errors_as, register_encoder
 from rose_kit.types import unknown_name
 
 WEIGHTS = Path(__file__).parent / "weights"
+TOWERS = {"clear": WEIGHTS, "vague": WEIGHTS / "vague"}  # two text towers over one vision tower
+BUNDLED = "clear"  # the tower that the plain name "bundled" means
+TEXT = "text.safetensors"  # what a folder with a text tower alone holds
 
 
 def load_encoder(name: str, **options: Any) -> Encoder:
@@ -25,7 +32,8 @@ def load_encoder(name: str, **options: Any) -> Encoder:
 
     Args:
         name: one of
-            a registered name: "bundled", "handcrafted", or your own `@register_encoder`;
+            a registered name: "bundled/clear", "bundled/vague", "bundled" (one of the two, `BUNDLED`),
+            "handcrafted", or your own `@register_encoder`;
             "FOLDER": a local folder, see `load_bundled`;
             "ARCHITECTURE/TAG": open_clip weights, fetched once, such as "ViT-B-16/laion2b_s34b_b88k";
             "ARCHITECTURE/PATH": a local checkpoint (.safetensors, or .pt holding tensors only).
@@ -76,7 +84,7 @@ def _hub_answers() -> bool:
 
 
 @register_encoder("bundled")
-def load_bundled(folder: str | Path = WEIGHTS, **options: Any) -> OpenClipEncoder:
+def load_bundled(folder: str | Path | None = None, **options: Any) -> OpenClipEncoder:
     """Load a CLIP from a folder as `python -m data_scripts.bundled` writes it.
 
     `model.safetensors` holds the weights, in any precision; `merges.txt.gz` the merges of the byte-pair
@@ -86,26 +94,56 @@ def load_bundled(folder: str | Path = WEIGHTS, **options: Any) -> OpenClipEncode
     fields of its `preferred_windows`; `words`, the classes the model was trained to name, "dog|puppy"
     being one class with two words; `thresholds`, by which the web framework compares its features.
 
+    `text.safetensors`, if it is there, holds the text tower in place of that of the model; a folder may hold
+    it alone, and the rest is then that of "bundled/clear".
+
     Args:
-        folder: where the three files are; by default the weights that come with the kit.
+        folder: where the files are; None: those that `BUNDLED` names.
         **options: of `OpenClipEncoder`; they win over `config.json`.
 
     Raises:
         WeightsUnavailable: (a ValueError) a file is missing or corrupt, or the files do not belong together.
     """
-    folder = Path(folder)
+    folder = Path(folder or TOWERS[BUNDLED])
+    text_alone = (folder / TEXT).exists() and not (folder / "model.safetensors").exists()
+    base = WEIGHTS if text_alone else folder
     how = "`python -m data_scripts.bundled` makes such a folder"
     with errors_as(WeightsUnavailable, f"cannot load {str(folder)!r} ({how})"):
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads((base / "config.json").read_text())
         architecture = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"} & config.keys()
         model = open_clip.CLIP(**{key: config[key] for key in architecture})
-        weights = load_file(folder / "model.safetensors")
+        weights = load_file(base / "model.safetensors")
+        if (folder / TEXT).exists():
+            weights |= _load_text(folder / TEXT, weights)
         model.load_state_dict({key: value.float() for key, value in weights.items()})
         model.visual.image_mean, model.visual.image_std = config.get("image_mean"), config.get("image_std")
-        tokenizer = SimpleTokenizer(str(folder / "merges.txt.gz"), context_length=model.context_length)
+        tokenizer = SimpleTokenizer(str(base / "merges.txt.gz"), context_length=model.context_length)
         windows = Windows(**config["windows"]) if "windows" in config else None
     settings = {key: config[key] for key in ("dense", "templates") if key in config}
     encoder = OpenClipEncoder(model, tokenizer, **{"name": "bundled", **settings, **options})
     encoder.preferred_windows, encoder.thresholds = windows, config.get("thresholds")
     encoder.words = tuple(config.get("words", ()))
     return encoder
+
+
+def _load_text(path: Path, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A text tower, once it is sure that it belongs to the vision tower among `weights`.
+
+    Raises:
+        ValueError: it was trained over another one, or is not whole.
+    """
+    vision = {key: value.float() for key, value in weights.items() if key.startswith("visual.")}
+    with safe_open(path, "pt") as file:
+        theirs = (file.metadata() or {}).get("vision")
+    text = load_file(path)
+    if theirs != (ours := content_hash(vision)):
+        raise ValueError(f"{path.name} was trained over the vision tower {theirs}, not over {ours}")
+    if text.keys() != weights.keys() - vision.keys():
+        raise ValueError(
+            f"{path.name} holds {len(text)} tensors of the {len(weights) - len(vision)} of a text tower"
+        )
+    return text
+
+
+for _tower, _folder in TOWERS.items():
+    register_encoder(f"bundled/{_tower}")(partial(load_bundled, _folder, name=f"bundled/{_tower}"))

@@ -172,7 +172,7 @@ def ablate(
     Returns:
         The summary, and what came of the goals.
     """
-    encoder = CachedEncoder(load_encoder("bundled"))
+    encoder = CachedEncoder(load_encoder("bundled/clear"))
     gate = gate_rows(worlds, gate_count, words_of(encoder), progress)
     nests = [build_nest(world, count, nest_share=NEST_SHARE, progress=progress) for world in worlds]
     rows = measure(nests, lambda archive: make_systems(archive, encoder), progress)
