@@ -431,14 +431,15 @@ def segment(
     method: Annotated[str, option("zero-shot, knn-clip, freeda, rns, rose, or a plugin's.")] = "rns",
     regions: RegionOptions = None,
     coco: Annotated[Path | None, option("Also write all masks as COCO JSON to this file.")] = None,
+    effects: Annotated[bool, option("Also compute what would change without each prototype.")] = False,
     plugin: Plugin = None,
 ) -> None:
     """Segment images with what a memory knows.
 
     For each image: NAME.png holds class ids (an indexed PNG; classes.txt says which id is which),
     NAME.overlay.png shows them over the image, and NAME.evidence.json lists for each class the
-    support images and prototypes that speak for it, by weight. The category ids of COCO are the
-    class ids + 1.
+    support images and prototypes that speak for it, by weight, with --effects also how the score
+    would change without each. The category ids of COCO are the class ids + 1.
 
     Example: rose-kit segment street.jpg --memory memory --out segmented --classes road,bus,sky
     """
@@ -469,7 +470,7 @@ def segment(
     for path in tqdm(images, "segmenting", disable=None):  # None: shown on terminals only
         image = read_image(path)
         answer = segmenter.segment(image, vocabulary)
-        write_answer(out / path.stem, path, image, answer, support)
+        write_answer(out / path.stem, path, image, answer, support, effects)
         (out / "classes.txt").write_text(listing, encoding="utf-8")  # a method that refuses writes nothing
         labels[path.name] = answer.labels
     if coco is not None:
@@ -492,7 +493,12 @@ def class_list(out: Path, names: Sequence[str]) -> str:
 
 
 def write_answer(
-    stem: Path, source: Path, image: NDArray[np.uint8], answer: kit.Segmentation, memory: kit.SupportMemory
+    stem: Path,
+    source: Path,
+    image: NDArray[np.uint8],
+    answer: kit.Segmentation,
+    memory: kit.SupportMemory,
+    effects: bool,
 ) -> None:
     """Write labels, overlay and evidence of one image to files that begin with `stem`."""
     from rose_kit.viz.export import evidence_by_class, save_labels
@@ -500,7 +506,7 @@ def write_answer(
 
     save_labels(f"{stem}.png", answer.labels)
     Image.fromarray(overlay(image, answer.labels, answer.names)).save(f"{stem}.overlay.png")
-    record = {"image": str(source), "classes": evidence_by_class(answer, memory)}
+    record = {"image": str(source), "classes": evidence_by_class(answer, memory, effects=effects)}
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
     Path(f"{stem}.evidence.json").write_text(text + "\n", encoding="utf-8")
 

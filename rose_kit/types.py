@@ -301,6 +301,12 @@ class Evidence:
         rows = rows[np.argsort(-np.abs(self.weight[rows]), kind="stable")[:n]]
         return replace(self, **{name: column[rows] for name, column in self.columns().items()})
 
+    def strongest(self, n: int = 5) -> NDArray[np.int64]:
+        """The ids of the n prototypes with the largest absolute weight in any row, strongest first."""
+        rows = np.argsort(-np.abs(self.weight), kind="stable")
+        ids = self.prototype_id[rows][self.prototype_id[rows] >= 0]
+        return ids[np.sort(np.unique(ids, return_index=True)[1])][:n]
+
     def with_effects(self, prototype_ids: ArrayLike | None = None) -> Evidence:
         """The same evidence with the effects of its prototypes; what was computed once is kept.
 

@@ -66,7 +66,7 @@ class ScoresWithout:
             head = self.minimum(samples)
         else:
             objective.go_to(self.head)
-            objective.add(objective.newton_step(LEFT, MOST))
+            objective.add(objective.newton_step(objective.gradient(), LEFT, MOST))
             head = objective.head()
         logits = np.full((len(self.query), len(self.vocabulary)), -np.inf, np.float32)
         logits[:, active] = head.logits(self.query.features)[:, active]

@@ -176,15 +176,16 @@ class RegularisedObjective:
         product[:, :-1].addcmul_(self.ridge, along[:, :-1])
         return product
 
-    def newton_step(self, left: float, most: int) -> Tensor:
+    def newton_step(self, gradient: Tensor, left: float, most: int) -> Tensor:
         """(K, D + 1) minus (inverse Hessian) times (gradient), by conjugate gradients, a pass each.
 
         Args:
+            gradient: (K, D + 1) of J at the current point.
             left: share of the gradient that the step may leave over in the quadratic model.
             most: passes, at most.
         """
-        residual = -self.gradient()
-        step, along, square = torch.zeros_like(residual), residual, _dot(residual, residual)
+        step, residual = torch.zeros_like(gradient), -gradient
+        along, square = residual, _dot(residual, residual)
         enough = left**2 * square
         for _ in range(most):
             if square <= enough:
