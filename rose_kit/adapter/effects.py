@@ -54,40 +54,45 @@ class ScoresWithout:
 
     def __call__(self, prototype_id: int | None) -> NDArray[np.float32] | None:
         """(N, C) logits, -inf for a class without a sample; None where there is nothing to train on."""
+        if prototype_id is None:
+            return self.logits(self.head, self.trained)
         samples = self.samples(prototype_id)
         if samples is None:
             return None
         weight = samples.weight(self.relevance)
-        if self.method.solver != "lbfgs":
-            return self.method.solve(samples, weight, self.start).logits(self.query.features)
+        trained = self.method.trained(samples, weight)  # (C,)
+        if self.method.solver != "lbfgs" or (trained & ~self.trained).any():
+            return self.logits(self.train(samples, weight), trained)
         objective = self.method.objective(samples, weight)
-        active = objective.active.numpy()  # (K,)
-        if prototype_id is None or not np.isin(active, self.active).all():
-            head = self.minimum(samples)
-        else:
-            objective.go_to(self.head)
-            objective.add(objective.newton_step(objective.gradient(), LEFT, MOST))
-            head = objective.head()
-        logits = np.full((len(self.query), len(self.vocabulary)), -np.inf, np.float32)
-        logits[:, active] = head.logits(self.query.features)[:, active]
-        return logits
+        objective.go_to(self.head)
+        objective.add(objective.newton_step(objective.gradient(), LEFT, MOST))
+        return self.logits(objective.head(), trained)
 
-    def minimum(self, samples: Samples) -> Head:
-        """The head at the minimum, as near as float32 comes."""
+    def logits(self, head: Head, trained: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """(N, C), -inf for a class that the head was not trained for."""
+        return np.where(trained, head.logits(self.query.features), np.float32(-np.inf))
+
+    def train(self, samples: Samples, weight: NDArray) -> Head:
+        """Train a head as the method does, but with "lbfgs" as near to the minimum as float32 comes."""
         method = copy.copy(self.method)
         method.tolerance = 0.0
-        return method.solve(samples, samples.weight(self.relevance))
+        return method.solve(samples, weight, self.start)
+
+    @cached_property
+    def whole(self) -> tuple[Samples, NDArray[np.float32]]:
+        """The training set with all prototypes, and the weights of its samples."""
+        samples = self.samples(None)
+        return samples, samples.weight(self.relevance)
 
     @cached_property
     def head(self) -> Head:
-        """With all prototypes."""
-        return self.minimum(self.samples(None))
+        """Trained with all prototypes."""
+        return self.train(*self.whole)
 
     @cached_property
-    def active(self) -> NDArray[np.int64]:
-        """(K,) the classes that have samples, with all prototypes."""
-        samples = self.samples(None)
-        return self.method.objective(samples, samples.weight(self.relevance)).active.numpy()
+    def trained(self) -> NDArray[np.bool_]:
+        """(C,) the classes that the head with all prototypes can answer."""
+        return self.method.trained(*self.whole)
 
     def samples(self, prototype_id: int | None) -> Samples | None:
         """The training set without a prototype; None if there is nothing to train on."""

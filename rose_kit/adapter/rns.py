@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rose_kit.adapter.effects import ScoresWithout
-from rose_kit.adapter.solvers import Head, RegularisedObjective, adamw, lbfgs
+from rose_kit.adapter.solvers import LEAST_SHARE, Head, RegularisedObjective, adamw, lbfgs
 from rose_kit.fusion.evidence import LeaveOneOut, top_evidence
 from rose_kit.fusion.method import AnyQuery, InitialWeight, Memory, Method, no_support_error
 from rose_kit.fusion.retrieval import Retrieval, Retrieved, restrict, retrieve, supported_classes
@@ -230,8 +230,9 @@ class RNS(Method):
         weight = samples.weight(relevance)
         head = self.solve(samples, weight, initial_weight)
         logits = head.logits(query.features)  # (N, C)
+        scores = np.where(self.trained(samples, weight), logits, -np.inf)
         if not len(retrieved):
-            return Prediction(softmax(logits), scores=logits)
+            return Prediction(softmax(logits), scores=scores)
         winner, names = logits.argmax(1), np.array(vocabulary.names)
         a = sample_coefficients(head, samples, weight)  # (C, S), those of the retrieved samples first
         norms = np.linalg.norm(memory.class_sums(vocabulary.names), axis=1)  # (C,), NaN without a prototype
@@ -242,7 +243,7 @@ class RNS(Method):
         without = ScoresWithout(copy.copy(self), query, memory, vocabulary, relevance, initial_weight)
         options = {"leave_out": LeaveOneOut(without, winner)}
         evidence = top_evidence(contributions, retrieved.ids, owners, logits.max(1), names[winner], **options)
-        return Prediction(softmax(logits), evidence, logits)
+        return Prediction(softmax(logits), evidence, scores)
 
     def samples(self, query: Query, retrieved: Retrieved, memory: Memory, vocabulary: Vocabulary) -> Samples:
         """The training set of one image: retrieved, fused and pseudo-labelled samples.
@@ -275,6 +276,11 @@ class RNS(Method):
     def ridge(self, samples: Samples) -> float:
         """mu of the whole objective that "lbfgs" minimises."""
         return self.mu / len(np.unique(samples.label))
+
+    def trained(self, samples: Samples, weight: NDArray) -> NDArray[np.bool_]:
+        """(C,) the classes that the head can answer: "lbfgs" leaves out those that no sample stands for."""
+        mass = weight @ samples.target  # (C,)
+        return (mass > LEAST_SHARE * mass.sum()) | (self.solver != "lbfgs")
 
     def objective(self, samples: Samples, weight: NDArray) -> RegularisedObjective:
         """What "lbfgs" minimises; arguments as for `solve`."""
