@@ -63,20 +63,26 @@ class ScoresWithout:
         trained = self.method.trained(samples, weight)  # (C,)
         if self.method.solver != "lbfgs" or (trained & ~self.trained).any():
             return self.logits(self.train(samples, weight), trained)
-        objective = self.method.objective(samples, weight)
-        objective.go_to(self.head)
-        objective.add(objective.newton_step(objective.gradient(), LEFT, MOST))
-        return self.logits(objective.head(), trained)
+        return self.logits(self.newton(self.head, samples, weight), trained)
 
     def logits(self, head: Head, trained: NDArray[np.bool_]) -> NDArray[np.float32]:
         """(N, C), -inf for a class that the head was not trained for."""
         return np.where(trained, head.logits(self.query.features), np.float32(-np.inf))
 
     def train(self, samples: Samples, weight: NDArray) -> Head:
-        """Train a head as the method does, but with "lbfgs" as near to the minimum as float32 comes."""
+        """Train a head as the method does, but with "lbfgs" to the minimum."""
         method = copy.copy(self.method)
         method.tolerance = 0.0
-        return method.solve(samples, weight, self.start)
+        head = method.solve(samples, weight, self.start)
+        # In float32 J stops falling a little before its gradient is 0.
+        return self.newton(head, samples, weight) if method.solver == "lbfgs" else head
+
+    def newton(self, head: Head, samples: Samples, weight: NDArray) -> Head:
+        """The head after one step on the objective of some samples."""
+        objective = self.method.objective(samples, weight)
+        objective.go_to(head)
+        objective.add(objective.newton_step(objective.gradient(), LEFT, MOST))
+        return objective.head()
 
     @cached_property
     def whole(self) -> tuple[Samples, NDArray[np.float32]]:
