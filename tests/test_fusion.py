@@ -1,5 +1,7 @@
 """Zero-shot, late fusion and retrieval, against slow legible twins."""
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -128,7 +130,7 @@ def test_effects_where_little_is_left_without_a_prototype(method):
     answer = method.predict(features, memory, vocabulary)
     assert np.isnan(answer.evidence.effect).all()  # until they are asked for
     won = np.asarray(answer).argmax(1)
-    listed = answer.evidence.with_effects([2])
+    listed = pickle.loads(pickle.dumps(answer)).evidence.with_effects([2])
     rows = np.flatnonzero(listed.prototype_id == 2)
     for q, effect in zip(listed.query[rows], listed.effect[rows], strict=True):
         gone = won[q] == NAMES.index("sky") and not isinstance(method, KnnClip)  # there, a score of 0 is left

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -74,21 +74,6 @@ class LeaveOneOut:
         self.scores_without, self.winner = scores_without, winner
         self.effects: dict[int, NDArray] = {}
 
-    @classmethod
-    def by_predicting(
-        cls, method: Method, query: Query, memory: SupportMemory, vocabulary: Vocabulary, winner: NDArray
-    ) -> Self:
-        """Exact, for any method that gives `Prediction.scores`: each time it predicts again."""
-        method = copy.copy(method)  # its options may be changed later
-
-        def scores_without(prototype_id: int | None) -> NDArray | None:
-            rest = memory if prototype_id is None else memory.subset(memory.ids[memory.ids != prototype_id])
-            if vocabulary.has_text.any() or np.isin(vocabulary.names, rest.classes).any():
-                return method.predict(query, rest, vocabulary).scores
-            return None
-
-        return cls(scores_without, winner)
-
     @cached_property
     def scores(self) -> NDArray:
         """(N, C) with all prototypes."""
@@ -99,6 +84,28 @@ class LeaveOneOut:
         for i in set(ids.tolist()) - set(self.effects):
             self.effects[i] = winning_change(self.scores, self.scores_without(i), self.winner)
         return np.stack([self.effects[i] for i in ids.tolist()])
+
+
+@dataclass
+class PredictWithout:
+    """The scores of a method without one prototype, for `LeaveOneOut`: it predicts again, so they are exact.
+
+    Args:
+        method: gives `Prediction.scores`; nobody changes it later.
+        query, memory, vocabulary: what was predicted with; the memory is a snapshot.
+    """
+
+    method: Method
+    query: Query
+    memory: SupportMemory
+    vocabulary: Vocabulary
+
+    def __call__(self, prototype_id: int | None) -> NDArray[np.float32] | None:
+        """(N, C) scores; None where neither text nor a prototype is left."""
+        rest = self.memory.subset(self.memory.ids[self.memory.ids != prototype_id])
+        if self.vocabulary.has_text.any() or np.isin(self.vocabulary.names, rest.classes).any():
+            return self.method.predict(self.query, rest, self.vocabulary).scores
+        return None
 
 
 def winning_change(before: NDArray, after: NDArray | None, winner: NDArray) -> NDArray[np.float32]:
@@ -149,9 +156,9 @@ def pooled_evidence(evidence: Evidence, patches: Iterable[int]) -> Evidence:
         raise ValueError(f"there is no evidence about patches {patches.tolist()}")
     # By name too: the remainder rows, with the id -1, have the name of each winning class.
     groups = table.groupby(["prototype_id", "class_name"], sort=False)
-    ids, names = (groups[[]].sum().index.get_level_values(level).to_numpy() for level in (0, 1))
-    weight = groups["weight"].sum().to_numpy(np.float32) / len(patches)
-    effect = groups["effect"].sum(min_count=len(patches)).to_numpy(np.float32) / len(patches)
+    weight, effect = groups["weight"].sum(), groups["effect"].sum(min_count=len(patches))
+    ids, names = (weight.index.get_level_values(level).to_numpy() for level in (0, 1))
+    weight, effect = (sums.to_numpy(np.float32) / len(patches) for sums in (weight, effect))
     whole = evidence.leave_out
     leave_out = whole and (lambda ids: whole(ids)[:, patches].mean(1, keepdims=True))
     pooled = Evidence(np.zeros(len(ids), np.int64), ids, names.astype(str), weight, effect, leave_out)

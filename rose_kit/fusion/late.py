@@ -1,5 +1,6 @@
 """Late fusion: a visual and a textual score per class, mixed with one fixed weight. kNN-CLIP and FREEDA."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
@@ -7,7 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rose_kit.fusion.evidence import KEEP, LeaveOneOut, top_evidence
+from rose_kit.fusion.evidence import KEEP, LeaveOneOut, PredictWithout, top_evidence
 from rose_kit.fusion.method import AnyQuery, InitialWeight, Memory, Support
 from rose_kit.fusion.retrieval import restrict, retrieve, supported_classes
 from rose_kit.fusion.zero_shot import LOGIT_SCALE, class_cosines, softmax, zero_shot
@@ -86,7 +87,7 @@ class LateFusion:
         winner = scores.argmax(1)  # (N,)
         ids, gains = sources(winner)  # (N, P) each
         names = np.array(vocabulary.names)[winner]
-        leave_out = LeaveOneOut.by_predicting(self, query, memory, vocabulary, winner)
+        leave_out = LeaveOneOut(PredictWithout(copy.copy(self), query, memory, vocabulary), winner)
         options = {"keep": ids.shape[1], "leave_out": leave_out}
         evidence = top_evidence(share * gains, ids, names[:, None], scores.max(1), names, **options)
         return self.prediction(scores, evidence)
