@@ -311,8 +311,8 @@ class Evidence:
         """The same evidence with the effects of its prototypes; what was computed once is kept.
 
         Args:
-            prototype_ids: of the prototypes to ask about; None: all that are listed. RNS takes some
-                milliseconds for each, the other methods as long as a prediction.
+            prototype_ids: of the prototypes to ask about; None: all that are listed. Each takes about as
+                long as a prediction.
 
         Returns:
             Evidence whose `effect` is NaN only in remainder rows, in rows of prototypes that were not asked
