@@ -505,15 +505,17 @@ def segment(
     regions: RegionOptions = None,
     coco: Annotated[Path | None, option("Also write all masks as COCO JSON to this file.")] = None,
     instances: Annotated[bool, option("In COCO, one for each connected part.", "--instances")] = False,
+    effects: Annotated[bool, option("Also compute what would change without each prototype.")] = False,
     plugin: Plugin = None,
 ) -> None:
     """Segment images with what a memory knows.
 
     For each image: NAME.png holds class ids (an indexed PNG; classes.txt says which id is which),
     NAME.overlay.png shows them over the image, and NAME.evidence.json lists for each class the
-    support images and prototypes that speak for it, by weight. The category ids of COCO are the
-    class ids + 1; its scores are mean probabilities. A file that is there already is written anew only
-    if it still is what this command wrote.
+    support images and prototypes that speak for it, by weight, with --effects also how the score
+    would change without each. The category ids of COCO are the class ids + 1; its scores are mean
+    probabilities. A file that is there already is written anew only if it still is what this command
+    wrote.
 
     Example: rose-kit segment street.jpg --memory memory --out segmented --classes road,bus,sky
     """
@@ -548,7 +550,7 @@ def segment(
             image = read_image(path)
             encoded = segmenter.encode(image)
             answer = segmenter.segment(encoded, vocabulary)
-            write_answer(out / path.stem, path, image, answer, support)
+            write_answer(out / path.stem, path, image, answer, support, effects)
             with atomic_write(out / "classes.txt") as beside:  # a method that refuses writes nothing
                 beside.write_text(listing, encoding="utf-8")
             if coco is not None:
@@ -577,13 +579,18 @@ def class_list(out: Path, names: Sequence[str]) -> str:
 
 
 def write_answer(
-    stem: Path, source: Path, image: NDArray[np.uint8], answer: kit.Segmentation, memory: kit.SupportMemory
+    stem: Path,
+    source: Path,
+    image: NDArray[np.uint8],
+    answer: kit.Segmentation,
+    memory: kit.SupportMemory,
+    effects: bool,
 ) -> None:
     """Write labels, overlay and evidence of one image to files that begin with `stem`."""
     from rose_kit.viz.export import evidence_by_class, save_labels
     from rose_kit.viz.overlay import overlay
 
-    content = {"image": str(source), "classes": evidence_by_class(answer, memory)}
+    content = {"image": str(source), "classes": evidence_by_class(answer, memory, effects=effects)}
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     with new_result(f"{stem}.png") as beside:
         save_labels(beside, answer.labels)

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rose_kit.encoder import NoTextTower
 from rose_kit.fusion import Method
+from rose_kit.fusion.evidence import winning_change
 from rose_kit.memory import SupportMemory
 from rose_kit.registry import describe_error, encoders, load_plugin, methods
 from rose_kit.types import FeatureMap, Prediction, Query, Vocabulary, unit
@@ -25,6 +26,7 @@ from rose_kit.types import FeatureMap, Prediction, Query, Vocabulary, unit
 NAMES = ("sky", "bus", "cat", "tree")
 PER_CLASS = 3  # patches of the image, and prototypes of the memory
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+TOLERANCE = 0.5  # of the changes that effects predict, all together; a wrong sign makes 2, a factor of two 1
 Make = Callable[[], Any]  # makes a method or an encoder; a class with defaults will do
 
 
@@ -97,7 +99,7 @@ class ToyProblem:
         require(p.shape == size, f"probabilities have the shape {p.shape}, not (patches, classes) = {size}")
         require_equal(p.sum(1), 1, 1e-3, "rows do not add up to 1")
         require(p.min() >= -1e-6, f"the smallest probability is {p.min():.3g}")
-        if (evidence := prediction.evidence) is not None:
+        if (evidence := prediction.evidence) is not None:  # what it claims: see the check `evidence`
             unknown = np.setdiff1d(evidence.prototype_id, [-1, *self.memory.ids])  # -1: text and the rest
             require(not len(unknown), f"evidence names prototypes {unknown} that do not exist")
             unknown = np.setdiff1d(evidence.query, range(len(p)))
@@ -155,6 +157,32 @@ def open_vocabulary(make: Make) -> None:
     require_right(two[shown], problem.labels[shown] == 1, "among two of its classes")
 
 
+def evidence(make: Make) -> None:
+    """Weights add up to the winning score; without a prototype, the score changes as its effect says."""
+    problem = ToyProblem(make)
+    method, memory, vocabulary = problem.fit(make), problem.memory, problem.vocabulary
+    answer = method.predict(problem.image, memory, vocabulary)
+    if answer.evidence is None:
+        return
+    claimed = answer.evidence.with_effects()
+    known = np.flatnonzero(~np.isnan(claimed.effect))
+    if answer.scores is None:
+        require(not len(known), "evidence has effects, but the prediction has no scores to compare them with")
+        return
+    totals = np.bincount(claimed.query, claimed.weight, len(problem.labels))
+    listed, what = np.unique(claimed.query), "the weights of a patch do not add up to its winning score"
+    require_equal(totals[listed], answer.scores.max(1)[listed], 0.01, what)
+    true = np.zeros(len(known), np.float32)
+    for i in np.unique(claimed.prototype_id[known]):
+        again = method.predict(problem.image, memory.subset(memory.ids[memory.ids != i]), vocabulary)
+        change = winning_change(answer.scores, again.scores, answer.scores.argmax(1))  # (N,)
+        own = claimed.prototype_id[known] == i
+        true[own] = change[claimed.query[known][own]]
+    gap, size = (float(np.linalg.norm(x)) for x in (claimed.effect[known] - true, true))
+    said = f"effects differ by {gap:.2g} in all from the changes without each prototype, which are {size:.2g}"
+    require(gap <= TOLERANCE * size + 1e-3, said)
+
+
 # --- encoders -----------------------------------------------------------------------------------------------
 
 
@@ -190,7 +218,7 @@ def text(make: Make) -> None:
 
 # --- reports ------------------------------------------------------------------------------------------------
 
-CHECKS = {"method": (predictions, missing_support, open_vocabulary), "encoder": (images, text)}
+CHECKS = {"method": (predictions, missing_support, open_vocabulary, evidence), "encoder": (images, text)}
 
 
 def run_checks(kind: str, make: Make, file: Path | None = None) -> dict[str, str]:

@@ -13,14 +13,15 @@ import io
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 IGNORE = 255  # the label of pixels that masks and metrics leave out
+LeaveOut = Callable[[NDArray[np.int64]], NDArray[np.float32]]  # see `Evidence`
 
 
 class TextEncoder(Protocol):
@@ -335,11 +336,16 @@ class Query:
 
 @dataclass(frozen=True)
 class Evidence:
-    """How much each prototype contributed to each prediction, one row per patch or region and prototype.
+    """What each prototype did for each prediction, one row per patch or region and prototype.
 
     The score that is explained is that of the class that won the patch, as the method has it before it makes
-    probabilities: a logit for RNS, a mixed score for late fusion. Between patches, a pixel may be labelled
-    with the class of its neighbour.
+    probabilities (`Prediction.scores`): a logit for RNS, a mixed score for late fusion. Between patches, a
+    pixel may be labelled with the class of its neighbour.
+
+    A weight is a share of the score as it is. It does not say what would happen without the prototype, since
+    the others would then fill its place; the effect does. It is costly, so it is computed when asked for:
+
+        evidence = method.predict(query, memory, vocabulary).evidence.with_effects()
 
     Args:
         query: (E,) int64, row of the patch or region in `Query.features`; `query_map` of
@@ -349,6 +355,11 @@ class Evidence:
         class_name: (E,) the prototype's own class, which need not be the predicted one.
         weight: (E,) float32, the prototype's additive contribution to that score, negative where it lowers
             it. The weights of one query add up to the score.
+        effect: (E,) float32, the change of that score, less the mean change over the classes, if this one
+            prototype were not in the memory: negative where the prototype helps the class that won. -inf: the
+            class could no longer be answered. NaN: not asked for, not known, or a remainder.
+        leave_out: (R,) prototype ids -> (R, N) the effect of each of them on all N patches or regions of the
+            image; NaN where it is not known. None: the method cannot say.
 
     Raises:
         ValueError: the columns differ in length.
@@ -358,9 +369,13 @@ class Evidence:
     prototype_id: NDArray[np.int64]
     class_name: NDArray[np.str_]
     weight: NDArray[np.float32]
+    effect: NDArray[np.float32] = field(default=None)  # type: ignore[assignment]
+    leave_out: LeaveOut | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        sizes = {len(self.query), len(self.prototype_id), len(self.class_name), len(self.weight)}
+        if self.effect is None:
+            object.__setattr__(self, "effect", np.full(len(self.weight), np.nan, np.float32))
+        sizes = {len(column) for column in self.columns().values()}
         if len(sizes) != 1:
             raise ValueError(f"evidence columns differ in length: {sorted(sizes)}")
 
@@ -371,11 +386,42 @@ class Evidence:
         """The n rows of one query with the largest absolute weight, strongest first."""
         rows = np.flatnonzero(self.query == query)
         rows = rows[np.argsort(-np.abs(self.weight[rows]), kind="stable")[:n]]
-        return Evidence(**{name: column[rows] for name, column in self.columns().items()})
+        return replace(self, **{name: column[rows] for name, column in self.columns().items()})
+
+    def strongest(self, n: int = 5) -> NDArray[np.int64]:
+        """The ids of the n prototypes with the largest absolute weight in any row, strongest first."""
+        rows = np.argsort(-np.abs(self.weight), kind="stable")
+        ids = self.prototype_id[rows][self.prototype_id[rows] >= 0]
+        return ids[np.sort(np.unique(ids, return_index=True)[1])][:n]
+
+    def with_effects(self, prototype_ids: ArrayLike | None = None) -> Evidence:
+        """The same evidence with the effects of its prototypes; what was computed once is kept.
+
+        Args:
+            prototype_ids: of the prototypes to ask about; None: all that are listed. Each takes about as
+                long as a prediction.
+
+        Returns:
+            Evidence whose `effect` is NaN only in remainder rows, in rows of prototypes that were not asked
+            about, and where the method cannot say.
+
+        Raises:
+            ValueError: the evidence does not list one of the prototypes.
+        """
+        listed = np.unique(self.prototype_id[self.prototype_id >= 0])
+        ids = listed if prototype_ids is None else np.unique(prototype_ids)
+        if len(unlisted := np.setdiff1d(ids, listed)):
+            raise ValueError(f"the evidence lists no prototype {unlisted[0]}; it lists {listed.tolist()}")
+        if self.leave_out is None or not len(ids):
+            return self
+        rows = np.flatnonzero(np.isin(self.prototype_id, ids))
+        effect, changes = self.effect.copy(), self.leave_out(ids)  # (E,), (R, N)
+        effect[rows] = changes[np.searchsorted(ids, self.prototype_id[rows]), self.query[rows]]
+        return replace(self, effect=effect)
 
     def columns(self) -> dict[str, NDArray]:
-        """The four columns by name, as `pandas.DataFrame` takes them."""
-        return vars(self).copy()
+        """The five columns by name, as `pandas.DataFrame` takes them."""
+        return {name: column for name, column in vars(self).items() if name != "leave_out"}
 
 
 @dataclass(frozen=True)
@@ -385,12 +431,15 @@ class Prediction:
     Args:
         probabilities: (N, C) float32, rows sum to 1.
         evidence: the prototypes that contributed, or None where a method cannot say.
+        scores: (N, C) float32, what the probabilities were made of, and what the evidence explains; -inf
+            where a class has none. None where a method has nothing but probabilities.
 
     `np.asarray(prediction)` is its probabilities.
     """
 
     probabilities: NDArray[np.float32]
     evidence: Evidence | None = None
+    scores: NDArray[np.float32] | None = None
 
     def __array__(self, dtype=None, copy=None) -> NDArray:
         return np.array(self.probabilities, dtype=dtype, copy=copy)

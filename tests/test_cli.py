@@ -143,11 +143,15 @@ def test_segment_writes_labels_overlays_evidence_and_coco(run, refused, memory, 
     record, held = json.loads((out / "p4.evidence.json").read_text()), SupportMemory.load(memory)
     for name, entry in record["classes"].items():
         weights = [p["weight"] for p in entry["prototypes"]]
+        assert all(p["effect"] is None for p in entry["prototypes"])
         assert sum(weights) + entry["rest"] == pytest.approx(entry["score"], abs=1e-4)
         row = held.lookup([entry["prototypes"][0]["prototype_id"]])
         assert row.class_names[0] == entry["prototypes"][0]["class"] == name
     again = ("segment", photos[0], "--memory", memory, "--out", tmp_path / "two", "--method", "knn-clip")
-    run(*again, "--classes", "grass,sky", "--regions", "slic:segments=12")
+    run(*again, "--classes", "grass,sky", "--regions", "slic:segments=12", "--effects")
+    record = json.loads((tmp_path / "two" / "p4.evidence.json").read_text())["classes"]
+    effects = [p["effect"] for entry in record.values() for p in entry["prototypes"]]
+    assert max(effects) < 1e-6 and min(effects) < -0.01  # all of them voted for the answer
     refused(*again, said=["classes.txt", "sky, grass, bus"])  # ids of a folder keep their meaning
 
 

@@ -17,6 +17,7 @@ from rose_kit.contract import NAMES, ToyProblem, check_plugin, run_checks
 from rose_kit.data import open_dataset
 from rose_kit.encoder import OpenClipEncoder, load_encoder
 from rose_kit.evaluation import evaluate, without_classes
+from rose_kit.fusion.evidence import LeaveOneOut
 from rose_kit.model import RoseMethod, methods
 from rose_kit.model.training import TrainConfig, prepare, train
 from rose_kit.regions import make_regions
@@ -38,7 +39,7 @@ def mine(tmp_path):
 @pytest.mark.parametrize("name", OWN)
 def test_the_methods_of_the_kit_keep_it(name):
     failures = run_checks("method", methods[name])
-    assert len(failures) == 3 and not any(failures.values()), failures
+    assert len(failures) == 4 and not any(failures.values()), failures
     problem = ToyProblem(methods[name])  # sky: no prototype, bus: neither, cat: no text
     memory, vocabulary = problem.memory, problem.vocabulary.without_text(NAMES[1:3])
     partial = ToyProblem(methods[name], memory=without_classes(memory, NAMES[:2]), vocabulary=vocabulary)
@@ -51,6 +52,13 @@ FEATURES = "x = Query.of(query).features"
 ANSWER = "share * seen + (1 - share) * read"
 RETURN = f"return Prediction({ANSWER})"
 EVIDENCE = f"from rose_kit import Evidence; e = np.array([0])\n        return Prediction({ANSWER}, "
+CLAIM = (  # a weight that is the whole score, and an effect, of the nearest prototype of each patch
+    "from rose_kit import Evidence; s = ({answer}).astype(np.float32); n = np.arange(len(x))\n"
+    "        ids = memory.search(x, 1, classes=vocabulary.names).ids[:, 0] if len(memory) else n - n - 1\n"
+    "        e = Evidence(n, ids, n.astype(str), {weight}, {effect})\n"
+    "        return Prediction(s, e{scores})"
+)
+EXACT = {"answer": ANSWER, "weight": "s.max(1)", "effect": "None", "scores": ", s"}
 GUESS = "return Prediction(np.full((len(x), len(vocabulary)), 1 / len(vocabulary)))"
 EXTEND = "from rose_kit.memory import Prototypes; one = Prototypes.make([0], x[:1], ['zebra'], ['z'])\n"
 EXTEND += "        if 'z' not in memory.images: memory.extend(one)\n        "
@@ -71,6 +79,9 @@ BROKEN_METHODS = [  # the check that finds it, a line of the template, what it i
     ("predictions", RETURN, f"{EVIDENCE}Evidence(e + 12, e, e, e))", "[12]"),
     ("predictions", RETURN, f"{EVIDENCE}Evidence(e, e, e, e + np.nan))", "not finite"),
     ("predictions", RETURN, f"return Prediction({ANSWER}, evidence=['a'])", "list"),
+    ("evidence", RETURN, CLAIM.format(**EXACT | {"weight": "2 * s.max(1)"}), "add up to its winning score"),
+    ("evidence", RETURN, CLAIM.format(**EXACT | {"effect": "0.1 * s.max(1)"}), "effects differ"),
+    ("evidence", RETURN, CLAIM.format(**EXACT | {"effect": "s.max(1)", "scores": ""}), "no scores"),
     ("missing support", "zero_shot(x, vocabulary) if", "softmax(x @ vocabulary.text.T) if", "nan"),
     ("missing support", "            return None\n", "            raise KeyError('void')\n",
      "line 3"),
@@ -82,6 +93,16 @@ BROKEN_METHODS = [  # the check that finds it, a line of the template, what it i
     ("open vocabulary", RETURN, f"return Prediction(({ANSWER})[:, ::1 if len(vocabulary) > 2 else -1])",
      "two of its classes"),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("scale", [1, -1, 2])
+def test_effects_of_the_wrong_sign_or_size_are_caught(monkeypatch, scale):
+    for name in ("rns", "knn-clip", "freeda"):
+        assert not run_checks("method", methods[name])["evidence"]
+    call = LeaveOneOut.__call__
+    monkeypatch.setattr(LeaveOneOut, "__call__", lambda self, ids: scale * call(self, ids))
+    for name in ("rns", "knn-clip", "freeda"):
+        assert ("effects differ" in run_checks("method", methods[name])["evidence"]) == (scale != 1)
 
 
 @pytest.mark.parametrize(("check", "line", "changed", "said"), BROKEN_METHODS)

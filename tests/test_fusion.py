@@ -1,5 +1,7 @@
 """Zero-shot, late fusion and retrieval, against slow legible twins."""
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -63,18 +65,36 @@ def assert_evidence(prediction, n: int, gain: dict):
     assert dict(zip(top.prototype_id, top.weight, strict=True)) == pytest.approx(gain, abs=1e-5)
 
 
+def assert_effects(prediction, n: int, score, without: dict):
+    """The effects of query n are changes of the winning score, less the mean change over the classes."""
+    listed = prediction.evidence.with_effects().top(n, 99)
+    for i, effect in zip(listed.prototype_id, listed.effect, strict=True):
+        if i == -1:
+            assert np.isnan(effect)
+            continue
+        change = without[i] - score
+        assert effect == pytest.approx(change[score.argmax()] - change.mean(), abs=1e-5)
+
+
 def test_knn_clip_and_its_evidence_against_a_loop():
     features, memory, vocabulary = world()
     text = predicted(ZeroShot(), features, None, vocabulary)
     prediction = KnnClip(weight=0.3, k=3, temperature=0.1).predict(features, memory, vocabulary)
-    for n, x in enumerate(features):
-        rows = [r for r in range(len(ROWS)) if ROWS[r] in NAMES]
+    every = [r for r in range(len(ROWS)) if ROWS[r] in NAMES]
+
+    def votes(x, rows):
         nearest = sorted(rows, key=lambda r: -float(x @ memory.vectors[r]))[:3]
         power = {r: np.exp(float(x @ memory.vectors[r]) / 0.1) for r in nearest}
         share = {r: 0.3 * e / sum(power.values()) for r, e in power.items()}
-        vote = [sum(p for r, p in share.items() if ROWS[r] == name) for name in NAMES]
-        expected = np.array(vote) + 0.7 * text[n]
+        return share, np.array([sum(p for r, p in share.items() if ROWS[r] == name) for name in NAMES])
+
+    for n, x in enumerate(features):
+        share, vote = votes(x, every)
+        expected = vote + 0.7 * text[n]
         np.testing.assert_allclose(np.asarray(prediction)[n], expected, atol=1e-5)
+        np.testing.assert_allclose(prediction.scores[n], expected, atol=1e-5)
+        without = {i: votes(x, [r for r in every if r != i])[1] + 0.7 * text[n] for i in every}
+        assert_effects(prediction, n, expected, without)
         c = expected.argmax()
         gain = {r: p for r, p in share.items() if ROWS[r] == NAMES[c] and p}
         assert_evidence(prediction, n, gain | {-1: 0.7 * text[n, c]})
@@ -84,7 +104,15 @@ def test_freeda_and_its_evidence_against_a_loop():
     features, memory, vocabulary = world()
     prediction = Freeda(weight=0.3).predict(features, memory, vocabulary)
     rows = [np.flatnonzero(memory.class_names == name) for name in NAMES]
+
+    def cosines(x, left_out):
+        own = [[i for i in members if i != left_out] for members in rows]
+        seen = [x @ unit(memory.vectors[members].sum(0)) if members else None for members in own]
+        read = vocabulary.text @ x
+        return np.array([t if v is None else 0.3 * v + 0.7 * t for v, t in zip(seen, read, strict=True)])
+
     for n, x in enumerate(features):
+        assert_effects(prediction, n, cosines(x, None), {i: cosines(x, i) for i in memory.ids})
         gains = []
         for c in range(4):
             total = np.linalg.norm(memory.vectors[rows[c]].sum(0))
@@ -94,6 +122,24 @@ def test_freeda_and_its_evidence_against_a_loop():
         e = np.exp(100 * score)
         np.testing.assert_allclose(np.asarray(prediction)[n], e / e.sum(), atol=1e-4)
         assert_evidence(prediction, n, gains[score.argmax()])
+
+
+@pytest.mark.parametrize("method", [*METHODS, RNS()], ids=lambda m: type(m).__name__)
+def test_effects_where_little_is_left_without_a_prototype(method):
+    features, memory, vocabulary = world()[0], world()[1].subset([0, 2]), Vocabulary(NAMES)  # a bus, a sky
+    answer = method.predict(features, memory, vocabulary)
+    assert np.isnan(answer.evidence.effect).all()  # until they are asked for
+    won = np.asarray(answer).argmax(1)
+    listed = pickle.loads(pickle.dumps(answer)).evidence.with_effects([2])
+    rows = np.flatnonzero(listed.prototype_id == 2)
+    for q, effect in zip(listed.query[rows], listed.effect[rows], strict=True):
+        gone = won[q] == NAMES.index("sky") and not isinstance(method, KnnClip)  # there, a score of 0 is left
+        assert np.isneginf(effect) == gone and (gone or np.isfinite(effect))
+    assert len(rows) and np.isnan(np.delete(listed.effect, rows)).all()
+    with pytest.raises(ValueError, match=r"no prototype 7; it lists \[0, 2\]"):
+        answer.evidence.with_effects([7])
+    alone = method.predict(features, memory.subset([0]), vocabulary).evidence
+    assert np.isnan(alone.leave_out(np.array([0]))).all()  # nothing could be answered
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
@@ -143,6 +189,11 @@ def test_retrieval_against_a_loop(seed, k):
     assert retrieved.ids.tolist() == sorted(near)
     np.testing.assert_array_equal(retrieved.vectors, memory.vectors[retrieved.ids])
     assert [vocabulary.names[c] for c in retrieved.classes] == names[retrieved.ids].tolist()
+    more, i = retrieve(features, memory, vocabulary, k + 1), int(retrieved.ids[seed % len(retrieved)])
+    for without, rest in ((None, memory), (i, memory.subset(np.delete(memory.ids, i)))):
+        expected = retrieve(features, rest, vocabulary, k)
+        for column, values in vars(more.nearest(k, without)).items():
+            np.testing.assert_allclose(values, getattr(expected, column), atol=1e-6)
     rows = zip(retrieved.positions, retrieved.scores, order, features, strict=True)
     for positions, scores, row, x in rows:
         assert retrieved.ids[positions[positions >= 0]].tolist() == row[:k] and positions.shape == (k,)
@@ -178,8 +229,8 @@ def test_where_answers_as_the_matching_part_of_the_memory_does(name, where):
     answer = restricted.predict(features, memory, vocabulary)
     np.testing.assert_array_equal(answer, predicted(expected, features, day, vocabulary))
     same = expected.predict(features, day, vocabulary).evidence
-    for column, values in (answer.evidence.columns() if same else {}).items():
-        np.testing.assert_array_equal(values, same.columns()[column])
+    for column, values in (answer.evidence.with_effects().columns() if same else {}).items():
+        np.testing.assert_array_equal(values, same.with_effects().columns()[column])
     anything = methods.make(name).fit(memory, vocabulary, support)
     assert np.abs(predicted(anything, features, memory, vocabulary) - answer).max() > 1e-3
     nothing = methods.make(name, where={"domain": "dusk"}).fit(memory, vocabulary, support)

@@ -1,5 +1,8 @@
 """Figures: what is drawn is what was given."""
 
+import json
+from dataclasses import replace
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from matplotlib.colors import to_rgba
 from rose_kit import Evidence, FeatureMap, SupportMemory, unit
 from rose_kit.fusion import pooled_evidence
 from rose_kit.viz import plots
+from rose_kit.viz.export import strongest_prototypes
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 256, (24, 32, 3), dtype=np.uint8)
@@ -31,6 +35,13 @@ def test_evidence_of_several_patches_is_their_mean_and_loses_nothing():
     weights = dict(zip(keys, pooled.weight.tolist(), strict=True))
     assert weights == {(7, "bus"): -1.5, (-1, "bus"): 1.0, (-1, "sky"): 1.5}
     assert (np.diff(np.abs(pooled.weight)) <= 0).all() and (pooled.query == 0).all()
+    effects = np.array([[0.5, -1.0, 9.0]], np.float32)  # of prototype 7 on all three patches
+    whole = replace(evidence(*rows[1:]), leave_out=lambda ids: effects[[0] * len(ids)])
+    asked = pooled_evidence(whole, [1, 0]).with_effects()  # where patch 0 does not list it
+    assert dict(zip(asked.prototype_id, asked.effect, strict=True))[7] == -0.25
+    assert np.isnan(pooled_evidence(whole.with_effects(), [1, 0]).effect).all()
+    listed = pooled_evidence(replace(whole, query=whole.query * 0 + 1).with_effects(), [1])
+    assert listed.effect[listed.prototype_id == 7] == -1 and np.isnan(listed.effect).sum() == 2
     with pytest.raises(ValueError, match=r"\[5\]"):
         pooled_evidence(evidence(*rows), [5])
 
@@ -50,5 +61,11 @@ def test_evidence_is_shown_strongest_first_with_its_sign():
     colours = [plots.BLUE, plots.BLUE, plots.ORANGE, plots.BLUE]
     assert [bar.get_facecolor() for bar in bars] == [to_rgba(c) for c in colours]
     assert sum(bool(ax.images) for ax in fig.axes) == 3
+    asked = replace(given, effect=np.array([np.nan, -3.0, np.nan, -np.inf], np.float32))
+    fig = plots.evidence_figure(IMAGE, region, asked, memory, "bus", count=4)
+    weights, effects = ([bar.get_height() for bar in ax.patches] for ax in fig.axes if ax.patches)
+    assert weights == [2.0, 1.0, -0.5, 9.0] and effects == [-3.0]  # what is not finite has no bar
+    assert [to_rgba(plots.BLUE)] == [bar.get_facecolor() for bar in fig.axes[-1].patches]
+    json.dumps(strongest_prototypes(asked, memory), allow_nan=False)
     fig = plots.evidence_figure(IMAGE, region, evidence((0, -1, "bus", 1.0)), memory, "bus")
     assert [bar.get_height() for ax in fig.axes for bar in ax.patches] == [1.0]

@@ -70,7 +70,11 @@ def test_weights_add_up_to_the_score_and_name_rows_of_the_memory(segmenter, scen
         for p in explained["prototypes"]:
             held = segmenter.memory.lookup(p["prototype_id"])
             assert (held.class_names[0], held.image_ids[0]) == (p["class"], p["image_id"])
-            assert f"{p['weight']:+.3g} {p['class']} in {p['image_id']}" in widget.evidence.label
+            told = f"{p['weight']:+.3g} {p['class']} in {p['image_id']} (effect {p['effect']:+.3g})"
+            assert told in widget.evidence.label
+            asked = evidence.with_effects([p["prototype_id"]])
+            row_of = (asked.query == q) & (asked.prototype_id == p["prototype_id"])
+            assert p["effect"] == pytest.approx(asked.effect[row_of].item(), abs=1e-6)
     name, (row, column) = widget.go_to.options[-1]
     shown, widget.go_to.index = widget.evidence.png, len(widget.go_to.options) - 1
     assert widget.status.startswith(f"row {row}, column {column}: ") and widget.evidence.png != shown

@@ -44,28 +44,9 @@ def newton_cg(features, target, weight, start, *, mu, tolerance, **_) -> Head:
     """Newton's method; each of its linear systems is solved by a few conjugate gradients, a pass each."""
 
     def direction(objective: RegularisedObjective, gradient):
-        x, residual = torch.zeros_like(gradient), -gradient
-        along, norm = residual, residual.square().sum()
-        enough = 0.1 * norm  # squared: a third of the gradient is left
-        for _ in range(20):
-            curved = _hessian(objective, along)
-            step = norm / (along * curved).sum()
-            x, residual = x + step * along, residual - step * curved
-            norm, before = residual.square().sum(), norm
-            if norm < enough:
-                break
-            along = residual + norm / before * along
-        return x
+        return objective.newton_step(gradient, left=0.1**0.5, most=20)
 
     return _descend(direction, features, target, weight, start, mu, tolerance)
-
-
-def _hessian(objective: RegularisedObjective, along):
-    """(K, D + 1): second derivative of J times a direction."""
-    curved = objective.p * objective.logits_of(along)  # (K, S)
-    curved = objective.a * (curved - objective.p * curved.sum(0))
-    out = (objective.class_scale * curved) @ objective.x  # (K, S) @ (S, D + 1)
-    return out.addcmul_(objective.ridge, torch.cat([along[:, :-1], torch.zeros(len(along), 1)], 1))
 
 
 def fixed_hessian(features, target, weight, start, *, mu, tolerance, **_) -> Head:

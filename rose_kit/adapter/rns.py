@@ -6,6 +6,7 @@ fused with text; pseudo-labelled features of classes that have text but no visua
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -13,8 +14,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rose_kit.adapter.solvers import Head, adamw, lbfgs
-from rose_kit.fusion.evidence import top_evidence
+from rose_kit.adapter.effects import ScoresWithout
+from rose_kit.adapter.solvers import LEAST_SHARE, Head, RegularisedObjective, adamw, lbfgs
+from rose_kit.fusion.evidence import LeaveOneOut, top_evidence
 from rose_kit.fusion.method import AnyQuery, InitialWeight, Memory, Method, no_support_error
 from rose_kit.fusion.retrieval import Retrieval, Retrieved, restrict, retrieve, supported_classes
 from rose_kit.fusion.zero_shot import class_cosines, complete_text, softmax, zero_shot
@@ -216,7 +218,7 @@ class RNS(Method):
         W = A X, the logit W_c . x + b is the sum over samples of A_cs <X_s, x>. A retrieved sample is a
         prototype; a fused one contains v_c = sum_i v_ic / |sum_i v_ic|, hence every prototype of its class.
         The remainder row holds what comes from text, pseudo-labels, the bias, prototypes of the class that
-        were not retrieved, and the part of W that A X leaves over.
+        were not retrieved, and the part of W that A X leaves over. Effects come from `ScoresWithout`.
         """
         query, memory = Query.of(query), restrict(memory, self.where)
         size = (len(vocabulary), query.features.shape[1])
@@ -224,11 +226,13 @@ class RNS(Method):
             raise ValueError(f"initial_weight has shape {np.shape(initial_weight)}, but the head is {size}")
         retrieved = (self.retrieve or retrieve)(query.features, memory, vocabulary, self.k)
         samples = self.samples(query, retrieved, memory, vocabulary)
-        weight = samples.weight(class_relevance(query.image_feature, vocabulary, self.tau))
+        relevance = class_relevance(query.image_feature, vocabulary, self.tau)  # (C,)
+        weight = samples.weight(relevance)
         head = self.solve(samples, weight, initial_weight)
         logits = head.logits(query.features)  # (N, C)
+        scores = np.where(self.trained(samples, weight), logits, -np.inf)
         if not len(retrieved):
-            return Prediction(softmax(logits))
+            return Prediction(softmax(logits), scores=scores)
         winner, names = logits.argmax(1), np.array(vocabulary.names)
         a = sample_coefficients(head, samples, weight)  # (C, S), those of the retrieved samples first
         norms = np.linalg.norm(memory.class_sums(vocabulary.names), axis=1)  # (C,), NaN without a prototype
@@ -236,8 +240,10 @@ class RNS(Method):
         factors = a[:, : len(retrieved)] + in_fused[:, retrieved.classes]  # (C, R)
         contributions = factors[winner] * (query.features @ retrieved.vectors.T)  # (N, R)
         owners = names[retrieved.classes]
-        evidence = top_evidence(contributions, retrieved.ids, owners, logits.max(1), names[winner])
-        return Prediction(softmax(logits), evidence)
+        without = ScoresWithout(copy.copy(self), query, memory, vocabulary, relevance, initial_weight)
+        options = {"leave_out": LeaveOneOut(without, winner)}
+        evidence = top_evidence(contributions, retrieved.ids, owners, logits.max(1), names[winner], **options)
+        return Prediction(softmax(logits), evidence, scores)
 
     def samples(self, query: Query, retrieved: Retrieved, memory: Memory, vocabulary: Vocabulary) -> Samples:
         """The training set of one image: retrieved, fused and pseudo-labelled samples.
@@ -264,8 +270,21 @@ class RNS(Method):
             weight: (S,), from `Samples.weight`.
             start: (C, D) initial weight; None leaves it to the solver.
         """
-        settings = vars(self) | {"mu": self.mu / len(np.unique(samples.label))}  # mu of the whole objective
+        settings = vars(self) | {"mu": self.ridge(samples)}
         return SOLVERS[self.solver](samples.features, samples.target, weight, start, **settings)
+
+    def ridge(self, samples: Samples) -> float:
+        """mu of the whole objective that "lbfgs" minimises."""
+        return self.mu / len(np.unique(samples.label))
+
+    def trained(self, samples: Samples, weight: NDArray) -> NDArray[np.bool_]:
+        """(C,) the classes that the head can answer: "lbfgs" leaves out those that no sample stands for."""
+        mass = weight @ samples.target  # (C,)
+        return (mass > LEAST_SHARE * mass.sum()) | (self.solver != "lbfgs")
+
+    def objective(self, samples: Samples, weight: NDArray) -> RegularisedObjective:
+        """What "lbfgs" minimises; arguments as for `solve`."""
+        return RegularisedObjective(samples.features, samples.target, weight, None, self.ridge(samples))
 
 
 def sample_coefficients(head: Head, samples: Samples, weight: NDArray) -> NDArray[np.float32]:

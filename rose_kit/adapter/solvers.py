@@ -168,6 +168,45 @@ class RegularisedObjective:
         gradient[:, :-1].addcmul_(self.ridge, self.point[:, :-1])
         return gradient
 
+    def curvature(self, along: Tensor) -> Tensor:
+        """(K, D + 1) second derivative of J at the current point times a (K, D + 1) direction."""
+        curved = self.p * self.logits_of(along)  # (K, S)
+        curved = (curved - self.p * curved.sum(0)).mul_(self.a).mul_(self.class_scale)
+        product = curved @ self.x  # (K, S) @ (S, D + 1) -> (K, D + 1)
+        product[:, :-1].addcmul_(self.ridge, along[:, :-1])
+        return product
+
+    def newton_step(self, gradient: Tensor, left: float, most: int) -> Tensor:
+        """(K, D + 1) minus (inverse Hessian) times (gradient), by conjugate gradients, a pass each.
+
+        Args:
+            gradient: (K, D + 1) of J at the current point.
+            left: share of the gradient that the step may leave over in the quadratic model.
+            most: passes, at most.
+        """
+        step, residual = torch.zeros_like(gradient), -gradient
+        along, square = residual, _dot(residual, residual)
+        enough = left**2 * square
+        for _ in range(most):
+            if square <= enough:
+                break
+            curved = self.curvature(along)
+            length = square / _dot(along, curved)
+            step, residual = step + length * along, residual - length * curved
+            square, before = _dot(residual, residual), square
+            along = residual + square / before * along
+        return step
+
+    def go_to(self, head: Head) -> None:
+        """Go to the point that `head` makes this head of."""
+        weight, bias = (torch.from_numpy(part)[self.active] for part in (head.weight, head.bias))
+        point = torch.cat([weight, (bias + weight @ self.mean)[:, None] / BIAS_UNIT], 1) / self.class_scale
+        self._set(point, self.logits_of(point))
+
+    def add(self, step: Tensor) -> None:
+        """Go one (K, D + 1) step, whether or not it lowers J."""
+        self._set(self.point + step, self.logits + self.logits_of(step))
+
     def move(self, direction: Tensor) -> float:
         """One step of Newton's method along a (K, D + 1) direction, halved until J falls.
 

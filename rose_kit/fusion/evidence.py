@@ -1,19 +1,34 @@
-"""From a table of contributions to the evidence that is shown."""
+"""From a table of contributions to the evidence that is shown, and what would change without a prototype."""
 
-from collections.abc import Iterable
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from rose_kit.types import Evidence
+from rose_kit.types import Evidence, LeaveOut, Query, Vocabulary
+
+if TYPE_CHECKING:
+    from rose_kit.fusion.method import Method
+    from rose_kit.memory import SupportMemory
 
 KEEP = 8  # prototypes listed per query; what the others give is in the remainder row
 
 
 def top_evidence(
-    contributions: NDArray, ids: NDArray, owners: NDArray, totals: NDArray, winners: NDArray, keep: int = KEEP
+    contributions: NDArray,
+    ids: NDArray,
+    owners: NDArray,
+    totals: NDArray,
+    winners: NDArray,
+    keep: int = KEEP,
+    leave_out: LeaveOut | None = None,
 ) -> Evidence:
     """List the strongest prototypes of each query and put the rest into one row, so sums are exact.
 
@@ -24,6 +39,7 @@ def top_evidence(
         totals: (N,) winning scores.
         winners: (N,) names of the winning classes.
         keep: prototypes to list per query, by absolute contribution; zeros are left out.
+        leave_out: as for `Evidence`.
 
     Returns:
         Evidence whose weights add up to `totals` within each query. The row with prototype_id -1
@@ -42,7 +58,76 @@ def top_evidence(
     ids, owners = np.c_[ids, np.full(n, -1)], np.c_[owners, winners]
     listed = weight != 0
     listed[:, -1] = True
-    return Evidence(np.nonzero(listed)[0], ids[listed], owners[listed], weight[listed])
+    return Evidence(np.nonzero(listed)[0], ids[listed], owners[listed], weight[listed], leave_out=leave_out)
+
+
+class LeaveOneOut:
+    """The effects of single prototypes on all patches or regions of an image, kept once they are computed.
+
+    Args:
+        scores_without: prototype id -> (N, C) scores without that prototype, -inf where a class has none, or
+            None where nothing could be answered; for None as the id, the scores with all prototypes.
+        winner: (N,) the class that won.
+    """
+
+    def __init__(self, scores_without: Callable[[int | None], NDArray | None], winner: NDArray) -> None:
+        self.scores_without, self.winner = scores_without, winner
+        self.effects: dict[int, NDArray] = {}
+
+    @cached_property
+    def scores(self) -> NDArray:
+        """(N, C) with all prototypes."""
+        return self.scores_without(None)
+
+    def __call__(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(R,) prototype ids -> (R, N); NaN where nothing could be answered without one."""
+        for i in set(ids.tolist()) - set(self.effects):
+            self.effects[i] = winning_change(self.scores, self.scores_without(i), self.winner)
+        return np.stack([self.effects[i] for i in ids.tolist()])
+
+
+@dataclass
+class PredictWithout:
+    """The scores of a method without one prototype, for `LeaveOneOut`: it predicts again, so they are exact.
+
+    Args:
+        method: gives `Prediction.scores`; nobody changes it later.
+        query, memory, vocabulary: what was predicted with; the memory is a snapshot.
+    """
+
+    method: Method
+    query: Query
+    memory: SupportMemory
+    vocabulary: Vocabulary
+
+    def __call__(self, prototype_id: int | None) -> NDArray[np.float32] | None:
+        """(N, C) scores; None where neither text nor a prototype is left."""
+        rest = self.memory.subset(self.memory.ids[self.memory.ids != prototype_id])
+        if self.vocabulary.has_text.any() or np.isin(self.vocabulary.names, rest.classes).any():
+            return self.method.predict(self.query, rest, self.vocabulary).scores
+        return None
+
+
+def winning_change(before: NDArray, after: NDArray | None, winner: NDArray) -> NDArray[np.float32]:
+    """The change of the winning score, less the mean change over the classes that have a score both times.
+
+    Args:
+        before, after: (N, C) scores, -inf where a class has none; `after` None: there are none at all.
+        winner: (N,) class whose score is followed.
+
+    Returns:
+        (N,) float32; -inf where the class has no score any more, NaN without scores.
+
+    >>> winning_change(np.array([[3.0, 1.0, 0.0]]), np.array([[1.0, 1.0, -np.inf]]), np.array([0])).tolist()
+    [-1.0]
+    """
+    if after is None:
+        return np.full(len(before), np.nan, np.float32)
+    both = np.isfinite(before) & np.isfinite(after)  # (N, C)
+    change = np.subtract(after, before, where=both, out=np.zeros(both.shape))
+    rows = np.arange(len(before))
+    own = np.where(both[rows, winner], change[rows, winner], -np.inf)
+    return (own - change.sum(1) / np.maximum(both.sum(1), 1)).astype(np.float32)
 
 
 def pooled_evidence(evidence: Evidence, patches: Iterable[int]) -> Evidence:
@@ -54,7 +139,8 @@ def pooled_evidence(evidence: Evidence, patches: Iterable[int]) -> Evidence:
 
     Returns:
         One row per prototype, all as query 0, largest absolute weight first. The weights add up to the
-        mean winning score of the patches.
+        mean winning score of the patches; an effect is the mean over all of them, NaN until it is asked for
+        (or was, where each patch lists the prototype).
 
     Raises:
         ValueError: the evidence has no row of these patches.
@@ -69,8 +155,11 @@ def pooled_evidence(evidence: Evidence, patches: Iterable[int]) -> Evidence:
     if table.empty:
         raise ValueError(f"there is no evidence about patches {patches.tolist()}")
     # By name too: the remainder rows, with the id -1, have the name of each winning class.
-    sums = table.groupby(["prototype_id", "class_name"], sort=False, as_index=False)["weight"].sum()
-    weight = (sums["weight"] / len(patches)).to_numpy(np.float32)
-    names = sums["class_name"].to_numpy(str)
-    pooled = Evidence(np.zeros(len(sums), np.int64), sums["prototype_id"].to_numpy(), names, weight)
+    groups = table.groupby(["prototype_id", "class_name"], sort=False)
+    weight, effect = groups["weight"].sum(), groups["effect"].sum(min_count=len(patches))
+    ids, names = (weight.index.get_level_values(level).to_numpy() for level in (0, 1))
+    weight, effect = (sums.to_numpy(np.float32) / len(patches) for sums in (weight, effect))
+    whole = evidence.leave_out
+    leave_out = whole and (lambda ids: whole(ids)[:, patches].mean(1, keepdims=True))
+    pooled = Evidence(np.zeros(len(ids), np.int64), ids, names.astype(str), weight, effect, leave_out)
     return pooled.top(0, len(pooled))

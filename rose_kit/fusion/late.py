@@ -1,5 +1,6 @@
 """Late fusion: a visual and a textual score per class, mixed with one fixed weight. kNN-CLIP and FREEDA."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
@@ -7,14 +8,14 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rose_kit.fusion.evidence import KEEP, top_evidence
+from rose_kit.fusion.evidence import KEEP, LeaveOneOut, PredictWithout, top_evidence
 from rose_kit.fusion.method import AnyQuery, InitialWeight, Memory, Support
 from rose_kit.fusion.retrieval import restrict, retrieve, supported_classes
 from rose_kit.fusion.zero_shot import LOGIT_SCALE, class_cosines, softmax, zero_shot
 from rose_kit.memory.index import Where
 from rose_kit.metrics import confusion_matrix, mean_iou
 from rose_kit.registry import register_method
-from rose_kit.types import IGNORE, Prediction, Query, Vocabulary, check_positive, check_share
+from rose_kit.types import IGNORE, Evidence, Prediction, Query, Vocabulary, check_positive, check_share
 
 WEIGHTS = np.linspace(0, 1, 11).round(1)  # tried when a support set is given
 # Winning classes (N,) -> ids (N, P) of the prototypes that add to the scores of these classes, -1 where there
@@ -74,10 +75,11 @@ class LateFusion:
         self, query: AnyQuery, memory: Memory, vocabulary: Vocabulary, *, initial_weight: InitialWeight = None
     ) -> Prediction:
         """See `Method.predict`: text alone if the memory holds none of the classes, and vice versa."""
-        features, memory = Query.of(query).features, restrict(memory, self.where)
+        query, memory = Query.of(query), restrict(memory, self.where)
+        features = query.features
         supported, has_text = supported_classes(memory, vocabulary).any(), vocabulary.has_text.any()
         if not supported:
-            return Prediction(self.probabilities(self.textual(features, vocabulary)).astype(np.float32))
+            return self.prediction(self.textual(features, vocabulary))
         scores, sources = self.visual(features, memory, vocabulary)  # (N, C)
         share = self.fitted_weight if has_text else 1.0
         if has_text:
@@ -85,8 +87,14 @@ class LateFusion:
         winner = scores.argmax(1)  # (N,)
         ids, gains = sources(winner)  # (N, P) each
         names = np.array(vocabulary.names)[winner]
-        evidence = top_evidence(share * gains, ids, names[:, None], scores.max(1), names, keep=ids.shape[1])
-        return Prediction(self.probabilities(scores).astype(np.float32), evidence)
+        leave_out = LeaveOneOut(PredictWithout(copy.copy(self), query, memory, vocabulary), winner)
+        options = {"keep": ids.shape[1], "leave_out": leave_out}
+        evidence = top_evidence(share * gains, ids, names[:, None], scores.max(1), names, **options)
+        return self.prediction(scores, evidence)
+
+    def prediction(self, scores: NDArray, evidence: Evidence | None = None) -> Prediction:
+        """(N, C) scores -> the prediction that holds them."""
+        return Prediction(self.probabilities(scores).astype(np.float32), evidence, scores.astype(np.float32))
 
 
 def fuse(visual: NDArray, textual: NDArray, weight: float) -> NDArray:

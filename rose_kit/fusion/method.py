@@ -46,7 +46,7 @@ class Method(Protocol):
             initial_weight: (C, D) where a trained head starts; other methods ignore it.
 
         Returns:
-            (N, C) probabilities, with the evidence for each row's winning class.
+            (N, C) probabilities, with the evidence for each row's winning class, and the scores it explains.
 
         Raises:
             ValueError: the vocabulary has no text and the memory none of its classes.

@@ -1,5 +1,7 @@
 """What the memory says: the prototypes nearest to each query, and the part of a memory to search."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -31,6 +33,21 @@ class Retrieved:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def nearest(self, k: int, without: int | None = None) -> Retrieved:
+        """The k nearest neighbours of each query only, one prototype left out.
+
+        Args:
+            k: fewer than were retrieved for each query, if one is left out.
+            without: id of that prototype; the next neighbour takes its place.
+        """
+        left_out = np.append(self.ids, -1)[self.positions] == (-2 if without is None else without)  # (N, k')
+        order = np.argsort(left_out, axis=1, kind="stable")[:, :k]  # (N, k), the one that is left out last
+        positions = np.take_along_axis(self.positions, order, 1)
+        rows = np.unique(positions[positions >= 0])
+        positions = np.where(positions < 0, -1, np.searchsorted(rows, positions))
+        scores = np.take_along_axis(self.scores, order, 1)
+        return Retrieved(self.ids[rows], self.vectors[rows], self.classes[rows], positions, scores)
 
 
 # (N, D) features, memory, vocabulary, k -> the prototypes that an adapter is trained on

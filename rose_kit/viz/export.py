@@ -77,26 +77,30 @@ def strongest_prototypes(evidence: Evidence, memory: SupportMemory, count: int =
 
     Returns:
         {"score": the winning score, "prototypes": [{"prototype_id", "class", "image_id", "source",
-        "weight"}, ...] strongest first, "rest": text and all that is not listed}. The weights and "rest"
-        add up to "score".
+        "weight", "effect"}, ...] strongest first, "rest": text and all that is not listed}. The weights and
+        "rest" add up to "score". An effect that is not a finite number is None.
     """
     table = pd.DataFrame(evidence.columns()).rename(columns={"class_name": "class"})
     table = table.sort_values("weight", key=lambda weight: -weight.abs(), kind="stable")
     listed = table[table["prototype_id"] >= 0].head(count)
     rows = memory.lookup(listed["prototype_id"])
-    listed = listed.assign(image_id=rows.image_ids, source=rows.sources).drop(columns="query")
+    effect = listed["effect"].astype(object).where(np.isfinite(listed["effect"]), None)
+    listed = listed.assign(image_id=rows.image_ids, source=rows.sources, effect=effect).drop(columns="query")
     score = float(evidence.weight.sum())
     rest = score - float(listed["weight"].sum())
     return {"score": score, "prototypes": listed.to_dict("records"), "rest": rest}
 
 
-def evidence_by_class(segmentation: Segmentation, memory: SupportMemory, count: int = 10) -> dict[str, Any]:
+def evidence_by_class(
+    segmentation: Segmentation, memory: SupportMemory, count: int = 10, effects: bool = False
+) -> dict[str, Any]:
     """Pool the evidence of all patches (or regions) that a class won, for each class.
 
     Args:
         segmentation: with evidence from `memory`.
         memory: holds the prototypes.
         count: prototypes to list per class, by absolute weight.
+        effects: whether to compute their effects.
 
     Returns:
         class name -> {"pixels": share of the image, "patches": how many it won, and "score", "prototypes",
@@ -112,6 +116,7 @@ def evidence_by_class(segmentation: Segmentation, memory: SupportMemory, count: 
             won = evidence.query[(evidence.prototype_id < 0) & (evidence.class_name == name)]
             # A class may win pixels between patches without winning a patch: then nothing is listed.
             pooled = pooled_evidence(evidence, won) if len(won) else evidence.top(-1)
+            pooled = pooled.with_effects(pooled.strongest(count)) if effects else pooled
             parts = {"patches": len(won)} | strongest_prototypes(pooled, memory, count)
         by_class[name] = {"pixels": float(pixels[c] / segmentation.labels.size)} | parts
     return by_class

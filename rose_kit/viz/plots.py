@@ -95,7 +95,8 @@ def evidence_figure(
 
     Each support image is pale outside its prototype's region, under the class that it was stored for. A
     bar is its contribution to the winning score: blue for the answer, orange against it. All bars add up
-    to the score.
+    to the score. Where effects were asked for, a second row of bars has them, in the same colours: without
+    a prototype that helps the answer, the score falls.
 
     Args:
         image: (H, W, 3) uint8, the query.
@@ -108,8 +109,9 @@ def evidence_figure(
     """
     parts = strongest_prototypes(evidence, memory, count)
     fig = fig or plt.figure(figsize=(INCH * 1.5 + count + 1, INCH * 1.3), layout="constrained")
-    rows = [["query", *range(count + 1)], ["query", *["weights"] * (count + 1)]]
-    ratios = {"width_ratios": [2.2] + [1] * (count + 1), "height_ratios": [2.2, 1]}
+    bars = ["weight", "effect"] if any(p["effect"] is not None for p in parts["prototypes"]) else ["weight"]
+    rows = [["query", *range(count + 1)], *(["query", *[name] * (count + 1)] for name in bars)]
+    ratios = {"width_ratios": [2.2] + [1] * (count + 1), "height_ratios": [2.2] + [1] * len(bars)}
     axes = fig.subplot_mosaic(rows, **ratios, subplot_kw=BARE)
     axes["query"].imshow(outline(fit(image, 240), np.asarray(region)))
     axes["query"].set_title(f"answer: {name}", fontsize=10, parse_math=False)
@@ -119,12 +121,18 @@ def evidence_figure(
         if stored is not None:
             axes[i].imshow(spotlight(*stored))
     axes[count].text(0.5, 0.5, "text and\nthe rest", ha="center", va="center", fontsize=10)
-    weights = [*(prototype["weight"] for prototype in parts["prototypes"]), parts["rest"]]
-    colours = [BLUE if weight > 0 else ORANGE for weight in weights]
-    bars = axes["weights"].bar([*range(len(weights) - 1), count], weights, color=colours, width=0.5)
-    axes["weights"].bar_label(bars, fmt="%+.2g", padding=3, fontsize=9)
-    axes["weights"].axhline(0, color=GREY, linewidth=0.8)
-    axes["weights"].set(xlim=(-0.5, count + 0.5), ymargin=0.4)
+    for name in bars:
+        values = [prototype[name] for prototype in parts["prototypes"]]
+        places, values = [*range(len(values)), count], [*values, parts["rest"] if name == "weight" else None]
+        known = {at: value for at, value in zip(places, values, strict=True) if value is not None}
+        colours = [BLUE if (value > 0) == (name == "weight") else ORANGE for value in known.values()]
+        drawn = axes[name].bar(known.keys(), known.values(), color=colours, width=0.5)
+        axes[name].bar_label(drawn, fmt="%+.2g", padding=3, fontsize=9)
+        axes[name].axhline(0, color=GREY, linewidth=0.8)
+        axes[name].set(xlim=(-0.5, count + 0.5), ymargin=0.4)
+    if len(bars) > 1:
+        for name in bars:
+            axes[name].set_ylabel(name, fontsize=9)
     return fig
 
 

@@ -143,6 +143,9 @@ class ImageWidget(widgets.VBox):
 class EvidenceExplorer(ImageWidget):
     """Explains a segmentation, pixel by pixel: from which stored prototypes does the answer come?
 
+    Of the strongest it shows the weight, its share of the score, and the effect, which is how the score would
+    change without it (see `Evidence`).
+
     `explain` does in code what a click does. The list "go to" holds the classes of the answer, each with
     the pixel deepest inside it.
 
@@ -199,14 +202,18 @@ class EvidenceExplorer(ImageWidget):
         query, own = self.region_at(row, column), self.class_at(row, column)
         region, evidence = self.regions == query, pooled_evidence(self.segmentation.evidence, [query])
         winner = evidence.class_name[evidence.prototype_id < 0].item()
+        evidence = evidence.with_effects(evidence.strongest())
         parts = strongest_prototypes(evidence, self.memory)
         self.explanation = {"region": region, "winner": winner} | parts
         between = "" if own == winner else f", though the pixel itself is {own}"
         terms = [f"{p['weight']:+.3g} {p['class']} in {p['image_id']}" for p in parts["prototypes"]]
+        for i, prototype in enumerate(parts["prototypes"]):
+            if prototype["effect"] is not None:
+                terms[i] += f" (effect {prototype['effect']:+.3g})"
         terms.append(f"{parts['rest']:+.3g} text and the rest")
         self.canvas.draw(outline(self.base, region))
         self.set_status(f"row {row}, column {column}: {winner}{between}. Strongest: {terms[0]}.")
-        fig, data = Figure(figsize=(8.4, 2.4)), io.BytesIO()
+        fig, data = Figure(figsize=(8.4, 3)), io.BytesIO()
         fig.subplots_adjust(0.01, 0.08, 0.99, 0.9)  # a layout engine would take twice as long in all
         evidence_figure(self.image, region, evidence, self.memory, winner, fig=fig)
         fig.savefig(data, format="png")

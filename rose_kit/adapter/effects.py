@@ -1,0 +1,139 @@
+"""What RNS would answer without one prototype: the state behind `Evidence.effect`, made when it is asked for.
+
+Without it the training set is another: the next neighbours take its place, the prototype of its class moves
+and the samples fused from it too, weights are shared out anew, and a class may lose its last sample. The
+minimum of the new set's objective J' lies near W, the minimum of J, and one Newton step leads there:
+
+    W' = W - (Hessian of J' at W)^-1 (gradient of J' at W)
+
+The Hessian is that of J'. Influence functions (Koh and Liang, ICML 2017) take that of J, in which the sample
+that is left out still has its curvature, and so misjudge the step where few samples hold a direction.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rose_kit.adapter.solvers import Head
+from rose_kit.fusion.retrieval import Retrieved, retrieve
+from rose_kit.memory import SupportMemory
+from rose_kit.types import Query, Vocabulary, unit
+
+if TYPE_CHECKING:
+    from rose_kit.adapter.rns import RNS, Samples
+
+LEFT = 0.05  # share of the gradient that the Newton step may leave over
+MOST = 50  # passes over the samples in a Newton step
+
+
+@dataclass
+class ScoresWithout:
+    """The logits of RNS without one prototype; called with its id, or with None for those with all of them.
+
+    With "lbfgs" they are those at the minimum, so that effects do not depend on where the solver stops. The
+    head without a prototype is one Newton step away from the head with all of them; where a class comes in
+    that had no sample, it is trained anew, as it always is with another solver, from the same initial weight.
+
+    Args:
+        method, query, memory, vocabulary, start: what was predicted with; nobody changes them later.
+        relevance: (C,) of the classes to the image, from `class_relevance`.
+    """
+
+    method: RNS
+    query: Query
+    memory: SupportMemory
+    vocabulary: Vocabulary
+    relevance: NDArray[np.float32]
+    start: NDArray[np.float32] | None
+
+    def __call__(self, prototype_id: int | None) -> NDArray[np.float32] | None:
+        """(N, C) logits, -inf for a class without a sample; None where there is nothing to train on."""
+        if prototype_id is None:
+            return self.logits(self.head, self.trained)
+        samples = self.samples(prototype_id)
+        if samples is None:
+            return None
+        weight = samples.weight(self.relevance)
+        trained = self.method.trained(samples, weight)  # (C,)
+        if self.method.solver != "lbfgs" or (trained & ~self.trained).any():
+            return self.logits(self.train(samples, weight), trained)
+        return self.logits(self.newton(self.head, samples, weight), trained)
+
+    def logits(self, head: Head, trained: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """(N, C), -inf for a class that the head was not trained for."""
+        return np.where(trained, head.logits(self.query.features), np.float32(-np.inf))
+
+    def train(self, samples: Samples, weight: NDArray) -> Head:
+        """Train a head as the method does, but with "lbfgs" to the minimum."""
+        method = copy.copy(self.method)
+        method.tolerance = 0.0
+        head = method.solve(samples, weight, self.start)
+        # In float32 J stops falling a little before its gradient is 0.
+        return self.newton(head, samples, weight) if method.solver == "lbfgs" else head
+
+    def newton(self, head: Head, samples: Samples, weight: NDArray) -> Head:
+        """The head after one step on the objective of some samples."""
+        objective = self.method.objective(samples, weight)
+        objective.go_to(head)
+        objective.add(objective.newton_step(objective.gradient(), LEFT, MOST))
+        return objective.head()
+
+    @cached_property
+    def whole(self) -> tuple[Samples, NDArray[np.float32]]:
+        """The training set with all prototypes, and the weights of its samples."""
+        samples = self.samples(None)
+        return samples, samples.weight(self.relevance)
+
+    @cached_property
+    def head(self) -> Head:
+        """Trained with all prototypes."""
+        return self.train(*self.whole)
+
+    @cached_property
+    def trained(self) -> NDArray[np.bool_]:
+        """(C,) the classes that the head with all prototypes can answer."""
+        return self.method.trained(*self.whole)
+
+    def samples(self, prototype_id: int | None) -> Samples | None:
+        """The training set without a prototype; None if there is nothing to train on."""
+        retrieved = self.retrieved(prototype_id)
+        if not (len(retrieved) or self.vocabulary.has_text.any()):
+            return None
+        memory = self.class_memory(prototype_id)
+        return self.method.samples(self.query, retrieved, memory, self.vocabulary)
+
+    def retrieved(self, prototype_id: int | None) -> Retrieved:
+        """What is retrieved from the memory without a prototype."""
+        if self.method.retrieve is None:
+            return self.neighbours.nearest(self.method.k, prototype_id)
+        rest = self.memory.subset(self.memory.ids[self.memory.ids != prototype_id])
+        return self.method.retrieve(self.query.features, rest, self.vocabulary, self.method.k)
+
+    @cached_property
+    def neighbours(self) -> Retrieved:
+        """The neighbours of each patch and the next one, which takes the place of another."""
+        return retrieve(self.query.features, self.memory, self.vocabulary, self.method.k + 1)
+
+    def class_memory(self, prototype_id: int | None) -> SupportMemory:
+        """The memory without a prototype, as far as the making of samples reads it: its class prototypes."""
+        sums, counts = self.class_totals
+        names = np.array(self.vocabulary.names)
+        if prototype_id is not None:
+            row = self.memory.lookup(prototype_id)
+            without = names == row.class_names[0]  # (C,)
+            sums, counts = sums - without[:, None] * row.vectors, counts - without
+        known = counts > 0
+        return SupportMemory.from_prototypes(unit(sums[known]), names[known], names[known])
+
+    @cached_property
+    def class_totals(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """(C, D) the sum of each class's prototypes, and (C,) how many there are."""
+        counts = self.memory.summary()
+        sums = np.nan_to_num(self.memory.class_sums(self.vocabulary.names))
+        return sums, np.array([counts.get(name, 0) for name in self.vocabulary.names])
