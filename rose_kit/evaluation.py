@@ -420,6 +420,8 @@ def _check_data(support: Dataset, query: Dataset, positions: Sequence[int], name
         raise ValueError(f"support and query share {len(shared)} image ids, such as {shared[0]!r}")
     if unknown := [name for name in names if name not in query.class_names]:
         raise unknown_name("class", unknown[0], query.class_names)
+    if len(names) == 1:
+        warnings.warn(f"to answer {names[0]!r} everywhere scores 100: it is the only class", stacklevel=3)
     if not any(query.classes_of(i) & set(names) for i in positions):
         raise ValueError(f"no query image holds any of: {', '.join(names)}")
     if isinstance(query, FolderDataset):  # the images of others are drawn as asked for

@@ -436,6 +436,7 @@ def world(tmp_path_factory):
     for name in ("mine.json", "mine/p4.overlay.png", "mine/leaderboard.csv"):
         (here / name).write_text("{}")
     (here / "divides.py").write_text("x = 1\ny = x / 0\n")
+    (here / "exits.py").write_text("import sys\nsys.exit(3)\n")
     (here / "silent.py").write_text("x = 1\n")
     notebook(here / "small.ipynb", "1", "k: int = 4\nx: float = 1.5\nseeds: list = [1, 2]")
     notebook(here / "loose.ipynb", "1", "k = 2 * seed")
@@ -475,6 +476,7 @@ run | notebook
 {EVALUATE} --set rns.k=3 | 'rns' | knn-clip
 {EVALUATE} --regions slic:segment=9 | 'segment' | 'segments'
 {EVALUATE} --plugin divides.py | divides.py | line 2 | ZeroDivisionError
+{EVALUATE} --plugin exits.py | exits.py | sys.exit(3)
 {EVALUATE} --json photos | 'photos'
 {EVALUATE} --json photos/classes.txt | 'photos/classes.txt'
 {EVALUATE} --json mine.json | 'mine.json'
