@@ -52,6 +52,10 @@ def test_a_folder_is_read_back_by_our_loader_and_never_written_over(folder, tmp_
         ([sample(mask=np.array([[0, 9]]))], "9"),
         ([sample(), sample("b", classes={0: "sea", 3: "grass", 7: "bus"})], "'sea'"),
         ([sample(classes=CLASSES | {255: "a"})], "255"),
+        ([sample(classes=CLASSES | {-1: "a"})], "-1"),
+        ([sample(classes=CLASSES | {70000: "a"})], "70000"),
+        ([sample(classes={0: "sea", 3: "sea", 7: "bus"})], "sea"),
+        ([sample("e\u0301"), sample("\u00e9")], "\u00e9"),
         ([sample(".a")], "'.a'"),
         ([replace(sample(), image=np.zeros((4, 3, 3), np.uint8))], "(2, 3, 3)"),
         ([replace(sample(), image=np.zeros((2, 3, 3)))], "float64"),
@@ -243,7 +247,7 @@ RUNS = {"size": [20, 30], "counts": [0, 600]}
         (("categories", 1, "name"), "a|b", "'a|b'"),
         (("categories", 1, "name"), None, "id 2 "),
         (("annotations",), None, "'annotations'"),
-        ((), [], "as COCO JSON"),
+        ((), [], "as COCO JSON.*results alone"),
     ],
 )
 def test_what_is_no_coco_is_refused_by_its_id(content, tmp_path, where, value, message):

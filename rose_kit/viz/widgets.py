@@ -70,7 +70,7 @@ class ImageWidget(widgets.VBox):
 
     Args:
         segmenter: encodes the image, once.
-        image: (H, W, 3) uint8.
+        image: (H, W, 3) uint8, or what `Segmenter.encode` takes.
         side: px, the longer side of the image on the screen.
 
     Attributes:
@@ -82,7 +82,9 @@ class ImageWidget(widgets.VBox):
     def __init__(self, segmenter: Segmenter, image: NDArray[np.uint8], side: int = SIDE) -> None:
         super().__init__()
         self.segmenter, self.image, self.side = segmenter, np.asarray(image_array(image)), side
-        self.encoded, self.size = segmenter.encode(image), self.image.shape[:2]
+        self.encoded, self.size = segmenter.encode(self.image), self.image.shape[:2]
+        if self.image.dtype != np.uint8:  # shares of white, as `encode` has checked
+            self.image = np.rint(255 * self.image).astype(np.uint8)
         # Nothing is drawn for the label -1, and `names[-1]` says so in words.
         self.unanswered = Segmentation(np.full(self.size, -1), np.empty((0, 0, 0)), ("unanswered",))
         self.segmentation = self.unanswered
@@ -148,7 +150,7 @@ class EvidenceExplorer(ImageWidget):
 
     Args:
         segmenter: with a method that gives evidence.
-        image: (H, W, 3) uint8.
+        image: (H, W, 3) uint8, or what `Segmenter.encode` takes.
         vocabulary: the classes, or their names.
 
     Raises:
@@ -222,7 +224,7 @@ class FusionPlayground(ImageWidget):
 
     Args:
         segmenter: encoder, memory, regions and windows; its own method is not used.
-        image: (H, W, 3) uint8.
+        image: (H, W, 3) uint8, or what `Segmenter.encode` takes.
         vocabulary: the classes, or their names.
         truth: (H, W) the annotation, integers into the vocabulary, if there is one.
         methods: name -> method with the options to start at, a dataclass; by default kNN-CLIP, FREEDA and
@@ -279,7 +281,7 @@ class TeachByExample(ImageWidget):
 
     Args:
         segmenter: whose memory is added to; it may be empty.
-        image: (H, W, 3) uint8.
+        image: (H, W, 3) uint8, or what `Segmenter.encode` takes.
         names: the classes to segment into at first; may be none.
         image_id: of the photo in the memory; example n is stored as `image_id`/n.
         proposals: makes the regions to pick from: image -> (H, W) map of ids, or "slic" or "sam".
@@ -301,6 +303,8 @@ class TeachByExample(ImageWidget):
         proposals: str | Regions = "slic",
     ) -> None:
         super().__init__(segmenter, image)
+        if isinstance(names, str):
+            raise ValueError(f"class names must be a list, got the text {names!r}")
         make = make_regions(proposals) if isinstance(proposals, str) else proposals
         self.regions = np.asarray(make(self.image))
         self.names, self.picked, self.image_id = tuple(names), set(), image_id
