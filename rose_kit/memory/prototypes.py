@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import threading
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -185,6 +186,9 @@ def pool_prototypes(
 ) -> Prototypes:
     """One row per class that an annotated image shows; the arguments are those of `SupportMemory.add`.
 
+    Warns:
+        UserWarning: names classes whose few pixels are gone once the mask is scaled to the encoded image.
+
     Raises:
         ValueError: something has the wrong shape or type, or features are not of unit norm.
     """
@@ -200,6 +204,11 @@ def pool_prototypes(
     vectors, counts = pool_masks(feature_map, mask, list(classes))  # (C, D), (C,)
     present = np.flatnonzero(counts)  # (R,)
     values = [list(classes)[c] for c in present]
+    if lost := (classes.keys() - set(values)) & set(pd.unique(mask.ravel())):
+        lost_names = ", ".join(sorted(classes[v] for v in lost))
+        warnings.warn(
+            f"{image_id}: too small at the encoder's scale, so not stored: {lost_names}", stacklevel=3
+        )
     ids, names, image_ids = np.arange(len(values)), [classes[v] for v in values], [image_id] * len(values)
     sources = [None if source is None else str(source)] * len(values)
     facts, thumbnails = [check_metadata(metadata)] * len(values), pack_thumbnails(thumbnail, mask, values)
