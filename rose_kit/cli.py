@@ -222,12 +222,20 @@ def read_yaml(path: Path) -> Any:
     """What a YAML file says.
 
     Raises:
-        DataError: (a ValueError) it is not YAML.
+        DataError: (a ValueError) it is not YAML, or gives a key twice.
     """
-    from papermill.iorw import read_yaml_file
+    import yaml
+    from papermill.iorw import NoDatesSafeLoader
+
+    class Loader(NoDatesSafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+            keys = [key.value for key, _ in node.value]
+            if repeated := {str(key) for key in keys if keys.count(key) > 1}:
+                raise ValueError(f"{', '.join(sorted(repeated))} given more than once")
+            return super().construct_mapping(node, deep)
 
     with errors_as(kit.DataError, f"{str(path)!r} is not YAML"):
-        return read_yaml_file(str(path))
+        return yaml.load(path.read_bytes(), Loader)
 
 
 # --- where results go -------------------------------------------------------------------------------------

@@ -245,8 +245,8 @@ def open_support(data: str | Path, split: str | None = None) -> Dataset:
     Raises:
         ValueError: as `open_dataset`.
     """
-    if datasets.has(str(data)):
-        return open_dataset(str(data), support=split)[0]
+    if data in datasets.names():
+        return open_dataset(data, support=split)[0]
     defaults = [name for name in ("support", "train") if name in _split_files(data)]
     if not (split or defaults):
         _warn_unused(data, "every image is taken")

@@ -218,6 +218,9 @@ def add_dataset(
     Returns:
         (R,) int64 ids of the new rows.
 
+    Warns:
+        UserWarning: the memory has rows of another file under the id of one of these images.
+
     Raises:
         ValueError: the memory was made with another encoder, or has one of these classes for an image
             already; nothing is added then.
@@ -232,7 +235,15 @@ def add_dataset(
         return pool_prototypes(sample.image_id, feature_map, sample.mask, named, sample.source, thumbnail)
 
     tables = list(_each(pool, range(len(dataset)) if positions is None else positions, "support", progress))
-    return memory.extend(Prototypes.concatenate(tables)) if tables else np.zeros(0, dtype=np.int64)
+    if not tables:
+        return np.zeros(0, dtype=np.int64)
+    rows, stored = Prototypes.concatenate(tables), memory.rows
+    known = dict(zip(stored.image_ids, stored.sources, strict=True))
+    ids, pairs = memory.extend(rows), zip(rows.image_ids, rows.sources, strict=True)
+    if others := sorted({i for i, source in pairs if known.get(i, source) != source}):
+        first = f"{others[0]!r} ({known[others[0]]})"
+        warnings.warn(f"{len(others)} image ids are of other files already, such as {first}", stacklevel=2)
+    return ids
 
 
 def build_memories(
@@ -420,8 +431,6 @@ def _check_data(support: Dataset, query: Dataset, positions: Sequence[int], name
         raise ValueError(f"support and query share {len(shared)} image ids, such as {shared[0]!r}")
     if unknown := [name for name in names if name not in query.class_names]:
         raise unknown_name("class", unknown[0], query.class_names)
-    if len(names) == 1:
-        warnings.warn(f"to answer {names[0]!r} everywhere scores 100: it is the only class", stacklevel=3)
     if not any(query.classes_of(i) & set(names) for i in positions):
         raise ValueError(f"no query image holds any of: {', '.join(names)}")
     if isinstance(query, FolderDataset):  # the images of others are drawn as asked for
@@ -431,6 +440,8 @@ def _check_data(support: Dataset, query: Dataset, positions: Sequence[int], name
             raise ValueError(f"the query images hold {only!r} alone: to answer it everywhere would score 100")
     if not set(names) & set(support.class_names):
         raise ValueError(f"no class is in the support data: {', '.join(support.class_names)}")
+    if len(names) == 1:
+        warnings.warn(f"to answer {names[0]!r} everywhere scores 100: it is the only class", stacklevel=3)
 
 
 def _runnable(

@@ -119,6 +119,14 @@ def test_memory_build_add_remove_info(run, refused, memory, folder, tmp_path):
     assert set(SupportMemory.load(tmp_path / "few").images) < {"p3", "p4", "p5"}
 
 
+def test_other_images_under_ids_that_are_there_already_are_told(memory, folder, tmp_path, capsys):
+    other = shutil.copytree(folder, tmp_path / "other")
+    (other / "classes.txt").write_text("0,sea\n3,sand\n7,boat\n")
+    assert cli.status(["memory", "add", str(memory), str(other)]) == 0
+    err = capsys.readouterr().err
+    assert "3 image ids" in err and f"'p0' ({folder / 'images' / 'p0.jpg'})" in err
+
+
 def test_an_image_id_may_be_written_in_any_form_of_unicode(run, folder, tmp_path):
     one, two = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
     (folder / "images" / "p0.jpg").rename(folder / "images" / f"{two}.JPG")
@@ -446,6 +454,7 @@ def world(tmp_path_factory):
         "key": "{method: rns}",
         "torn": "methods: [rns",
         "grid": "{methods: [rns]}",
+        "twice": "{methods: [rns], dataset: photos, seeds: [1], seeds: [2]}",
         "fine": fine,
     }
     for name, text in (yaml_files | {"kk": "{set: knn-clip.kk=2}"}).items():
@@ -531,6 +540,7 @@ run small.ipynb -p k=5.5 | '5.5' | int | 4
 run small.ipynb -p sedes=5 | 'sedes' | 'seeds'
 run small.ipynb --out . | small.ipynb
 sweep grid.yaml | dataset
+sweep twice.yaml | twice.yaml | seeds
 sweep fine.yaml --jobs 0 | 0
 sweep nowhere.yaml | nowhere.yaml
 check silent.py | 'silent.py'

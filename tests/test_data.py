@@ -333,7 +333,6 @@ def clear(folder):
         (lambda f: shutil.copy(f / "images" / "a.jpg", f / "images" / "a.png"), r"a\.jpg"),
         (lambda f: split(f, "train", "a", "zebra"), "'zebra'"),
         (lambda f: split(f, "train", "a", "a"), r"train\.txt"),
-        (lambda f: FolderDataset(f, ["a", "b", "a"]), "'a', 2"),
         (lambda f: split(f, "train", "a.jpg"), r"'a\.jpg' .*without folder and suffix"),
         (lambda f: (f / "classes.txt").write_text("0,sky\nsea\n"), "line 2: .*'sea'"),
         (lambda f: (f / "classes.txt").write_text("-1,sky\n"), "'-1,sky'"),
@@ -354,6 +353,8 @@ def test_an_unknown_split_is_named_with_those_there_are(folder):
     split(folder, "train", "a")
     with pytest.raises(ValueError, match="'val'.* train"):
         FolderDataset(folder, "val")
+    with pytest.raises(DataError, match="'b', 2"):
+        FolderDataset(folder, ["a", "b", "b"])
 
 
 def test_an_atomic_write_is_whole_or_leaves_no_trace(tmp_path):
