@@ -47,7 +47,7 @@ from rose_kit.metrics import class_counts, confusion_matrix, iou_of_counts, mean
 from rose_kit.model import methods as registered
 from rose_kit.pooling import patch_counts
 from rose_kit.regions import Regions, make_regions
-from rose_kit.registry import load_plugin
+from rose_kit.registry import errors_as, load_plugin
 from rose_kit.segmenter import EncodedImage, encode_query, name_vocabulary, paint
 from rose_kit.types import IGNORE, FeatureMap, Vocabulary, check_positive, check_share, unknown_name
 
@@ -779,9 +779,14 @@ def run_grid(
         raise ValueError(f"none of the {len(paths)} evaluations succeeded; the first: {failures[0]}")
     for failure in filter(None, failures):
         warnings.warn(failure, stacklevel=2)
-    rows = pd.concat(map(pd.read_parquet, done), ignore_index=True)
+    rows = pd.concat(map(_read_table, done), ignore_index=True)
     rows.attrs["failed"] = len(paths) - len(done)
     return rows, len(paths) - len(missing)
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    with errors_as(ValueError, f"{path} cannot be read; remove it, and it is made again"):
+        return pd.read_parquet(path)
 
 
 def _try_table(spec: Row, path: Path, plugin: str | Path | None) -> str | None:

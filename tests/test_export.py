@@ -112,6 +112,15 @@ def test_scores_are_mean_probabilities_and_parts_come_back_as_one_mask(masks, tm
                 assert not components or len(np.unique(parts[region])) == 1
     read, _ = read_coco(tmp_path / "coco.json")
     assert all(np.array_equal(read[name], masks[name]) for name in masks)
+    again, _ = read_coco(write_coco(tmp_path / "again.json", read, CLASSES))  # a mapping
+    assert all(np.array_equal(again[name], masks[name]) for name in masks)
+    for wrong in ((mask, np.full(mask.shape, np.nan)), (mask, np.ones((2, 2))), ([1],)):
+        with pytest.raises(DataError, match=f"{name}.*(finite|no .H, W)"):
+            write_coco(tmp_path / "w.json", [(name, *wrong)], CLASSES)
+    for c in (-1, 2**16, 255):
+        with pytest.raises(DataError, match=f"'x' has the id {c}"):
+            write_coco(tmp_path / "w.json", [], {c: "x"})
+    assert not (tmp_path / "w.json").exists()
 
 
 def test_pycocotools_reads_the_masks_that_were_written_and_so_do_we(masks, tmp_path):

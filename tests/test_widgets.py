@@ -162,6 +162,8 @@ def test_sliders_start_where_the_methods_do_and_reach_them(segmenter, scene, voc
             assert default == getattr(method, option) and f"{option} {slider.value:.3g}" in widget.status
             assert not np.allclose(widget.segmentation.scores, start, atol=1e-3), (name, option)
             slider.value = default
+    ignored = FusionPlayground(segmenter, scene.image, vocabulary, np.full_like(scene.mask, 255))
+    assert "none, as every pixel is ignored" in ignored.status
     knn = FusionPlayground(segmenter, scene.image, vocabulary)
     assert knn.status.startswith("kNN-CLIP, weight 0.5, k 16, ")
     assert list(knn.sliders["kNN-CLIP"]) == ["weight", "k", "temperature"]

@@ -214,7 +214,7 @@ def write_coco(
 
     Raises:
         DataError: a mask holds an id that `classes` lacks, a class has the id 255 or one outside of 0 to
-            65535, or a file name occurs twice.
+            65535, a file name occurs twice, or probabilities are not finite or of another shape.
         ValueError: as `class_names`.
     """
     classes = _check_ids(dict(zip(map(int, classes), class_names(classes.values()), strict=True)))
@@ -224,6 +224,8 @@ def write_coco(
         name, mask = str(name), np.asarray(mask)
         if name in images or mask.ndim != 2:
             raise DataError(f"two masks are of {name!r}, or it is no (H, W): {mask.shape}")
+        if any(np.shape(p) != mask.shape or not np.isfinite(p).all() for p in probabilities):
+            raise DataError(f"the probabilities of {name!r} must be finite, and {mask.shape} as its mask is")
         height, width = mask.shape
         images[name] = {"id": len(images) + 1, "file_name": name, "width": width, "height": height}
         for c in class_ids(name, mask, classes):

@@ -269,7 +269,8 @@ class FusionPlayground(ImageWidget):
         changes = self.show_answer(segmenter.segment(self.encoded, self.vocabulary), self.answer)
         if self.truth is not None:
             counts = confusion_matrix(self.segmentation.labels, self.truth, len(self.vocabulary))
-            score = f" Its mIoU on this image: {100 * mean_iou(counts):.1f} %."
+            miou = f"{100 * mean_iou(counts):.1f} %" if counts.any() else "none, as every pixel is ignored"
+            score = f" Its mIoU on this image: {miou}."
         values = ", ".join(f"{option} {value:.3g}" for option, value in options.items())
         self.set_status(f"{name}, {values}: {changes}{score}")
 
