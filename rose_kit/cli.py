@@ -222,12 +222,20 @@ def read_yaml(path: Path) -> Any:
     """What a YAML file says.
 
     Raises:
-        DataError: (a ValueError) it is not YAML.
+        DataError: (a ValueError) it is not YAML, or gives a key twice.
     """
-    from papermill.iorw import read_yaml_file
+    import yaml
+    from papermill.iorw import NoDatesSafeLoader
+
+    class Loader(NoDatesSafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+            keys = [key.value for key, _ in node.value]
+            if repeated := {str(key) for key in keys if keys.count(key) > 1}:
+                raise ValueError(f"{', '.join(sorted(repeated))} given more than once")
+            return super().construct_mapping(node, deep)
 
     with errors_as(kit.DataError, f"{str(path)!r} is not YAML"):
-        return read_yaml_file(str(path))
+        return yaml.load(path.read_bytes(), Loader)
 
 
 # --- where results go -------------------------------------------------------------------------------------
@@ -573,7 +581,7 @@ def class_list(out: Path, names: Sequence[str]) -> str:
     if len(names) > 255:
         raise ValueError(f"{len(names)} classes do not fit a PNG of ids; name at most 255 with --classes")
     path, text = out / "classes.txt", classes_text(dict(enumerate(names)))
-    if path.exists() and path.read_text(encoding="utf-8") != text:
+    if path.exists() and path.read_text(encoding="utf-8", errors="replace") != text:
         raise ValueError(f"{str(path)!r} lists other classes than {', '.join(names)}; choose another --out")
     return text
 
@@ -597,7 +605,7 @@ def write_answer(
     with new_result(f"{stem}.overlay.png") as beside:
         Image.fromarray(overlay(image, answer.labels, answer.names)).save(beside)
     with new_result(f"{stem}.evidence.json") as beside:
-        beside.write_text(text + "\n", encoding="utf-8")
+        beside.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 # --- ask --------------------------------------------------------------------------------------------------
@@ -657,7 +665,7 @@ def make_provider(name: str, image: str) -> Provider:
     """The place to search: a registered one by its name, or a folder; for an example, one that has some."""
     from rose_kit.web.providers import Folder
 
-    if name not in providers.names() and Path(name).is_dir():
+    if not providers.has(name) and Path(name).is_dir():
         provider = Folder(name)
     else:
         factory = providers[name]

@@ -11,6 +11,7 @@ import re
 import secrets
 import shutil
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -126,6 +127,8 @@ class FolderDataset:
         warn_left_out(self.path, left_out)
         split = sorted(images & masks) if split is None else split
         self.ids = _read_split(self.path, split) if isinstance(split, str) else list(map(composed, split))
+        if len(set(self.ids)) < len(self.ids):
+            raise DataError(f"{self.path}: the ids name an image twice: {Counter(self.ids).most_common(1)}")
         for kind, files in (("image", self._images), ("mask", self._masks)):
             if missing := [i for i in self.ids if i not in files]:
                 hint = "; an id is a file's name without folder and suffix" if "." in missing[0] else ""
@@ -158,7 +161,7 @@ class FolderDataset:
         path = self._masks[image_id]
         with _open_image(path) as file:
             mask = np.asarray(ImageOps.exif_transpose(file))
-        if file.format in ("JPEG", "MPO"):
+        if file.format in ("JPEG", "MPO", "JPEG2000") or file.info.get("compression") == "jpeg":
             raise DataError(f"mask {path} is a JPEG, which changes values; save it as PNG from its source")
         if mask.dtype.kind == "f":
             raise DataError(f"mask {path} holds floats; save its class ids as whole numbers, in a PNG")
@@ -168,24 +171,28 @@ class FolderDataset:
         values = frozenset(np.unique(mask).tolist())
         if unknown := sorted(values - {IGNORE, *self.classes}):
             between = min(values) < unknown[0] < max(values)
-            hint = "; antialiased or rescaled? Save it without smoothing" if between else ""
-            raise DataError(f"mask {path} holds {unknown[0]}, but classes.txt only {[*self.classes]}{hint}")
+            hint = "antialiased or rescaled? Save it without smoothing" if between else "name it as well"
+            raise DataError(f"mask {path} holds {unknown[0]}, but classes.txt only {[*self.classes]}; {hint}")
         self._values[image_id] = values
         return mask.astype(np.uint8 if mask.dtype == bool else mask.dtype.newbyteorder("="))
 
     def _check_values(self) -> str:
-        """What is odd about the masks that have been read, if they lack classes; refuses what is wrong."""
+        """What is odd about the masks that have been read; refuses what is wrong.
+
+        Masks of 0 and 255 are odd unless others hold 255 beside a class, as around the things of VOC.
+        """
         values = frozenset().union(*self._values.values())
         if values <= {IGNORE}:
             raise DataError(f"{self.path}: every pixel of {len(self._values)} mask(s) is 255: ignore")
-        if values != {0, IGNORE}:
+        binary = [value for value in self._values.values() if value == {0, IGNORE}]
+        if not binary or any(IGNORE in value and value - {0, IGNORE} for value in self._values.values()):
             return ""
-        odd = f"{len(self._values)} mask(s) hold 0 and 255 only, and 255 means ignore"
-        if len(self.classes) == 2:
+        odd = f"{len(binary)} mask(s) hold 0 and 255 only, and 255 means ignore"
+        if len(self.classes) == 2 and values == {0, IGNORE}:
             other = max(self.classes)
             way_out = f"if {self.classes[other]!r} is meant, rewrite the masks with {other} for 255"
             raise DataError(f"{self.path}: {odd}; {way_out}")
-        return f" ({odd})"
+        return odd
 
 
 def open_dataset(
@@ -203,7 +210,7 @@ def open_dataset(
         ValueError: no such folder, split or option, an option of the wrong type, only one split, or a folder
             of one image, which cannot be halved.
     """
-    if data in datasets.names():
+    if datasets.has(data):
         if support or query:
             raise ValueError(f"{data} has no split {support or query!r}: it draws support and query apart")
         return datasets.make(data, **options)
@@ -215,6 +222,8 @@ def open_dataset(
     if support is None:
         complete = [pair for pair in SPLIT_PAIRS if set(pair) <= set(_split_files(data))]
         splits = complete[0] if complete else _halves(FolderDataset(data))
+        if not complete:
+            _warn_unused(data, "halves are drawn at random")
     return FolderDataset(data, splits[0]), FolderDataset(data, splits[1])
 
 
@@ -239,7 +248,15 @@ def open_support(data: str | Path, split: str | None = None) -> Dataset:
     if data in datasets.names():
         return open_dataset(data, support=split)[0]
     defaults = [name for name in ("support", "train") if name in _split_files(data)]
+    if not (split or defaults):
+        _warn_unused(data, "every image is taken")
     return FolderDataset(data, split or next(iter(defaults), None))
+
+
+def _warn_unused(folder: str | Path, instead: str) -> None:
+    """Say which splits a folder has that nothing asks for."""
+    if names := ", ".join(_split_files(folder)):
+        warnings.warn(f"{folder}: {instead}; its splits are not used unless named: {names}", stacklevel=3)
 
 
 def sample_support(
@@ -294,16 +311,24 @@ def warn_absent(dataset: Dataset, names: Sequence[str], positions: Iterable[int]
         The classes that none of these images holds.
 
     Warns:
-        UserWarning: names them.
+        UserWarning: names them, and images without a pixel of any class, and counts the masks of a folder
+            that hold 0 and 255 only, where 255 may stand for a class.
 
     Raises:
         DataError: every pixel of a folder's masks is 255, or the masks hold 0 and 255 only although
             `classes.txt` names another class: then 255 stands for that class, but means ignore.
     """
-    present = frozenset().union(*map(dataset.classes_of, positions))
-    if absent := [name for name in names if name not in present]:
-        odd = dataset._check_values() if isinstance(dataset, FolderDataset) else ""
-        warnings.warn(f"no image {purpose} holds: {', '.join(absent)}{odd}", stacklevel=3)
+    held = {i: dataset.classes_of(i) for i in positions}
+    present = frozenset().union(*held.values())
+    absent = [name for name in names if name not in present]
+    odd = dataset._check_values() if isinstance(dataset, FolderDataset) else ""
+    if absent:
+        warnings.warn(f"no image {purpose} holds: {', '.join(absent)}{odd and f' ({odd})'}", stacklevel=3)
+    elif odd:
+        warnings.warn(f"{dataset.path}: {odd}", stacklevel=3)
+    if blank := [dataset.ids[i] for i in held if not held[i]]:
+        ids = ", ".join(blank[:3]) + ", ..." * (len(blank) > 3)
+        warnings.warn(f"{len(blank)} of {len(held)} images {purpose} have no class: {ids}", stacklevel=3)
     return absent
 
 
@@ -413,7 +438,7 @@ def _describe(left_out: Mapping[str, Sequence[str]]) -> str:
 
 
 def _split_files(folder: str | Path) -> dict[str, Path]:
-    return {path.stem: path for path in sorted(Path(folder, "splits").glob("*.txt"))}
+    return {path.stem: path for path in list_files(Path(folder, "splits"), (".txt",), {})}
 
 
 def _read_split(folder: Path, split: str) -> list[str]:
@@ -428,7 +453,7 @@ def _read_split(folder: Path, split: str) -> list[str]:
 
 
 def _read_lines(path: Path) -> list[str]:
-    with errors_as(DataError, f"cannot read {path}"):
+    with errors_as(DataError, f"cannot read {path} as UTF-8"):
         return composed(path.read_text(encoding="utf-8-sig")).splitlines()
 
 

@@ -47,7 +47,7 @@ from rose_kit.metrics import class_counts, confusion_matrix, iou_of_counts, mean
 from rose_kit.model import methods as registered
 from rose_kit.pooling import patch_counts
 from rose_kit.regions import Regions, make_regions
-from rose_kit.registry import load_plugin
+from rose_kit.registry import errors_as, load_plugin
 from rose_kit.segmenter import EncodedImage, encode_query, name_vocabulary, paint
 from rose_kit.types import IGNORE, FeatureMap, Vocabulary, check_positive, check_share, unknown_name
 
@@ -218,6 +218,9 @@ def add_dataset(
     Returns:
         (R,) int64 ids of the new rows.
 
+    Warns:
+        UserWarning: the memory has rows of another file under the id of one of these images.
+
     Raises:
         ValueError: the memory was made with another encoder, or has one of these classes for an image
             already; nothing is added then.
@@ -232,7 +235,15 @@ def add_dataset(
         return pool_prototypes(sample.image_id, feature_map, sample.mask, named, sample.source, thumbnail)
 
     tables = list(_each(pool, range(len(dataset)) if positions is None else positions, "support", progress))
-    return memory.extend(Prototypes.concatenate(tables)) if tables else np.zeros(0, dtype=np.int64)
+    if not tables:
+        return np.zeros(0, dtype=np.int64)
+    rows, stored = Prototypes.concatenate(tables), memory.rows
+    known = dict(zip(stored.image_ids, stored.sources, strict=True))
+    ids, pairs = memory.extend(rows), zip(rows.image_ids, rows.sources, strict=True)
+    if others := sorted({i for i, source in pairs if known.get(i, source) != source}):
+        first = f"{others[0]!r} ({known[others[0]]})"
+        warnings.warn(f"{len(others)} image ids are of other files already, such as {first}", stacklevel=2)
+    return ids
 
 
 def build_memories(
@@ -429,6 +440,8 @@ def _check_data(support: Dataset, query: Dataset, positions: Sequence[int], name
             raise ValueError(f"the query images hold {only!r} alone: to answer it everywhere would score 100")
     if not set(names) & set(support.class_names):
         raise ValueError(f"no class is in the support data: {', '.join(support.class_names)}")
+    if len(names) == 1:
+        warnings.warn(f"to answer {names[0]!r} everywhere scores 100: it is the only class", stacklevel=3)
 
 
 def _runnable(
@@ -766,9 +779,14 @@ def run_grid(
         raise ValueError(f"none of the {len(paths)} evaluations succeeded; the first: {failures[0]}")
     for failure in filter(None, failures):
         warnings.warn(failure, stacklevel=2)
-    rows = pd.concat(map(pd.read_parquet, done), ignore_index=True)
+    rows = pd.concat(map(_read_table, done), ignore_index=True)
     rows.attrs["failed"] = len(paths) - len(done)
     return rows, len(paths) - len(missing)
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    with errors_as(ValueError, f"{path} cannot be read; remove it, and it is made again"):
+        return pd.read_parquet(path)
 
 
 def _try_table(spec: Row, path: Path, plugin: str | Path | None) -> str | None:

@@ -58,6 +58,12 @@ class Registry(dict[str, Callable[..., Any]]):
         """All names, sorted: those registered here, and those that installed packages announce."""
         return sorted({*self, *entry_points(group=self.group).names})
 
+    def has(self, name: str) -> bool:
+        """Whether a name is registered; it then wins over a folder of that name, with a warning."""
+        if (registered := name in self.names()) and Path(name).is_dir():
+            warnings.warn(f"{name!r} is the {self.kind} of this name; the folder is './{name}'", stacklevel=3)
+        return registered
+
     def __missing__(self, name: str) -> Callable[..., Any]:
         """The factory under `registry[name]` if another package announces it, imported now.
 
@@ -123,7 +129,10 @@ def load_plugin(path: str | Path) -> dict[str, list[str]]:
         for name in registry.of_file(file):
             del registry[name]
     with errors_as(ValueError, f"plugin {str(path)!r}", file):
-        runpy.run_path(str(file), run_name=f"rose_kit_plugin_{file.stem}")
+        try:
+            runpy.run_path(str(file), run_name=f"rose_kit_plugin_{file.stem}")
+        except SystemExit as error:
+            raise ValueError(f"it ends this program, by sys.exit({error.code!r})") from error
     return {registry.kind: registry.of_file(file) for registry in REGISTRIES}
 
 

@@ -1,7 +1,9 @@
 """The whole pipeline in one object: image -> features -> retrieval -> classes of patches -> pixels."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -74,14 +76,21 @@ class Segmenter:
         Returns:
             labels at the image's own size, scores, and the evidence.
 
+        Warns:
+            UserWarning: names classes that have neither text nor a prototype.
+
         Raises:
             ValueError: no class of the vocabulary has text or a prototype in the memory.
         """
         encoded = image if isinstance(image, EncodedImage) else self.encode(image)
         if not isinstance(vocabulary, Vocabulary):
             vocabulary = name_vocabulary(vocabulary, self.encoder)
-        # The memory as it is now: what another thread adds meanwhile is not seen.
-        prediction = self.method.predict(encoded.query, self.memory.copy(), vocabulary)
+        memory = self.memory.copy()  # as it is now: what another thread adds meanwhile is not seen
+        known = {*memory.classes, *compress(vocabulary.names, vocabulary.has_text)}
+        silent = [name for name in vocabulary.names if name not in known]
+        if 0 < len(silent) < len(vocabulary):
+            warnings.warn(f"never answered, without text and prototype: {', '.join(silent)}", stacklevel=2)
+        prediction = self.method.predict(encoded.query, memory, vocabulary)
         labels, scores = paint(prediction.probabilities, encoded.query, encoded.feature_map)
         return Segmentation(labels, scores, vocabulary.names, prediction.evidence)
 
@@ -109,7 +118,7 @@ def name_vocabulary(names: Sequence[str], encoder: Encoder) -> Vocabulary:
     Raises:
         ValueError: a single string instead of several, no names, names that repeat, or as `class_texts`.
     """
-    if isinstance(names, str) or not len(names):
+    if isinstance(names, str) or names is None or not (names := list(names)):
         raise ValueError(f"class names must be a list of at least one name, got {names!r}")
     try:
         return Vocabulary.encode(names, encoder)

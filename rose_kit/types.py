@@ -98,6 +98,8 @@ def class_texts(name: str) -> list[str]:
     Raises:
         ValueError: one of them cannot name a class; blanks around each are no matter.
     """
+    if not isinstance(name, str):
+        return [class_name(name)]  # which refuses it
     return [class_name(text.strip()) for text in name.split("|")]
 
 

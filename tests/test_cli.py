@@ -119,6 +119,14 @@ def test_memory_build_add_remove_info(run, refused, memory, folder, tmp_path):
     assert set(SupportMemory.load(tmp_path / "few").images) < {"p3", "p4", "p5"}
 
 
+def test_other_images_under_ids_that_are_there_already_are_told(memory, folder, tmp_path, capsys):
+    other = shutil.copytree(folder, tmp_path / "other")
+    (other / "classes.txt").write_text("0,sea\n3,sand\n7,boat\n")
+    assert cli.status(["memory", "add", str(memory), str(other)]) == 0
+    err = capsys.readouterr().err
+    assert "3 image ids" in err and f"'p0' ({folder / 'images' / 'p0.jpg'})" in err
+
+
 def test_an_image_id_may_be_written_in_any_form_of_unicode(run, folder, tmp_path):
     one, two = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
     (folder / "images" / "p0.jpg").rename(folder / "images" / f"{two}.JPG")
@@ -440,6 +448,7 @@ def world(tmp_path_factory):
     for name in ("mine.json", "mine/p4.overlay.png", "mine/leaderboard.csv"):
         (here / name).write_text("{}")
     (here / "divides.py").write_text("x = 1\ny = x / 0\n")
+    (here / "exits.py").write_text("import sys\nsys.exit(3)\n")
     (here / "silent.py").write_text("x = 1\n")
     notebook(here / "small.ipynb", "1", "k: int = 4\nx: float = 1.5\nseeds: list = [1, 2]")
     notebook(here / "loose.ipynb", "1", "k = 2 * seed")
@@ -449,6 +458,7 @@ def world(tmp_path_factory):
         "key": "{method: rns}",
         "torn": "methods: [rns",
         "grid": "{methods: [rns]}",
+        "twice": "{methods: [rns], dataset: photos, seeds: [1], seeds: [2]}",
         "fine": fine,
     }
     for name, text in (yaml_files | {"kk": "{set: knn-clip.kk=2}"}).items():
@@ -479,6 +489,7 @@ run | notebook
 {EVALUATE} --set rns.k=3 | 'rns' | knn-clip
 {EVALUATE} --regions slic:segment=9 | 'segment' | 'segments'
 {EVALUATE} --plugin divides.py | divides.py | line 2 | ZeroDivisionError
+{EVALUATE} --plugin exits.py | exits.py | sys.exit(3)
 {EVALUATE} --json photos | 'photos'
 {EVALUATE} --json photos/classes.txt | 'photos/classes.txt'
 {EVALUATE} --json mine.json | 'mine.json'
@@ -533,6 +544,7 @@ run small.ipynb -p k=5.5 | '5.5' | int | 4
 run small.ipynb -p sedes=5 | 'sedes' | 'seeds'
 run small.ipynb --out . | small.ipynb
 sweep grid.yaml | dataset
+sweep twice.yaml | twice.yaml | seeds
 sweep fine.yaml --jobs 0 | 0
 sweep nowhere.yaml | nowhere.yaml
 check silent.py | 'silent.py'

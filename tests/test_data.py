@@ -23,6 +23,7 @@ from rose_kit.data import (
 )
 from rose_kit.encoder.base import image_tensor
 from rose_kit.regions import Slic
+from rose_kit.registry import datasets
 from rose_kit.viz.overlay import overlay
 from rose_kit.web.net import IMAGE_FORMATS, WebError, decode_image
 from rose_kit.web.providers import Folder
@@ -192,6 +193,8 @@ REFUSED_MASKS = {
     "alpha": (".png", of(np.dstack([IDS, IDS])), "2 channels .*LA.* without transparency"),
     "colours, alpha": (".png", of(np.dstack([IDS] * 4)), "4 channels .*RGBA"),
     "jpeg": (".jpg", of(IDS), "JPEG, which changes values; save it as PNG"),
+    "jpeg in tiff": (".tif", of(IDS, compression="jpeg"), "JPEG"),
+    "jpeg 2000": (".jp2", of(IDS), "JPEG"),
     "jpeg called png": (".png", of(IDS, format="JPEG"), "JPEG"),
     "floats": (".tif", tiff(IDS.astype(np.float32)), "floats; .* whole numbers"),
     "antialiased": (".png", of(SMOOTH), "holds 90, .*0, 7.*antialiased"),
@@ -279,6 +282,42 @@ def cut_short(path):
     path.write_bytes(path.read_bytes()[:-40])
 
 
+def test_masks_whose_255_may_be_a_class_and_images_without_any_are_told(folder):
+    save = lambda name, mask: Image.fromarray(np.uint8(mask)).save(folder / "masks" / f"{name}.png")  # noqa: E731
+    binary = np.where(IDS, 255, 0)
+    for name, mask in {"a": IDS, "b": IDS, "c": binary, "d": binary * 0 + 255}.items():
+        save(name, mask)
+    with (
+        pytest.warns(UserWarning, match="1 of 4 images .*: d"),
+        pytest.warns(UserWarning, match=r"1 mask\(s\)"),
+    ):
+        sample_support(FolderDataset(folder), 1, seed=0)
+    save("a", np.maximum(IDS, binary * (np.arange(8) > 5)))  # 7 and 255 in one mask: the border of a thing
+    save("d", IDS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sample_support(FolderDataset(folder), 1, seed=0)
+
+
+@pytest.mark.parametrize("name", ["training.txt", "Train.TXT", "val.txt"])
+def test_splits_that_are_not_used_are_named(folder, name):
+    split(folder, "any", "a")
+    (folder / "splits" / "any.txt").rename(folder / "splits" / name)
+    for door in (open_dataset, open_support):
+        with pytest.warns(UserWarning, match=f"splits are not used.*: {name[:-4]}"):
+            door(str(folder))
+
+
+def test_a_name_that_is_registered_wins_over_a_folder_with_a_warning(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(datasets, "own", lambda: ("support", "query"))
+    assert open_support("own") == "support"
+    (tmp_path / "own").mkdir()
+    for door in (open_dataset, open_support):
+        with pytest.warns(UserWarning, match="'own' is the dataset .*'./own'"):
+            door("own")
+
+
 def clear(folder):
     return [path.unlink() for path in folder.glob("*.*")]
 
@@ -314,6 +353,8 @@ def test_an_unknown_split_is_named_with_those_there_are(folder):
     split(folder, "train", "a")
     with pytest.raises(ValueError, match="'val'.* train"):
         FolderDataset(folder, "val")
+    with pytest.raises(DataError, match="'b', 2"):
+        FolderDataset(folder, ["a", "b", "b"])
 
 
 def test_an_atomic_write_is_whole_or_leaves_no_trace(tmp_path):

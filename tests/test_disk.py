@@ -148,6 +148,9 @@ def test_a_sweep_reports_what_fails_and_keeps_the_rest(tmp_path, monkeypatch, ca
     (tmp_path / "torn/images/p4.jpg").write_bytes((tmp_path / "fresh/images/p4.jpg").read_bytes())
     assert cli.status(["sweep", "grid.yaml", "--out", "out"]) == 0
     assert "1 of 2 tables" in capsys.readouterr().out
+    next((tmp_path / "out").glob("torn*.parquet")).write_bytes(b"torn")
+    assert cli.status(["sweep", "grid.yaml", "--out", "out"]) == 2
+    assert "remove it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("right", "miou"), [(True, "100.0"), (False, "0.0")])

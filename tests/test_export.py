@@ -52,6 +52,10 @@ def test_a_folder_is_read_back_by_our_loader_and_never_written_over(folder, tmp_
         ([sample(mask=np.array([[0, 9]]))], "9"),
         ([sample(), sample("b", classes={0: "sea", 3: "grass", 7: "bus"})], "'sea'"),
         ([sample(classes=CLASSES | {255: "a"})], "255"),
+        ([sample(classes=CLASSES | {-1: "a"})], "-1"),
+        ([sample(classes=CLASSES | {70000: "a"})], "70000"),
+        ([sample(classes={0: "sea", 3: "sea", 7: "bus"})], "sea"),
+        ([sample("e\u0301"), sample("\u00e9")], "\u00e9"),
         ([sample(".a")], "'.a'"),
         ([replace(sample(), image=np.zeros((4, 3, 3), np.uint8))], "(2, 3, 3)"),
         ([replace(sample(), image=np.zeros((2, 3, 3)))], "float64"),
@@ -108,6 +112,15 @@ def test_scores_are_mean_probabilities_and_parts_come_back_as_one_mask(masks, tm
                 assert not components or len(np.unique(parts[region])) == 1
     read, _ = read_coco(tmp_path / "coco.json")
     assert all(np.array_equal(read[name], masks[name]) for name in masks)
+    again, _ = read_coco(write_coco(tmp_path / "again.json", read, CLASSES))  # a mapping
+    assert all(np.array_equal(again[name], masks[name]) for name in masks)
+    for wrong in ((mask, np.full(mask.shape, np.nan)), (mask, np.ones((2, 2))), ([1],)):
+        with pytest.raises(DataError, match=f"{name}.*(finite|no .H, W)"):
+            write_coco(tmp_path / "w.json", [(name, *wrong)], CLASSES)
+    for c in (-1, 2**16, 255):
+        with pytest.raises(DataError, match=f"'x' has the id {c}"):
+            write_coco(tmp_path / "w.json", [], {c: "x"})
+    assert not (tmp_path / "w.json").exists()
 
 
 def test_pycocotools_reads_the_masks_that_were_written_and_so_do_we(masks, tmp_path):
@@ -243,7 +256,7 @@ RUNS = {"size": [20, 30], "counts": [0, 600]}
         (("categories", 1, "name"), "a|b", "'a|b'"),
         (("categories", 1, "name"), None, "id 2 "),
         (("annotations",), None, "'annotations'"),
-        ((), [], "as COCO JSON"),
+        ((), [], "as COCO JSON.*results alone"),
     ],
 )
 def test_what_is_no_coco_is_refused_by_its_id(content, tmp_path, where, value, message):

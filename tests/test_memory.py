@@ -247,6 +247,8 @@ def searching(**change):
         (adding(feature_map=FeatureMap(GOOD.values * 2, 4, (12, 16), (12, 16))), "patch 0 .* 2"),
         (adding(mask=MASK[1:]), r"\(11, 16\)"),
         (adding(classes={255: "void", 1: "bus"}), "255 'void'"),
+        (adding(classes={"bus": 1}), "'bus': 1"),
+        (adding(classes=["sky", "bus"]), "'sky', 'bus'"),
         (adding(image_id=7), "^7 "),
         (adding(image_id="a\0"), r"'a\\x00'"),
         (adding(metadata={"tags": ["x"]}), r"'tags': \['x'\]"),
@@ -273,6 +275,13 @@ def test_bad_calls_repeat_the_value_and_change_nothing(call, value):
         call(memory)
     same_content(memory, filled(2))
     assert memory.add("after", GOOD, MASK, NAMES).tolist() == [6, 7, 8]
+
+
+def test_a_mask_without_any_of_the_classes_is_told_and_one_of_truth_values_is_read():
+    memory = SupportMemory(DIM)
+    with pytest.warns(UserWarning, match=r"'new' adds no prototype: .*\[255\].*\[1\]"):
+        memory.add("new", GOOD, np.full_like(MASK, 255), {1: "bus"})
+    assert memory.add("new", GOOD, np.ones_like(MASK, bool), {1: "bus"}).tolist() == [0]
 
 
 def test_rows_taken_from_another_memory_get_ids_and_places_of_their_own():

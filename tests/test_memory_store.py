@@ -175,3 +175,19 @@ def test_any_damaged_file_is_named(saved, data):
         same_content(loaded, illustrated())
     finally:
         (folder / name).write_bytes(content)
+
+
+def test_files_of_a_user_in_the_folder_stay_and_a_folder_without_a_memory_is_said_so(tmp_path):
+    own = {"prototypes-deadbeef.txt": "a", "my-prototypes-deadbeef.parquet": "b", "notes.md": "c"}
+    for name, text in own.items():
+        (tmp_path / name).write_text(text)
+    for _ in range(2):
+        filled(1).save(tmp_path)
+    assert all((tmp_path / name).read_text() == text for name, text in own.items())
+    (tmp_path / "site").mkdir()
+    with pytest.raises(MemoryFormatError, match="there is no memory in .*site"):
+        SupportMemory.load(tmp_path / "site")
+    (tmp_path / "site" / "manifest.json").write_text("{}")
+    with pytest.raises(MemoryFormatError, match="site.*no memory's"):
+        filled(1).save(tmp_path / "site")
+    assert [p.read_text() for p in (tmp_path / "site").iterdir()] == ["{}"]

@@ -139,6 +139,8 @@ def test_a_region_lost_in_resizing_takes_the_patch_it_lies_in():
 
 def test_without_text_the_memory_answers_and_without_prototypes_the_text(world):
     encoder, memory, image, mask = world
+    with pytest.warns(UserWarning, match="never answered, .*: tram$"):
+        Segmenter(ColourEncoder(text=False), memory).segment(image, ["red", "tram"])
     result = Segmenter(ColourEncoder(text=False), memory).segment(image, ["blue|sea", "red", "green"])
     assert result.names == ("blue", "red", "green")
     assert (np.array([1, 2, 0])[mask] == result.labels).mean() > 0.9
@@ -151,9 +153,9 @@ def test_without_text_the_memory_answers_and_without_prototypes_the_text(world):
 
 
 def test_wrong_names_and_the_memory_of_another_encoder_are_refused(world):
-    for names in ("red", [], ("red", "red")):
+    for names in ("red", [], ("red", "red"), None, {7: "red"}):
         for encoder in (ColourEncoder(), ColourEncoder(text=False)):
-            with pytest.raises(ValueError, match=r"red|\[\]"):
+            with pytest.raises(ValueError, match=r"red|\[\]|None|^7 "):
                 name_vocabulary(names, encoder)
     encoder.fingerprint = "other"
     with pytest.raises(ValueError, match="'colour'.*'other'"):

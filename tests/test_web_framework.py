@@ -55,6 +55,8 @@ def test_a_result_says_how_it_came_about(framework):
     assert any("File:" in s.title for s in result.sources) and len(set(result.sources)) == len(result.sources)
     result = framework.ask(IMAGE, "Segment the xyzzy plugh.", date(2000, 1, 1))  # before any news
     assert result.retrieval.answer is None and result.prompt == "Segment the xyzzy plugh."
+    with pytest.raises(ValueError, match="' '"):
+        framework.ask(IMAGE, " ", DAY)
 
 
 @pytest.mark.parametrize(

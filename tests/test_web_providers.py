@@ -183,6 +183,41 @@ def test_a_folder_takes_any_format_and_form_of_unicode_and_names_what_it_does_no
     assert captions == {"A cup of coffee", "Another coffee"}
 
 
+LINE = 'moon.txt,http://a.example/m,"The\nmoon, Caf\u00e9",2026-01-05'
+
+
+@pytest.mark.parametrize("coding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_texts_of_any_office_program_are_read_as_they_were_written(folder, coding):
+    (folder / "moon.txt").write_text("The new moon, Caf\u00e9", encoding=coding)
+    (folder / "index.csv").write_text(f"file, url, title, date\n{LINE}\n", encoding=coding)
+    (moon,) = Folder(folder).search("new moon", 5, DAY)
+    assert (moon.text, moon.source.title) == ("The new moon, Caf\u00e9", "The\nmoon, Caf\u00e9")
+    assert moon.source.date == date(2026, 1, 5)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ("file;url\nmoon.txt;x\n", "expected the columns file, url, .*got file;url"),
+        ("name,url\nmoon.txt,x\n", "expected the columns"),
+        ("file,title\nmoon.txt,The moon, new\n", "'moon.txt' has too many cells"),
+        ("file,title\nmoon.txt,a\nmoon.txt,b\n", "'moon.txt' has several lines"),
+    ],
+)
+def test_an_index_that_is_none_is_refused(folder, index, message):
+    (folder / "index.csv").write_text(index)
+    with pytest.raises(WebError, match=f"index.csv: .*{message}"):
+        Folder(folder)
+
+
+def test_what_an_index_says_of_nothing_is_named(folder):
+    (folder / "index.csv").write_text("file,dat\nmoon.txt,x\nsub/sun.txt,y\n")
+    (folder / "Index.CSV").write_text("file\n")
+    told = r"kinds: 1 \(.*Index.CSV\); columns of .*: 1 \(dat\); lines of .*: 1 \(sub/sun.txt\)$"
+    with pytest.warns(UserWarning, match=told):
+        Folder(folder)
+
+
 def test_a_folders_bad_files_are_skipped_and_named(folder):
     (folder / "petrel2.png").write_bytes(b"oops")
     with pytest.warns(UserWarning, match="skipped .*petrel2"):

@@ -96,6 +96,11 @@ def test_names_in_the_memory_are_never_read_as_markup(encoder, scene):
     assert "<img src=x" not in widget.line.value and "&lt;img src=x" in widget.line.value
 
 
+def test_an_image_of_floats_is_shown_as_one_of_whole_levels(segmenter, scene):
+    widgets = [EvidenceExplorer(segmenter, image, CLASSES) for image in (scene.image, scene.image / 255)]
+    assert widgets[0].canvas.png == widgets[1].canvas.png
+
+
 def test_an_example_is_one_prototype_and_undo_takes_it_back(segmenter, scene):
     widget, memory = TeachByExample(segmenter, scene.image, CLASSES), segmenter.memory
     before, answer, ids = widget.segmentation, widget.answer.png, memory.ids.tolist()
@@ -124,6 +129,8 @@ def test_an_example_is_one_prototype_and_undo_takes_it_back(segmenter, scene):
 
 
 def test_what_cannot_be_answered_leaves_nothing(segmenter, scene, monkeypatch):
+    with pytest.raises(ValueError, match="'dog'"):
+        TeachByExample(segmenter, scene.image, "dog")
     widget, memory = TeachByExample(segmenter, scene.image, CLASSES), segmenter.memory
     for label, text in {"Undo": "nothing", "Add to memory": "empty"}.items():
         click(widget.buttons[label])
@@ -159,6 +166,8 @@ def test_sliders_start_where_the_methods_do_and_reach_them(segmenter, scene, voc
             assert default == getattr(method, option) and f"{option} {slider.value:.3g}" in widget.status
             assert not np.allclose(widget.segmentation.scores, start, atol=1e-3), (name, option)
             slider.value = default
+    ignored = FusionPlayground(segmenter, scene.image, vocabulary, np.full_like(scene.mask, 255))
+    assert "none, as every pixel is ignored" in ignored.status
     knn = FusionPlayground(segmenter, scene.image, vocabulary)
     assert knn.status.startswith("kNN-CLIP, weight 0.5, k 16, ")
     assert list(knn.sliders["kNN-CLIP"]) == ["weight", "k", "temperature"]

@@ -46,7 +46,7 @@ def load_encoder(name: str, **options: Any) -> Encoder:
     >>> load_encoder("handcrafted").dim
     512
     """
-    if name in encoders.names():
+    if encoders.has(name):
         return encoders.make(name, **options)
     if name and Path(name).is_dir():
         return load_bundled(name, **options)

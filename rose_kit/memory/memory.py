@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -109,12 +110,19 @@ class SupportMemory:
         Returns:
             (R,) int64 ids of the new rows, in the order of `classes`; absent classes make no row.
 
+        Warns:
+            UserWarning: all are absent.
+
         Raises:
             ValueError: something has the wrong shape or type, features are not of unit norm, a name cannot
                 name a class (`rose_kit.types.class_name`), or the memory already has one of these classes for
                 this image. Nothing is added then.
         """
-        return self.extend(pool_prototypes(image_id, feature_map, mask, classes, source, thumbnail, metadata))
+        rows = pool_prototypes(image_id, feature_map, mask, classes, source, thumbnail, metadata)
+        if not len(rows):
+            values = f"its mask holds {np.unique(mask).tolist()}, and classes lists {list(classes)}"
+            warnings.warn(f"image {image_id!r} adds no prototype: {values}", stacklevel=2)
+        return self.extend(rows)
 
     def extend(self, rows: Prototypes) -> NDArray[np.int64]:
         """Add ready-made rows, in one step; they get new ids.
@@ -334,6 +342,7 @@ class SupportMemory:
 
         Raises:
             OSError: the path is a file, or the disk refuses.
+            MemoryFormatError: (a ValueError) the folder has a `manifest.json` that is no memory's.
         """
         saved = self.copy()  # another thread may change the memory meanwhile
         options = {"fingerprint": saved.fingerprint, "encoder": saved.encoder, "index": saved._index.name}

@@ -195,6 +195,9 @@ def pool_prototypes(
     mask = np.asarray(mask)
     if mask.dtype.kind not in "iub":
         raise ValueError(f"mask must hold whole numbers, got {mask.dtype}")
+    mask = mask.astype(np.uint8) if mask.dtype == bool else mask
+    if not isinstance(classes, Mapping) or not all(isinstance(c, int | np.integer) for c in classes):
+        raise ValueError(f"classes must map values of the mask, such as 1, to names, got {classes!r}")
     if IGNORE in classes:
         raise ValueError(f"classes calls {IGNORE} {classes[IGNORE]!r}, but {IGNORE} means ignore")
     check_unit(feature_map.flat(), "patch")
@@ -252,7 +255,7 @@ def shrink_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bo
 def check_name(name: str) -> None:
     """Refuse a name that cannot be saved: empty, with a NUL character or half of a surrogate pair."""
     if not isinstance(name, str) or not re.fullmatch("[^\0\ud800-\udfff]+", name):
-        raise ValueError(f"{name!r} cannot name a class, an image or a source: expected non-empty text")
+        raise ValueError(f"{name!r} cannot name a class, an image or a source: expected text in Unicode")
 
 
 def check_unit(vectors: NDArray[np.float32], what: str) -> None:

@@ -30,7 +30,10 @@ FORMAT = 4
 MANIFEST = "manifest.json"
 TEXTS = ("index", "encoder", "fingerprint")  # of the manifest, beside the numbers dim and next_id
 TOKEN = "[0-9a-f]" * 8  # a pattern: the mark of one save
-LEFTOVERS = (f"*prototypes-{TOKEN}.*", f".manifest.{TOKEN}.json", ".tmp??????")  # of saves that did not end
+STEMS = (f"prototypes-{TOKEN}", f".prototypes-{TOKEN}.{TOKEN}")
+# Of saves that did not end, and of memories that were replaced.
+LEFTOVERS = [f"{stem}.{suffix}" for stem in STEMS for suffix in ("safetensors", "parquet")]
+LEFTOVERS += [f".manifest.{TOKEN}.json", ".tmp??????"]
 MAPPED_FROM = 2**28  # bytes; vectors that take as many or more are left on disk
 DAMAGE = (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError, pa.ArrowException)
 
@@ -58,7 +61,11 @@ def write_folder(folder: Path, table: Prototypes, header: Mapping[str, Any]) -> 
 
     Raises:
         OSError: the disk refuses; what was saved before is still whole.
+        MemoryFormatError: the folder has a `manifest.json` that is no memory's.
     """
+    manifest_path = folder / MANIFEST
+    if manifest_path.is_file() and b"prototypes-" not in manifest_path.read_bytes():
+        raise MemoryFormatError(f"{str(manifest_path)!r} is there and is no memory's; name another folder")
     stem = f"prototypes-{secrets.token_hex(4)}"
     tensor_path, table_path = folder / f"{stem}.safetensors", folder / f"{stem}.parquet"
     pairs = [(None, None) if pair is None else pair for pair in table.thumbnails]  # of an image and a mask
@@ -82,7 +89,7 @@ def write_folder(folder: Path, table: Prototypes, header: Mapping[str, Any]) -> 
         files = {path.name: _checksum(path) for path in (tensor_path, table_path)}
         manifest = {"format": FORMAT, **header, "files": files}
         manifest["sha256"] = _seal(manifest)
-        with atomic_write(folder / MANIFEST) as beside:
+        with atomic_write(manifest_path) as beside:
             beside.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             for path in (tensor_path, table_path, beside, folder):  # before the manifest names them
                 _flush(path)
@@ -112,7 +119,9 @@ def read_folder(folder: Path) -> tuple[Prototypes, dict[str, Any]]:
     """
     path = folder / MANIFEST
     while True:
-        content = path.read_bytes() if path.is_file() else b""
+        if not path.is_file():
+            raise MemoryFormatError(f"there is no memory in {str(folder)!r}: it has no {MANIFEST}")
+        content = path.read_bytes()
         try:
             manifest = json.loads(content)
             if manifest["format"] != FORMAT:

@@ -21,10 +21,11 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from skimage.measure import label
 
-from rose_kit.data import DataError, Sample, atomic_write, classes_text, read_classes, read_image
+from rose_kit.data import DataError, Sample, atomic_write, classes_text, read_image
 from rose_kit.fusion import pooled_evidence
 from rose_kit.memory import SupportMemory
-from rose_kit.types import IGNORE, Evidence, Segmentation, class_names
+from rose_kit.registry import errors_as
+from rose_kit.types import IGNORE, Evidence, Segmentation, class_names, composed
 from rose_kit.viz.overlay import palette
 
 
@@ -155,10 +156,18 @@ def write_folder(path: str | Path, samples: Iterable[Sample]) -> Path:
             _write_sample(beside, sample, classes)
         if not classes:
             raise DataError(f"there are no samples with classes to write to {str(path)!r}")
+        with errors_as(DataError, str(path)):
+            class_names(_check_ids(classes).values())
         (beside / "classes.txt").write_text(classes_text(dict(sorted(classes.items()))), encoding="utf-8")
-        if read_classes(beside / "classes.txt") != classes:
-            raise DataError(f"ids that classes.txt cannot hold (255 is ignore): {classes}")
     return path
+
+
+def _check_ids(classes: dict[int, str]) -> dict[int, str]:
+    """The classes, whose ids a mask can hold; refuses others."""
+    if wrong := [c for c in classes if not 0 <= c < 2**16 or c == IGNORE]:
+        allowed = f"from 0 to 65535 without {IGNORE}, which means ignore"
+        raise DataError(f"class {classes[wrong[0]]!r} has the id {wrong[0]}; expected one {allowed}")
+    return classes
 
 
 def _write_sample(folder: Path, sample: Sample, classes: dict[int, str]) -> None:
@@ -167,8 +176,9 @@ def _write_sample(folder: Path, sample: Sample, classes: dict[int, str]) -> None
     for c, name in sample.classes.items():
         if classes.setdefault(int(c), name) != name:
             raise DataError(f"class {c} is {classes[int(c)]!r}, but {name!r} in {sample.image_id!r}")
-    image, mask = np.asarray(sample.image), folder / "masks" / f"{sample.image_id}.png"
-    if mask.exists() or mask.stem != sample.image_id or mask.name.startswith("."):  # a stem has no folder
+    image_id = composed(str(sample.image_id))
+    image, mask = np.asarray(sample.image), folder / "masks" / f"{image_id}.png"
+    if mask.exists() or mask.stem != image_id or mask.name.startswith("."):  # a stem has no folder
         raise DataError(f"image id {sample.image_id!r} occurs twice, or is no name of a visible file")
     if image.dtype != np.uint8 or image.shape != (*sample.mask.shape, 3):
         shape = f"uint8 {(*sample.mask.shape, 3)}, as its mask is large"
@@ -178,7 +188,7 @@ def _write_sample(folder: Path, sample: Sample, classes: dict[int, str]) -> None
     if source.suffix.lower() in (".jpg", ".jpeg", ".png"):
         with suppress(DataError):  # the file may be gone
             if np.array_equal(read_image(source), image):
-                shutil.copyfile(source, folder / "images" / f"{sample.image_id}{source.suffix}")
+                shutil.copyfile(source, folder / "images" / f"{image_id}{source.suffix}")
                 return
     Image.fromarray(image).save(folder / "images" / mask.name)
 
@@ -188,7 +198,7 @@ def _write_sample(folder: Path, sample: Sample, classes: dict[int, str]) -> None
 
 def write_coco(
     path: str | Path,
-    masks: Iterable[tuple[str, NDArray] | tuple[str, NDArray, NDArray]],
+    masks: Mapping[str, NDArray] | Iterable[tuple[str, NDArray] | tuple[str, NDArray, NDArray]],
     classes: Mapping[int, str],
     components: bool = False,
 ) -> Path:
@@ -198,8 +208,9 @@ def write_coco(
 
     Args:
         path: of the JSON; it is replaced in one step, once the new one is complete.
-        masks: the image's file name and its (H, W) integers, keys of `classes` or 255 = ignore; and, if they
-            are known, (H, W) probabilities: their mean over its pixels is the "score" of an annotation.
+        masks: pairs, or a mapping, of the image's file name and its (H, W) integers, keys of `classes` or
+            255 = ignore; in third place may stand (H, W) probabilities: their mean over its pixels is the
+            "score" of an annotation.
         classes: id -> name.
         components: an annotation for each connected part of a class, corners included, in place of one.
 
@@ -207,18 +218,19 @@ def write_coco(
         The path.
 
     Raises:
-        DataError: a mask holds an id that `classes` lacks, a class has the id 255, or a file name occurs
-            twice.
+        DataError: a mask holds an id that `classes` lacks, a class has the id 255 or one outside of 0 to
+            65535, a file name occurs twice, or probabilities are not finite or of another shape.
         ValueError: as `class_names`.
     """
-    classes = dict(zip(map(int, classes), class_names(classes.values()), strict=True))
-    if IGNORE in classes:
-        raise DataError(f"class {IGNORE} is {classes[IGNORE]!r}, but {IGNORE} means ignore")
+    classes = _check_ids(dict(zip(map(int, classes), class_names(classes.values()), strict=True)))
     images: dict[str, dict[str, Any]] = {}
     annotations: list[dict[str, Any]] = []
-    for name, mask, *probabilities in masks:
-        if name in images:
-            raise DataError(f"two masks are of {name!r}")
+    for name, mask, *probabilities in masks.items() if isinstance(masks, Mapping) else masks:
+        name, mask = str(name), np.asarray(mask)
+        if name in images or mask.ndim != 2:
+            raise DataError(f"two masks are of {name!r}, or it is no (H, W): {mask.shape}")
+        if any(np.shape(p) != mask.shape or not np.isfinite(p).all() for p in probabilities):
+            raise DataError(f"the probabilities of {name!r} must be finite, and {mask.shape} as its mask is")
         height, width = mask.shape
         images[name] = {"id": len(images) + 1, "file_name": name, "width": width, "height": height}
         for c in class_ids(name, mask, classes):
@@ -261,6 +273,8 @@ def read_coco(path: str | Path) -> tuple[dict[str, NDArray[np.integer]], dict[in
     """
     try:
         content = json.loads(Path(path).read_bytes())  # UTF-8, 16 or 32, with or without a byte-order mark
+        if lacking := [key for key in ("images", "annotations", "categories") if key not in content]:
+            raise ValueError(f"it has no {lacking[0]!r}; results alone are no data set")
         categories = _by_id(content, "categories", "name")
         shift = 0 if "0" in categories else 1
         numbers = {i: int(i) - shift for i in categories if re.fullmatch("[0-9]{1,6}", i)}  # -> class id

@@ -70,7 +70,7 @@ class ImageWidget(widgets.VBox):
 
     Args:
         segmenter: encodes the image, once.
-        image: (H, W, 3) uint8.
+        image: (H, W, 3) uint8, or what `Segmenter.encode` takes.
         side: px, the longer side of the image on the screen.
 
     Attributes:
@@ -82,7 +82,9 @@ class ImageWidget(widgets.VBox):
     def __init__(self, segmenter: Segmenter, image: NDArray[np.uint8], side: int = SIDE) -> None:
         super().__init__()
         self.segmenter, self.image, self.side = segmenter, np.asarray(image_array(image)), side
-        self.encoded, self.size = segmenter.encode(image), self.image.shape[:2]
+        self.encoded, self.size = segmenter.encode(self.image), self.image.shape[:2]
+        if self.image.dtype != np.uint8:  # shares of white, as `encode` has checked
+            self.image = np.rint(255 * self.image).astype(np.uint8)
         # Nothing is drawn for the label -1, and `names[-1]` says so in words.
         self.unanswered = Segmentation(np.full(self.size, -1), np.empty((0, 0, 0)), ("unanswered",))
         self.segmentation = self.unanswered
@@ -151,7 +153,7 @@ class EvidenceExplorer(ImageWidget):
 
     Args:
         segmenter: with a method that gives evidence.
-        image: (H, W, 3) uint8.
+        image: (H, W, 3) uint8, or what `Segmenter.encode` takes.
         vocabulary: the classes, or their names.
 
     Raises:
@@ -229,7 +231,7 @@ class FusionPlayground(ImageWidget):
 
     Args:
         segmenter: encoder, memory, regions and windows; its own method is not used.
-        image: (H, W, 3) uint8.
+        image: (H, W, 3) uint8, or what `Segmenter.encode` takes.
         vocabulary: the classes, or their names.
         truth: (H, W) the annotation, integers into the vocabulary, if there is one.
         methods: name -> method with the options to start at, a dataclass; by default kNN-CLIP, FREEDA and
@@ -274,7 +276,8 @@ class FusionPlayground(ImageWidget):
         changes = self.show_answer(segmenter.segment(self.encoded, self.vocabulary), self.answer)
         if self.truth is not None:
             counts = confusion_matrix(self.segmentation.labels, self.truth, len(self.vocabulary))
-            score = f" Its mIoU on this image: {100 * mean_iou(counts):.1f} %."
+            miou = f"{100 * mean_iou(counts):.1f} %" if counts.any() else "none, as every pixel is ignored"
+            score = f" Its mIoU on this image: {miou}."
         values = ", ".join(f"{option} {value:.3g}" for option, value in options.items())
         self.set_status(f"{name}, {values}: {changes}{score}")
 
@@ -286,7 +289,7 @@ class TeachByExample(ImageWidget):
 
     Args:
         segmenter: whose memory is added to; it may be empty.
-        image: (H, W, 3) uint8.
+        image: (H, W, 3) uint8, or what `Segmenter.encode` takes.
         names: the classes to segment into at first; may be none.
         image_id: of the photo in the memory; example n is stored as `image_id`/n.
         proposals: makes the regions to pick from: image -> (H, W) map of ids, or "slic" or "sam".
@@ -308,6 +311,8 @@ class TeachByExample(ImageWidget):
         proposals: str | Regions = "slic",
     ) -> None:
         super().__init__(segmenter, image)
+        if isinstance(names, str):
+            raise ValueError(f"class names must be a list, got the text {names!r}")
         make = make_regions(proposals) if isinstance(proposals, str) else proposals
         self.regions = np.asarray(make(self.image))
         self.names, self.picked, self.image_id = tuple(names), set(), image_id

@@ -100,7 +100,12 @@ class RoseFramework:
         """Segment what a question about an (H, W, 3) uint8 image means on a day.
 
         Where the web or the language model fails, it warns and segments what the question says.
+
+        Raises:
+            ValueError: the question is empty.
         """
+        if not question.strip():
+            raise ValueError(f"the question is empty: {question!r}; say what to segment")
         decision = Decision(True, "the gate is switched off", "default")
         if self.websense:
             decision = self.websense(question, day)

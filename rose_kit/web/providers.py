@@ -1,10 +1,13 @@
 """Places to search: Wikimedia, DuckDuckGo, a folder. A bad item is skipped with a warning that says why."""
 
+import codecs
 import csv
 import html
+import io
 import json
 import re
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -23,6 +26,18 @@ from rose_kit.web.types import Page, ReferenceImage, Source
 
 MAX_HITS = 50  # to ask for: some are too new or cannot be read
 TEXTS = (".html", ".htm", ".txt", ".md")
+COLUMNS = ("file", "url", "title", "date", "licence", "caption")  # of a folder's index.csv
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, in UTF-16 with a byte-order mark, or else in Windows-1252."""
+    content = path.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", "replace")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252", "replace")
 
 
 class ListingProvider:
@@ -140,11 +155,12 @@ class Folder(ListingProvider):
     """Pages and images in a folder, with an optional `index.csv`: file,url,title,date,licence,caption.
 
     Warns:
-        UserWarning: names the files that are neither, and the folders, which are not read.
+        UserWarning: names the files that are neither, and the folders, which are not read; and other columns
+            of the index, and its lines of files that are not there.
 
     Raises:
         NotADirectoryError: there is no such folder.
-        WebError: its index cannot be read.
+        WebError: its index cannot be read, has no column "file", or has several lines of one file.
     """
 
     path: str | Path
@@ -154,15 +170,29 @@ class Folder(ListingProvider):
         if not index.parent.is_dir():
             raise NotADirectoryError(f"{self.path} is not a folder")
         with errors_as(WebError, str(index)):
-            rows = csv.DictReader(index.read_text("utf-8").splitlines() if index.is_file() else ())
-            self.rows = {composed(row["file"]): {key: row[key] for key in row if row[key]} for row in rows}
+            text = io.StringIO(read_text(index) if index.is_file() else "file\n", newline="")
+            table = csv.DictReader(text, skipinitialspace=True)
+            if "file" not in (header := table.fieldnames or ()):
+                raise ValueError(f"expected the columns {', '.join(COLUMNS)}, got {', '.join(header)}")
+            rows = list(table)
+            if long := [row["file"] for row in rows if any(row.get(None, ()))]:
+                raise ValueError(f"{long[0]!r} has too many cells; text with commas needs quotes")
+            rows = [{key: row[key] for key in COLUMNS if row.get(key)} for row in rows]
+            names = [composed(row.get("file", "")) for row in rows]
+            if len(set(names)) < len(names):
+                raise ValueError(f"{Counter(names).most_common(1)[0][0]!r} has several lines")
+        self.rows = dict(zip(names, rows, strict=True))
         left_out: dict[str, list[str]] = {}
-        list_files(index.parent, (*TEXTS, *image_suffixes(), index.name), left_out)
+        there = {composed(f.name) for f in list_files(index.parent, (*TEXTS, *image_suffixes()), left_out)}
+        others = left_out.get("files of other kinds", [])
+        others[:] = [name for name in others if Path(name).name != index.name]
+        left_out["columns of index.csv"] = [name for name in header if name not in COLUMNS]
+        left_out["lines of index.csv without a file"] = [name for name in names if name not in there]
         warn_left_out(index.parent, left_out)
 
     def _list(self, kind: str, query: str) -> Mapping[str, Path]:
         files = list_files(Path(self.path), TEXTS if kind == "text" else image_suffixes(), {})
-        texts = [f.read_text("utf-8", "replace") if kind == "text" else "" for f in files]
+        texts = [read_text(f) if kind == "text" else "" for f in files]
         rows = [" ".join(map(str, self._row(f).values())) for f in files]
         scores = bm25(query, [f"{f.stem} {r} {t}" for f, r, t in zip(files, rows, texts, strict=True)])
         return {str(files[i]): files[i] for i in np.argsort(-scores, kind="stable") if scores[i] > 0}
@@ -179,7 +209,7 @@ class Folder(ListingProvider):
     def _page(self, file: Path, day: date) -> Page:
         if file.suffix.lower() in (".html", ".htm"):
             return read(file.read_bytes(), self._source(file))
-        return Page(self._source(file), file.read_text("utf-8", "replace"))
+        return Page(self._source(file), read_text(file))
 
     def _image(self, file: Path, day: date) -> ReferenceImage:
         return ReferenceImage(self._source(file), read_image(file), self._row(file).get("caption", file.stem))
