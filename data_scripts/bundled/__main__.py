@@ -45,8 +45,9 @@ def train_encoder(
     from data_scripts.bundled.zero_shot import report, report_card
 
     recipe = training.Recipe(**chosen_settings(steps, pictures, seed, every))
-    writable_folder(out)
-    claim(writable_folder(work), asdict(recipe))
+    for folder in (out, work):
+        writable_folder(folder).mkdir(parents=True, exist_ok=True)
+    claim(work, asdict(recipe))
     encoder = training.train_encoder(out, work, recipe, report, every)
     (out / "metrics.json").write_text(json.dumps(report_card(encoder), indent=1) + "\n", encoding="utf-8")
     typer.echo(f"{out}: trained for {recipe.steps} steps; use it as --encoder {out}")
@@ -77,7 +78,9 @@ def train_vague(
     check_from(images=(images, 1), steps=(steps, 1), seed=(seed, 0))
     named = {name: value for name, value in (("images", images), ("steps", steps)) if value is not None}
     recipe = TextRecipe(seed=seed, language=Language(dial=dial), **named)
-    encoder = train_text_tower(writable_folder(out), writable_folder(work), recipe)
+    for folder in (out, work):
+        writable_folder(folder).mkdir(parents=True, exist_ok=True)
+    encoder = train_text_tower(out, work, recipe)
     hashes = {"vision": encoder.fingerprint, "text": encoder.text_fingerprint}
     (out / "metrics.json").write_text(json.dumps(report_card(encoder) | hashes, indent=1) + "\n")
     typer.echo(f"{out}: trained for {recipe.steps} steps; use it as --encoder {out}")
