@@ -710,7 +710,7 @@ def run(
         with naming(folder / path.name):
             executed = papermill.execute_notebook(path, folder / path.name, values, **options)
     except PapermillExecutionError as error:
-        if error.ename == "ValueError":  # a parameter that the notebook cannot take
+        if error.ename in ("ValueError", "DataError"):  # a parameter that the notebook cannot take
             raise ValueError(f"{path.name}: {error.evalue}") from None
         line = re.findall(r"^-+> *\d+ (.*)", re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback)), re.M)
         told = error.evalue or "".join(line[-1:])  # an assert without a message is quoted

@@ -356,6 +356,7 @@ def test_run_passes_parameters_and_prints_the_result_or_names_the_cell_that_fail
     for source, status, said in (
         ("assert k > 5", 1, "k > 5"),
         ("raise ValueError(f'{k} is odd')", 2, "5 is odd"),
+        ("from rose_kit import DataError; raise DataError('no folder')", 2, "no folder"),
     ):
         path = notebook(tmp_path / "small.ipynb", source)
         assert cli.status(["run", str(path), "-p", "k=5", "--out", str(tmp_path / "there")]) == status
