@@ -14,7 +14,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
-demo: $(STAMP)  ## segment scenes with and without a memory: a table, and a picture in runs/00_quickstart
+demo: $(STAMP)  ## segment scenes with and without a memory: a table, and an image in runs/00_quickstart
 	$(BIN)/rose-kit run 00_quickstart
 
 test: export HF_HUB_OFFLINE = 1

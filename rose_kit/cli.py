@@ -335,7 +335,7 @@ Plugin = Annotated[Mapping | None, option("Python file with methods or encoders.
 Shots = Annotated[int | None, option("Draw so many images per class [default: every image].")]
 Seed = Annotated[int, option("Of the draw.", min=0)]
 Split = Annotated[str | None, option("Split of the folder [default: support, train or every image].")]
-WindowOptions = Annotated[list[str] | None, option("NAME=VALUE of Windows; for presets.", hidden=True)]
+WindowOptions = Annotated[list[str] | None, option("NAME=VALUE of Windows, such as short_side=448.")]
 
 
 # --- evaluate ---------------------------------------------------------------------------------------------
@@ -542,6 +542,9 @@ def segment(
     unknown = [name for name in vocabulary.names if name not in support.classes]
     if unknown and vocabulary.text is None:
         raise unknown_name("class (the encoder has no text)", unknown[0], support.classes)
+    if unknown:
+        alone = f"the memory does not hold, so their names alone speak for: {', '.join(unknown)}"
+        warnings.warn(alone, stacklevel=2)
     for path in images:
         read_image(path)  # so that a broken one is reported before anything is written
     listing = class_list(out, vocabulary.names)
