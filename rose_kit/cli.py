@@ -130,11 +130,11 @@ def configured(factory: Callable, texts: Iterable[str], what: str) -> Any:
     return call_with(factory, parse_options(texts, defaults, what), what)
 
 
-def check_quotes(names: Sequence[str], known: Iterable[str]) -> None:
+def check_quotes(names: Sequence[str], known: Sequence[str]) -> None:
     """Refuse names that are parts of a known one with a comma, which `--classes` takes in quotes only."""
     for whole in known:
         parts = split_names(whole) if "," in whole and '"' not in whole else []
-        if whole not in names and parts and set(parts) <= set(names):
+        if whole not in names and parts and set(parts) <= set(names) - set(known):
             hint = f"a name with a comma needs quotes: --classes '{join_names([whole])}'"
             raise ValueError(f"there is a class {whole!r}, but --classes names {', '.join(parts)}; {hint}")
 
@@ -234,7 +234,7 @@ def read_yaml(path: Path) -> Any:
                 raise ValueError(f"{', '.join(sorted(repeated))} given more than once")
             return super().construct_mapping(node, deep)
 
-    with errors_as(kit.DataError, f"{str(path)!r} is not YAML"):
+    with errors_as(kit.DataError, f"{str(path)!r} is not YAML that can be used"):
         return yaml.load(path.read_bytes(), Loader)
 
 
@@ -244,8 +244,11 @@ def read_yaml(path: Path) -> Any:
 def writable_folder(path: Path) -> Path:
     """Try to write in a folder, or where it will be made, before hours of work depend on it."""
     there = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
-    with naming(path), tempfile.TemporaryFile(dir=there) as file:
-        file.write(b"room?")
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(b"room?")
+    except OSError as error:  # which names the temporary file
+        raise OSError(error.errno, error.strerror, str(path)) from None
     return path
 
 
@@ -702,7 +705,7 @@ def run(
     values = parse_options(parameters or (), defaults, path.name)
     check_outputs([folder / path.name], [path])
     # What else the notebook writes is not known before.
-    if out and out.is_dir() and any(out.iterdir()) and not (out / RECORD).exists():
+    if out and out.is_dir() and any(out.iterdir()) and not is_recorded(folder / path.name):
         raise ValueError(f"{str(out)!r} is not empty, and not of an earlier run; name a new folder")
     if "out" in defaults:  # kernels start in the notebook's own folder, as in JupyterLab
         values.setdefault("out", Path(os.path.relpath(folder, path.parent)).as_posix())
@@ -714,10 +717,10 @@ def run(
             executed = papermill.execute_notebook(path, folder / path.name, values, **options)
     except PapermillExecutionError as error:
         if error.ename in ("ValueError", "DataError"):  # a parameter that the notebook cannot take
-            raise ValueError(f"{path.name}: {error.evalue}") from None
+            raise ValueError(f"{path.name}: {error.evalue} (see {folder / path.name})") from None
         line = re.findall(r"^-+> *\d+ (.*)", re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback)), re.M)
-        told = error.evalue or "".join(line[-1:])  # an assert without a message is quoted
-        why = f"{error.ename}: {_one_line(told)} (see {folder / path.name})"
+        reason = error.evalue or "".join(line[-1:])  # an assert without a message is quoted
+        why = f"{error.ename}: {_one_line(reason)} (see {folder / path.name})"
         typer.echo(f"error: cell [{error.exec_count}] of {path.name} failed: {why}", err=True)
         raise typer.Exit(1) from None
     finally:

@@ -13,7 +13,7 @@ import shutil
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,7 +40,7 @@ SPLIT_PAIRS = (("support", "query"), ("train", "val"), ("train", "test"))
 PROSE = re.compile(r'[^\s,"][^,"]*(, [^\W\d_][^,"]*)+')
 QUOTED = re.compile(r"(['\"`]).*\1")
 MAX_POOL = 5000  # images that a support draw looks at, as in the RNS release
-IGNORE_NAMES = ("ignore", "ignored", "void", "none", "unlabeled", "unlabelled", "unknown", "border")
+IGNORED = re.compile("ignored?|void|none|unlabel+ed|unknown|border|boundary|edge|don't care", re.IGNORECASE)
 # Pillow knows the first of these by name only; for the others it runs Ghostscript or needs Windows.
 UNREADABLE = ("BUFR", "GRIB", "HDF5", "MPEG", "EPS", "WMF")
 
@@ -116,7 +116,6 @@ class FolderDataset:
         if not (self.path / "classes.txt").is_file():
             raise DataError(f"{str(self.path)!r} is no folder with images/, masks/ and classes.txt")
         self.classes = read_classes(self.path / "classes.txt")
-        _check_ignored(self.path / "classes.txt")
         self.class_names = tuple(self.classes.values())
         left_out: dict[str, list[str]] = {}
         self._images = _by_id(self.path / "images", left_out)
@@ -128,13 +127,16 @@ class FolderDataset:
         split = sorted(images & masks) if split is None else split
         self.ids = _read_split(self.path, split) if isinstance(split, str) else list(map(composed, split))
         if len(set(self.ids)) < len(self.ids):
-            raise DataError(f"{self.path}: the ids name an image twice: {Counter(self.ids).most_common(1)}")
+            raise DataError(
+                f"{self.path}: the ids name an image twice: {Counter(self.ids).most_common(1)[0][0]!r}"
+            )
         for kind, files in (("image", self._images), ("mask", self._masks)):
             if missing := [i for i in self.ids if i not in files]:
                 hint = "; an id is a file's name without folder and suffix" if "." in missing[0] else ""
                 raise DataError(f"{self.path} has no {kind} for {missing[0]!r} ({len(missing)} in all){hint}")
         if not self.ids:
-            raise DataError(f"{self.path}: no mask has an image's name: {min(images)!r}, {min(masks)!r}")
+            fault = f"no mask has an image's name: {min(images)!r}, {min(masks)!r}"
+            raise DataError(f"{self.path}: {fault if not images & masks else 'the split names no image'}")
         self._values: dict[str, frozenset[int]] = {}  # image id -> the values of its mask
 
     def __len__(self) -> int:
@@ -170,7 +172,7 @@ class FolderDataset:
             raise DataError(f"mask {path} has {mask.shape[2]} channels ({file.mode}); it needs one: {hint}")
         values = frozenset(np.unique(mask).tolist())
         if unknown := sorted(values - {IGNORE, *self.classes}):
-            between = min(values) < unknown[0] < max(values)
+            between = min(values) < unknown[0] < max(values - {IGNORE})
             hint = "antialiased or rescaled? Save it without smoothing" if between else "name it as well"
             raise DataError(f"mask {path} holds {unknown[0]}, but classes.txt only {[*self.classes]}; {hint}")
         self._values[image_id] = values
@@ -182,6 +184,11 @@ class FolderDataset:
         Masks of 0 and 255 are odd unless others hold 255 beside a class, as around the things of VOC.
         """
         values = frozenset().union(*self._values.values())
+        if values == {0, IGNORE}:  # the masks of other splits may say more
+            for image_id in self._masks.keys() - self._values.keys():
+                with suppress(DataError):
+                    self._read_mask(image_id)
+            values = frozenset().union(*self._values.values())
         if values <= {IGNORE}:
             raise DataError(f"{self.path}: every pixel of {len(self._values)} mask(s) is 255: ignore")
         binary = [value for value in self._values.values() if value == {0, IGNORE}]
@@ -335,12 +342,12 @@ def warn_absent(dataset: Dataset, names: Sequence[str], positions: Iterable[int]
 def read_classes(path: str | Path) -> dict[int, str]:
     """Read `classes.txt`: CSV with `id,name` per line, as `classes_text` writes it.
 
-    Ids may have gaps. A first line that begins with "id", blank lines, id 255 and empty further columns are
-    skipped. A name with commas belongs in quotes: `0,"red, dark"`.
+    Ids may have gaps. A first line that begins with "id", blank lines, empty further columns, and 255 under a
+    name such as "ignore" are skipped. A name with commas belongs in quotes: `0,"red, dark"`.
 
     Raises:
         DataError: the file is missing or empty, a line is malformed or has further columns, a name cannot
-            name a class, an id or a name occurs twice.
+            name a class, an id or a name occurs twice, or a class has the id 255.
 
     Warns:
         UserWarning: `0,red, dark` is read as one name; there are quotes around a name; or as `class_names`.
@@ -349,6 +356,9 @@ def read_classes(path: str | Path) -> dict[int, str]:
     for number, line in enumerate(_read_lines(Path(path)), start=1):
         with errors_as(DataError, f"{path}, line {number}"):
             key, name, *more = [*split_names(line), "", ""]
+            if key == str(IGNORE) and name and not IGNORED.search(name):
+                way_out = "name it 'ignore', or give the class another id, there and in the masks"
+                raise ValueError(f"{IGNORE} is {name!r}, but {IGNORE} means ignore: {way_out}")
             if not line.strip() or key == str(IGNORE) or (number == 1 and key.lower() == "id"):
                 continue
             rest = line.partition(",")[2].rstrip()
@@ -369,17 +379,6 @@ def read_classes(path: str | Path) -> dict[int, str]:
     return classes
 
 
-def _check_ignored(path: Path) -> None:
-    """Refuse a class with the id that means ignore."""
-    for line in _read_lines(path):
-        key, name = (part.strip(" \"'") for part in f"{line},".split(",")[:2])
-        if key == str(IGNORE) and name.lower() not in IGNORE_NAMES:
-            raise DataError(
-                f"{path} calls {IGNORE} {name!r}, but {IGNORE} means ignore: name it 'ignore', or give the "
-                "class another id, there and in the masks"
-            )
-
-
 def classes_text(classes: Mapping[int, str]) -> str:
     """The lines of a `classes.txt`, which `read_classes` reads back.
 
@@ -396,7 +395,7 @@ def _by_id(folder: Path, left_out: dict[str, list[str]]) -> dict[str, Path]:
     for path in list_files(folder, image_suffixes(), left_out):
         other = files.setdefault(composed(path.stem), path)
         if other != path:
-            raise DataError(f"{path} and {other.name} are two files of one image id")
+            raise DataError(f"{path} and {other.name} are two files of one image id; remove or rename one")
     if not files:
         rest = f"; left out: {_describe(left_out)}" if left_out else ""
         raise DataError(f"{folder} holds no image file (.png, .jpg, .tif, ...){rest}")
@@ -506,10 +505,18 @@ def _open_image(path: str | Path) -> Iterator[Image.Image]:
 
 
 def warn_frames(file: Image.Image, name: object) -> None:
-    """Warn if only the first of several frames will be read; in MPO and PSD the first is the whole image."""
-    count = getattr(file, "n_frames", 1)
-    if count > 1 and file.format not in ("MPO", "PSD"):
-        warnings.warn(f"{name} holds {count} frames; only the first is read", stacklevel=2)
+    """Warn, once for a folder, that only the first of several frames is read.
+
+    In MPO and PSD the first is the whole image.
+    """
+    count, folder = getattr(file, "n_frames", 1), Path(str(name)).parent
+    if count > 1 and file.format not in ("MPO", "PSD") and folder not in _warned_frames:
+        _warned_frames.add(folder)
+        once = "only the first is read, here and in files beside it"
+        warnings.warn(f"{name} holds {count} frames; {once}", stacklevel=2)
+
+
+_warned_frames: set[Path] = set()
 
 
 def _rgb(file: Image.Image) -> NDArray[np.uint8]:

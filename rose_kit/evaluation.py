@@ -42,7 +42,7 @@ from rose_kit.data import (
 from rose_kit.encoder import Encoder, Windows, load_encoder, preferred_windows
 from rose_kit.fusion import Method, SupportExample
 from rose_kit.memory import Prototypes, SupportMemory
-from rose_kit.memory.prototypes import pool_prototypes
+from rose_kit.memory.prototypes import lost_classes, pool_prototypes
 from rose_kit.metrics import class_counts, confusion_matrix, iou_of_counts, mean_interval, mean_iou_of_counts
 from rose_kit.model import methods as registered
 from rose_kit.pooling import patch_counts
@@ -219,7 +219,8 @@ def add_dataset(
         (R,) int64 ids of the new rows.
 
     Warns:
-        UserWarning: the memory has rows of another file under the id of one of these images.
+        UserWarning: the memory has rows of another file under the id of one of these images; or classes of an
+            image have no pixel left once its mask is scaled to the encoded image.
 
     Raises:
         ValueError: the memory was made with another encoder, or has one of these classes for an image
@@ -227,22 +228,27 @@ def add_dataset(
     """
     memory.check_encoder(encoder)
 
-    def pool(i: int) -> Prototypes:
+    def pool(i: int) -> tuple[Prototypes, list[str]]:
         sample = dataset[i]
         feature_map = encoder.encode_image(sample.image, windows)
         named = {v: name for v, name in sample.classes.items() if classes is None or name in classes}
         thumbnail = sample.image if thumbnails else None
-        return pool_prototypes(sample.image_id, feature_map, sample.mask, named, sample.source, thumbnail)
+        own = pool_prototypes(sample.image_id, feature_map, sample.mask, named, sample.source, thumbnail)
+        return own, [f"{name} in {sample.image_id}" for name in lost_classes(own, sample.mask, named)]
 
-    tables = list(_each(pool, range(len(dataset)) if positions is None else positions, "support", progress))
-    if not tables:
+    pooled = list(_each(pool, range(len(dataset)) if positions is None else positions, "support", progress))
+    if not pooled:
         return np.zeros(0, dtype=np.int64)
-    rows, stored = Prototypes.concatenate(tables), memory.rows
+    if lost := [where for _, own in pooled for where in own]:
+        first = ", ".join(lost[:3]) + ", ..." * (len(lost) > 3)
+        small = "less than a pixel at the encoder's scale"
+        warnings.warn(f"not stored, {small}: {len(lost)} ({first})", stacklevel=2)
+    rows, stored = Prototypes.concatenate([table for table, _ in pooled]), memory.rows
     known = dict(zip(stored.image_ids, stored.sources, strict=True))
     ids, pairs = memory.extend(rows), zip(rows.image_ids, rows.sources, strict=True)
     if others := sorted({i for i, source in pairs if known.get(i, source) != source}):
-        first = f"{others[0]!r} ({known[others[0]]})"
-        warnings.warn(f"{len(others)} image ids are of other files already, such as {first}", stacklevel=2)
+        first = f"{others[0]!r} is {known[others[0]]}"
+        warnings.warn(f"{len(others)} image id(s) of the memory are of other files: {first}", stacklevel=2)
     return ids
 
 
@@ -386,12 +392,12 @@ def evaluate(
 
     Warns:
         UserWarning: names classes that no support image holds or, in a folder, no query image: the latter
-            count as 0 where they are predicted, and else are left out of the mean.
+            count as 0 where they are predicted, and else are left out of the mean. It also names a class that
+            is there alone.
 
     Raises:
-        ValueError: support and query share an image, a class is unknown, no class labels a query pixel or, in
-            a folder, only one of several does; no method is left to run, `shots`, `seeds` or `limit` make no
-            sense, or as `warn_absent`.
+        ValueError: support and query share an image, a class is unknown, no class labels a query pixel, no
+            method is left to run, `shots`, `seeds` or `limit` make no sense, or as `warn_absent`.
     """
     check_positive(limit=limit)
     regions = make_regions(regions) if isinstance(regions, str) else regions
@@ -433,15 +439,13 @@ def _check_data(support: Dataset, query: Dataset, positions: Sequence[int], name
         raise unknown_name("class", unknown[0], query.class_names)
     if not any(query.classes_of(i) & set(names) for i in positions):
         raise ValueError(f"no query image holds any of: {', '.join(names)}")
+    present = names
     if isinstance(query, FolderDataset):  # the images of others are drawn as asked for
-        absent = warn_absent(query, names, positions, "to answer")
-        if len(absent) == len(names) - 1 > 0:
-            [only] = set(names).difference(absent)
-            raise ValueError(f"the query images hold {only!r} alone: to answer it everywhere would score 100")
+        present = sorted({*names}.difference(warn_absent(query, names, positions, "to answer")))
+    if len(present) == 1:
+        warnings.warn(f"{present[0]!r} is there alone: answered everywhere, it scores 100", stacklevel=3)
     if not set(names) & set(support.class_names):
         raise ValueError(f"no class is in the support data: {', '.join(support.class_names)}")
-    if len(names) == 1:
-        warnings.warn(f"to answer {names[0]!r} everywhere scores 100: it is the only class", stacklevel=3)
 
 
 def _runnable(
@@ -716,6 +720,8 @@ def expand_grid(grid: Any, extra: Sequence[str] = ()) -> list[Row]:
             raise ValueError(f"a grid needs at least one method and one seed; got {one!r}")
         lists["dataset"] = list(_name_entries(lists["dataset"]).items())
         specs += ParameterGrid(lists | {"methods": [methods], "seeds": [lists["seeds"]]})
+    if not specs:
+        raise ValueError("the grid is empty")
     return specs
 
 

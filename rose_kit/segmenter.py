@@ -89,7 +89,8 @@ class Segmenter:
         known = {*memory.classes, *compress(vocabulary.names, vocabulary.has_text)}
         silent = [name for name in vocabulary.names if name not in known]
         if 0 < len(silent) < len(vocabulary):
-            warnings.warn(f"never answered, without text and prototype: {', '.join(silent)}", stacklevel=2)
+            names = ", ".join(silent)
+            warnings.warn(f"without text and prototype, so no pixel can get them: {names}", stacklevel=2)
         prediction = self.method.predict(encoded.query, memory, vocabulary)
         labels, scores = paint(prediction.probabilities, encoded.query, encoded.feature_map)
         return Segmentation(labels, scores, vocabulary.names, prediction.evidence)

@@ -124,7 +124,7 @@ def test_other_images_under_ids_that_are_there_already_are_told(memory, folder, 
     (other / "classes.txt").write_text("0,sea\n3,sand\n7,boat\n")
     assert cli.status(["memory", "add", str(memory), str(other)]) == 0
     err = capsys.readouterr().err
-    assert "3 image ids" in err and f"'p0' ({folder / 'images' / 'p0.jpg'})" in err
+    assert "3 image id(s)" in err and f"'p0' is {folder / 'images' / 'p0.jpg'}" in err
 
 
 def test_an_image_id_may_be_written_in_any_form_of_unicode(run, folder, tmp_path):
@@ -222,11 +222,9 @@ def rewrite_masks(folder, table):
             "build shots add evaluate sweep",
             ["0 and 255 only", "'cat'", "1 for 255"],
         ),
-        ("0,sky\n255,cat\n", {3: 255, 7: 255}, "build shots add evaluate sweep", ["255 'cat'", "ignore"]),
+        ("0,sky\n255,cat\n", {3: 255, 7: 255}, "build shots add evaluate sweep", ["255 is 'cat'", "ignore"]),
         ("0,sky\n3,grass\n", {0: 255, 3: 255, 7: 255}, "build shots add", ["every pixel", "255: ignore"]),
         ("0,sky\n3,grass\n", {0: 255, 3: 255, 7: 255}, "evaluate sweep", ["sky"]),
-        ("0,sky\n3,grass\n7,bus\n", {3: 0, 7: 0}, "evaluate sweep", ["'sky' alone", "100"]),
-        ("0,sky\n3,grass\n7,bus\n", {3: 255, 7: 255}, "evaluate sweep", ["'sky' alone", "255 means ignore"]),
     ],
 )
 def test_masks_that_lose_a_class_are_refused_before_any_number(
@@ -250,6 +248,13 @@ def test_masks_that_lose_a_class_are_refused_before_any_number(
             err,
         )
     assert not (tmp_path / "new").exists() or not list((tmp_path / "new").iterdir())
+
+
+def test_a_class_that_is_there_alone_is_named_before_its_100(folder, capsys):
+    (folder / "classes.txt").write_text("0,sky\n3,grass\n7,bus\n")
+    rewrite_masks(folder, {3: 0, 7: 0})
+    assert cli.status([str(part) for part in ("evaluate", folder, *QUICK)]) == 0
+    assert "'sky' is there alone: answered everywhere, it scores 100" in capsys.readouterr().err
 
 
 def test_a_class_without_a_pixel_and_what_is_left_out_are_told_once(folder, tmp_path, capsys):

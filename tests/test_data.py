@@ -339,7 +339,7 @@ def clear(folder):
         (lambda f: (f / "classes.txt").write_text("0,sky\n\n0,sea\n"), "line 3: .*'sea'"),
         (lambda f: (f / "classes.txt").write_text("0,sky\n1,sky\n"), "line 2: .*'sky'"),
         (lambda f: (f / "classes.txt").write_bytes(b"0,\xff"), r"classes\.txt.*utf-8"),
-        (lambda f: (f / "classes.txt").write_text("0,sky\n7,b\n255,cat\n"), "calls 255 'cat', .* ignore"),
+        (lambda f: (f / "classes.txt").write_text("0,sky\n7,b\n255,cat\n"), "255 is 'cat', .* ignore"),
         (lambda f: (f / "classes.txt").write_text('0,sky\n7,b\n"255","cat"\n'), "255"),
     ],
 )
@@ -353,7 +353,7 @@ def test_an_unknown_split_is_named_with_those_there_are(folder):
     split(folder, "train", "a")
     with pytest.raises(ValueError, match="'val'.* train"):
         FolderDataset(folder, "val")
-    with pytest.raises(DataError, match="'b', 2"):
+    with pytest.raises(DataError, match="twice: 'b'"):
         FolderDataset(folder, ["a", "b", "b"])
 
 

@@ -115,7 +115,7 @@ def test_scores_are_mean_probabilities_and_parts_come_back_as_one_mask(masks, tm
     again, _ = read_coco(write_coco(tmp_path / "again.json", read, CLASSES))  # a mapping
     assert all(np.array_equal(again[name], masks[name]) for name in masks)
     for wrong in ((mask, np.full(mask.shape, np.nan)), (mask, np.ones((2, 2))), ([1],)):
-        with pytest.raises(DataError, match=f"{name}.*(finite|no .H, W)"):
+        with pytest.raises(DataError, match=f"{name}.*(finite|must be .H, W)"):
             write_coco(tmp_path / "w.json", [(name, *wrong)], CLASSES)
     for c in (-1, 2**16, 255):
         with pytest.raises(DataError, match=f"'x' has the id {c}"):

@@ -139,7 +139,7 @@ def test_a_region_lost_in_resizing_takes_the_patch_it_lies_in():
 
 def test_without_text_the_memory_answers_and_without_prototypes_the_text(world):
     encoder, memory, image, mask = world
-    with pytest.warns(UserWarning, match="never answered, .*: tram$"):
+    with pytest.warns(UserWarning, match="no pixel can get them: tram$"):
         Segmenter(ColourEncoder(text=False), memory).segment(image, ["red", "tram"])
     result = Segmenter(ColourEncoder(text=False), memory).segment(image, ["blue|sea", "red", "green"])
     assert result.names == ("blue", "red", "green")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -160,6 +160,11 @@ def pooled_evidence(evidence: Evidence, patches: Iterable[int]) -> Evidence:
     ids, names = (weight.index.get_level_values(level).to_numpy() for level in (0, 1))
     weight, effect = (sums.to_numpy(np.float32) / len(patches) for sums in (weight, effect))
     whole = evidence.leave_out
-    leave_out = whole and (lambda ids: whole(ids)[:, patches].mean(1, keepdims=True))
+    leave_out = whole and partial(_mean_effects, whole, patches)
     pooled = Evidence(np.zeros(len(ids), np.int64), ids, names.astype(str), weight, effect, leave_out)
     return pooled.top(0, len(pooled))
+
+
+def _mean_effects(leave_out: LeaveOut, patches: NDArray, ids: NDArray) -> NDArray:
+    """(R,) prototype ids -> (R, 1) their effect on the mean over some patches."""
+    return leave_out(ids)[:, patches].mean(1, keepdims=True)

@@ -14,7 +14,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rose_kit.memory.index import Filter, Index, Where, make_index, name_list
-from rose_kit.memory.prototypes import Hits, Prototypes, Scalar, changes_lock, check_unit, pool_prototypes
+from rose_kit.memory.prototypes import (
+    Hits,
+    Prototypes,
+    Scalar,
+    changes_lock,
+    check_unit,
+    lost_classes,
+    pool_prototypes,
+)
 from rose_kit.memory.storage import MemoryFormatError, read_folder, write_folder
 from rose_kit.types import FeatureMap, check_positive, class_name, composed, unit, unknown_name
 
@@ -111,7 +119,7 @@ class SupportMemory:
             (R,) int64 ids of the new rows, in the order of `classes`; absent classes make no row.
 
         Warns:
-            UserWarning: all are absent.
+            UserWarning: all are absent, or some have no pixel left at the scale of the encoded image.
 
         Raises:
             ValueError: something has the wrong shape or type, features are not of unit norm, a name cannot
@@ -120,8 +128,11 @@ class SupportMemory:
         """
         rows = pool_prototypes(image_id, feature_map, mask, classes, source, thumbnail, metadata)
         if not len(rows):
-            values = f"its mask holds {np.unique(mask).tolist()}, and classes lists {list(classes)}"
+            values = f"its mask holds {np.unique(mask)[:10].tolist()}, and classes lists {[*classes][:10]}"
             warnings.warn(f"image {image_id!r} adds no prototype: {values}", stacklevel=2)
+        elif lost := lost_classes(rows, mask, classes):
+            small = "less than a pixel at the encoder's scale"
+            warnings.warn(f"{image_id}: not stored, {small}: {', '.join(lost)}", stacklevel=2)
         return self.extend(rows)
 
     def extend(self, rows: Prototypes) -> NDArray[np.int64]:

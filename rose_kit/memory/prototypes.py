@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 import threading
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -186,9 +185,6 @@ def pool_prototypes(
 ) -> Prototypes:
     """One row per class that an annotated image shows; the arguments are those of `SupportMemory.add`.
 
-    Warns:
-        UserWarning: names classes whose few pixels are gone once the mask is scaled to the encoded image.
-
     Raises:
         ValueError: something has the wrong shape or type, or features are not of unit norm.
     """
@@ -204,15 +200,16 @@ def pool_prototypes(
     vectors, counts = pool_masks(feature_map, mask, list(classes))  # (C, D), (C,)
     present = np.flatnonzero(counts)  # (R,)
     values = [list(classes)[c] for c in present]
-    if lost := (classes.keys() - set(values)) & set(pd.unique(mask.ravel())):
-        lost_names = ", ".join(sorted(classes[v] for v in lost))
-        warnings.warn(
-            f"{image_id}: too small at the encoder's scale, so not stored: {lost_names}", stacklevel=3
-        )
     ids, names, image_ids = np.arange(len(values)), [classes[v] for v in values], [image_id] * len(values)
     sources = [None if source is None else str(source)] * len(values)
     facts, thumbnails = [check_metadata(metadata)] * len(values), pack_thumbnails(thumbnail, mask, values)
     return Prototypes.make(ids, vectors[present], names, image_ids, sources, facts, thumbnails)
+
+
+def lost_classes(rows: Prototypes, mask: NDArray, classes: Mapping[int, str]) -> list[str]:
+    """The classes of an image that made no row, as their few pixels are gone once the mask is scaled down."""
+    shown = {classes[value] for value in pd.unique(np.ravel(mask)).tolist() if value in classes}
+    return sorted(shown.difference(rows.class_names))
 
 
 def pack_thumbnails(image: NDArray[np.uint8] | None, mask: NDArray, values: Sequence[int]) -> list:

@@ -181,7 +181,7 @@ def _write_sample(folder: Path, sample: Sample, classes: dict[int, str]) -> None
     if mask.exists() or mask.stem != image_id or mask.name.startswith("."):  # a stem has no folder
         raise DataError(f"image id {sample.image_id!r} occurs twice, or is no name of a visible file")
     if image.dtype != np.uint8 or image.shape != (*sample.mask.shape, 3):
-        shape = f"uint8 {(*sample.mask.shape, 3)}, as its mask is large"
+        shape = f"uint8 {(*sample.mask.shape, 3)}"
         raise DataError(f"image {sample.image_id!r} is {image.dtype} {image.shape}; expected {shape}")
     save_labels(mask, sample.mask)
     source = Path(sample.source or "")
@@ -227,8 +227,10 @@ def write_coco(
     annotations: list[dict[str, Any]] = []
     for name, mask, *probabilities in masks.items() if isinstance(masks, Mapping) else masks:
         name, mask = str(name), np.asarray(mask)
-        if name in images or mask.ndim != 2:
-            raise DataError(f"two masks are of {name!r}, or it is no (H, W): {mask.shape}")
+        if name in images:
+            raise DataError(f"two masks are of {name!r}")
+        if mask.ndim != 2:
+            raise DataError(f"the mask of {name!r} must be (H, W), got {mask.shape}")
         if any(np.shape(p) != mask.shape or not np.isfinite(p).all() for p in probabilities):
             raise DataError(f"the probabilities of {name!r} must be finite, and {mask.shape} as its mask is")
         height, width = mask.shape
@@ -306,7 +308,7 @@ def _by_id(content: Mapping[str, Any], what: str, key: str) -> dict[str, Mapping
         i, value = _id(item.get("id")), item.get(key)
         if i is None or i in found or not (value and isinstance(value, str)) or value in values:
             fault = f"id {item.get('id')!r} and {key} {item.get(key)!r}"
-            raise DataError(f"{what}: {fault}; each needs both, and no two may have the same")
+            raise DataError(f"{what}: {fault}; each needs an id and a name of its own")
         values.add(value)
         found[i] = item
     return found
