@@ -82,9 +82,7 @@ def test_a_notebook_names_the_parameter_that_it_cannot_take(path, tmp_path, monk
 
 RUNS = [
     ("14_your_images", "segments=0", "segments must be a whole number from 10 to 5000, got 0"),
-    ("15_leaderboard", "baseline=rsn", "'rsn', did you mean 'rns'?"),
     ("experiments/pipeline", "sizes=tiny", "'tiny'. Known: VOC size, ADE size"),
-    ("experiments/rose_claims", "fusions=zebra", "'zebra'"),
 ]
 
 
