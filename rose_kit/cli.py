@@ -288,21 +288,24 @@ def record(path: Path, place: Path | None = None) -> None:
     While it stays as it is, a command may write it anew; a file that a user wrote or changed is the user's.
     """
     place = place or path
-    if path.is_file() and not is_recorded(path, place):
-        notes = place.parent / RECORD
+    notes = place.parent / RECORD
+    if path.is_file() and (line := _checksum(path, place.name)) not in _recorded(notes):
         with naming(notes), notes.open("a", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(_checksum(path, place))
+            file.write(line)
 
 
-def is_recorded(path: Path, place: Path | None = None) -> bool:
-    """Whether a file is as a command wrote it."""
-    notes = (place or path).parent / RECORD
-    return notes.is_file() and _checksum(path, place or path) in notes.read_text("utf-8", "surrogateescape")
+def is_recorded(path: Path) -> bool:
+    """Whether a file is there, and is as a command wrote it."""
+    return path.is_file() and _checksum(path, path.name) in _recorded(path.parent / RECORD)
 
 
-def _checksum(path: Path, place: Path) -> str:
+def _recorded(notes: Path) -> str:
+    return notes.read_text("utf-8", "surrogateescape") if notes.is_file() else ""
+
+
+def _checksum(path: Path, name: str) -> str:
     """A line as the program sha256sum prints it."""
-    return f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {place.name}\n"
+    return f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {name}\n"
 
 
 # --- arguments and options that several commands share ----------------------------------------------------
@@ -560,6 +563,7 @@ def segment(
     segmenter = kit.Segmenter(encoder, support, answerer, region_maker, make_windows((), encoder))
 
     def answers() -> Iterator[tuple[str, NDArray, NDArray]]:
+        """Segment and write image after image; yields what `write_coco` takes of each, if it is asked for."""
         for path in tqdm(images, "segmenting", disable=None):  # None: shown on terminals only
             image = read_image(path)
             encoded = segmenter.encode(image)
@@ -660,8 +664,8 @@ def ask(
     if image == "example":
         written[beside["image"]] = pixels
     for path, array in written.items():
-        with new_result(path) as beside:
-            Image.fromarray(array).save(beside, "PNG")
+        with new_result(path) as place:
+            Image.fromarray(array).save(place, "PNG")
         typer.echo(f"written   {path}")
     if result.failure:
         raise typer.Exit(1)

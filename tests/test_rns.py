@@ -232,7 +232,7 @@ def test_effects_are_a_newton_step_and_predict_leave_one_out(case, monkeypatch):
     winner = np.asarray(answer).argmax(1)
     ids = answer.evidence.strongest(40)[::4]
     claimed = answer.evidence.with_effects(ids)
-    monkeypatch.setattr(effects, "LEFT", 1e-4)
+    monkeypatch.setattr(effects, "RESIDUAL_SHARE", 1e-4)
     steps = method.predict(query, memory, v).evidence.leave_out  # the linear systems solved to the end
     before = exact.predict(query, memory, v).scores
     true = np.empty((len(ids), len(query)))

@@ -28,8 +28,8 @@ from rose_kit.types import Query, Vocabulary, unit
 if TYPE_CHECKING:
     from rose_kit.adapter.rns import RNS, Samples
 
-LEFT = 0.05  # share of the gradient that the Newton step may leave over
-MOST = 50  # passes over the samples in a Newton step
+RESIDUAL_SHARE = 0.05  # of the gradient, which the Newton step may leave over
+MAX_PASSES = 50  # over the samples, in a Newton step
 
 
 @dataclass
@@ -81,7 +81,7 @@ class ScoresWithout:
         """The head after one step on the objective of some samples."""
         objective = self.method.objective(samples, weight)
         objective.go_to(head)
-        objective.add(objective.newton_step(objective.gradient(), LEFT, MOST))
+        objective.add(objective.newton_step(objective.gradient(), RESIDUAL_SHARE, MAX_PASSES))
         return objective.head()
 
     @cached_property

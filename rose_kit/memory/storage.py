@@ -129,12 +129,8 @@ def read_folder(folder: Path) -> tuple[Prototypes, dict[str, Any]]:
             if manifest.pop("sha256", None) != _seal(manifest):
                 raise ValueError("its checksum differs")
             rows, texts = _read(folder, manifest["files"]), [manifest[key] for key in TEXTS]
-            width, least = rows.vectors.shape[1], rows.ids.max(initial=-1) + 1
-            if [width, int, True] != [
-                manifest["dim"],
-                type(manifest["next_id"]),
-                manifest["next_id"] >= least,
-            ]:
+            next_id, least = manifest["next_id"], rows.ids.max(initial=-1) + 1
+            if rows.vectors.shape[1] != manifest["dim"] or type(next_id) is not int or next_id < least:
                 raise ValueError("it does not describe its rows")
             if not all(text is None or isinstance(text, str) for text in texts):
                 raise ValueError(f"{', '.join(TEXTS)} must be texts, got {texts}")
