@@ -49,6 +49,7 @@ from .memory import (
     SupportMemory as SupportMemory,
 )
 from .regions import (
+    Felzenszwalb as Felzenszwalb,
     Regions as Regions,
     Sam as Sam,
     Slic as Slic,
@@ -57,6 +58,7 @@ from .regions import (
 )
 from .fusion import (
     Freeda as Freeda,
+    FssDino as FssDino,
     KnnClip as KnnClip,
     Method as Method,
     ZeroShot as ZeroShot,

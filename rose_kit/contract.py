@@ -153,8 +153,8 @@ def open_vocabulary(make: Make) -> None:
         vocabulary = Vocabulary([NAMES[c] for c in order], problem.vocabulary.text[order])
         answers.append(ToyProblem(make, vocabulary=vocabulary).predict(method, problem.image))
     whole, turned, two = answers
-    require_equal(turned, whole[:, [2, 0, 3, 1]], 1e-3, "columns do not follow the order of the vocabulary")
     require_right(two[shown], problem.labels[shown] == 1, "among two of its classes")
+    require_equal(turned, whole[:, [2, 0, 3, 1]], 1e-3, "columns do not follow the order of the vocabulary")
 
 
 def evidence(make: Make) -> None:

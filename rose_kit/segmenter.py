@@ -15,6 +15,7 @@ from rose_kit.adapter import RNS
 from rose_kit.data import image_array
 from rose_kit.encoder import Encoder, NoTextTower, Windows
 from rose_kit.fusion import Method
+from rose_kit.fusion.zero_shot import softmax
 from rose_kit.memory import SupportMemory
 from rose_kit.pooling import pool_masks, unique_inverse
 from rose_kit.regions import Regions, make_regions
@@ -36,7 +37,7 @@ class Segmenter:
         encoder: makes the features; the memory's features must come from the same one.
         memory: the prototypes of the support images.
         method: anything with `predict`, by default `RNS()`; if it has something to fit, fit it first.
-        regions: image -> (H, W) integer map of region ids, or "slic" or "sam"; None labels patches.
+        regions: image -> (H, W) integer map of region ids, or a name for `make_regions`; None labels patches.
         windows: how the encoder scales and cuts the image; the support images may have had other windows.
             None: the whole image at its own size. `preferred_windows(encoder)` are those of its makers.
 
@@ -158,6 +159,9 @@ def query_map(encoded: EncodedImage) -> NDArray[np.int64]:
 def paint(probabilities: NDArray, query: Query, feature_map: FeatureMap) -> tuple[NDArray, NDArray]:
     """Probabilities per patch or region -> (H, W) int64 labels and their scores.
 
+    The rule for all methods: what is upsampled are the probabilities at one softness, see `soften`. Regions
+    are not upsampled; all their pixels have the label of the region.
+
     Args:
         probabilities: (N, C).
         query: its layout gives the position of the N rows in the image.
@@ -169,13 +173,44 @@ def paint(probabilities: NDArray, query: Query, feature_map: FeatureMap) -> tupl
     if isinstance(query.layout, np.ndarray):
         labels = probabilities.argmax(1)[query.layout]
         return labels, probabilities.T.take(query.layout, axis=1)
-    scores = probabilities.T.reshape(-1, *feature_map.grid)  # (N, C) -> (C, h, w)
-    able = np.flatnonzero(can_win(scores))  # (K,)
-    return able[upsample_scores(scores[able], feature_map).argmax(0)], scores
+    soft = soften(probabilities).T.reshape(-1, *feature_map.grid)  # (N, C) -> (C, h, w)
+    able = np.flatnonzero(can_win(soft))  # (K,)
+    labels = able[upsample_scores(soft[able], feature_map).argmax(0)]  # (H, W)
+    return labels, probabilities.T.reshape(-1, *feature_map.grid)
+
+
+def soften(probabilities: NDArray) -> NDArray[np.float32]:
+    """The probabilities of an image's patches at one softness, whatever the temperature of their method.
+
+    Where a bilinear border runs between two patches depends on how sure they are: a method at a logit scale
+    of 100 is nearly one-hot, and loses a point of mIoU by that alone. So all probabilities of the image
+    are raised to one power and normalised again: the power for which the two largest of a patch differ, on
+    average, by 1 in their logarithms. No patch changes its class, and softmax(s * scores) gives the same
+    labels for every s. The rule is ours; the release of RNS upsamples its probabilities as they are.
+
+    Args:
+        probabilities: (N, C).
+
+    Returns:
+        (N, C) float32, rows sum to 1.
+
+    >>> sure, unsure = ([[1 - p, p], [p, 1 - p]] for p in (1e-6, 0.4))
+    >>> soften(np.array(sure)).round(2).tolist() == soften(np.array(unsure)).round(2).tolist()
+    True
+    """
+    if probabilities.shape[1] < 2:
+        return np.asarray(probabilities, np.float32)
+    logs = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny), dtype=np.float32)  # (N, C)
+    second, first = np.partition(logs, -2, axis=1)[:, -2:].T  # (N,) each
+    return softmax(logs / max(float((first - second).mean()), 1e-6))
 
 
 def pixel_probability(answer: Segmentation, encoded: EncodedImage) -> NDArray[np.float32]:
-    """(H, W) the probability of the class that each pixel was given.
+    """(H, W) the method's own probability of the class that each pixel shows.
+
+    Labels come from probabilities at one softness (see `paint`), which would say nothing of how sure the
+    method is. So these are its probabilities as they are, upsampled in the same way and read at the labels.
+    Between patches another class may therefore have a higher one than the class that is shown.
 
     Args:
         answer: of `Segmenter.segment`.

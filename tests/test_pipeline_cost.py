@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rose_kit.fusion.zero_shot import softmax
-from rose_kit.segmenter import paint, upsample_scores
+from rose_kit.segmenter import paint, soften, upsample_scores
 from rose_kit.types import FeatureMap, Query
 
 
@@ -22,4 +22,6 @@ def test_pruned_upsampling_labels_as_all_classes_would(seed, sharpness, grid, im
     probabilities = softmax(sharpness * rng.normal(size=(grid[0] * grid[1], 9))).astype(np.float32)
     fm = FeatureMap(np.zeros((*grid, 1), np.float32), 8, encoded, image or encoded)
     labels, scores = paint(probabilities, Query(np.ones((len(probabilities), 1)), grid), fm)
-    np.testing.assert_array_equal(labels, upsample_scores(scores, fm).argmax(0))
+    soft = soften(probabilities).T.reshape(-1, *grid)  # (C, h, w)
+    np.testing.assert_array_equal(labels, upsample_scores(soft, fm).argmax(0))
+    np.testing.assert_array_equal(scores, probabilities.T.reshape(-1, *grid))

@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.ndimage import label
+from skimage.segmentation import felzenszwalb
 from test_segmenter import ColourEncoder, memory_of, scene
 
 from data_scripts.scenes import draw_scene
-from rose_kit import FeatureMap, Segmenter, Slic, Vocabulary, unit
+from rose_kit import FeatureMap, Felzenszwalb, Segmenter, Slic, Vocabulary, make_regions, unit
 from rose_kit.pooling import patch_counts
 from rose_kit.registry import methods
 from rose_kit.segmenter import region_query
@@ -43,6 +44,18 @@ def test_superpixels_follow_edges_and_their_number():
         np.testing.assert_array_equal(Slic()(same), Slic()(image))
     blocks = Slic(side=48)(image).reshape(48, 2, 48, 2)  # a large image is reduced: 2 x 2 pixels are one
     assert (blocks == blocks[:, :1, :, :1]).all()
+
+
+def test_superpixels_of_felzenszwalb_are_those_of_scikit_image_and_follow_edges():
+    image, mask = scene()
+    ids = Felzenszwalb()(image)  # smoothing moves an edge by a pixel at most
+    assert sum(np.bincount(mask[ids == r]).max() for r in range(ids.max() + 1)) > 0.97 * mask.size
+    image = draw_scene(0, 96).image
+    few, many = Felzenszwalb(scale=400.0, min_size=60), make_regions("felzenszwalb", scale=20.0)
+    np.testing.assert_array_equal(few(Image.fromarray(image)), felzenszwalb(image, 400, 1.0, 60))
+    assert few(image).max() < many(image).max() and np.bincount(few(image).ravel()).min() >= 60
+    with pytest.raises(ValueError, match="-1"):
+        Felzenszwalb(sigma=-1)
 
 
 def pooled_slowly(feature_map, regions, r):

@@ -13,7 +13,14 @@ from test_fusion import world as random_world
 from experiments.claims.lookup import RETRIEVALS
 from rose_kit import RNS, Query, SupportMemory, Vocabulary, ZeroShot, unit
 from rose_kit.adapter import SOLVERS, effects
-from rose_kit.adapter.rns import LAMBDAS, class_relevance, fused_samples, pseudo_samples, sample_coefficients
+from rose_kit.adapter.rns import (
+    LAMBDAS,
+    Samples,
+    class_relevance,
+    fused_samples,
+    pseudo_samples,
+    sample_coefficients,
+)
 from rose_kit.adapter.solvers import kaiming_uniform
 from rose_kit.fusion import retrieve
 from rose_kit.fusion.retrieval import supported_classes
@@ -135,6 +142,41 @@ def test_adamw_against_autograd():
     np.testing.assert_allclose(head.bias, layer.bias.detach(), atol=1e-4)
 
 
+# --- the regulariser --------------------------------------------------------------------------------
+
+
+def test_the_regulariser_against_its_formula():
+    method = RNS(k=6, mu=0.5)
+    _, samples, _ = training_set(*world(), method)
+    means = {c: samples.features[samples.label == c].mean(0) for c in set(samples.label)}
+    apart = [means[c] - samples.features.mean(0) for c in samples.label]
+    assert samples.between_class_variance == pytest.approx(np.square(apart).sum(1).mean(), rel=1e-5)
+    assert method.ridge(samples) == pytest.approx(
+        0.5 * np.square(apart).sum(1).mean() / len(samples), rel=1e-5
+    )
+    one = samples.label == samples.label[0]
+    alone = Samples(*(column[one] for column in vars(samples).values()))  # nothing between classes
+    assert method.ridge(alone) > 0 and not np.abs(method.solve(alone, alone.strength).weight).max()
+
+
+def test_settings_travel_to_other_features():
+    """Turned, in more dimensions, in a narrow cone (text would lie in another): the same answers."""
+    _, query, memory, _ = golden("no_text")
+    names, dim = sorted(memory.classes), query.features.shape[1]
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(dim + 20, dim)))[0].T  # (D, D + 20)
+    answers = []
+    for move in (
+        lambda x: x,
+        lambda x: x @ rotation,
+        lambda x: np.c_[0.2 * x, np.full(len(x), np.sqrt(0.96))],  # cosines from 0.92 to 1
+    ):
+        rows = move(memory.vectors), memory.class_names.tolist(), memory.image_ids.tolist()
+        world = Query(move(query.features)), SupportMemory.from_prototypes(*rows), Vocabulary(names)
+        answers.append(predicted(RNS(tolerance=0), *world))
+    for answer in answers[1:]:
+        np.testing.assert_allclose(answer, answers[0], atol=5e-3)
+
+
 # --- evidence ---------------------------------------------------------------------------------------
 
 
@@ -173,7 +215,7 @@ def test_evidence_of_a_head_at_the_minimum_is_complete(text):
         rows = evidence.top(n, 99)
         assert rows.weight.sum() == pytest.approx(logits[n].max(), abs=1e-4)
         for i, name, w in zip(rows.prototype_id, rows.class_name, rows.weight, strict=True):
-            assert w == pytest.approx(gain[i], abs=5e-3 if i == -1 else 1e-3)
+            assert w == pytest.approx(gain[i], abs=1e-2 if i == -1 else 1e-3)
             assert name == (NAMES[c] if i == -1 else memory.class_names[i])
 
 

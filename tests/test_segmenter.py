@@ -5,9 +5,18 @@ import pytest
 from PIL import Image
 from skimage.transform import resize
 
-from rose_kit import RNS, FeatureMap, Freeda, Segmenter, SupportMemory, Vocabulary, ZeroShot, unit
+from rose_kit import RNS, FeatureMap, Freeda, Query, Segmenter, SupportMemory, Vocabulary, ZeroShot, unit
 from rose_kit.encoder import NoTextTower
-from rose_kit.segmenter import name_vocabulary, pixel_probability, region_query, upsample_scores
+from rose_kit.segmenter import (
+    EncodedImage,
+    name_vocabulary,
+    paint,
+    pixel_probability,
+    region_query,
+    soften,
+    upsample_scores,
+)
+from rose_kit.types import Segmentation
 from tests.imagefiles import turned
 
 COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "wall": (1, 1, 0)}
@@ -75,6 +84,29 @@ def test_upsampling_is_that_of_scikit_image():
         upsample_scores(np.zeros((5, 4, 3)), feature_map)
 
 
+def test_the_temperature_of_a_method_moves_no_border():
+    """Softness against a loop, and labels at three temperatures; a probability may be 0."""
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(12, 5))
+    sharp, warm, flat = (np.exp(s * scores) / np.exp(s * scores).sum(1, keepdims=True) for s in (30, 3, 0.1))
+    gaps = [np.diff(np.sort(row))[-1] for row in scores]
+    expected = np.exp(scores / np.mean(gaps))
+    for p in (sharp, warm, flat):
+        np.testing.assert_allclose(soften(p), expected / expected.sum(1, keepdims=True), atol=1e-4)
+    fm, query = FeatureMap(np.zeros((3, 4, 2), np.float32), P, (12, 16), (50, 60)), Query(np.eye(12), (3, 4))
+    answers = [Segmentation(*paint(p, query, fm), tuple("abcde")) for p in (sharp, warm, flat)]
+    labels, sure = [answer.labels for answer in answers], []
+    assert (labels[0] == labels[1]).mean() > 0.999 and (labels[1] == labels[2]).mean() > 0.999
+    for answer in answers:  # how sure each is of what is shown: at its own temperature
+        own = bilinear(bilinear(answer.scores, (12, 16)), (50, 60))
+        sure.append(pixel_probability(answer, EncodedImage(fm, query)))
+        np.testing.assert_allclose(sure[-1], np.take_along_axis(own, answer.labels[None], 0)[0], atol=1e-5)
+    assert sure[0].mean() > sure[1].mean() + 0.1 > sure[2].mean() + 0.2
+    zeros = np.where(np.arange(5) < 3, sharp, 0)
+    assert np.isfinite(soften(zeros)).all() and (soften(zeros).argmax(1) == zeros.argmax(1)).all()
+    assert soften(np.full((2, 3), 1 / 3)) == pytest.approx(1 / 3) and (soften(np.ones((2, 1))) == 1).all()
+
+
 @pytest.mark.parametrize("method", [None, ZeroShot(), Freeda(), RNS(solver="lbfgs")], ids=repr)
 def test_a_scene_is_labelled_at_its_own_size_with_evidence_from_the_memory(world, method):
     encoder, memory, image, mask = world
@@ -86,7 +118,8 @@ def test_a_scene_is_labelled_at_its_own_size_with_evidence_from_the_memory(world
         segmenter = Segmenter(encoder, memory, method, regions)
         answer = segmenter.segment(encoded := segmenter.encode(image), NAMES)
         scores = answer.scores if regions else bilinear(answer.scores, (28, 36))[:, :26, :34]
-        np.testing.assert_allclose(pixel_probability(answer, encoded), scores.max(0), atol=1e-5)
+        expected = np.take_along_axis(scores, answer.labels[None], 0)[0]
+        np.testing.assert_allclose(pixel_probability(answer, encoded), expected, atol=1e-5)
     if result.evidence is not None:  # of a corner, which is red
         corner = result.evidence.top(0)
         strongest = corner.prototype_id[corner.prototype_id >= 0][:1]

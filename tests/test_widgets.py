@@ -162,7 +162,7 @@ def test_sliders_start_where_the_methods_do_and_reach_them(segmenter, scene, voc
         assert np.allclose(start, expected.scores, atol=1e-4) and "mIoU" in widget.status, name
         assert widget.box.children == tuple(widget.sliders[name].values())
         for option, slider in widget.sliders[name].items():
-            default, slider.value = slider.value, slider.value / 4
+            default, slider.value = slider.value, slider.value / 4 or 0.5
             assert default == getattr(method, option) and f"{option} {slider.value:.3g}" in widget.status
             assert not np.allclose(widget.segmentation.scores, start, atol=1e-3), (name, option)
             slider.value = default
@@ -170,4 +170,4 @@ def test_sliders_start_where_the_methods_do_and_reach_them(segmenter, scene, voc
     assert "none, as every pixel is ignored" in ignored.status
     knn = FusionPlayground(segmenter, scene.image, vocabulary)
     assert knn.status.startswith("kNN-CLIP, weight 0.5, k 16, ")
-    assert list(knn.sliders["kNN-CLIP"]) == ["weight", "k", "temperature"]
+    assert list(knn.sliders["kNN-CLIP"]) == ["weight", "k", "temperature", "scale", "threshold"]

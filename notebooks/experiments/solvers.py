@@ -45,7 +45,7 @@ class TimedRNS(RNS):
 
     def solve(self, samples: Samples, weight: NDArray, start: NDArray | None = None) -> Head:
         """See `RNS.solve`."""
-        self.settings = vars(self) | {"mu": self.mu / len(np.unique(samples.label))}
+        self.settings = vars(self) | {"mu": self.ridge(samples)}
         clock = time.process_time()
         self.head = self.run(samples.features, samples.target, weight, start, **self.settings)
         self.seconds = time.process_time() - clock

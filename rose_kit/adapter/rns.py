@@ -26,6 +26,7 @@ from rose_kit.types import Prediction, Query, Vocabulary, check_positive, check_
 
 LAMBDAS = (0.9, 0.8, 0.6, 0.4, 0.2, 0.0)
 SPREADS = 4  # temperature of the relevance, in standard deviations of the cosines: flat, as published
+LEAST_VARIANCE = 1e-4  # between the classes of unit-norm samples; below it they are taken to have this much
 # Called as solver(features, target, weight, start, **settings) with all settings of `RNS`.
 SOLVERS: dict[str, Callable[..., Head]] = {"adamw": adamw, "lbfgs": lbfgs}
 
@@ -54,6 +55,15 @@ class Samples:
     def label(self) -> NDArray[np.int64]:
         """(S,) the class a sample stands for."""
         return self.target.argmax(1)
+
+    @property
+    def between_class_variance(self) -> float:
+        """Mean squared distance of the classes' means from the mean of all, a sample counting once."""
+        _, inverse, counts = np.unique(self.label, return_inverse=True, return_counts=True)
+        order, starts = np.argsort(inverse, kind="stable"), np.cumsum(counts) - counts
+        sums = np.add.reduceat(self.features[order], starts)  # (K, D)
+        apart = sums / counts[:, None] - sums.sum(0) / len(self)
+        return float(counts @ np.square(apart).sum(1) / len(self))
 
     def weight(self, relevance: NDArray) -> NDArray[np.float32]:
         """(S,) a_s * beta_s: relevance of the sample's class, adding up to 1, times its strength."""
@@ -170,8 +180,7 @@ class RNS(Method):
             objective; on the same samples it takes a fiftieth of the time of "adamw", which is as
             published. `notebooks/experiments/solvers.ipynb` compares them.
         steps, lr, weight_decay, seed: settings of "adamw".
-        mu: regularisation of "lbfgs", per class: the objective holds mu / K / 2 * |W|^2 where the
-            samples are of K classes, since each class has about 1 / K of the samples' weight.
+        mu: regularisation of "lbfgs", a number without a unit, see `ridge`.
         tolerance: "lbfgs" stops when a step lowers its objective by less than this share.
         retrieve: chooses the prototypes to train on, called as `rose_kit.fusion.retrieve` is; None: the
             nearest. `notebooks/experiments/claims/lookup.py` has others, to compare with (RNS, figure 5).
@@ -191,7 +200,7 @@ class RNS(Method):
     lr: float = 2e-3
     weight_decay: float = 5e-4
     seed: int = 0
-    mu: float = 0.01
+    mu: float = 0.12
     tolerance: float = 5e-3
     retrieve: Retrieval | None = None
     where: Where | None = None
@@ -274,8 +283,17 @@ class RNS(Method):
         return SOLVERS[self.solver](samples.features, samples.target, weight, start, **settings)
 
     def ridge(self, samples: Samples) -> float:
-        """mu of the whole objective that "lbfgs" minimises."""
-        return self.mu / len(np.unique(samples.label))
+        """The factor of |W|^2 / 2 in the objective of "lbfgs": mu * B / S for S samples.
+
+        B is the variance between their classes. The objective is the mean of S losses, so this is Bayes'
+        rule with a normal prior of variance 1 / (mu * B) for the entries of W: under it, the logits of the
+        classes' means differ from their mean by about 1 / sqrt(mu) before any sample is seen, which is 3 by
+        default. Hence features whose classes lie close together, in a narrow cone or under nuisance
+        directions, may have a longer W, and the more samples there are, the less the prior counts.
+        Features turned, or widened by dimensions in which nothing varies, keep their answers; features
+        scaled by s would have W / s and the same logits.
+        """
+        return self.mu * max(samples.between_class_variance, LEAST_VARIANCE) / len(samples)
 
     def trained(self, samples: Samples, weight: NDArray) -> NDArray[np.bool_]:
         """(C,) the classes that the head can answer: "lbfgs" leaves out those that no sample stands for."""
@@ -285,6 +303,9 @@ class RNS(Method):
     def objective(self, samples: Samples, weight: NDArray) -> RegularisedObjective:
         """What "lbfgs" minimises; arguments as for `solve`."""
         return RegularisedObjective(samples.features, samples.target, weight, None, self.ridge(samples))
+
+
+register_method("rns-published")(RNS.published)
 
 
 def sample_coefficients(head: Head, samples: Samples, weight: NDArray) -> NDArray[np.float32]:

@@ -102,4 +102,5 @@ class ZeroShot(Method):
         Raises:
             ValueError: the vocabulary has no text at all.
         """
-        return Prediction(zero_shot(Query.of(query).features, vocabulary, self.scale))
+        cosines = class_cosines(Query.of(query).features, vocabulary)
+        return Prediction(softmax(self.scale * cosines), scores=cosines)

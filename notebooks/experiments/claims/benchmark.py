@@ -30,7 +30,7 @@ from rose_kit.evaluation import (
 from rose_kit.fusion import Method, ZeroShot
 from rose_kit.memory import SupportMemory
 from rose_kit.metrics import iou
-from rose_kit.regions import Slic
+from rose_kit.regions import Regions, make_regions
 from rose_kit.segmenter import encode_query
 from rose_kit.types import Vocabulary
 
@@ -49,7 +49,7 @@ class Setting:
         shots: support images per class.
         support, query: domains (see `data_scripts.scenes.DOMAINS`); "day+night" is a support of both.
         missing: shares of the classes without prototypes, text or both; which ones, the seed decides.
-        regions: whether regions (SLIC) are answered instead of patches.
+        regions: name of the regions that are answered instead of patches, such as "slic"; None: patches.
         encoder: "own", the benchmark's, or a key of `WEAK`.
         tuned: whether `fit` is given the support images.
         images: query images to use; None: all of the benchmark's.
@@ -60,7 +60,7 @@ class Setting:
     support: str = "day"
     query: str = "day"
     missing: MissingSupport = COMPLETE
-    regions: bool = False
+    regions: str | None = None
     encoder: str = "own"
     tuned: bool = False
     images: int | None = None
@@ -169,7 +169,7 @@ class SceneBenchmark:
         """The query scenes of a seed, encoded."""
         key = ("query", setting.encoder, setting.query, setting.regions, seed)
         scenes = self._scenes(self.queries, QUERY + STRIDE * seed, setting.query)
-        regions, vocabulary = Slic() if setting.regions else None, self.text(setting.encoder)
+        regions, vocabulary = setting.regions and make_regions(setting.regions), self.text(setting.encoder)
         made = self.cached(key, lambda: self.encode(scenes, vocabulary, setting.encoder, regions))
         return made[: setting.images]
 
@@ -178,7 +178,7 @@ class SceneBenchmark:
         samples: Iterable[Sample],
         vocabulary: Vocabulary,
         encoder: str = "own",
-        regions: Slic | None = None,
+        regions: Regions | None = None,
     ) -> list[EncodedQuery]:
         """Encoded images, with the vocabulary's class of each pixel."""
         own = self.encoder(encoder)

@@ -28,7 +28,7 @@ def adamw(steps: int, shots: int = SHOTS) -> Setting:
 
 def in_regions(shots: int) -> Setting:
     """RNS that answers for superpixels instead of patches."""
-    return Setting(RNS(), shots, regions=True)
+    return Setting(RNS(), shots, regions="slic")
 
 
 def _sweep(shots: int) -> tuple[list[Setting], list[Setting]]:

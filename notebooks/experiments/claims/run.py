@@ -36,6 +36,7 @@ def measure(
     bench: SceneBenchmark | None = None,
     store: Path | None = None,
     progress: bool = True,
+    keep: bool = False,
 ) -> pd.DataFrame:
     """The table of claims: mean effect over seeds, its 95 % interval, and what follows from it.
 
@@ -46,6 +47,7 @@ def measure(
         store: file that keeps each effect as soon as it is known. A run that finds one made under the
             same settings goes on from there; it is removed once the table is whole.
         progress: show a progress bar.
+        keep: leave the store where it is, for more claims.
 
     Returns:
         One line per row: claim, statement, expected, effect, half_width, unit, verdict, paper, source,
@@ -69,7 +71,7 @@ def measure(
             _append(store, bench.settings(), claim.statement, seed, effects[claim.statement, seed])
     table = pd.DataFrame([_line(claim, seeds, effects) for claim in claims])
     table.attrs["settings"] = bench.settings()
-    if store:
+    if store and not keep:
         store.unlink(missing_ok=True)
     return table
 
