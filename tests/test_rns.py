@@ -68,7 +68,7 @@ def test_the_published_method_agrees_with_the_authors_code(case):
 def test_published_sets_what_the_release_sets_and_the_solver_alone_sets_nothing():
     one, other = RNS.published(k=7, seed=3), RNS(k=7, seed=3, solver="adamw")
     assert (one.solver, one.tau, one.beta_fused, one.beta_pseudo) == ("adamw", 0.1, 1.5, 0.2)
-    assert vars(one) | {"tau": None, "beta_pseudo": 1.0} == vars(other)
+    assert vars(one) | {"tau": None, "beta_fused": 0.5, "beta_pseudo": 1.0} == vars(other)
     assert vars(other) | {"solver": "lbfgs"} == vars(RNS(k=7, seed=3))
 
 
@@ -79,9 +79,13 @@ def test_class_relevance_against_its_formula():
     query, _, v = world()
     mean = query.image_feature
     cosines = v.text @ mean / np.linalg.norm(mean)
-    for tau, temperature in ((0.1, 0.1), (None, 4 * cosines.std())):
+    for given, temperature in (
+        ((0.1,), 0.1),
+        ((None,), 4 * cosines.std()),
+        ((None, 1.5), 1.5 * cosines.std()),
+    ):
         e = np.exp(cosines / temperature)
-        np.testing.assert_allclose(class_relevance(mean, v, tau), e / e.sum(), atol=1e-5)
+        np.testing.assert_allclose(class_relevance(mean, v, *given), e / e.sum(), atol=1e-5)
     same = Vocabulary(NAMES, np.tile(v.text[:1], (4, 1)))  # nothing to choose by
     for even in (v.without_text(["sky"]), same):
         np.testing.assert_allclose(class_relevance(mean, even, None), 0.25, atol=1e-3)
@@ -150,10 +154,10 @@ def test_the_regulariser_against_its_formula():
     _, samples, _ = training_set(*world(), method)
     means = {c: samples.features[samples.label == c].mean(0) for c in set(samples.label)}
     apart = [means[c] - samples.features.mean(0) for c in samples.label]
-    assert samples.between_class_variance == pytest.approx(np.square(apart).sum(1).mean(), rel=1e-5)
-    assert method.ridge(samples) == pytest.approx(
-        0.5 * np.square(apart).sum(1).mean() / len(samples), rel=1e-5
-    )
+    scatter = [x - means[c] for x, c in zip(samples.features, samples.label, strict=True)]
+    between, within = (np.square(rows).sum(1).mean() for rows in (apart, scatter))
+    assert samples.variances == pytest.approx((between, within), rel=1e-4)
+    assert method.ridge(samples) == pytest.approx(0.5 * between**2 / within / len(samples), rel=1e-4)
     one = samples.label == samples.label[0]
     alone = Samples(*(column[one] for column in vars(samples).values()))  # nothing between classes
     assert method.ridge(alone) > 0 and not np.abs(method.solve(alone, alone.strength).weight).max()

@@ -142,14 +142,14 @@ def drawn_problem(kind: Kind, size: str, seed: int) -> tuple[Query, SupportMemor
 
 
 class PerClass(RNS):
-    """RNS with the regulariser that it had before: a constant for each class, chosen on drawn scenes."""
+    """RNS as it was before: a constant regulariser for each class, chosen on drawn scenes."""
 
     def ridge(self, samples: Samples) -> float:
         """See `RNS.ridge`."""
         return 0.01 / len(np.unique(samples.label))
 
 
-METHODS = {"published": RNS.published(), "default": RNS(), "per class": PerClass()}
+METHODS = {"published": RNS.published(), "default": RNS(), "per class": PerClass(beta_fused=1.5)}
 
 
 def problem_rows(
@@ -169,7 +169,7 @@ def problem_row(size: str, kind: str, seed: int) -> Row:
     for name, method in METHODS.items():
         retrieved = retrieve(query.features, memory, vocabulary, method.k)
         samples = method.samples(query, retrieved, memory, vocabulary)
-        weight = samples.weight(class_relevance(query.image_feature, vocabulary, method.tau))
+        weight = samples.weight(class_relevance(query.image_feature, vocabulary, method.tau, method.spreads))
         seconds = []
         for _ in range(1 if name == "published" else REPEATS):
             clock = time.process_time()

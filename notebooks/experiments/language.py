@@ -12,17 +12,20 @@ import pandas as pd
 
 from data_scripts.bundled.text_tower import TextRecipe, train_text_tower
 from data_scripts.scenes import SEEN, SceneDataset
-from rose_kit.adapter import RNS
+from experiments.tuning import NO_TEXT, tuned_method
 from rose_kit.adapter.offline import Supervised
 from rose_kit.encoder import OpenClipEncoder, load_encoder, preferred_windows
 from rose_kit.encoder.loading import TOWERS, load_bundled
-from rose_kit.evaluation import CachedEncoder, evaluate
-from rose_kit.fusion import KnnClip, Method, ZeroShot
+from rose_kit.evaluation import CachedEncoder, MissingSupport, evaluate
+from rose_kit.fusion import Method, ZeroShot
 from rose_kit.metrics import mean_interval
+from rose_kit.model import methods
 
 DEVELOPMENT = 8_000_000  # first scene seed of the images that temperatures and captions' rates were chosen on
-SUPPORT, QUERY = 8_500_000, 8_600_000  # of what is reported, on which nothing was chosen
+SUPPORT, QUERY = 8_700_000, 8_800_000  # of what is reported, on which nothing was chosen
 SIZE = 160
+TUNED = Path(__file__).parent / "results/tuning.csv"  # settings of all methods, chosen with "bundled/vague"
+AT_DEFAULTS = " at defaults"  # after a method's name: not tuned
 SCALES = (1.0, 3.0, 10.0, 30.0, 100.0)  # 1 / temperature of zero-shot
 Row = dict[str, Any]
 
@@ -58,11 +61,15 @@ class LanguageBench:
         clear = self._zero_shot(self.images) | {"method": "zero-shot, bundled/clear"}
         return [{"method": "linear probe", "miou": probe["miou"]}, clear]
 
-    def tower_rows(self, recipe: TextRecipe, shots: Sequence[int], towers: Path) -> list[Row]:
-        """Zero-shot, kNN-CLIP and RNS with the text tower of a recipe; its seed draws the support images too.
+    def tower_rows(
+        self, recipe: TextRecipe, names: Sequence[str], shots: Sequence[int], towers: Path
+    ) -> list[Row]:
+        """Zero-shot and other methods with the text tower of a recipe; its seed draws the support images too.
 
         Args:
             recipe: of the text tower.
+            names: of methods, with the settings of `TUNED`; "NAME at defaults" is not tuned, and
+                "NAME without text" has the text of no class.
             shots: support images per class.
             towers: folder for text towers; one that is there already is not trained again.
 
@@ -71,10 +78,13 @@ class LanguageBench:
         """
         about = {"dial": recipe.language.dial, "draw": recipe.seed}
         encoder = SharedImages(tower(towers, recipe), self.images)
-        methods = {"knn-clip": KnnClip(), "rns": RNS()}
-        answers = self._evaluate(encoder, methods, shots=shots, seeds=[recipe.seed])
-        rows = [{key: row[key] for key in ("method", "shots", "miou")} for row in answers]
-        return [about | row for row in (self._zero_shot(encoder), *rows)]
+        rows = [self._zero_shot(encoder)]
+        for suffix, missing in (("", MissingSupport()), (NO_TEXT, MissingSupport(text=1.0))):
+            made = {name: method(name) for name in names if name.endswith(NO_TEXT) == bool(suffix)}
+            draws = {"shots": shots, "seeds": [recipe.seed], "missing": missing}
+            answers = self._evaluate(encoder, made, **draws) if made else []
+            rows += [{key: row[key] for key in ("method", "shots", "miou")} for row in answers]
+        return [about | row for row in rows]
 
     def _zero_shot(self, encoder: CachedEncoder) -> Row:
         """Zero-shot at the temperature that is best on the development scenes."""
@@ -84,12 +94,23 @@ class LanguageBench:
         return {"method": "zero-shot", "shots": 0, "scale": scale, "miou": row["miou"]}
 
     def _evaluate(
-        self, encoder: CachedEncoder, methods: dict[Any, Method], query: SceneDataset | None = None, **draws
+        self, encoder: CachedEncoder, made: dict[Any, Method], query: SceneDataset | None = None, **draws
     ) -> list[Row]:
         windows = preferred_windows(encoder)
         options = {"support_windows": windows, "query_windows": windows, "progress": self.progress}
         options |= {"classes": SEEN, "shots": 1, "seeds": [0]} | draws
-        return evaluate(self.support, query or self.query, encoder, methods, **options)
+        return evaluate(self.support, query or self.query, encoder, made, **options)
+
+
+def method(name: str) -> Method:
+    """A method with the setting chosen for it, or "NAME at defaults".
+
+    Raises:
+        ValueError: it was not tuned, or is unknown.
+    """
+    if name.endswith(AT_DEFAULTS):
+        return methods.make(name.removesuffix(AT_DEFAULTS))
+    return tuned_method(TUNED, name, "bundled/vague")
 
 
 def tower(folder: Path, recipe: TextRecipe) -> OpenClipEncoder:
@@ -111,4 +132,21 @@ def gaps(rows: Sequence[Row]) -> pd.DataFrame:
         mean, half_width = mean_interval(own.miou)
         line = {"dial": dial, "method": method, "shots": int(shots), "draws": len(own)}
         lines.append(line | {"miou": mean, "half_width": half_width, "below the probe": probe - mean})
+    return pd.DataFrame(lines)
+
+
+def gains(rows: Sequence[Row], method: str = "rns") -> pd.DataFrame:
+    """What a method has over each other at the same dial, draw and number of shots, with 95 % intervals."""
+    table = pd.DataFrame(rows).dropna(subset="dial").astype({"shots": int})
+    keys, lines = ["dial", "draw", "shots"], []
+    own = table[table.method == method].set_index(keys).miou
+    for (dial, other), rival in table[table.method != method].groupby(["dial", "method"], sort=False):
+        scores = rival.set_index(keys).miou
+        for shots in own.loc[dial].index.unique("shots"):
+            ours = own.loc[dial].xs(shots, level="shots")
+            theirs = scores.loc[dial].xs(shots if shots in rival.shots.values else 0, level="shots")
+            gain, half_width = mean_interval((ours - theirs).loc[ours.index])
+            lines.append(
+                {"dial": dial, "over": other, "shots": shots, "gain": gain, "half_width": half_width}
+            )
     return pd.DataFrame(lines)

@@ -23,28 +23,30 @@ from experiments.claims.claim import Claim
 from experiments.claims.verdict import MORE
 from rose_kit.adapter import RNS
 from rose_kit.data import atomic_write
+from rose_kit.evaluation import MissingSupport
 from rose_kit.fusion import Method
 from rose_kit.metrics import mean_interval
 from rose_kit.model import methods
 
 Options = Mapping[str, Any]
+NO_TEXT = " without text"  # after a method's name: it has the text of no class
 WEIGHTS = np.linspace(0.1, 0.9, 9).round(1).tolist()
 SPACES: dict[str, dict[str, Sequence]] = {  # method -> option -> the values it is drawn from
-    "zero-shot": {"scale": np.geomspace(1, 200, 24).round(1).tolist()},
+    "zero-shot": {"scale": np.geomspace(1, 200, 40).round(1).tolist()},
     "knn-clip": {
         "weight": WEIGHTS,
-        "k": [1, 4, 8, 16, 32, 64],
-        "temperature": [0.005, 0.01, 0.02, 0.05, 0.1, 0.2],
+        "k": [4, 8, 16, 32, 64, 128],
+        "temperature": [0.01, 0.02, 0.05, 0.1, 0.2, 0.5],
         "scale": [5.0, 10.0, 20.0, 50.0, 100.0],
-        "threshold": [0.5, 0.7, 0.9, 1.0],
+        "threshold": [0.7, 0.9, 1.0],
     },
     "freeda": {"weight": WEIGHTS, "global_share": [0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0]},
     "fssdino": {"clusters": list(range(1, 41))},
     "rns": {
         "k": [1, 2, 4, 8, 16],
-        "tau": [None, 0.03, 0.1, 0.3, 1.0, 1e6],
-        "mu": [float(f"{RNS().mu * times:.2g}") for times in (0.1, 0.3, 1, 3, 10)],
-        "beta_fused": [0.5, 1.0, 1.5, 2.5, 4.0],
+        "spreads": [0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0],
+        "mu": [float(f"{RNS().mu * times:.2g}") for times in (0.1, 0.3, 1, 3, 10, 30)],
+        "beta_fused": [0.5, 1.0, 1.5, 2.5, 4.0, 6.0],
         "beta_pseudo": [0.2, 0.5, 1.0, 2.0],
     },
 }
@@ -59,7 +61,7 @@ def draw_trials(names: Sequence[str], trials: int, seed: int = 0) -> dict[str, l
     """The settings to try: for every method of `SPACES` as many, all different, its defaults first.
 
     Args:
-        names: of methods; those of `PUBLISHED` have one trial.
+        names: of methods, "NAME without text" too; those of `PUBLISHED` have one trial.
         trials: for each of the others.
         seed: of the draw.
 
@@ -71,12 +73,14 @@ def draw_trials(names: Sequence[str], trials: int, seed: int = 0) -> dict[str, l
         if name in PUBLISHED:
             drawn[name] = [{}]
             continue
-        if name not in SPACES:
+        method = name.removesuffix(NO_TEXT)
+        if method not in SPACES:
             raise ValueError(f"no space to tune {name!r}; known: {', '.join([*SPACES, *PUBLISHED])}")
-        default = {option: getattr(methods.make(name), option) for option in SPACES[name]}
-        if trials > np.prod([len(values) for values in SPACES[name].values()]):
+        space = SPACES[method]
+        default = {option: getattr(methods.make(method), option) for option in space}
+        if trials > np.prod([len(values) for values in space.values()]):
             raise ValueError(f"the space of {name!r} holds fewer than {trials} settings")
-        sampled = ParameterSampler(SPACES[name], trials, random_state=seed)  # without repeating one
+        sampled = ParameterSampler(space, trials, random_state=seed)  # without repeating one
         others = [options for options in sampled if options != default]
         drawn[name] = [default, *others[: trials - 1]]
     return drawn
@@ -171,24 +175,27 @@ def tuned_method(path: Path, name: str, encoder: str, answered: str = "patches")
     rows = rows[rows.chosen]
     if not len(rows):
         raise ValueError(f"{path} has no setting of {name!r} chosen for {encoder!r}, {answered!r}")
-    kind, published = PUBLISHED.get(name, (name, {}))
     texts = [text.split("=") for text in rows.settings.item().split()]
-    return methods.make(kind, **published, **{option: ast.literal_eval(value) for option, value in texts})
+    return _method(name, {option: ast.literal_eval(value) for option, value in texts})
 
 
 def _scores(bench, drawn, shots, seeds, regions, store, progress) -> NDArray[np.float64]:
     """(T, B, S) mIoU in percent of T settings at B numbers of shots on S seeds."""
     claims = []
     for name, options in drawn:
-        kind, published = PUBLISHED.get(name, (name, {}))
-        method = methods.make(kind, **published, **options)
+        missing = MissingSupport(text=float(name.endswith(NO_TEXT)))
         for b in shots:
-            setting = Setting(method, b, regions=regions, tuned=True)
+            setting = Setting(_method(name, options), b, missing=missing, regions=regions, tuned=True)
             statement = f"{regions or 'patches'}, {name} {_text(options)}, shots {b}"
             claims.append(Claim(name, statement, MORE, lambda bench, seed, s=setting: bench.miou(s, seed)))
     table = measure(claims, seeds, bench, store, progress, keep=True)
     effects = [list(map(float, line.split())) for line in table.effects]
     return np.array(effects).reshape(len(drawn), len(shots), len(seeds))
+
+
+def _method(name: str, options: Options) -> Method:
+    kind, published = PUBLISHED.get(name, (name.removesuffix(NO_TEXT), {}))
+    return methods.make(kind, **published, **options)
 
 
 def _text(options: Options) -> str:

@@ -26,6 +26,9 @@ from rose_kit.types import Prediction, Query, Vocabulary, check_positive, check_
 
 LAMBDAS = (0.9, 0.8, 0.6, 0.4, 0.2, 0.0)
 SPREADS = 4  # temperature of the relevance, in standard deviations of the cosines: flat, as published
+MOST_APART = (
+    10  # between-class variance over within-class variance; above it they are taken to have this ratio
+)
 LEAST_VARIANCE = 1e-4  # between the classes of unit-norm samples; below it they are taken to have this much
 # Called as solver(features, target, weight, start, **settings) with all settings of `RNS`.
 SOLVERS: dict[str, Callable[..., Head]] = {"adamw": adamw, "lbfgs": lbfgs}
@@ -57,13 +60,18 @@ class Samples:
         return self.target.argmax(1)
 
     @property
-    def between_class_variance(self) -> float:
-        """Mean squared distance of the classes' means from the mean of all, a sample counting once."""
+    def variances(self) -> tuple[float, float]:
+        """Mean squared distances: of the classes' means from the mean of all, and of samples from their class's.
+
+        Every sample counts once.
+        """
         _, inverse, counts = np.unique(self.label, return_inverse=True, return_counts=True)
         order, starts = np.argsort(inverse, kind="stable"), np.cumsum(counts) - counts
         sums = np.add.reduceat(self.features[order], starts)  # (K, D)
-        apart = sums / counts[:, None] - sums.sum(0) / len(self)
-        return float(counts @ np.square(apart).sum(1) / len(self))
+        mean = sums.sum(0) / len(self)
+        between = counts @ np.square(sums / counts[:, None] - mean).sum(1) / len(self)
+        total = np.square(self.features).sum() / len(self) - mean @ mean
+        return float(between), float(total - between)
 
     def weight(self, relevance: NDArray) -> NDArray[np.float32]:
         """(S,) a_s * beta_s: relevance of the sample's class, adding up to 1, times its strength."""
@@ -77,7 +85,9 @@ class Samples:
         return cls(*map(np.concatenate, columns))
 
 
-def class_relevance(image_feature: NDArray, vocabulary: Vocabulary, tau: float | None) -> NDArray[np.float32]:
+def class_relevance(
+    image_feature: NDArray, vocabulary: Vocabulary, tau: float | None, spreads: float = SPREADS
+) -> NDArray[np.float32]:
     """w = softmax_c(cos(image, t_c) / tau): which classes this image is likely to hold.
 
     Uniform as soon as any class lacks text, since a mean text would make it too relevant.
@@ -85,9 +95,10 @@ def class_relevance(image_feature: NDArray, vocabulary: Vocabulary, tau: float |
     Args:
         image_feature: (D,) mean of the query's patches or regions, of any norm.
         vocabulary: several texts of a class reduce by their maximum.
-        tau: temperature; None takes `SPREADS` times the cosines' own standard deviation. The published
+        tau: temperature; None takes `spreads` times the cosines' own standard deviation. The published
             0.1 is flat for CLIP, whose cosines to all names differ by hundredths; for an encoder whose
             cosines differ by tenths it would give most classes hardly any weight.
+        spreads: see `tau`.
 
     Returns:
         (C,) adding up to 1.
@@ -95,7 +106,7 @@ def class_relevance(image_feature: NDArray, vocabulary: Vocabulary, tau: float |
     if not vocabulary.has_text.all():
         return np.full(len(vocabulary), 1 / len(vocabulary), dtype=np.float32)
     cosines = class_cosines(unit(image_feature)[None], vocabulary)[0]  # (C,)
-    return softmax(cosines / (tau or max(SPREADS * float(cosines.std()), 1e-6)))
+    return softmax(cosines / (tau or max(spreads * float(cosines.std()), 1e-6)))
 
 
 def retrieved_samples(retrieved: Retrieved, size: int) -> Samples:
@@ -170,12 +181,12 @@ class RNS(Method):
     Args:
         k: neighbours per patch.
         lambdas: share of vision in the fused samples.
-        tau: temperature of the class relevance, 0.1 in the release. None takes a multiple of the cosines'
-            own spread (see `class_relevance`).
+        tau: temperature of the class relevance, 0.1 in the release; None: `spreads` times the standard
+            deviation of the cosines (see `class_relevance`).
         beta_fused, beta_pseudo: strength of fused and pseudo-labelled samples (retrieved ones: 1). The
-            release has 0.2 for pseudo-labels: its AdamW divides a gradient by its size, so weak samples
-            still count there, while against a regulariser they are lost, and classes without visual
-            support with them.
+            release has 1.5 and 0.2: its AdamW divides a gradient by its size, so weak samples still count
+            there, while against a regulariser they are lost, and classes without visual support with them;
+            and fused samples, six for each text, would outweigh what was retrieved.
         solver: a key of `rose_kit.adapter.SOLVERS`. "lbfgs", the default, minimises a regularised
             objective; on the same samples it takes a fiftieth of the time of "adamw", which is as
             published. `notebooks/experiments/solvers.ipynb` compares them.
@@ -193,14 +204,15 @@ class RNS(Method):
     k: int = 4
     lambdas: Sequence[float] = LAMBDAS
     tau: float | None = None
-    beta_fused: float = 1.5
+    spreads: float = SPREADS
+    beta_fused: float = 0.5
     beta_pseudo: float = 1.0
     solver: str = "lbfgs"
     steps: int = 700
     lr: float = 2e-3
     weight_decay: float = 5e-4
     seed: int = 0
-    mu: float = 0.12
+    mu: float = 0.1
     tolerance: float = 5e-3
     retrieve: Retrieval | None = None
     where: Where | None = None
@@ -210,13 +222,14 @@ class RNS(Method):
             raise unknown_name("solver", self.solver, SOLVERS)
         if not (self.retrieve is None or callable(self.retrieve)):
             raise ValueError(f"retrieve must be a function, got {self.retrieve!r}")
-        check_positive(k=self.k, steps=self.steps, tau=self.tau, lr=self.lr, mu=self.mu)
+        check_positive(k=self.k, steps=self.steps, tau=self.tau, spreads=self.spreads, lr=self.lr, mu=self.mu)
         check_share(tolerance=self.tolerance)
 
     @classmethod
     def published(cls, k: int = 4, steps: int = 700, **options: Any) -> Self:
         """RNS with the release's solver, temperature and strengths; `options` as for the class."""
-        return cls(k=k, steps=steps, **({"solver": "adamw", "tau": 0.1, "beta_pseudo": 0.2} | options))
+        settings = {"solver": "adamw", "tau": 0.1, "beta_fused": 1.5, "beta_pseudo": 0.2}
+        return cls(k=k, steps=steps, **(settings | options))
 
     def predict(
         self, query: AnyQuery, memory: Memory, vocabulary: Vocabulary, *, initial_weight: InitialWeight = None
@@ -235,7 +248,7 @@ class RNS(Method):
             raise ValueError(f"initial_weight has shape {np.shape(initial_weight)}, but the head is {size}")
         retrieved = (self.retrieve or retrieve)(query.features, memory, vocabulary, self.k)
         samples = self.samples(query, retrieved, memory, vocabulary)
-        relevance = class_relevance(query.image_feature, vocabulary, self.tau)  # (C,)
+        relevance = class_relevance(query.image_feature, vocabulary, self.tau, self.spreads)  # (C,)
         weight = samples.weight(relevance)
         head = self.solve(samples, weight, initial_weight)
         logits = head.logits(query.features)  # (N, C)
@@ -283,17 +296,20 @@ class RNS(Method):
         return SOLVERS[self.solver](samples.features, samples.target, weight, start, **settings)
 
     def ridge(self, samples: Samples) -> float:
-        """The factor of |W|^2 / 2 in the objective of "lbfgs": mu * B / S for S samples.
+        """The factor of |W|^2 / 2 in the objective of "lbfgs": mu * B / S * B / V for S samples.
 
-        B is the variance between their classes. The objective is the mean of S losses, so this is Bayes'
-        rule with a normal prior of variance 1 / (mu * B) for the entries of W: under it, the logits of the
-        classes' means differ from their mean by about 1 / sqrt(mu) before any sample is seen, which is 3 by
-        default. Hence features whose classes lie close together, in a narrow cone or under nuisance
-        directions, may have a longer W, and the more samples there are, the less the prior counts.
+        B is the variance between their classes, V that within them. The objective is the mean of S losses, so
+        this is Bayes' rule with a normal prior of variance V / (mu * B^2) for the entries of W: under it, the
+        logits of the classes' means differ from their mean by about sqrt(V / (mu * B)) before any sample is
+        seen. Where the samples of a class lie close together, the head hardly does more than compare with the
+        classes' means; where they scatter, or classes lie close together in a narrow cone, W may grow until it
+        finds the directions that tell classes apart; and the more samples there are, the less the prior counts.
         Features turned, or widened by dimensions in which nothing varies, keep their answers; features
         scaled by s would have W / s and the same logits.
         """
-        return self.mu * max(samples.between_class_variance, LEAST_VARIANCE) / len(samples)
+        between, within = samples.variances
+        between = max(between, LEAST_VARIANCE)
+        return self.mu * between * min(between / max(within, 1e-9), MOST_APART) / len(samples)
 
     def trained(self, samples: Samples, weight: NDArray) -> NDArray[np.bool_]:
         """(C,) the classes that the head can answer: "lbfgs" leaves out those that no sample stands for."""

@@ -23,7 +23,7 @@ from rose_kit.types import unknown_name
 
 WEIGHTS = Path(__file__).parent / "weights"
 TOWERS = {"clear": WEIGHTS, "vague": WEIGHTS / "vague"}  # two text towers over one vision tower
-BUNDLED = "clear"  # the tower that the plain name "bundled" means
+BUNDLED = "vague"  # the tower that the plain name "bundled" means
 TEXT = "text.safetensors"  # what a folder with a text tower alone holds
 
 

@@ -37,14 +37,15 @@ class FssDino:
     of most of its pixels, and that scores are enlarged to pixels where FSSDINO enlarges the single maps.
 
     Args:
-        clusters: prototypes per class; a class with no more patches than that keeps them as they are.
+        clusters: prototypes per class (32 is the best of 40 numbers on drawn scenes, see
+            `notebooks/experiments/tuning`); a class with no more patches than that keeps them as they are.
         scale: probabilities are softmax(scale * score).
         seed: of k-means.
         where: metadata that a prototype must have, as for `SupportMemory.search`, and a support image one
             prototype with it; None: all are used.
     """
 
-    clusters: int = 5
+    clusters: int = 32
     scale: float = 10.0
     seed: int = 0
     where: Where | None = field(default=None, kw_only=True)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from rose_kit.fusion.late import LateFusion, Sources
 from rose_kit.fusion.method import Memory
 from rose_kit.fusion.retrieval import retrieve
-from rose_kit.fusion.zero_shot import LOGIT_SCALE, softmax, zero_shot
+from rose_kit.fusion.zero_shot import softmax, zero_shot
 from rose_kit.registry import register_method
 from rose_kit.types import Query, Vocabulary, check_positive, check_share
 
@@ -23,7 +23,9 @@ class KnnClip(LateFusion):
     model zero-shot, as RNS compares with it. There is no public code. What we could read of the paper
     names the parts but neither the formula of the vote nor the values of its settings, so these are ours:
     each of the k nearest prototypes votes for its class with softmax(cosine / temperature) over the k. A
-    class without visual support gets no votes.
+    class without visual support gets no votes. The defaults are the best of 40 settings on drawn scenes
+    (`notebooks/experiments/tuning`), whose cosines differ by tenths; CLIP's differ by hundredths and want
+    smaller temperatures, as the preset `rns-openclip` has them.
 
     Args:
         weight: share of the vote, in [0, 1].
@@ -34,9 +36,10 @@ class KnnClip(LateFusion):
         where: metadata that a voter must have, as for `SupportMemory.search`; None: all may vote.
     """
 
-    k: int = 16
-    temperature: float = 0.01
-    scale: float = LOGIT_SCALE
+    weight: float = 0.8
+    k: int = 64
+    temperature: float = 0.1
+    scale: float = 5.0
     threshold: float = 1.0
 
     def __post_init__(self) -> None:

@@ -13,11 +13,7 @@ SHOTS = (1, 2, 5, 10, 20)
 UNIFORM = 1e6  # a temperature at which every class is equally relevant
 README, ABLATION, WORDS = "README of the release", "Table 1", "in words"
 
-RIVALS = {  # the best of `experiments/tuning` on development scenes of vague language, see results/README.md
-    "kNN-CLIP": KnnClip(weight=0.9, k=32, temperature=0.1, scale=20.0),
-    "FREEDA": Freeda(weight=0.5, global_share=0.75),
-    "FSSDINO": FssDino(clusters=28),
-}
+RIVALS = {"kNN-CLIP": KnnClip(), "FREEDA": Freeda(), "FSSDINO": FssDino()}
 
 
 def rns(shots: int, no_text: float = 0.0, **settings) -> Setting:
