@@ -157,6 +157,7 @@ def test_the_regulariser_against_its_formula():
     scatter = [x - means[c] for x, c in zip(samples.features, samples.label, strict=True)]
     between, within = (np.square(rows).sum(1).mean() for rows in (apart, scatter))
     assert samples.variances == pytest.approx((between, within), rel=1e-4)
+    within += between * len(means) / len(samples)
     assert method.ridge(samples) == pytest.approx(0.5 * between**2 / within / len(samples), rel=1e-4)
     one = samples.label == samples.label[0]
     alone = Samples(*(column[one] for column in vars(samples).values()))  # nothing between classes
