@@ -35,7 +35,7 @@ def _(answer):
 
 
 def _small_memory():
-    """Pictures a and c by day, b and d by night, of 2, 2, 1 and 3 rows."""
+    """Images a and c by day, b and d by night, of 2, 2, 1 and 3 rows."""
     from rose_kit.memory import Prototypes
 
     images = ["a", "a", "b", "b", "c", "d", "d", "d"]
