@@ -16,7 +16,7 @@ from rose_kit.fusion.zero_shot import class_cosines, complete_text
 NAMES = ("bus", "background", "sky", "tree")
 ROWS = ("bus", "bus", "sky", "background", "background", "car")  # tree has none; car is not asked for
 D = 12
-METHODS = [KnnClip(k=3, temperature=0.1), Freeda()]
+METHODS = [KnnClip(k=3, scale=100), Freeda(global_share=0)]  # zero-shot is a part of them
 
 
 def world(seed: int = 0, n: int = 9):

@@ -16,7 +16,7 @@ DOG = ((91, 64), (95, 50), (108, 32), (109, 57))  # pixels in four regions of th
 
 @pytest.fixture(scope="module")
 def encoder():
-    return load_encoder("bundled")
+    return load_encoder("bundled/clear")
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_what_cannot_be_answered_leaves_nothing(segmenter, scene, monkeypatch):
 
 
 def test_sliders_start_where_the_methods_do_and_reach_them(segmenter, scene, vocabulary):
-    methods = {"knn-clip": KnnClip(), "freeda": Freeda(), "rns": RNS(tau=0.1)}
+    methods = {"knn-clip": KnnClip(), "freeda": Freeda(), "rns": RNS()}
     widget = FusionPlayground(segmenter, scene.image, vocabulary, scene.mask, methods)
     for name, method in methods.items():
         widget.choice.value = name
@@ -169,5 +169,5 @@ def test_sliders_start_where_the_methods_do_and_reach_them(segmenter, scene, voc
     ignored = FusionPlayground(segmenter, scene.image, vocabulary, np.full_like(scene.mask, 255))
     assert "none, as every pixel is ignored" in ignored.status
     knn = FusionPlayground(segmenter, scene.image, vocabulary)
-    assert knn.status.startswith("kNN-CLIP, weight 0.5, k 16, ")
+    assert knn.status.startswith("kNN-CLIP, weight 0.8, k 64, ")
     assert list(knn.sliders["kNN-CLIP"]) == ["weight", "k", "temperature", "scale", "threshold"]

@@ -61,10 +61,8 @@ class Samples:
 
     @property
     def variances(self) -> tuple[float, float]:
-        """Mean squared distances: of the classes' means from the mean of all, and of samples from their class's.
-
-        Every sample counts once.
-        """
+        """Between and within the classes: mean squared distances of the classes' means from the mean of all
+        samples, and of the samples from the mean of their class. Every sample counts once."""
         _, inverse, counts = np.unique(self.label, return_inverse=True, return_counts=True)
         order, starts = np.argsort(inverse, kind="stable"), np.cumsum(counts) - counts
         sums = np.add.reduceat(self.features[order], starts)  # (K, D)
@@ -212,7 +210,7 @@ class RNS(Method):
     lr: float = 2e-3
     weight_decay: float = 5e-4
     seed: int = 0
-    mu: float = 0.1
+    mu: float = 0.12
     tolerance: float = 5e-3
     retrieve: Retrieval | None = None
     where: Where | None = None
@@ -298,18 +296,20 @@ class RNS(Method):
     def ridge(self, samples: Samples) -> float:
         """The factor of |W|^2 / 2 in the objective of "lbfgs": mu * B / S * B / V for S samples.
 
-        B is the variance between their classes, V that within them. The objective is the mean of S losses, so
-        this is Bayes' rule with a normal prior of variance V / (mu * B^2) for the entries of W: under it, the
-        logits of the classes' means differ from their mean by about sqrt(V / (mu * B)) before any sample is
-        seen. Where the samples of a class lie close together, the head hardly does more than compare with the
-        classes' means; where they scatter, or classes lie close together in a narrow cone, W may grow until it
-        finds the directions that tell classes apart; and the more samples there are, the less the prior counts.
+        B is the variance between their K classes, V that within them plus B * K / S, since of few samples
+        of a class one does not know how they scatter. The objective is the mean of S losses,
+        so this is Bayes' rule with a normal prior of variance V / (mu * B^2) for the entries of W: under it,
+        the logits of the classes' means differ from their mean by about sqrt(V / (mu * B)) before any sample
+        is seen. Where the samples of a class lie close together, the head hardly does more than compare with
+        the classes' means; where they scatter, or classes lie close together in a narrow cone, W may grow
+        until it finds the directions that tell classes apart. The more samples, the less the prior counts.
         Features turned, or widened by dimensions in which nothing varies, keep their answers; features
         scaled by s would have W / s and the same logits.
         """
         between, within = samples.variances
         between = max(between, LEAST_VARIANCE)
-        return self.mu * between * min(between / max(within, 1e-9), MOST_APART) / len(samples)
+        within += between * len(np.unique(samples.label)) / len(samples)
+        return self.mu * between / len(samples) * between / within
 
     def trained(self, samples: Samples, weight: NDArray) -> NDArray[np.bool_]:
         """(C,) the classes that the head can answer: "lbfgs" leaves out those that no sample stands for."""
