@@ -63,7 +63,7 @@ def finetune(
 
     Args:
         out: new folder; `load_encoder(str(out))` or `--encoder OUT` loads it.
-        base: folder of the encoder to start from; by default the bundled one.
+        base: folder of the encoder to start from; by default that of "bundled/clear".
         dataset: images of one size, whole patches; by default 400 scenes of 128 px that no other
             part of the kit uses.
         settings: see `FineTuning`.
