@@ -126,8 +126,6 @@ def test_fingerprint_names_weights_and_variant():
 @pytest.mark.parametrize(
     ("call", "value"),
     [
-        (lambda: OpenClipEncoder(tiny_model(attentional_pool=True)), "CLIP"),
-        (lambda: OpenClipEncoder(tiny_model(layers=(1, 1, 1, 1), patch_size=None)), "CLIP"),  # a ResNet
         (lambda: OpenClipEncoder(tiny_model(), dense="maskclp"), "'maskclp'"),
         (lambda: image_tensor(np.zeros((4, 4), np.uint8)), "image"),
         (lambda: image_tensor(np.zeros((4, 4, 3), np.int64)), "image"),
