@@ -48,10 +48,16 @@ def tiny(kind, size=64):
     create = partial(timm.create_model, **smaller)
     with torch.random.fork_rng(), mock.patch("open_clip.timm_model.timm.create_model", create):
         torch.manual_seed(0)
-        model = open_clip.CLIP(24, vision, TEXT).eval()
+        if kind == "coca":
+            text, decoder = {"embed_cls": True, "output_tokens": True}, {"context_length": 16, "layers": 1}
+            model = open_clip.CoCa(
+                24, {**TEXT, **decoder}, {**TEXT, **text}, {**vision, "output_tokens": True}
+            )
+        else:
+            model = open_clip.CLIP(24, vision, TEXT)
         for parameter in model.visual.parameters():
             parameter.data += 0.1 * torch.randn(parameter.shape)
-    return model
+    return model.eval()
 
 
 def normalised(images):

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from hashlib import sha256
 from typing import Any, Self
 
 import open_clip
 import torch
 import torch.nn.functional as F
+from open_clip.hf_model import HFTextEncoder
 from torch import Tensor, nn
 
 from rose_kit.encoder.base import Encoder, Template, content_hash
@@ -70,9 +72,9 @@ class OpenClipEncoder(Encoder):
         state = {**self.model.visual.state_dict(), "mean": self._mean, "std": self._std}
         return f"open_clip {self.tower.name}, {self.variant}, weights {content_hash(state)}"
 
-    @cached_property
+    @property
     def text_fingerprint(self) -> str:
-        """A content hash of what the model has beside its vision tower."""
+        """A content hash of what the model has beside its vision tower, as it is now."""
         state = self.model.state_dict()
         return content_hash({key: value for key, value in state.items() if not key.startswith("visual.")})
 
@@ -115,7 +117,19 @@ class OpenClipEncoder(Encoder):
         Raises:
             NoTextTower: (a ValueError) the model has no text tower, or came without a tokenizer.
         """
+        return self.model.encode_text(self._tokenise(prompts).to(self.device))
+
+    def text_keys(self, prompts: list[list[str]]) -> list[str]:
+        """See `Encoder.text_keys`: weights, modules, kind of device, and the tokens of the prompts."""
+        tokens = [self._tokenise(group).numpy().tobytes() for group in prompts]
+        model = f"{self.text_fingerprint} {self.device.type} {self.model}".encode()
+        return [sha256(model + of_one_name).hexdigest() for of_one_name in tokens]
+
+    def _tokenise(self, prompts: list[str]) -> Tensor:
         if self.tokenizer is None or not hasattr(self.model, "encode_text"):
-            return super().embed_prompts(prompts)
-        tokens = self.tokenizer(prompts, self.model.context_length)  # (B, L)
-        return self.model.encode_text(tokens.to(self.device))
+            return super().embed_prompts(prompts)  # which raises
+        of_transformers = isinstance(
+            getattr(self.model, "text", None), HFTextEncoder
+        )  # takes more than it learned
+        length = (self.tokenizer if of_transformers else self.model).context_length
+        return self.tokenizer(prompts, length)  # (B, L)

@@ -1,6 +1,5 @@
 """SAM regions: the masks of Segment Anything (Kirillov et al. 2023), stacked (RNS, section 3)."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from segment_anything import SamAutomaticMaskGenerator, sam_model_registry
 from segment_anything.modeling import Sam as SamModel
 
+from rose_kit.data import cache_folder
 from rose_kit.encoder.base import WeightsUnavailable, image_tensor
 from rose_kit.pooling import unique_inverse
 from rose_kit.registry import errors_as, register_regions
@@ -91,7 +91,7 @@ def load_sam(checkpoint: str | Path = "vit_b") -> SamModel:
     if name is None:
         raise unknown_name("SAM architecture in the file name", str(checkpoint), CHECKPOINTS)
     file, sha256 = CHECKPOINTS[name]
-    folder = Path(os.environ.get("ROSE_KIT_CACHE") or pooch.os_cache("rose_kit")) / "sam"
+    folder = cache_folder() / "sam"
     pooch.get_logger().setLevel("WARNING")  # the progress bar says enough
     model = sam_model_registry[name]()
     hint = f"{SOURCE + file} is fetched once, into {str(folder)!r}; regions 'slic' need no weights"
