@@ -131,13 +131,12 @@ class Encoder:
         prompts = [
             [t.format(name) if isinstance(t, str) else t(name) for t in self.templates] for name in names
         ]
-        keys = self.text_keys(prompts) or [""] * len(prompts)
-        asked = zip(keys, prompts, strict=True)
+        asked = zip(self.text_keys(prompts), prompts, strict=True)
         return np.stack([kept(key, partial(self._embed_name, group)) for key, group in asked])
 
-    def text_keys(self, prompts: list[list[str]]) -> list[str] | None:
-        """For the prompts of each name, what its feature depends on, hashed; None: it is not kept on disk."""
-        return None
+    def text_keys(self, prompts: list[list[str]]) -> list[str]:
+        """For the prompts of each name, all that its feature depends on, hashed; "": not kept on disk."""
+        return [""] * len(prompts)
 
     def _embed_name(self, prompts: list[str]) -> NDArray[np.float32]:
         """(templates,) prompts -> (D,): alone, so that it never depends on what else is asked or kept."""

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def _load_open_clip(architecture: str, weights: str, **options: Any) -> OpenClip
     """Load a model of open_clip; the weights are one of its tags, or the path of a checkpoint."""
     name = f"{architecture}/{Path(weights).name}"
     quick = open_clip.get_pretrained_cfg(architecture, weights).get("quick_gelu", False)
-    offline = mock.patch.object(hub, "HF_HUB_OFFLINE", not _hub_answers())
+    offline = hub_if_it_answers()
     quiet = mock.patch.object(logging, "error")  # open_clip logs at length what the error below says
     once = "" if Path(weights).is_file() else " (fetched once; 'bundled' and 'handcrafted' work offline)"
     with errors_as(WeightsUnavailable, f"cannot load the weights of {name!r}{once}"), offline, quiet:
@@ -72,8 +73,13 @@ def _load_open_clip(architecture: str, weights: str, **options: Any) -> OpenClip
     return OpenClipEncoder(model, tokenizer, **{"name": name, **options})
 
 
+def hub_if_it_answers() -> AbstractContextManager:
+    """Inside it, the Hugging Face hub is offline unless it answers: its client would retry for a minute."""
+    return mock.patch.object(hub, "HF_HUB_OFFLINE", not _hub_answers())
+
+
 def _hub_answers() -> bool:
-    """Whether the Hugging Face hub may and can be reached: its own client would retry for a minute."""
+    """Whether the Hugging Face hub may and can be reached."""
     if hub.HF_HUB_OFFLINE:
         return False
     try:

@@ -21,19 +21,15 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 import torch
-from open_clip.modified_resnet import ModifiedResNet
-from open_clip.timm_model import TimmModel
-from open_clip.transformer import AttentionalPooler, ResidualAttentionBlock, VisionTransformer
+from open_clip.model import ModifiedResNet, TimmModel, VisionTransformer
+from open_clip.transformer import AttentionalPooler, ResidualAttentionBlock
+from timm import models
 from timm.layers.format import Format
-from timm.models import vision_transformer
-from timm.models.convnext import ConvNeXt
-from timm.models.eva import Eva
-from timm.models.fastvit import FastVit
 from torch import Tensor, nn
 
 from rose_kit.encoder.dense import DENSE
 
-ATTENDING, CONVOLUTIONAL = vision_transformer.VisionTransformer | Eva, ConvNeXt | FastVit  # trunks of timm
+TRANSFORMER, CONVOLUTIONS = models.VisionTransformer | models.Eva, models.ConvNeXt | models.FastVit  # of timm
 
 
 @dataclass(frozen=True)
@@ -66,28 +62,18 @@ def find_tower(model: nn.Module) -> Tower:
         ValueError: it has no dense form here.
     """
     visual = getattr(model, "visual", None)
-    trunk = getattr(visual, "trunk", None)  # of timm
+    trunk = getattr(visual, "trunk", visual)
     if isinstance(visual, VisionTransformer) and _is_standard(visual):
         side, dim, block = visual.patch_size[0], visual.output_dim, visual.transformer.resblocks[-1]
         variants = DENSE if visual.attn_pool is None else ["maskclip"]
         return Tower(f"ViT/{side} {dim}-d {type(block.mlp.gelu).__name__}", side, dim, variants)
     if isinstance(visual, ModifiedResNet):
-        dim = visual.output_dim
-        return Tower(f"ResNet/32 {dim}-d", 32, dim, ["maskclip"], _dense_resnet)
-    if isinstance(trunk, ATTENDING | CONVOLUTIONAL) and not hasattr(visual.head, "pool"):
-        variants = ["maskclip"]
-        if isinstance(trunk, ATTENDING):
-            _take_any_size(trunk)
-            variants += ["plain"] if trunk.attn_pool is None else []
-        with torch.no_grad():
-            dim = _alone(visual, next(trunk.parameters()).new_zeros(1, trunk.num_features)).shape[1]
-        side = trunk.feature_info[-1]["reduction"]
-        return Tower(f"{trunk.default_cfg['architecture']}/{side} {dim}-d", side, dim, variants, _dense_timm)
-    known = "VisionTransformer (also of timm), Eva, ConvNeXt, FastVit or ResNet"
+        return Tower(f"ResNet/32 {visual.output_dim}-d", 32, visual.output_dim, ["maskclip"], _dense_resnet)
+    if isinstance(trunk, TRANSFORMER | CONVOLUTIONS) and not hasattr(visual.head, "pool"):
+        return _timm_tower(visual)
     raise ValueError(
-        f"{type(model).__name__}.visual, a {type(trunk or visual).__name__}, has no patches to compare with "
-        f"texts; needed is a {known} of open_clip with standard blocks, square patches, a projection and a "
-        "pooling listed in rose_kit.encoder.towers"
+        f"{type(model).__name__}.visual, a {type(trunk).__name__}, has no patches to compare with texts; "
+        "needed is a tower listed in rose_kit.encoder.towers, with standard blocks and a projection"
     )
 
 
@@ -96,6 +82,21 @@ def value_of_pooling(pooling: AttentionalPooler, x: Tensor) -> Tensor:
     tokens = pooling.ln_k(x).flatten(0, 1)[:, None]  # (B * L, 1, width)
     query = tokens.new_zeros(len(tokens), 1, pooling.attn.embed_dim)  # any: there is one token to attend to
     return pooling.attn(query, tokens, tokens, need_weights=False)[0].reshape(*x.shape[:2], -1)
+
+
+def _timm_tower(visual: TimmModel) -> Tower:
+    trunk, variants = visual.trunk, ["maskclip"]
+    if isinstance(trunk, TRANSFORMER):
+        trunk.dynamic_img_size = True  # and what else timm sets when it builds a trunk with this
+        trunk.patch_embed.strict_img_size = trunk.patch_embed.flatten = False
+        trunk.patch_embed.output_fmt = Format.NHWC
+        if getattr(trunk, "rope", None) is not None:
+            trunk.rope._use_cached_embed = False  # of the trained size
+        variants += ["plain"] if trunk.attn_pool is None else []
+    with torch.no_grad():
+        dim = _alone(visual, next(trunk.parameters()).new_zeros(1, trunk.num_features)).shape[1]
+    side = trunk.feature_info[-1]["reduction"]
+    return Tower(f"{trunk.default_cfg['architecture']}/{side} {dim}-d", side, dim, variants, _dense_timm)
 
 
 def _is_standard(visual: VisionTransformer) -> bool:
@@ -114,7 +115,7 @@ def _dense_resnet(visual: ModifiedResNet, images: Tensor, variant: str) -> Tenso
 
 def _dense_timm(visual: TimmModel, images: Tensor, variant: str) -> Tensor:
     trunk, blocks = visual.trunk, ()
-    if isinstance(trunk, ATTENDING):
+    if isinstance(trunk, TRANSFORMER):
         if variant == "maskclip" and trunk.attn_pool is None:  # else the pooling is what attends last
             blocks = trunk.blocks[-1:]
         last = len(trunk.blocks) - 1 - len(blocks)
@@ -128,18 +129,9 @@ def _dense_timm(visual: TimmModel, images: Tensor, variant: str) -> Tensor:
 def _alone(visual: TimmModel, x: Tensor, blocks: Iterable[nn.Module] = ()) -> Tensor:
     """(N, C) positions -> (N, D), each as an image that holds nothing else."""
     trunk = visual.trunk
-    if not isinstance(trunk, ATTENDING):
+    if not isinstance(trunk, TRANSFORMER):
         return visual.head(trunk.forward_head(x[:, :, None, None]))
     x = x[:, None].expand(-1, 1 + trunk.num_prefix_tokens, -1)  # the class token is this patch too
     for block in blocks:
         x = block(x)
     return visual.head(trunk.forward_head(trunk.norm(x)))
-
-
-def _take_any_size(trunk: vision_transformer.VisionTransformer | Eva) -> None:
-    """What timm does when it builds a trunk with `dynamic_img_size`, to one that is there."""
-    trunk.dynamic_img_size = True
-    trunk.patch_embed.strict_img_size = trunk.patch_embed.flatten = False
-    trunk.patch_embed.output_fmt = Format.NHWC
-    if getattr(trunk, "rope", None) is not None:
-        trunk.rope._use_cached_embed = False  # of the trained size
