@@ -584,6 +584,9 @@ check silent.py | 'silent.py'
 
 @pytest.mark.parametrize("line", WRONG, ids=[line.replace(EVALUATE, "evaluate") for line in WRONG])
 def test_wrong_inputs_are_refused_in_one_line_and_change_nothing(refused, world, monkeypatch, line):
+    monkeypatch.setattr(
+        "huggingface_hub.constants.HF_HUB_OFFLINE", True
+    )  # nothing is fetched, wherever it runs
     monkeypatch.chdir(world)
     for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)

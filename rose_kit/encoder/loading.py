@@ -1,4 +1,4 @@
-"""From a name to an encoder: a registered one, a folder, or any vision transformer of open_clip."""
+"""From a name to an encoder: a registered one, a folder, or any model of open_clip."""
 
 import json
 import logging
@@ -36,7 +36,8 @@ def load_encoder(name: str, **options: Any) -> Encoder:
             a registered name: "bundled/clear", "bundled/vague", "bundled" (one of the two, `BUNDLED`),
             "handcrafted", or your own `@register_encoder`;
             "FOLDER": a local folder, see `load_bundled`;
-            "ARCHITECTURE/TAG": open_clip weights, fetched once, such as "ViT-B-16/laion2b_s34b_b88k";
+            "ARCHITECTURE/TAG": open_clip weights, fetched once, such as "ViT-B-16/laion2b_s34b_b88k"; those
+                of SigLIP and of multilingual models need the extra `transformers` for their tokenizers;
             "ARCHITECTURE/PATH": a local checkpoint (.safetensors, or .pt holding tensors only).
         **options: passed on; for CLIP models `dense`, `device`, `templates`, ... of `OpenClipEncoder`.
 
