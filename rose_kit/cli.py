@@ -336,7 +336,7 @@ Names = Sequence[str] | None
 Classes = Annotated[
     Names, option("[default: all]; 'road|street' has two texts, '\"red, dark\"' a comma.", **NAMES)
 ]
-RegionOptions = Annotated[str | None, option("Regions, not patches: slic, sam, slic:segments=200,...")]
+RegionOptions = Annotated[str | None, option("Regions, not patches: slic, sam2, slic:segments=200,...")]
 Plugin = Annotated[Mapping | None, option("Python file with methods or encoders.", **PLUGIN)]
 Shots = Annotated[int | None, option("Draw so many images per class [default: every image].")]
 Seed = Annotated[int, option("Of the draw.", min=0)]
@@ -353,6 +353,7 @@ def evaluate(
     methods: Annotated[Names, option("Names of methods [default: all but upper bounds].", **NAMES)] = None,
     preset: Annotated[Names, option("rns, rns-openclip, ..., or YAML files.", **PRESET)] = None,
     encoder: EncoderName = "bundled",
+    dense: Annotated[str | None, option("Dense variant: maskclip, plain, sclip, clearclip, naclip.")] = None,
     shots: Annotated[Sequence[int], option("Support images per class.", **NUMBERS)] = "5",
     seeds: Annotated[Sequence[int], option("One draw of support images each.", **NUMBERS)] = "1,2,3",
     options: Annotated[list[str] | None, option("METHOD.OPTION=VALUE; may be repeated.", "--set")] = None,
@@ -386,7 +387,7 @@ def evaluate(
     drawn = {name: value for name, value in (("domain", domain), ("size", size)) if value is not None}
     support, query = open_dataset(data, drawn, support=support_split, query=query_split)
     check_quotes(classes or (), query.class_names)
-    loaded = kit.load_encoder(encoder)
+    loaded = kit.load_encoder(encoder, **({} if dense is None else {"dense": dense}))
     protocol = {"shots": shots, "seeds": seeds, "limit": limit, "classes": classes, "regions": region_maker}
     protocol["missing"] = evaluation.MissingSupport(without_visual, without_text)
     protocol["support_windows"] = make_windows(support_windows, loaded)

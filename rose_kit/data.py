@@ -551,6 +551,13 @@ def _eight_bits(values: NDArray, file: Image.Image) -> NDArray[np.uint8]:
     return (255 - levels if tags.get(262) == 0 else levels).astype(np.uint8)
 
 
+def cache_folder() -> Path:
+    """Where weights and text features are kept: `ROSE_KIT_CACHE`, or the system's folder for caches."""
+    import pooch  # only where it is needed: it takes a while to import
+
+    return Path(os.environ.get("ROSE_KIT_CACHE") or pooch.os_cache("rose_kit"))
+
+
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Where to write the file or folder that becomes `path` in one step, when the block ends.

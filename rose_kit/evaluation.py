@@ -408,7 +408,9 @@ def evaluate(
     # Neighbours in a dataset are often frames of one video: spread out rather than take the first.
     count = min(len(query), limit or len(query))
     positions = [i * len(query) // count for i in range(count)]
-    vocabulary = name_vocabulary(query.class_names if classes is None else classes, encoder)
+    reads = missing.visual + missing.both > 0 or any(getattr(m, "uses_text", True) for m in methods.values())
+    text = reads and missing.text + missing.both < 1  # else no name is encoded, which may take minutes
+    vocabulary = name_vocabulary(query.class_names if classes is None else classes, encoder, text)
     _check_data(support, query, positions, vocabulary.names)
     _, no_text = missing.draw(vocabulary.names, seed=0)  # as many as with any other seed
     has_text = bool(vocabulary.without_text(no_text).has_text.any())

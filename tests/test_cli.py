@@ -23,6 +23,7 @@ import rose_kit
 from conftest import write_folder
 from rose_kit import HandcraftedEncoder, SupportMemory, Windows, cli, load_encoder
 from rose_kit.data import read_classes
+from rose_kit.registry import region_makers
 from rose_kit.types import join_names
 from rose_kit.viz.export import read_coco
 from rose_kit.web import providers
@@ -94,11 +95,20 @@ def test_presets_are_the_released_configurations():
         ).params
         assert cli.make_windows(given["support_windows"], None) == support
         assert cli.make_windows(given["query_windows"], None) == query
-        assert given["seeds"] == [100, 18, 42, 84] and given["regions"].startswith("sam:largest_on_top=true")
+        assert given["seeds"] == [100, 18, 42, 84] and given["regions"] == "sam2"
         rns = cli.make_methods(given["methods"], given["options"], given["preset"])["rns"]
         assert (rns.k, rns.solver, rns.steps, rns.lr, rns.tau) == (8, "adamw", 700, 2e-3, 0.1)
         assert (rns.beta_fused, rns.beta_pseudo, rns.weight_decay) == (1.5, 0.2, 5e-4)
         assert tuple(rns.lambdas) == (0.9, 0.8, 0.6, 0.4, 0.2, 0.0)
+    sam2 = {name: field.default for name, field in region_makers["sam2"].__dataclass_fields__.items()}
+    assert sam2 == {
+        "checkpoint": "facebook/sam2.1-hiera-large",
+        "largest_on_top": True,
+        "device": "cpu",
+        "points_per_side": 32,
+        "pred_iou_thresh": 0.4,
+        "stability_score_thresh": 0.4,
+    }
     given = command.make_context("evaluate", ["photos", "--preset", "freeda"]).params
     freeda = cli.make_methods(given["methods"], given["options"], given["preset"])["freeda"]
     assert (freeda.weight, freeda.global_share, freeda.sigmoid) == (0.5, 1.0, True)
@@ -384,6 +394,13 @@ def test_sweep_makes_each_table_once_and_a_leaderboard(run, folder, tmp_path):
     assert [p.name for p in out.glob("leaderboard.*")] == ["leaderboard.csv"]
 
 
+def test_check_passes_the_template_of_an_encoder_which_evaluate_takes(run, folder):
+    path = Path(__file__).parents[1] / "notebooks" / "plugins" / "my_encoder.py"
+    assert run("check", path).count("ok") == 2
+    args = ("--encoder", "my-encoder", "--methods", "knn-clip", "--shots", 1, "--seeds", 1, "--plugin", path)
+    assert "knn-clip" in run("evaluate", folder, *args)
+
+
 def test_check_shows_what_a_plugin_does_wrong_and_a_sweep_refuses_it(run, capsys, tmp_path):
     path, grid = tmp_path / "mine.py", tmp_path / "grid.yaml"
     path.write_text(f"{MINE}\n    def predict(self, *a, initial_weight=None): return 1")
@@ -498,6 +515,10 @@ run | notebook
 {EVALUATE} --set knn-clip.k=many | 'many' | int
 {EVALUATE} --set rns.k=3 | 'rns' | knn-clip
 {EVALUATE} --regions slic:segment=9 | 'segment' | 'segments'
+{EVALUATE} --regions sam2 | 'facebook/sam2.1-hiera-large' | fetched once
+{EVALUATE} --dense plain | 'handcrafted' | 'dense'
+{EVALUATE} --encoder bundled --dense maskclp | 'maskclp' | did you mean 'maskclip'
+{EVALUATE} --encoder ViT-B-16-SigLIP2/webli | 'ViT-B-16-SigLIP2/webli' | fetched once
 {EVALUATE} --plugin divides.py | divides.py | line 2 | ZeroDivisionError
 {EVALUATE} --plugin exits.py | exits.py | sys.exit(3)
 {EVALUATE} --json photos | 'photos'
@@ -563,6 +584,9 @@ check silent.py | 'silent.py'
 
 @pytest.mark.parametrize("line", WRONG, ids=[line.replace(EVALUATE, "evaluate") for line in WRONG])
 def test_wrong_inputs_are_refused_in_one_line_and_change_nothing(refused, world, monkeypatch, line):
+    monkeypatch.setattr(
+        "huggingface_hub.constants.HF_HUB_OFFLINE", True
+    )  # nothing is fetched, wherever it runs
     monkeypatch.chdir(world)
     for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)

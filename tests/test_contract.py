@@ -191,6 +191,11 @@ def test_broken_encoders_are_caught(check, said, changes):
 # --- plugins --------------------------------------------------------------------------------------------
 
 
+def test_the_templates_keep_it():
+    assert check_plugin(TEMPLATE) == {"my-fusion": dict.fromkeys(map(str, run_checks("method", KnnClip)), "")}
+    assert check_plugin(TEMPLATE.with_name("my_encoder.py")) == {"my-encoder": {"images": "", "text": ""}}
+
+
 def test_what_a_plugin_registers_is_its_own_wherever_it_was_written(mine, monkeypatch):
     """A class of the kit under another name, twice in a row, then an encoder; nothing that it imports."""
     mine.with_name("helper.py").write_text("from rose_kit import *\nregister_method('helper')(KnnClip)\n")
