@@ -392,7 +392,7 @@ def evaluate(
     drawn = {name: value for name, value in (("domain", domain), ("size", size)) if value is not None}
     pair = open_dataset(data, drawn, support=support_split, query=query_split, support_from=support)
     check_quotes(classes or (), pair[1].class_names)
-    loaded = kit.load_encoder(encoder or choose_encoder(data))
+    loaded = kit.load_encoder(choose_encoder(encoder, data))
     protocol = {"shots": shots, "seeds": seeds, "limit": limit, "classes": classes, "regions": region_maker}
     protocol["missing"] = evaluation.MissingSupport(without_visual, without_text)
     protocol["support_windows"] = make_windows(support_windows, loaded)
@@ -407,9 +407,9 @@ def evaluate(
         typer.echo(f"written to {output}")
 
 
-def choose_encoder(data: str) -> str:
-    """The encoder for a dataset where the user names none; says so where it knows no class names."""
-    if (name := default_encoder(data)) == "photos":
+def choose_encoder(name: str | None, data: str) -> str:
+    """The encoder that the user names, else the dataset's; says so where that knows no class names."""
+    if name is None and (name := default_encoder(data)) == "photos":
         other = "ARCHITECTURE/TAG of open_clip knows them"
         warnings.warn(f"no --encoder: 'photos' sees images and knows no class names ({other})", stacklevel=2)
     return name
@@ -434,7 +434,7 @@ def build(
     """
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{str(out)!r} is not empty; name a new folder, or use `rose-kit memory add`")
-    images, encoder = open_support(data, split=split), encoder or choose_encoder(data)
+    images, encoder = open_support(data, split=split), choose_encoder(encoder, data)
     loaded = kit.load_encoder(encoder)
     writable_folder(out)
     memory = kit.SupportMemory(loaded.dim, fingerprint=loaded.fingerprint, encoder=encoder, index="auto")

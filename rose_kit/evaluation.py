@@ -725,7 +725,9 @@ def expand_grid(grid: Any, extra: Sequence[str] = ()) -> list[Row]:
             raise ValueError(f"a grid needs at least one method and one seed; got {one!r}")
         lists["dataset"] = list(_name_entries(lists["dataset"]).items())
         for spec in ParameterGrid(lists | {"methods": [methods], "seeds": [lists["seeds"]]}):
-            specs.append(spec | {"encoder": spec["encoder"] or default_encoder(spec["dataset"][1][0])})
+            if spec["encoder"] is None:
+                spec["encoder"] = default_encoder(spec["dataset"][1][0])
+            specs.append(spec)
     if not specs:
         raise ValueError("the grid is empty")
     return specs
