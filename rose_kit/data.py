@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from safetensors import SafetensorError
 
-from rose_kit.registry import call_with, datasets, errors_as
+from rose_kit.registry import datasets, errors_as
 from rose_kit.types import (
     IGNORE,
     check_positive,
@@ -229,8 +228,12 @@ def open_dataset(
         if other := support or query or support_from:
             raise ValueError(f"{data} takes no {other!r}: it draws support and query apart")
         return datasets.make(data, **options)
+    if others := sorted(options.keys() - {"support", "query", "support_from"}):
+        raise ValueError(
+            f"folder {data!r} has no {others[0]!r}: its options are support, query, support_from"
+        )
     if options:
-        return call_with(partial(open_dataset, data), options, f"folder {data!r}")
+        return open_dataset(data, **options)
     if support_from is not None:
         defaults = [name for _, name in SPLIT_PAIRS if name in _split_files(data)]
         return open_support(support_from, support), FolderDataset(data, query or next(iter(defaults), None))
