@@ -72,6 +72,36 @@ def test_evaluate_draws_datasets_by_name_and_leaves_out_what_needs_text(few, tmp
     assert row["query_ids"] == ["scene-2000000-fog", "scene-2000002-fog"]
 
 
+def test_folders_get_the_encoder_of_photographs_and_are_told_that_it_knows_no_names(
+    folder, few, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)  # where "photos" is a folder too
+    for data, encoder, told in ((folder.name, "photos", "knows no class names"), (few, "bundled", "")):
+        assert cli.status(["memory", "build", data, "--out", f"memory of {data}"]) == 0
+        assert [told in line for line in capsys.readouterr().err.splitlines()] == [True] * bool(told)
+        assert SupportMemory.load(f"memory of {data}").encoder == encoder
+
+
+def test_evaluate_draws_support_from_another_folder_whose_classes_match_by_name(
+    run, refused, folder, tmp_path
+):
+    """Other ids for the classes, other images, further classes: names alone count."""
+    other, out = write_folder(tmp_path / "other", prefix="q"), tmp_path / "out.json"
+    (other / "classes.txt").write_text("3,sky\n0,grass\n7,bus\n9,sheep\n")
+    for path in (other / "masks").iterdir():
+        mask = np.asarray(Image.open(path))
+        Image.fromarray(np.where(mask < 7, 3 - mask, mask)).save(path)
+    run("evaluate", folder, *QUICK, "--support", other, "--json", out)
+    for row in rows_of(out):
+        assert set(row["support_ids"]) <= {"q0", "q1", "q2"} and row["query_ids"] == ["p3", "p4", "p5"]
+        assert row["miou"] > 60
+    given = ("evaluate", other, *QUICK, "--support", folder)
+    refused(*given, said=["'sheep'", "sky, grass, bus", "match by name"])
+    run(*given, "--classes", "sky,grass", "--support-split", "val", "--json", out)
+    assert {*rows_of(out)[0]["per_class_iou"]} == {"sky", "grass"}
+    refused("evaluate", "scenes", *QUICK, "--support", folder, said=["scenes", folder])
+
+
 def test_evaluate_takes_a_preset_a_plugin_splits_and_regions(run, folder, tmp_path):
     (tmp_path / "mine.py").write_text(f"{MINE}pass")
     preset, out = tmp_path / "mine.yaml", tmp_path / "out.json"
@@ -569,7 +599,7 @@ ask p4.jpg Segment-the-dog. --out p4.jpg | 'p4.jpg'
 ask p4.jpg Segment-the-dog. --out mine/p4.png | 'mine/p4.overlay.png'
 run small.ipynb --out photos | 'photos' | empty
 sweep fine.yaml --out mine | leaderboard.csv
-run nowhere | 'nowhere' | 00_quickstart | experiments/nest
+run nowhere | 'nowhere' | 00_quickstart | experiments/evidence
 run loose.ipynb | loose.ipynb
 run small.ipynb -p k=5.5 | '5.5' | int | 4
 run small.ipynb -p sedes=5 | 'sedes' | 'seeds'

@@ -34,7 +34,7 @@ def load_encoder(name: str, **options: Any) -> Encoder:
     Args:
         name: one of
             a registered name: "bundled/clear", "bundled/vague", "bundled" (one of the two, `BUNDLED`),
-            "handcrafted", or your own `@register_encoder`;
+            "photos", "handcrafted", or your own `@register_encoder`; it wins over a folder of that name;
             "FOLDER": a local folder, see `load_bundled`;
             "ARCHITECTURE/TAG": open_clip weights, fetched once, such as "ViT-B-16/laion2b_s34b_b88k"; those
                 of SigLIP and of multilingual models need the extra `transformers` for their tokenizers;
@@ -48,7 +48,7 @@ def load_encoder(name: str, **options: Any) -> Encoder:
     >>> load_encoder("handcrafted").dim
     512
     """
-    if encoders.has(name):
+    if name in encoders.names():
         return encoders.make(name, **options)
     if name and Path(name).is_dir():
         return load_bundled(name, **options)
@@ -66,7 +66,7 @@ def _load_open_clip(architecture: str, weights: str, **options: Any) -> OpenClip
     quick = open_clip.get_pretrained_cfg(architecture, weights).get("quick_gelu", False)
     offline = hub_if_it_answers()
     quiet = mock.patch.object(logging, "error")  # open_clip logs at length what the error below says
-    once = "" if Path(weights).is_file() else " (fetched once; 'bundled' and 'handcrafted' work offline)"
+    once = "" if Path(weights).is_file() else " (fetched once; 'photos' and 'bundled' work offline)"
     with errors_as(WeightsUnavailable, f"cannot load the weights of {name!r}{once}"), offline, quiet:
         # weights_only: tensors are read from a checkpoint, never other objects
         model = open_clip.create_model(architecture, weights, force_quick_gelu=quick, weights_only=True)
