@@ -1,6 +1,7 @@
 """Settings shared by all tests: the same examples every time, and notebooks compared by what they say."""
 
 import os
+import tempfile
 
 import hypothesis
 import pytest
@@ -8,6 +9,8 @@ from nbval.plugin import IPyNbFile
 
 pytest_plugins = ["tests.webserver"]  # its fixture `server`
 
+CACHE = tempfile.TemporaryDirectory()  # until the tests are over; their workers and notebooks share it
+os.environ.setdefault("ROSE_KIT_CACHE", CACHE.name)
 os.environ["ROSE_AS_COMMITTED"] = "1"  # for notebooks: what they say of their own parameters must hold
 
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None)

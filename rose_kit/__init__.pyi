@@ -52,6 +52,7 @@ from .regions import (
     Felzenszwalb as Felzenszwalb,
     Regions as Regions,
     Sam as Sam,
+    Sam2 as Sam2,
     Slic as Slic,
     load_sam as load_sam,
     make_regions as make_regions,

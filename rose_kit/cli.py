@@ -33,6 +33,7 @@ from rose_kit.data import (
     FolderDataset,
     atomic_write,
     classes_text,
+    default_encoder,
     naming,
     open_dataset,
     open_support,
@@ -330,13 +331,16 @@ PRESET = {"callback": read_preset, "is_eager": True} | NAMES
 Data = Annotated[str, argument("Folder (images/, masks/, classes.txt), or dataset by name, such as scenes.")]
 Folder = Annotated[Path, argument("Folder of a memory.", **FOLDER)]
 EncoderName = Annotated[
-    str, option("bundled (/clear, /vague), handcrafted, ARCHITECTURE/TAG of open_clip, a folder.")
+    str | None,
+    option(
+        "[default: photos; for scenes bundled (/clear, /vague)], handcrafted, ARCHITECTURE/TAG, a folder."
+    ),
 ]
 Names = Sequence[str] | None
 Classes = Annotated[
     Names, option("[default: all]; 'road|street' has two texts, '\"red, dark\"' a comma.", **NAMES)
 ]
-RegionOptions = Annotated[str | None, option("Regions, not patches: slic, sam, slic:segments=200,...")]
+RegionOptions = Annotated[str | None, option("Regions, not patches: slic, sam2, slic:segments=200,...")]
 Plugin = Annotated[Mapping | None, option("Python file with methods or encoders.", **PLUGIN)]
 Shots = Annotated[int | None, option("Draw so many images per class [default: every image].")]
 Seed = Annotated[int, option("Of the draw.", min=0)]
@@ -352,10 +356,12 @@ def evaluate(
     data: Data,
     methods: Annotated[Names, option("Names of methods [default: all but upper bounds].", **NAMES)] = None,
     preset: Annotated[Names, option("rns, rns-openclip, ..., or YAML files.", **PRESET)] = None,
-    encoder: EncoderName = "bundled",
+    encoder: EncoderName = None,
+    dense: Annotated[str | None, option("Dense variant: maskclip, plain, sclip, clearclip, naclip.")] = None,
     shots: Annotated[Sequence[int], option("Support images per class.", **NUMBERS)] = "5",
     seeds: Annotated[Sequence[int], option("One draw of support images each.", **NUMBERS)] = "1,2,3",
     options: Annotated[list[str] | None, option("METHOD.OPTION=VALUE; may be repeated.", "--set")] = None,
+    support: Annotated[str | None, option("Draw support images from this dataset.", metavar="DIR")] = None,
     support_split: Annotated[str | None, option("[default: support, train, or half the images]")] = None,
     query_split: Annotated[str | None, option("[default: query, val, test, or the other half]")] = None,
     limit: Annotated[int | None, option("Answer only so many images, evenly spread.")] = None,
@@ -374,8 +380,9 @@ def evaluate(
 
     Prints the mean in percent and its 95 % interval over seeds. Every method sees the same support
     images and answers the same query images at their own size; the two never share an image. Methods
-    that need text are left out, with a warning, where the encoder has none. A preset gives other
-    defaults to these options; --set adds to what it sets.
+    that need text are left out, with a warning, where the encoder has none, as photos, the default for
+    folders. With --support, classes of the two datasets match by name. A preset gives other defaults
+    to these options; --set adds to what it sets.
 
     Example: rose-kit evaluate photos --methods zero-shot,rns --shots 1,5 --json out.json
     """
@@ -384,14 +391,15 @@ def evaluate(
     chosen, region_maker = make_methods(methods, options or (), preset or ()), make_regions(regions)
     check_outputs([output])
     drawn = {name: value for name, value in (("domain", domain), ("size", size)) if value is not None}
-    support, query = open_dataset(data, drawn, support=support_split, query=query_split)
-    check_quotes(classes or (), query.class_names)
-    loaded = kit.load_encoder(encoder)
+    pair = open_dataset(data, drawn, support=support_split, query=query_split, support_from=support)
+    check_quotes(classes or (), pair[1].class_names)
+    variant = {} if dense is None else {"dense": dense}
+    loaded = kit.load_encoder(choose_encoder(encoder, data), **variant)
     protocol = {"shots": shots, "seeds": seeds, "limit": limit, "classes": classes, "regions": region_maker}
     protocol["missing"] = evaluation.MissingSupport(without_visual, without_text)
     protocol["support_windows"] = make_windows(support_windows, loaded)
     protocol["query_windows"] = make_windows(query_windows, loaded)
-    rows = evaluation.evaluate(support, query, loaded, chosen, **protocol, progress=sys.stderr.isatty())
+    rows = evaluation.evaluate(*pair, loaded, chosen, **protocol, progress=sys.stderr.isatty())
     typer.echo(evaluation.table(rows))
     if output is not None:
         text = getattr(loaded, "text_fingerprint", None)  # two text towers may share a vision tower
@@ -401,6 +409,14 @@ def evaluate(
         typer.echo(f"written to {output}")
 
 
+def choose_encoder(name: str | None, data: str) -> str:
+    """The encoder that the user names, else the dataset's; says so where that knows no class names."""
+    if name is None and (name := default_encoder(data)) == "photos":
+        other = "ARCHITECTURE/TAG of open_clip knows them"
+        warnings.warn(f"no --encoder: 'photos' sees images and knows no class names ({other})", stacklevel=2)
+    return name
+
+
 # --- memory -----------------------------------------------------------------------------------------------
 
 
@@ -408,19 +424,20 @@ def evaluate(
 def build(
     data: Data,
     out: Annotated[Path, option("New or empty folder for the memory.", metavar="DIR")],
-    encoder: EncoderName = "bundled",
+    encoder: EncoderName = None,
     shots: Shots = None,
     seed: Seed = 0,
     split: Split = None,
     plugin: Plugin = None,
 ) -> None:
-    """Make a memory: one prototype per image and class.
+    """Make a memory: one prototype per image and class. By default its encoder has no text.
 
     Example: rose-kit memory build photos --shots 5 --out memory
     """
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{str(out)!r} is not empty; name a new folder, or use `rose-kit memory add`")
-    images, loaded = open_support(data, split=split), kit.load_encoder(encoder)
+    images, encoder = open_support(data, split=split), choose_encoder(encoder, data)
+    loaded = kit.load_encoder(encoder)
     writable_folder(out)
     memory = kit.SupportMemory(loaded.dim, fingerprint=loaded.fingerprint, encoder=encoder, index="auto")
     fill(memory, loaded, images, shots, seed)
@@ -787,10 +804,11 @@ def sweep(
     A grid is a YAML file whose lists are crossed; a list of grids is run one after the other:
       methods: [zero-shot, knn-clip, {rns: {k: [4, 8]}}, {rose: {fusion: similarity}}]
       dataset: [photos, more_photos]   # names or folders; {NAME: {OPTION: VALUE}} sets options
-      encoder: bundled
+      encoder: handcrafted   # by default photos for a folder, bundled for scenes
       shots: [1, 5]
       seeds: [1, 2, 3]
-    Further keys: limit (images to answer).
+    Further keys: limit (images to answer). A folder has the options support and query (its splits), and
+    support_from (another dataset).
     """
     from rose_kit.evaluation import expand_grid, leaderboard, run_grid
 

@@ -203,26 +203,40 @@ class FolderDataset:
 
 
 def open_dataset(
-    data: str, options: Mapping[str, Any] = {}, *, support: str | None = None, query: str | None = None
+    data: str,
+    options: Mapping[str, Any] = {},
+    *,
+    support: str | None = None,
+    query: str | None = None,
+    support_from: str | None = None,
 ) -> tuple[Dataset, Dataset]:
     """Where support images are drawn from, and the images to answer.
 
     Args:
         data: a registered dataset by its name, or a folder in the folder format.
-        options: of a registered dataset; a folder has none.
+        options: of a registered dataset; those of a folder are the further arguments.
         support, query: splits of a folder, both or neither. By default support and query, else train and
             val, else train and test; a folder without such a pair is halved at random, always alike.
+        support_from: another dataset, whose support images are drawn (its split `support`, or as
+            `open_support`) for the folder's split `query`, by default query, val, test or every image.
 
     Raises:
         ValueError: no such folder, split or option, an option of the wrong type, only one split, or a folder
             of one image, which cannot be halved.
     """
     if datasets.has(data):
-        if support or query:
-            raise ValueError(f"{data} has no split {support or query!r}: it draws support and query apart")
+        if other := support or query or support_from:
+            raise ValueError(f"{data} takes no {other!r}: it draws support and query apart")
         return datasets.make(data, **options)
+    if others := sorted(options.keys() - {"support", "query", "support_from"}):
+        raise ValueError(
+            f"folder {data!r} has no {others[0]!r}: its options are support, query, support_from"
+        )
     if options:
-        raise ValueError(f"folder {data!r} takes no options, got {dict(options)}; see {datasets.names()}")
+        return open_dataset(data, **options)
+    if support_from is not None:
+        defaults = [name for _, name in SPLIT_PAIRS if name in _split_files(data)]
+        return open_support(support_from, support), FolderDataset(data, query or next(iter(defaults), None))
     if (support is None) != (query is None):
         raise ValueError(f"name both splits or neither: got support {support!r} and query {query!r}")
     splits = support, query
@@ -240,6 +254,11 @@ def _halves(dataset: FolderDataset) -> tuple[list[str], list[str]]:
     if len(order) < 2:
         raise DataError(f"{dataset.path} holds {len(order)} image; support and query need one each")
     return sorted(order[: len(order) // 2]), sorted(order[len(order) // 2 :])
+
+
+def default_encoder(data: str) -> str:
+    """Name of the encoder for a dataset where none is named: folders hold photographs."""
+    return "bundled" if data in datasets.names() else "photos"
 
 
 def open_support(data: str | Path, split: str | None = None) -> Dataset:
@@ -549,6 +568,13 @@ def _eight_bits(values: NDArray, file: Image.Image) -> NDArray[np.uint8]:
     bits = tags.get(258, (16,))[0] if file.mode.startswith("I;16") else 16
     levels = values.astype(np.int64) >> bits - 8
     return (255 - levels if tags.get(262) == 0 else levels).astype(np.uint8)
+
+
+def cache_folder() -> Path:
+    """Where weights and text features are kept: `ROSE_KIT_CACHE`, or the system's folder for caches."""
+    import pooch  # only where it is needed: it takes a while to import
+
+    return Path(os.environ.get("ROSE_KIT_CACHE") or pooch.os_cache("rose_kit"))
 
 
 @contextmanager

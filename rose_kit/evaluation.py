@@ -34,6 +34,7 @@ from rose_kit.data import (
     FolderDataset,
     Sample,
     atomic_write,
+    default_encoder,
     image_array,
     open_dataset,
     sample_support,
@@ -397,7 +398,8 @@ def evaluate(
 
     Raises:
         ValueError: support and query share an image, a class is unknown, no class labels a query pixel, no
-            method is left to run, `shots`, `seeds` or `limit` make no sense, or as `warn_absent`.
+            method is left to run, `shots`, `seeds` or `limit` make no sense, or as `warn_absent`; the support
+            has no class of these, or is another folder that lacks one.
     """
     check_positive(limit=limit)
     regions = make_regions(regions) if isinstance(regions, str) else regions
@@ -408,7 +410,9 @@ def evaluate(
     # Neighbours in a dataset are often frames of one video: spread out rather than take the first.
     count = min(len(query), limit or len(query))
     positions = [i * len(query) // count for i in range(count)]
-    vocabulary = name_vocabulary(query.class_names if classes is None else classes, encoder)
+    reads = missing.visual + missing.both > 0 or any(getattr(m, "uses_text", True) for m in methods.values())
+    text = reads and missing.text + missing.both < 1  # else no name is encoded, which may take minutes
+    vocabulary = name_vocabulary(query.class_names if classes is None else classes, encoder, text)
     _check_data(support, query, positions, vocabulary.names)
     _, no_text = missing.draw(vocabulary.names, seed=0)  # as many as with any other seed
     has_text = bool(vocabulary.without_text(no_text).has_text.any())
@@ -437,6 +441,11 @@ def _check_data(support: Dataset, query: Dataset, positions: Sequence[int], name
         raise ValueError(f"support and query share {len(shared)} image ids, such as {shared[0]!r}")
     if unknown := [name for name in names if name not in query.class_names]:
         raise unknown_name("class", unknown[0], query.class_names)
+    unmatched = [name for name in names if name not in support.class_names]
+    apart = getattr(support, "path", None) != getattr(query, "path", None)  # two folders
+    if unmatched and (apart or len(unmatched) == len(names)):
+        error = unknown_name("class of the support data:", unmatched[0], support.class_names)
+        raise ValueError(f"{error}; classes match by name: rename them, or answer those of both alone")
     if not any(query.classes_of(i) & set(names) for i in positions):
         raise ValueError(f"no query image holds any of: {', '.join(names)}")
     present = names
@@ -444,8 +453,6 @@ def _check_data(support: Dataset, query: Dataset, positions: Sequence[int], name
         present = sorted({*names}.difference(warn_absent(query, names, positions, "to answer")))
     if len(present) == 1:
         warnings.warn(f"{present[0]!r} is there alone: answered everywhere, it scores 100", stacklevel=3)
-    if not set(names) & set(support.class_names):
-        raise ValueError(f"no class is in the support data: {', '.join(support.class_names)}")
 
 
 def _runnable(
@@ -678,7 +685,7 @@ def _difference(both: pd.DataFrame, level: float, draws: int, seed: int) -> Row:
 
 # --- grids of evaluations ---------------------------------------------------------------------------------
 
-GRID = {"methods": None, "dataset": None, "encoder": "bundled", "shots": 1, "seeds": [1, 2, 3], "limit": None}
+GRID = {"methods": None, "dataset": None, "encoder": None, "shots": 1, "seeds": [1, 2, 3], "limit": None}
 NameAndOptions = tuple[str, Mapping[str, Any]]
 
 
@@ -719,7 +726,10 @@ def expand_grid(grid: Any, extra: Sequence[str] = ()) -> list[Row]:
         if not methods or not lists["seeds"]:
             raise ValueError(f"a grid needs at least one method and one seed; got {one!r}")
         lists["dataset"] = list(_name_entries(lists["dataset"]).items())
-        specs += ParameterGrid(lists | {"methods": [methods], "seeds": [lists["seeds"]]})
+        for spec in ParameterGrid(lists | {"methods": [methods], "seeds": [lists["seeds"]]}):
+            if spec["encoder"] is None:
+                spec["encoder"] = default_encoder(spec["dataset"][1][0])
+            specs.append(spec)
     if not specs:
         raise ValueError("the grid is empty")
     return specs

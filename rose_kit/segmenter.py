@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import compress
 from typing import Any
@@ -114,18 +115,18 @@ def encode_query(
     return EncodedImage(feature_map, query)
 
 
-def name_vocabulary(names: Sequence[str], encoder: Encoder) -> Vocabulary:
-    """Class names -> a vocabulary, with text if the encoder has a text tower.
+def name_vocabulary(names: Sequence[str], encoder: Encoder, text: bool = True) -> Vocabulary:
+    """Class names -> a vocabulary, with text if it is wanted and the encoder has a text tower.
 
     Raises:
         ValueError: a single string instead of several, no names, names that repeat, or as `class_texts`.
     """
     if isinstance(names, str) or names is None or not (names := list(names)):
         raise ValueError(f"class names must be a list of at least one name, got {names!r}")
-    try:
-        return Vocabulary.encode(names, encoder)
-    except NoTextTower:
-        return Vocabulary([class_texts(name)[0] for name in names])
+    with suppress(NoTextTower):
+        if text:
+            return Vocabulary.encode(names, encoder)
+    return Vocabulary([class_texts(name)[0] for name in names])
 
 
 def region_query(feature_map: FeatureMap, region_map: NDArray) -> Query:

@@ -23,6 +23,7 @@ import rose_kit
 from conftest import write_folder
 from rose_kit import HandcraftedEncoder, SupportMemory, Windows, cli, load_encoder
 from rose_kit.data import read_classes
+from rose_kit.registry import region_makers
 from rose_kit.types import join_names
 from rose_kit.viz.export import read_coco
 from rose_kit.web import providers
@@ -71,6 +72,36 @@ def test_evaluate_draws_datasets_by_name_and_leaves_out_what_needs_text(few, tmp
     assert row["query_ids"] == ["scene-2000000-fog", "scene-2000002-fog"]
 
 
+def test_folders_get_the_encoder_of_photographs_and_are_told_that_it_knows_no_names(
+    folder, few, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)  # where "photos" is a folder too
+    for data, encoder, told in ((folder.name, "photos", "knows no class names"), (few, "bundled", "")):
+        assert cli.status(["memory", "build", data, "--out", f"memory of {data}"]) == 0
+        assert [told in line for line in capsys.readouterr().err.splitlines()] == [True] * bool(told)
+        assert SupportMemory.load(f"memory of {data}").encoder == encoder
+
+
+def test_evaluate_draws_support_from_another_folder_whose_classes_match_by_name(
+    run, refused, folder, tmp_path
+):
+    """Other ids for the classes, other images, further classes: names alone count."""
+    other, out = write_folder(tmp_path / "other", prefix="q"), tmp_path / "out.json"
+    (other / "classes.txt").write_text("3,sky\n0,grass\n7,bus\n9,sheep\n")
+    for path in (other / "masks").iterdir():
+        mask = np.asarray(Image.open(path))
+        Image.fromarray(np.where(mask < 7, 3 - mask, mask)).save(path)
+    run("evaluate", folder, *QUICK, "--support", other, "--json", out)
+    for row in rows_of(out):
+        assert set(row["support_ids"]) <= {"q0", "q1", "q2"} and row["query_ids"] == ["p3", "p4", "p5"]
+        assert row["miou"] > 60
+    given = ("evaluate", other, *QUICK, "--support", folder)
+    refused(*given, said=["'sheep'", "sky, grass, bus", "match by name"])
+    run(*given, "--classes", "sky,grass", "--support-split", "val", "--json", out)
+    assert {*rows_of(out)[0]["per_class_iou"]} == {"sky", "grass"}
+    refused("evaluate", "scenes", *QUICK, "--support", folder, said=["scenes", folder])
+
+
 def test_evaluate_takes_a_preset_a_plugin_splits_and_regions(run, folder, tmp_path):
     (tmp_path / "mine.py").write_text(f"{MINE}pass")
     preset, out = tmp_path / "mine.yaml", tmp_path / "out.json"
@@ -94,11 +125,20 @@ def test_presets_are_the_released_configurations():
         ).params
         assert cli.make_windows(given["support_windows"], None) == support
         assert cli.make_windows(given["query_windows"], None) == query
-        assert given["seeds"] == [100, 18, 42, 84] and given["regions"].startswith("sam:largest_on_top=true")
+        assert given["seeds"] == [100, 18, 42, 84] and given["regions"] == "sam2"
         rns = cli.make_methods(given["methods"], given["options"], given["preset"])["rns"]
         assert (rns.k, rns.solver, rns.steps, rns.lr, rns.tau) == (8, "adamw", 700, 2e-3, 0.1)
         assert (rns.beta_fused, rns.beta_pseudo, rns.weight_decay) == (1.5, 0.2, 5e-4)
         assert tuple(rns.lambdas) == (0.9, 0.8, 0.6, 0.4, 0.2, 0.0)
+    sam2 = {name: field.default for name, field in region_makers["sam2"].__dataclass_fields__.items()}
+    assert sam2 == {
+        "checkpoint": "facebook/sam2.1-hiera-large",
+        "largest_on_top": True,
+        "device": "cpu",
+        "points_per_side": 32,
+        "pred_iou_thresh": 0.4,
+        "stability_score_thresh": 0.4,
+    }
     given = command.make_context("evaluate", ["photos", "--preset", "freeda"]).params
     freeda = cli.make_methods(given["methods"], given["options"], given["preset"])["freeda"]
     assert (freeda.weight, freeda.global_share, freeda.sigmoid) == (0.5, 1.0, True)
@@ -384,6 +424,13 @@ def test_sweep_makes_each_table_once_and_a_leaderboard(run, folder, tmp_path):
     assert [p.name for p in out.glob("leaderboard.*")] == ["leaderboard.csv"]
 
 
+def test_check_passes_the_template_of_an_encoder_which_evaluate_takes(run, folder):
+    path = Path(__file__).parents[1] / "notebooks" / "plugins" / "my_encoder.py"
+    assert run("check", path).count("ok") == 2
+    args = ("--encoder", "my-encoder", "--methods", "knn-clip", "--shots", 1, "--seeds", 1, "--plugin", path)
+    assert "knn-clip" in run("evaluate", folder, *args)
+
+
 def test_check_shows_what_a_plugin_does_wrong_and_a_sweep_refuses_it(run, capsys, tmp_path):
     path, grid = tmp_path / "mine.py", tmp_path / "grid.yaml"
     path.write_text(f"{MINE}\n    def predict(self, *a, initial_weight=None): return 1")
@@ -498,6 +545,10 @@ run | notebook
 {EVALUATE} --set knn-clip.k=many | 'many' | int
 {EVALUATE} --set rns.k=3 | 'rns' | knn-clip
 {EVALUATE} --regions slic:segment=9 | 'segment' | 'segments'
+{EVALUATE} --regions sam2 | 'facebook/sam2.1-hiera-large' | fetched once
+{EVALUATE} --dense plain | 'handcrafted' | 'dense'
+{EVALUATE} --encoder bundled --dense maskclp | 'maskclp' | did you mean 'maskclip'
+{EVALUATE} --encoder ViT-B-16-SigLIP2/webli | 'ViT-B-16-SigLIP2/webli' | fetched once
 {EVALUATE} --plugin divides.py | divides.py | line 2 | ZeroDivisionError
 {EVALUATE} --plugin exits.py | exits.py | sys.exit(3)
 {EVALUATE} --json photos | 'photos'
@@ -548,7 +599,7 @@ ask p4.jpg Segment-the-dog. --out p4.jpg | 'p4.jpg'
 ask p4.jpg Segment-the-dog. --out mine/p4.png | 'mine/p4.overlay.png'
 run small.ipynb --out photos | 'photos' | empty
 sweep fine.yaml --out mine | leaderboard.csv
-run nowhere | 'nowhere' | 00_quickstart | experiments/nest
+run nowhere | 'nowhere' | 00_quickstart | experiments/evidence
 run loose.ipynb | loose.ipynb
 run small.ipynb -p k=5.5 | '5.5' | int | 4
 run small.ipynb -p sedes=5 | 'sedes' | 'seeds'
@@ -563,6 +614,9 @@ check silent.py | 'silent.py'
 
 @pytest.mark.parametrize("line", WRONG, ids=[line.replace(EVALUATE, "evaluate") for line in WRONG])
 def test_wrong_inputs_are_refused_in_one_line_and_change_nothing(refused, world, monkeypatch, line):
+    monkeypatch.setattr(
+        "huggingface_hub.constants.HF_HUB_OFFLINE", True
+    )  # nothing is fetched, wherever it runs
     monkeypatch.chdir(world)
     for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)

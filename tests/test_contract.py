@@ -177,7 +177,7 @@ BROKEN_ENCODERS = [  # the check that finds it, what is said, the part that is r
 
 def test_encoders_keep_it():
     tiny = OpenClipEncoder.from_model(tiny_model(), byte_tokenizer, templates=["a {}."])
-    for encoder in (load_encoder("bundled"), load_encoder("handcrafted"), tiny, Colours()):
+    for encoder in (*map(load_encoder, ("bundled", "photos", "handcrafted")), tiny, Colours()):
         failures = run_checks("encoder", lambda encoder=encoder: encoder)
         assert failures == {"images": "", "text": ""}
 
@@ -189,6 +189,11 @@ def test_broken_encoders_are_caught(check, said, changes):
 
 
 # --- plugins --------------------------------------------------------------------------------------------
+
+
+def test_the_templates_keep_it():
+    assert check_plugin(TEMPLATE) == {"my-fusion": dict.fromkeys(map(str, run_checks("method", KnnClip)), "")}
+    assert check_plugin(TEMPLATE.with_name("my_encoder.py")) == {"my-encoder": {"images": "", "text": ""}}
 
 
 def test_what_a_plugin_registers_is_its_own_wherever_it_was_written(mine, monkeypatch):

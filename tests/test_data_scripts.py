@@ -2,12 +2,15 @@
 
 import io
 import shutil
+import sys
 import tarfile
 import zipfile
 from collections import defaultdict
 from pathlib import Path
 
+import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from scipy.io import savemat
@@ -17,8 +20,10 @@ from data_scripts import convert as conversion
 from data_scripts.benchmark import labels, prompts
 from data_scripts.convert import convert
 from data_scripts.table import find
+from rose_kit import cli
 from rose_kit.data import DataError, FolderDataset, read_classes
 
+EXPERIMENTS = Path(__file__).parents[1] / "notebooks" / "experiments"
 ENCRYPTED = Path(__file__).parent / "golden" / "foodseg103_encrypted.zip"  # written by Info-ZIP 3.0
 PASSWORD = "only for tests"
 
@@ -93,6 +98,13 @@ LAYOUTS = {
         "rows": [(["train"], BIRDS[1], "Yellow_0055", (255, 0, 51, 204), (200, 0, 0, 200)),
                  (["test"], BIRDS[0], "Black_Footed_Albatross_0046_18", (0, 102, 153, 255), (0, 0, 1, 1))],
     },
+    "cityscapes": {
+        "image": "leftImg8bit_trainvaltest.zip:leftImg8bit/{0}/ulm/ulm_{0}_leftImg8bit.png",
+        "mask": "gtFine_trainvaltest.zip:gtFine/{0}/ulm/ulm_{0}_gtFine_labelIds.png",
+        "others": ["gtFine_trainvaltest.zip:gtFine/train/ulm/ulm_train_gtFine_instanceIds.png"],
+        "rows": [(["train"], "train", "ulm_train", (7, 11, 6, 33), (0, 2, 255, 18)),
+                 (["val"], "val", "ulm_val", (7, 7, 23, 24), (0, 0, 10, 11))],
+    },
     "acdc": {
         "image": "rgb_anon_trainvaltest.zip:rgb_anon/{0[0]}/{0[1]}/GOPR/G_{0[1]}_rgb_anon.png",
         "mask": "gt_trainval.zip:gt/{0[0]}/{0[1]}/GOPR/G_{0[1]}_gt_labelIds.png",
@@ -160,6 +172,45 @@ def test_from_the_archive_to_the_loader(name, tmp_path):
     assert read_classes(out / "classes.txt") == {label.id: label.name for label in labels(find(name))}
     assert (out / "prompts.txt").read_text() == prompts(find(name)) + "\n"
     assert [p.name for p in (tmp_path / "out").iterdir()] == [name]
+
+
+def test_benchmarks_stand_beside_the_published_numbers_and_are_done_once(tmp_path, monkeypatch, capsys):
+    """From archives to the table, by a small preset under the name of a real one; then by support of ACDC."""
+    for name in ("voc2012", "cityscapes", "acdc"):
+        pack(tmp_path, files_of(name))
+        convert(name, tmp_path, tmp_path / "data", progress=False)
+    here = tmp_path / "experiments"
+    shutil.copytree(EXPERIMENTS / "results", here / "results")
+    (here / "presets").mkdir()
+    (here / "presets" / "rns-openclip.yaml").write_text(
+        "{encoder: handcrafted, methods: [freeda, rns], seeds: 7}"
+    )
+    monkeypatch.setattr(cli, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.chdir(here)
+    cells = nbformat.read(EXPERIMENTS / "benchmarks.ipynb", as_version=4).cells
+    parameters, _, *code = [cell.source for cell in cells if cell.cell_type == "code"]
+
+    def table(*names, **values):
+        values |= {"folders": [str(tmp_path / "data" / name) for name in names], "out": str(tmp_path / "out")}
+        space = {"__name__": "a notebook"}
+        exec(parameters, space)
+        exec("\n".join(code), space | values | {"presets": ["rns-openclip"]})
+        return pd.read_csv(tmp_path / "out" / "benchmarks.csv").set_index(["dataset", "shots", "method"])
+
+    first = table("voc2012", "nowhere", "cityscapes", shots=[1, 20])
+    assert (
+        "no folder with images/" in capsys.readouterr().err and len(first) == 8 and first.miou.notna().all()
+    )
+    assert first.published["voc2012", 20, "rns"] == 75.94 and first.source["cityscapes", 1, "rns"].startswith(
+        "R"
+    )
+    assert first.published.count() == 4 and set(first.index.levels[0]) == {"voc2012", "cityscapes"}
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.json")}
+    assert table("cityscapes", "voc2012", shots=[1, 20]).miou.to_dict() == first.miou.to_dict()
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+    other = table("cityscapes", shots=[1], support=str(tmp_path / "data" / "acdc"))
+    assert set(other.index.levels[0]) == {"cityscapes by acdc"} and other.published.count() == 0
 
 
 def test_an_encrypted_archive_needs_its_password(tmp_path):

@@ -1,12 +1,17 @@
 """OpenClipEncoder: exact to the released RNS encoder, and careful about what it is given."""
 
 import json
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import open_clip
 import pytest
 import torch
+from open_clip.hf_model import HFTextEncoder
 from PIL import Image
 
 from rose_kit.encoder import OpenClipEncoder, Windows
@@ -15,15 +20,18 @@ from rose_kit.pooling import pool_masks
 from rose_kit.types import FeatureMap, unit
 
 GOLDEN = Path(__file__).parent / "golden"
+TINY = {
+    "vision_cfg": {"image_size": 64, "patch_size": 16, "width": 32, "layers": 2, "head_width": 8},
+    "text_cfg": {"context_length": 16, "vocab_size": 300, "width": 16, "heads": 2, "layers": 1},
+}
 
 
 def tiny_model(seed=0, **vision):
     """A CLIP of 64 px images, 16 px patches, 2 layers, with weights far from symmetric."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        cfg = {"image_size": 64, "patch_size": 16, "width": 32, "layers": 2, "head_width": 8, **vision}
-        text = {"context_length": 16, "vocab_size": 300, "width": 16, "heads": 2, "layers": 1}
-        model = open_clip.CLIP(embed_dim=24, vision_cfg=cfg, text_cfg=text)
+        cfg = {**TINY["vision_cfg"], **vision}
+        model = open_clip.CLIP(embed_dim=24, vision_cfg=cfg, text_cfg=TINY["text_cfg"])
         for name, p in model.named_parameters():
             p.data += 0.1 * torch.randn(p.shape) * ("logit" not in name)
     return model
@@ -115,6 +123,104 @@ def test_text_features_by_hand():
         np.testing.assert_allclose(row, (total / total.norm()).numpy(), atol=1e-5)
 
 
+def test_a_text_tower_of_transformers_reads_as_many_tokens_as_its_tokenizer_says():
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = transformers.RobertaConfig(vocab_size=300, max_position_embeddings=514, **sizes)
+    model = open_clip.CustomTextCLIP(24, **TINY).eval()
+    model.text = HFTextEncoder("", 24, config, "mean_pooler", "mlp").eval()
+    model.context_length = model.text.context_length  # 514, which is more than RoBERTa can read
+    tokenizer = partial(byte_tokenizer)
+    tokenizer.context_length = 16
+    encoder = OpenClipEncoder(model, tokenizer, templates=["{}"])
+    with torch.no_grad():
+        expected = model.encode_text(byte_tokenizer(["bus"], 16)).numpy()
+    np.testing.assert_allclose(encoder.encode_text(["bus"]), unit(expected), atol=1e-5)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty folder for text features."""
+    monkeypatch.setenv("ROSE_KIT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "text"
+
+
+def no_text_tower(monkeypatch, model):
+    monkeypatch.setattr(model, "encode_text", lambda tokens: pytest.fail("a name was embedded again"))
+
+
+class Trap:
+    def __reduce__(self):
+        return exec, ("raise SystemExit('a pickle ran')",)
+
+
+def broken_files(feature):
+    """What may lie where a feature was kept."""
+    for array in (np.array([Trap()]), feature[:, None], 2 * feature, feature + np.nan, feature.astype(float)):
+        np.save(file := BytesIO(), array, allow_pickle=True)
+        yield file.getvalue()
+    np.save(file := BytesIO(), feature)
+    yield from (file.getvalue()[:-3], b"", b"\x00" * 99, pickle.dumps(Trap()))
+
+
+def test_a_name_is_embedded_once_whatever_happens_to_the_file(cache, monkeypatch):
+    new = partial(OpenClipEncoder, tokenizer=byte_tokenizer, templates=["a {}.", "the {}."])
+    expected = new(tiny_model()).encode_text(["bus", "sky", "tram"])
+    files = sorted(cache.rglob("*"))
+    assert len([path for path in files if path.suffix == ".npy"]) == 3
+    model = tiny_model()
+    no_text_tower(monkeypatch, model)
+    np.testing.assert_array_equal(new(model).encode_text(["tram", "bus"]), expected[[2, 0]])
+    [path] = [p for p in files if p.is_file() and np.array_equal(np.load(p), expected[1])]
+    for content in broken_files(expected[1]):
+        path.write_bytes(content)
+        np.testing.assert_array_equal(new(tiny_model()).encode_text(["sky"]), expected[1:2])
+        np.testing.assert_array_equal(np.load(path), expected[1])
+    assert sorted(cache.rglob("*")) == files
+
+
+def test_what_changes_a_text_feature_is_part_of_its_key(cache):
+    model = tiny_model()
+    quick = open_clip.CLIP(24, **TINY, quick_gelu=True)
+    quick.load_state_dict(model.state_dict())
+    makes = [  # each asks for the same name
+        lambda: OpenClipEncoder(model, byte_tokenizer, templates=["a {}."]),
+        lambda: OpenClipEncoder(model, byte_tokenizer, templates=["a {}!"]),
+        lambda: OpenClipEncoder(model, byte_tokenizer, templates=["a {}.", "the {}."]),
+        lambda: OpenClipEncoder(model, byte_tokenizer, templates=["the {}.", "a {}."]),
+        lambda: OpenClipEncoder(tiny_model(seed=1), byte_tokenizer, templates=["a {}."]),
+        lambda: OpenClipEncoder(quick, byte_tokenizer, templates=["a {}."]),
+        lambda: OpenClipEncoder(model, lambda t, n: byte_tokenizer(t, n).flip(1), templates=["a {}."]),
+    ]
+    cold = [make().encode_text(["omnibus"]) for make in makes]
+    warm = [make().encode_text(["omnibus"]) for make in makes]
+    np.testing.assert_array_equal(cold, warm)
+    assert len([*cache.rglob("*.npy")]) == len(makes)
+    encoder = makes[0]()  # trained in place: what was kept of it before no longer counts
+    model.text_projection.data.neg_()
+    assert np.abs(encoder.encode_text(["omnibus"]) - cold[0]).max() > 0.1
+
+
+@pytest.mark.parametrize("obstacle", ["a file", "closed"])
+def test_where_nothing_can_be_kept_names_are_still_embedded(cache, obstacle):
+    cache.parent.mkdir()
+    cache.touch() if obstacle == "a file" else cache.parent.chmod(0o500)
+    encoder = OpenClipEncoder(tiny_model(), byte_tokenizer, templates=["a {}."])
+    assert encoder.encode_text(["bus"]).shape == (1, 24)
+    cache.parent.chmod(0o700)
+
+
+def test_many_at_once_keep_the_same(cache):
+    encoder, names = (
+        OpenClipEncoder(tiny_model(), byte_tokenizer, templates=["a {}."]),
+        [f"n{i}" for i in range(9)],
+    )
+    with ThreadPoolExecutor(8) as pool:
+        first, *others = pool.map(lambda _: encoder.encode_text(names), range(8))
+    assert all(np.array_equal(first, other) for other in others)
+    assert len([path for path in cache.rglob("*") if path.is_file()]) == 9
+
+
 def test_fingerprint_names_weights_and_variant():
     model = tiny_model()
     first = OpenClipEncoder(model).fingerprint
@@ -126,8 +232,6 @@ def test_fingerprint_names_weights_and_variant():
 @pytest.mark.parametrize(
     ("call", "value"),
     [
-        (lambda: OpenClipEncoder(tiny_model(attentional_pool=True)), "CLIP"),
-        (lambda: OpenClipEncoder(tiny_model(layers=(1, 1, 1, 1), patch_size=None)), "CLIP"),  # a ResNet
         (lambda: OpenClipEncoder(tiny_model(), dense="maskclp"), "'maskclp'"),
         (lambda: image_tensor(np.zeros((4, 4), np.uint8)), "image"),
         (lambda: image_tensor(np.zeros((4, 4, 3), np.int64)), "image"),

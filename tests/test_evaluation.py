@@ -16,7 +16,7 @@ from test_segmenter import COLOURS, ColourEncoder, P
 
 from data_scripts.scenes import SceneDataset
 from rose_kit import evaluation
-from rose_kit.adapter import RNS, OfflinePixels
+from rose_kit.adapter import RNS, OfflineLinear, OfflinePixels
 from rose_kit.data import Sample, sample_support
 from rose_kit.encoder import Windows, load_encoder
 from rose_kit.evaluation import (
@@ -26,7 +26,7 @@ from rose_kit.evaluation import (
     evaluate,
     write_json,
 )
-from rose_kit.fusion import KnnClip, ZeroShot
+from rose_kit.fusion import FssDino, KnnClip, ZeroShot
 from rose_kit.memory import SupportMemory
 from rose_kit.model import methods
 from rose_kit.regions import Slic
@@ -236,6 +236,22 @@ def test_methods_that_cannot_answer_are_left_out_and_named():
     ):
         with pytest.warns(UserWarning, match=named):
             assert [row["method"] for row in run(chosen, **options)] == left
+
+
+def test_names_are_encoded_only_if_a_method_may_read_them(monkeypatch):
+    encoder, calls = ColourEncoder(), []
+    text = encoder.encode_text
+    monkeypatch.setattr(encoder, "encode_text", lambda names: [calls.append(list(names)), text(names)][1])
+    without, offline = FssDino(), OfflineLinear(strength=1.0)
+    [row, other] = run({"fssdino": without, "offline": offline}, encoder=encoder)
+    run({"rns": RNS()}, encoder=encoder, missing=MissingSupport(text=0.5, both=0.5))
+    assert not calls and row["miou"] > 50 < other["miou"] and row["without_text"] == [*IDS.values()]
+    with_text = run({"fssdino": without, "rns": RNS()}, encoder=encoder)[0]
+    assert calls == [[*IDS.values()]] and with_text["per_class_iou"] == row["per_class_iou"]
+    [blind] = run(
+        {"fssdino": without}, encoder=encoder, missing=MissingSupport(visual=1)
+    )  # as zero-shot does
+    assert len(calls) == 2 and blind["miou"] > 50
 
 
 # --- missing support --------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ import pytest
 import yaml
 from scipy.stats import bootstrap
 
-from rose_kit.data import open_dataset
+from conftest import write_folder
+from rose_kit.data import FolderDataset, open_dataset
 from rose_kit.encoder import load_encoder
 from rose_kit.evaluation import GROUP, evaluate, expand_grid, leaderboard, run_grid
 from rose_kit.fusion import KnnClip
@@ -78,6 +79,23 @@ def test_processes_give_the_rows_that_evaluate_gives(folder, tmp_path):
         assert 100 * mean_iou_of_counts(sums) == pytest.approx(row["miou"], abs=1e-12)
         assert list(own.image_id) == row["query_ids"] and own.support.nunique() == 1
     assert len(leaderboard(rows).table) == 6
+
+
+def test_splits_other_support_and_the_default_encoder_reach_the_evaluation(folder, tmp_path):
+    other = write_folder(tmp_path / "other", prefix="q")
+    data = {str(folder): {"support_from": str(other), "support": "val", "query": "train"}}
+    specs = expand_grid({"methods": "knn-clip", "dataset": data, "seeds": [1, 2]})
+    rows, _ = run_grid(specs, tmp_path / "out")
+    assert (
+        specs[0]["encoder"] == "photos"
+        and expand_grid(BASE | {"dataset": "scenes"})[0]["encoder"] == "bundled"
+    )
+    pair, encoder = (FolderDataset(other, "val"), FolderDataset(folder, "train")), load_encoder("photos")
+    options = dict.fromkeys(("support_windows", "query_windows"), encoder.preferred_windows)
+    options |= {"shots": 1, "seeds": [1, 2], "per_image": True, "progress": False}
+    expected = pd.DataFrame(evaluate(*pair, encoder, {"knn-clip": KnnClip()}, **options))
+    for name in COUNTS:
+        np.testing.assert_array_equal(np.stack(rows[name]), np.stack(expected[name]))
 
 
 PLUGIN = "from functools import partial\nfrom rose_kit import KnnClip, register_method\n"

@@ -1,7 +1,8 @@
-"""SAM for real, only small: an untrained model of the same parts, through the loader and the generator."""
+"""SAM 1, 2.1 and 3 for real, only small: untrained models, through the real loaders and generators."""
 
 import hashlib
 import pickle
+import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -18,7 +19,7 @@ from course.tiny_sam import tiny_sam
 from data_scripts.scenes import draw_scene
 from rose_kit import Sam, load_sam
 from rose_kit.encoder import WeightsUnavailable
-from rose_kit.regions import sam
+from rose_kit.regions import Sam2, sam
 from rose_kit.regions.sam import flatten
 
 LENIENT = {"points_per_side": 4, "pred_iou_thresh": -1e9, "stability_score_thresh": 0.0}
@@ -110,3 +111,106 @@ def test_weights_are_fetched_once_and_checked(saved, tmp_path, monkeypatch):
             load_sam("tiny")
         server.shutdown()
     assert len(requests) == 2
+
+
+# --- SAM 2.1 and 3 ----------------------------------------------------------------------------------------
+
+GRIDS = [[32, 32], [16, 16], [8, 8]]
+
+
+def tiny_sam2(hub):
+    """An untrained SAM 2 of 128 px, and its image processor."""
+    stages = {"blocks_per_stage": [1, 1, 2, 1], "embed_dim_per_stage": [8, 16, 32, 64], "hidden_size": 8}
+    stages |= {"num_attention_heads_per_stage": [1, 1, 2, 2], "window_size_per_stage": [4, 4, 4, 2]}
+    stages |= {"global_attention_blocks": [3], "window_positional_embedding_background_size": [4, 4]}
+    vision = hub.Sam2VisionConfig(
+        backbone_config=hub.Sam2HieraDetConfig(image_size=[128, 128], **stages),
+        backbone_channel_list=[64, 32, 16, 8],
+        backbone_feature_sizes=GRIDS,
+        fpn_hidden_size=32,
+    )
+    config = hub.Sam2Config(vision_config=vision, **prompts_and_decoder(128))
+    return hub.Sam2Model(config), hub.Sam2ImageProcessor(**sizes(128))
+
+
+def tiny_sam3(hub):
+    """An untrained SAM 3 of 112 px, the part that is prompted with points, and its image processor."""
+    widths = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sides = {"image_size": 112, "pretrain_image_size": 112, "window_size": 4, "global_attn_indexes": [1]}
+    backbone = hub.Sam3ViTConfig(**widths, **sides)
+    vision = hub.Sam3VisionConfig(backbone_config=backbone, fpn_hidden_size=32, backbone_feature_sizes=GRIDS)
+    config = hub.Sam3TrackerConfig(vision_config=vision, **prompts_and_decoder(112))
+    return hub.Sam3TrackerModel(config), hub.Sam3ImageProcessor(**sizes(112))
+
+
+def prompts_and_decoder(side):
+    prompts = {"hidden_size": 32, "image_size": side, "patch_size": side // 8, "mask_input_channels": 4}
+    decoder = {"hidden_size": 32, "mlp_dim": 32, "num_attention_heads": 2, "iou_head_hidden_dim": 32}
+    decoder |= {"dynamic_multimask_via_stability": False}  # else one of three masks may stand in for the one
+    return {"prompt_encoder_config": prompts, "mask_decoder_config": decoder}
+
+
+def sizes(side):
+    return {"size": {"height": side, "width": side}, "mask_size": {"height": 32, "width": 32}}
+
+
+@pytest.fixture(params=[tiny_sam2, tiny_sam3])
+def later(request, tmp_path):
+    """A folder with a later SAM as `save_pretrained` writes it, the model, and its processor."""
+    hub = pytest.importorskip("transformers")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        model, processor = request.param(hub)
+        for name, weight in model.named_parameters():
+            if weight.ndim > 1:
+                weight.data *= 4 if "mask_decoder" in name else 1
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    return tmp_path, model.eval(), processor
+
+
+@torch.inference_mode()
+def masks_of_points(model, processor, points, **options):
+    """(K, H, W) bool: the model asked about one point at a time."""
+    inputs, masks = processor(images=IMAGE, return_tensors="pt"), []
+    for x, y in points:
+        at = torch.tensor([[[[x, y]]]]) * inputs["pixel_values"].shape[-1]
+        out = model(pixel_values=inputs["pixel_values"], input_points=at, **options)
+        masks += processor.post_process_masks(out.pred_masks, inputs["original_sizes"])[0][0]
+    return torch.stack(masks).numpy()
+
+
+def test_later_models_are_asked_for_one_mask_a_point_and_become_regions(later):
+    folder, model, processor = later
+    maker = Sam2(folder, **LENIENT)
+    masks = np.stack(maker.masks(IMAGE))  # (M, 96, 96)
+    points = [((x + 0.5) / 4, (y + 0.5) / 4) for y in range(4) for x in range(4)]
+    one, three = (masks_of_points(model, processor, points, multimask_output=many) for many in (False, True))
+    agree = [(masks[:, None] == by_hand).mean((2, 3)).max(1) for by_hand in (one, three)]  # (M,) each
+    assert agree[0].min() > 0.999 > agree[1].min() and len(three) == 3 * len(one)
+    np.testing.assert_array_equal(maker(IMAGE), maker(IMAGE / np.float32(255)))
+    assert (Sam2(folder, pred_iou_thresh=1e9, points_per_side=2)(IMAGE[:30, :77]) == np.zeros((30, 77))).all()
+    small, large = torch.zeros(2, 96, 96, dtype=torch.bool)
+    small[10:20, 10:20] = large[5:50, 5:50] = True
+    maker.generator = lambda image: {"masks": [small, large]}
+    # As in the release, the larger mask covers the smaller, and what none covers is one region, the first.
+    np.testing.assert_array_equal(maker(IMAGE), large)
+    maker.largest_on_top = False
+    assert maker(IMAGE)[15, 15] != maker(IMAGE)[40, 40]
+
+
+@torch.inference_mode()
+def test_what_is_no_later_model_is_refused(later, tmp_path, monkeypatch):
+    folder, model, _ = later
+    monkeypatch.setattr(
+        "huggingface_hub.constants.HF_HUB_OFFLINE", True
+    )  # nothing is fetched, wherever it runs
+    (folder / "model.safetensors").unlink()
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")  # a pickle is not read, whatever it holds
+    for checkpoint in (folder, tmp_path / "nowhere", "facebook/sam2.1-hiera-tiny"):
+        with pytest.raises(WeightsUnavailable, match=str(checkpoint)) as caught:
+            Sam2(checkpoint)
+        assert "\n" not in str(caught.value)
+    monkeypatch.setitem(sys.modules, "transformers", None)  # not installed
+    with pytest.raises(ValueError, match=r"rose_kit\[transformers\]"):
+        Sam2(folder)

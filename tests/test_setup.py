@@ -31,8 +31,8 @@ OTHERS = {"data_scripts", "course", "experiments", "plugins"}
 def test_conda_lists_what_pyproject_does_and_says_which_notebook_needs_each_line():
     text = (ROOT / "environment.yml").read_text()
     assert yaml.safe_load(text)["channels"] == ["conda-forge"]
-    lines = [line for line in text.splitlines() if ">=" in line]
-    matches = [re.fullmatch(r"\s+- ([\w-]+>=[\w.]+)(?:\s+# (.+))?", line) for line in lines]
+    lines = [line for line in text.splitlines() if re.search("[>=]=", line)]
+    matches = [re.fullmatch(r"\s+- ([\w-]+[>=]=[\w.]+)(?:\s+# (.+))?", line) for line in lines]
     listed = {r.name: str(r.specifier) for m in matches if (r := Requirement(m[1]))}
     names = {"torch": "pytorch-cpu", "open_clip_torch": "open-clip-torch"}
     scale = [*OPTIONAL["milvus"], *OPTIONAL["dask"]]

@@ -1,4 +1,4 @@
-"""Plug in another segmenter: Grounding DINO finds boxes for a prompt, SAM fills them (extra `grounding`).
+"""Plug in another segmenter: Grounding DINO finds boxes for a prompt, SAM fills them (extra `transformers`).
 
     segmenter = GroundedSam()  # anything with `segment(image, prompt) -> Mask` will do
     RoseFramework.of(segmenter, provider, load_encoder("bundled")).ask(image, question, day)
@@ -35,7 +35,7 @@ class GroundedSam:
             import transformers as hub
         except ImportError as error:
             raise ValueError(
-                "Grounding DINO needs transformers: pip install 'rose_kit[grounding]'"
+                "Grounding DINO needs transformers: pip install 'rose_kit[transformers]'"
             ) from error
         self.threshold, self.device = threshold, device
         self.find = _load(detector, hub.GroundingDinoProcessor, hub.GroundingDinoForObjectDetection, device)

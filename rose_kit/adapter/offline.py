@@ -63,6 +63,7 @@ class OfflineLinear:
     at_most: int = 10_000
     seed: int = 0
     where: Where | None = field(default=None, kw_only=True)
+    uses_text: ClassVar[bool] = False
     needs_support: ClassVar[bool] = False  # whether it is trained on patches, which no memory holds
     names: tuple[str, ...] | None = field(default=None, init=False, repr=False)  # of the fitted classes
     fitted_strength: float | None = field(default=None, init=False, repr=False)

@@ -4,12 +4,14 @@ from rose_kit.encoder.base import Encoder, NoTextTower, WeightsUnavailable, Wind
 from rose_kit.encoder.clip import OpenClipEncoder
 from rose_kit.encoder.handcrafted import HandcraftedEncoder
 from rose_kit.encoder.loading import load_encoder
+from rose_kit.encoder.photos import PhotosEncoder
 
 __all__ = [
     "Encoder",
     "HandcraftedEncoder",
     "NoTextTower",
     "OpenClipEncoder",
+    "PhotosEncoder",
     "WeightsUnavailable",
     "Windows",
     "load_encoder",

@@ -2,7 +2,9 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rose_kit.data import image_array
+from rose_kit.data import atomic_write, cache_folder, image_array
 from rose_kit.types import FeatureMap, check_positive
 
-PROMPT_BATCH = 256  # prompts that are embedded at once
 Template = str | Callable[[str], str]  # "a photo of a {}.", or a function of the class name
 
 
@@ -113,6 +114,8 @@ class Encoder:
     def encode_text(self, names: Sequence[str]) -> NDArray[np.float32]:
         """One feature per class name, averaged over the prompt templates (CLIP, section 3.1.4).
 
+        Features of encoders that define `text_keys` are computed once and kept on disk, see `cache_folder`.
+
         Args:
             names: (C,) at least one.
 
@@ -126,12 +129,19 @@ class Encoder:
         if isinstance(names, str) or not len(names) or not len(self.templates):
             raise ValueError(f"need lists of names and of templates, got {names!r} and {self.templates!r}")
         prompts = [
-            t.format(name) if isinstance(t, str) else t(name) for name in names for t in self.templates
+            [t.format(name) if isinstance(t, str) else t(name) for t in self.templates] for name in names
         ]
-        batches = [prompts[i : i + PROMPT_BATCH] for i in range(0, len(prompts), PROMPT_BATCH)]
-        embedded = torch.cat([self.embed_prompts(batch).float() for batch in batches])  # (C * templates, D)
-        each = F.normalize(embedded, dim=-1).unflatten(0, (len(names), -1))  # (C, templates, D)
-        return F.normalize(each.mean(1), dim=-1).cpu().numpy()
+        asked = zip(self.text_keys(prompts), prompts, strict=True)
+        return np.stack([kept(key, partial(self._embed_name, group)) for key, group in asked])
+
+    def text_keys(self, prompts: list[list[str]]) -> list[str]:
+        """For the prompts of each name, all that its feature depends on, hashed; "": not kept on disk."""
+        return [""] * len(prompts)
+
+    def _embed_name(self, prompts: list[str]) -> NDArray[np.float32]:
+        """(templates,) prompts -> (D,): alone, so that it never depends on what else is asked or kept."""
+        each = F.normalize(self.embed_prompts(prompts).float(), dim=-1)  # (templates, D)
+        return F.normalize(each.mean(0), dim=-1).cpu().numpy()
 
     def encode_image(self, image: Any, windows: Windows | None = None) -> FeatureMap:
         """Encode one image.
@@ -212,6 +222,28 @@ class Encoder:
 
     def _unit_patches(self, images: Tensor) -> Tensor:
         return F.normalize(torch.cat([self.dense(chunk) for chunk in images.split(self.batch_size)]), dim=-1)
+
+
+def kept(key: str, compute: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
+    """The text feature that is kept on disk under a key, or what `compute` gives, which is kept from now on.
+
+    A file that is broken is written anew; where nothing can be written, nothing is kept.
+
+    Args:
+        key: hash of all that the feature depends on; "": it is not kept.
+        compute: gives the (D,) feature of unit norm.
+    """
+    if not key:
+        return compute()
+    path = cache_folder() / "text" / key[:2] / f"{key}.npy"
+    with suppress(OSError, ValueError, EOFError):
+        feature = np.load(path, allow_pickle=False)
+        if feature.dtype == np.float32 and feature.ndim == 1 and abs(np.linalg.norm(feature) - 1) < 1e-4:
+            return feature
+    feature = compute()
+    with suppress(OSError), atomic_write(path) as beside:
+        np.save(beside, feature)
+    return feature
 
 
 def starts(side: int, crop: int, stride: int) -> list[int]:

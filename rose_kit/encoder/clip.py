@@ -1,17 +1,19 @@
-"""Dense features and text features of any open_clip vision transformer."""
+"""Dense features and text features of any open_clip model."""
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from hashlib import sha256
 from typing import Any, Self
 
 import open_clip
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from open_clip.hf_model import HFTextEncoder
 from torch import Tensor, nn
 
 from rose_kit.encoder.base import Encoder, Template, content_hash
 from rose_kit.encoder.dense import DENSE
+from rose_kit.encoder.towers import find_tower, value_of_pooling
 from rose_kit.types import unknown_name
 
 Tokenizer = Callable[[list[str], int], Tensor]  # (texts, context_length) -> (B, L) int64
@@ -21,16 +23,18 @@ class OpenClipEncoder(Encoder):
     """A frozen CLIP whose patches can be compared with texts.
 
     Args:
-        model: an open_clip model whose `visual` is a `VisionTransformer`; set to evaluation mode.
+        model: an open_clip model with a vision tower of one of the kinds in `rose_kit.encoder.towers`; set
+            to evaluation mode.
         tokenizer: called as open_clip's are, `(texts, context_length)`; None: images only.
-        dense: how the last block is changed, a key of `rose_kit.encoder.dense.DENSE`.
+        dense: how patches are brought into the text space, a key of `rose_kit.encoder.dense.DENSE`; every
+            tower has "maskclip".
         templates: prompts for class names, "a photo of a {}." or functions; by default CLIP's
             80 for ImageNet.
         name: the encoder's name in messages.
         device: where it runs.
 
     Raises:
-        ValueError: an unknown dense variant, or a vision tower of another kind.
+        ValueError: a dense variant that the tower lacks, or a vision tower of another kind.
     """
 
     def __init__(
@@ -42,13 +46,14 @@ class OpenClipEncoder(Encoder):
         name: str = "open_clip",
         device: str | torch.device = "cpu",
     ) -> None:
-        if dense not in DENSE:
-            raise unknown_name("dense variant", dense, DENSE)
-        visual = _supported_tower(model)
+        self.tower = find_tower(model)
+        if dense not in self.tower.variants:
+            raise unknown_name(f"dense variant of {self.tower.name}:", dense, self.tower.variants)
+        visual = model.visual
         self.device = torch.device(device)
         self.model, self.tokenizer = model.eval().to(self.device), tokenizer
         self.variant, self.templates, self.name = dense, templates, name
-        self.patch_size, self.dim = visual.patch_size[0], visual.output_dim
+        self.patch_size, self.dim = self.tower.patch_size, self.tower.dim
         mean = getattr(visual, "image_mean", None) or open_clip.OPENAI_DATASET_MEAN
         std = getattr(visual, "image_std", None) or open_clip.OPENAI_DATASET_STD
         channels = torch.tensor([mean, std], device=self.device, dtype=torch.float32)  # (2, 3)
@@ -65,21 +70,23 @@ class OpenClipEncoder(Encoder):
     def fingerprint(self) -> str:
         """Encoder, dense variant and a content hash of the vision tower with its mean and deviation."""
         state = {**self.model.visual.state_dict(), "mean": self._mean, "std": self._std}
-        activation = type(self.model.visual.transformer.resblocks[-1].mlp.gelu).__name__
-        size = f"ViT/{self.patch_size} {self.dim}-d {activation}"
-        return f"open_clip {size}, {self.variant}, weights {content_hash(state)}"
+        return f"open_clip {self.tower.name}, {self.variant}, weights {content_hash(state)}"
 
-    @cached_property
+    @property
     def text_fingerprint(self) -> str:
-        """A content hash of what the model has beside its vision tower."""
+        """A content hash of what the model has beside its vision tower, as it is now."""
         state = self.model.state_dict()
         return content_hash({key: value for key, value in state.items() if not key.startswith("visual.")})
 
     def dense(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, h, w, D) patches in the text space, not yet normalised."""
         visual = self.model.visual
+        if self.tower.dense is not None:
+            x = ((images - self._mean) / self._std).to(next(visual.parameters()).dtype)
+            return self.tower.dense(visual, x, self.variant).float()
         x, grid = self.before_last_block(images)
-        x = DENSE[self.variant](visual.transformer.resblocks[-1], x, grid)
+        last, pooling = visual.transformer.resblocks[-1], visual.attn_pool
+        x = DENSE[self.variant](last, x, grid) if pooling is None else value_of_pooling(pooling, last(x))
         # ln_post per patch, whether the model pools before or after it: a patch is an image of one token.
         x = visual.ln_post(x[:, 1:]) @ visual.proj  # without the class token: (B, h * w, D)
         return x.float().unflatten(1, grid)
@@ -110,26 +117,18 @@ class OpenClipEncoder(Encoder):
         Raises:
             NoTextTower: (a ValueError) the model has no text tower, or came without a tokenizer.
         """
+        return self.model.encode_text(self._tokenise(prompts).to(self.device))
+
+    def text_keys(self, prompts: list[list[str]]) -> list[str]:
+        """See `Encoder.text_keys`: weights, modules, kind of device, and the tokens of the prompts."""
+        tokens = [self._tokenise(group).numpy().tobytes() for group in prompts]
+        model = f"{self.text_fingerprint} {self.device.type} {self.model}".encode()
+        return [sha256(model + of_one_name).hexdigest() for of_one_name in tokens]
+
+    def _tokenise(self, prompts: list[str]) -> Tensor:
         if self.tokenizer is None or not hasattr(self.model, "encode_text"):
-            return super().embed_prompts(prompts)
-        tokens = self.tokenizer(prompts, self.model.context_length)  # (B, L)
-        return self.model.encode_text(tokens.to(self.device))
-
-
-def _supported_tower(model: nn.Module) -> VisionTransformer:
-    """The vision tower of a model; refused is what `dense` would get wrong."""
-    visual = getattr(model, "visual", None)
-    supported = (
-        isinstance(visual, VisionTransformer)
-        and isinstance(visual.transformer.resblocks[-1], ResidualAttentionBlock)
-        and visual.attn_pool is None
-        and visual.proj is not None
-        and visual.patch_size[0] == visual.patch_size[1]
-    )
-    if not supported:
-        tower = f"{type(model).__name__}.visual, a {type(visual).__name__},"
-        needed = (
-            "VisionTransformer with standard blocks, square patches, a projection and no attentional pooling"
-        )
-        raise ValueError(f"{tower} has no patches to compare with texts; needed is open_clip's {needed}")
-    return visual
+            return super().embed_prompts(prompts)  # which raises
+        # One of transformers takes more tokens than it has learned.
+        of_transformers = isinstance(getattr(self.model, "text", None), HFTextEncoder)
+        length = (self.tokenizer if of_transformers else self.model).context_length
+        return self.tokenizer(prompts, length)  # (B, L)

@@ -1,8 +1,9 @@
-"""From a name to an encoder: a registered one, a folder, or any vision transformer of open_clip."""
+"""From a name to an encoder: a registered one, a folder, or any model of open_clip."""
 
 import json
 import logging
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,10 @@ def load_encoder(name: str, **options: Any) -> Encoder:
     Args:
         name: one of
             a registered name: "bundled/clear", "bundled/vague", "bundled" (one of the two, `BUNDLED`),
-            "handcrafted", or your own `@register_encoder`;
+            "photos", "handcrafted", or your own `@register_encoder`; it wins over a folder of that name;
             "FOLDER": a local folder, see `load_bundled`;
-            "ARCHITECTURE/TAG": open_clip weights, fetched once, such as "ViT-B-16/laion2b_s34b_b88k";
+            "ARCHITECTURE/TAG": open_clip weights, fetched once, such as "ViT-B-16/laion2b_s34b_b88k"; those
+                of SigLIP and of multilingual models need the extra `transformers` for their tokenizers;
             "ARCHITECTURE/PATH": a local checkpoint (.safetensors, or .pt holding tensors only).
         **options: passed on; for CLIP models `dense`, `device`, `templates`, ... of `OpenClipEncoder`.
 
@@ -46,7 +48,7 @@ def load_encoder(name: str, **options: Any) -> Encoder:
     >>> load_encoder("handcrafted").dim
     512
     """
-    if encoders.has(name):
+    if name in encoders.names():
         return encoders.make(name, **options)
     if name and Path(name).is_dir():
         return load_bundled(name, **options)
@@ -62,9 +64,9 @@ def _load_open_clip(architecture: str, weights: str, **options: Any) -> OpenClip
     """Load a model of open_clip; the weights are one of its tags, or the path of a checkpoint."""
     name = f"{architecture}/{Path(weights).name}"
     quick = open_clip.get_pretrained_cfg(architecture, weights).get("quick_gelu", False)
-    offline = mock.patch.object(hub, "HF_HUB_OFFLINE", not _hub_answers())
+    offline = hub_if_it_answers()
     quiet = mock.patch.object(logging, "error")  # open_clip logs at length what the error below says
-    once = "" if Path(weights).is_file() else " (fetched once; 'bundled' and 'handcrafted' work offline)"
+    once = "" if Path(weights).is_file() else " (fetched once; 'photos' and 'bundled' work offline)"
     with errors_as(WeightsUnavailable, f"cannot load the weights of {name!r}{once}"), offline, quiet:
         # weights_only: tensors are read from a checkpoint, never other objects
         model = open_clip.create_model(architecture, weights, force_quick_gelu=quick, weights_only=True)
@@ -72,8 +74,13 @@ def _load_open_clip(architecture: str, weights: str, **options: Any) -> OpenClip
     return OpenClipEncoder(model, tokenizer, **{"name": name, **options})
 
 
+def hub_if_it_answers() -> AbstractContextManager:
+    """Inside it, the Hugging Face hub is offline unless it answers: its client would retry for a minute."""
+    return mock.patch.object(hub, "HF_HUB_OFFLINE", not _hub_answers())
+
+
 def _hub_answers() -> bool:
-    """Whether the Hugging Face hub may and can be reached: its own client would retry for a minute."""
+    """Whether the Hugging Face hub may and can be reached."""
     if hub.HF_HUB_OFFLINE:
         return False
     try:

@@ -1,7 +1,7 @@
 """FSSDINO: class prototypes and Gram matrices of the support patches; no text, nothing is trained."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import faiss
 import numpy as np
@@ -45,6 +45,7 @@ class FssDino:
             prototype with it; None: all are used.
     """
 
+    uses_text: ClassVar[bool] = False
     clusters: int = 32
     scale: float = 10.0
     seed: int = 0

@@ -21,7 +21,8 @@ class Method(Protocol):
     """What `fit` may learn once per memory, and what `predict` answers per image.
 
     Anything with these two will do; a subclass with nothing to fit inherits `fit`. A method that cannot
-    answer without text has a class attribute `needs_text = True`.
+    answer without text has a class attribute `needs_text = True`; one that reads the text only where no class
+    has support, `uses_text = False`: an evaluation then encodes no name for it.
     """
 
     def fit(self, memory: Memory, vocabulary: Vocabulary, support: Support = None) -> Self:

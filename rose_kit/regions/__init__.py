@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rose_kit.regions.felzenszwalb import Felzenszwalb
-from rose_kit.regions.sam import Sam, load_sam
+from rose_kit.regions.sam import Sam, Sam2, load_sam
 from rose_kit.regions.slic import Slic
 from rose_kit.registry import region_makers
 
-__all__ = ["Felzenszwalb", "Regions", "Sam", "Slic", "load_sam", "make_regions"]
+__all__ = ["Felzenszwalb", "Regions", "Sam", "Sam2", "Slic", "load_sam", "make_regions"]
 
 Regions = Callable[[Any], NDArray[np.int64]]  # image -> (H, W) ids 0 ... R - 1
 
@@ -20,7 +20,7 @@ def make_regions(name: str, **options: Any) -> Regions:
     """Build a maker of regions by name.
 
     Args:
-        name: "slic", "felzenszwalb", "sam", or your own `@register_regions`.
+        name: "slic", "felzenszwalb", "sam", "sam2", or your own `@register_regions`.
         **options: passed on, such as `segments` of `Slic` or `checkpoint` of `Sam`.
 
     Returns:

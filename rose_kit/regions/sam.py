@@ -1,7 +1,7 @@
-"""SAM regions: the masks of Segment Anything (Kirillov et al. 2023), stacked (RNS, section 3)."""
+"""SAM regions: the masks of Segment Anything, 1 (Kirillov et al. 2023) to 3, stacked (RNS, section 3)."""
 
-import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,13 @@ import numpy as np
 import pooch
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from segment_anything import SamAutomaticMaskGenerator, sam_model_registry
 from segment_anything.modeling import Sam as SamModel
 
+from rose_kit.data import cache_folder
 from rose_kit.encoder.base import WeightsUnavailable, image_tensor
+from rose_kit.encoder.loading import hub_if_it_answers
 from rose_kit.pooling import unique_inverse
 from rose_kit.registry import errors_as, register_regions
 from rose_kit.types import unknown_name
@@ -27,6 +30,7 @@ CHECKPOINTS = {
 
 
 @register_regions("sam")
+@dataclass(eq=False, repr=False)
 class Sam:
     """Cuts an image along SAM's automatic masks. What they do not cover is one region, as in the RNS release.
 
@@ -35,24 +39,25 @@ class Sam:
         largest_on_top: which mask shows where several overlap: the smallest, so that parts and small things
             are seen, or the largest, as in the RNS release.
         device: where SAM runs.
-        **settings: of `SamAutomaticMaskGenerator`, such as `points_per_side` (SAM is prompted with a grid of
-            so many points squared, by default 32; the time goes with it), and `pred_iou_thresh` and
-            `stability_score_thresh`, below which masks are dropped, 0 to 1.
+        points_per_side: SAM is prompted with a grid of so many points squared; the time goes with it.
+        pred_iou_thresh, stability_score_thresh: masks below these are dropped, 0 to 1.
 
     Raises:
         ValueError: as `load_sam`.
     """
 
-    def __init__(
-        self,
-        checkpoint: str | Path | SamModel = "vit_b",
-        largest_on_top: bool = False,
-        device: str = "cpu",
-        **settings: Any,
-    ) -> None:
-        self.largest_on_top = largest_on_top
-        model = checkpoint if isinstance(checkpoint, SamModel) else load_sam(checkpoint)
-        self.generator = SamAutomaticMaskGenerator(model.to(device).eval(), **settings)
+    checkpoint: str | Path | SamModel = "vit_b"
+    largest_on_top: bool = False
+    device: str = "cpu"
+    points_per_side: int = 32
+    pred_iou_thresh: float = 0.88
+    stability_score_thresh: float = 0.95
+
+    def __post_init__(self) -> None:
+        model = self.checkpoint if isinstance(self.checkpoint, SamModel) else load_sam(self.checkpoint)
+        model = model.to(self.device).eval()
+        thresholds = {name: value for name, value in vars(self).items() if name.endswith("_thresh")}
+        self.generator = SamAutomaticMaskGenerator(model, self.points_per_side, **thresholds)
 
     def masks(self, image: Any) -> list[NDArray[np.bool_]]:
         """SAM's own masks of an image, which may overlap and leave gaps.
@@ -63,13 +68,59 @@ class Sam:
         Returns:
             (H, W) each.
         """
-        pixels = (255 * image_tensor(image)).round().byte().permute(1, 2, 0).numpy()  # (H, W, 3)
-        return [mask["segmentation"] for mask in self.generator.generate(pixels)]
+        return [mask["segmentation"] for mask in self.generator.generate(eight_bits(image))]
 
     def __call__(self, image: Any) -> NDArray[np.int64]:
         """(H, W) ids 0 ... R - 1 of one image: the uncovered pixels, if any, then a region for each mask."""
         size = tuple(image_tensor(image).shape[1:])
         return unique_inverse(flatten(self.masks(image), size, self.largest_on_top))[1]
+
+
+@register_regions("sam2")
+@dataclass(eq=False, repr=False)
+class Sam2(Sam):
+    """The same with SAM 2.1 (Ravi et al. 2024) or SAM 3, through `transformers`.
+
+    The defaults are the settings of the RNS release, which takes one mask per point.
+
+    Args:
+        checkpoint: a name on the Hugging Face hub, such as "facebook/sam2.1-hiera-tiny" or "facebook/sam3",
+            fetched once; or a folder as `save_pretrained` writes it, of the model and its image processor.
+        largest_on_top, device, points_per_side, pred_iou_thresh, stability_score_thresh: as for `Sam`.
+
+    Raises:
+        ValueError: `transformers` is missing (the message names the extra).
+        WeightsUnavailable: (a ValueError) there are no such weights, or they could not be fetched.
+    """
+
+    checkpoint: str | Path = "facebook/sam2.1-hiera-large"
+    largest_on_top: bool = True
+    pred_iou_thresh: float = 0.4
+    stability_score_thresh: float = 0.4
+
+    def __post_init__(self) -> None:
+        try:
+            from transformers import pipeline
+        except ImportError as error:
+            raise ValueError("SAM 2 needs an extra: pip install 'rose_kit[transformers]'") from error
+        source, hint = str(self.checkpoint), "a folder, or fetched once; regions 'slic' need no weights"
+        settings = {name: value for name, value in vars(self).items() if name.endswith("_thresh")}
+        settings |= {"points_per_crop": self.points_per_side, "device": self.device}
+        safe = {"use_safetensors": True}  # no pickle
+        with errors_as(WeightsUnavailable, f"cannot load SAM from {source!r} ({hint})"), hub_if_it_answers():
+            self.generator = pipeline("mask-generation", source, model_kwargs=safe, **settings)
+        one = {"multimask_output": False}  # for which the pipeline has no option
+        self.generator.model.register_forward_pre_hook(lambda _, x, given: (x, given | one), with_kwargs=True)
+
+    def masks(self, image: Any) -> list[NDArray[np.bool_]]:
+        """See `Sam.masks`."""
+        pixels = Image.fromarray(eight_bits(image))
+        return [mask.numpy(force=True) for mask in self.generator(pixels)["masks"]]
+
+
+def eight_bits(image: Any) -> NDArray[np.uint8]:
+    """An image as `image_tensor` takes it -> (H, W, 3)."""
+    return (255 * image_tensor(image)).round().byte().permute(1, 2, 0).numpy()
 
 
 def load_sam(checkpoint: str | Path = "vit_b") -> SamModel:
@@ -91,7 +142,7 @@ def load_sam(checkpoint: str | Path = "vit_b") -> SamModel:
     if name is None:
         raise unknown_name("SAM architecture in the file name", str(checkpoint), CHECKPOINTS)
     file, sha256 = CHECKPOINTS[name]
-    folder = Path(os.environ.get("ROSE_KIT_CACHE") or pooch.os_cache("rose_kit")) / "sam"
+    folder = cache_folder() / "sam"
     pooch.get_logger().setLevel("WARNING")  # the progress bar says enough
     model = sam_model_registry[name]()
     hint = f"{SOURCE + file} is fetched once, into {str(folder)!r}; regions 'slic' need no weights"
