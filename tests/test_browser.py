@@ -132,7 +132,7 @@ def test_sliders_change_the_mask(page, screenshots):
     widget.expect("RNS, k 4, ")
     widget.becomes(1, mask, same=False)
     mask = widget.pixels(1)
-    widget.root.get_by_role("slider").nth(1).focus()  # beta_fused
+    widget.root.get_by_role("slider").nth(2).focus()  # beta_fused
     page.keyboard.press("Home")
     widget.expect("beta_fused 0.015", "pixels changed")
     widget.becomes(1, mask, same=False)

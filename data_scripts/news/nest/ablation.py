@@ -159,6 +159,7 @@ def ablate(
     count: int = 60,
     gate_count: int = 300,
     progress: bool = True,
+    encoder: str = "bundled/clear",
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Build NEST+ of every world, ask every system, and write the tables.
 
@@ -168,14 +169,15 @@ def ablate(
         count: samples a world, seven in ten of which need a look-up.
         gate_count: questions a world for the gate alone, in the same mix.
         progress: show progress bars.
+        encoder: name of one that reads text.
 
     Returns:
         The summary, and what came of the goals.
     """
-    encoder = CachedEncoder(load_encoder("bundled/clear"))
-    gate = gate_rows(worlds, gate_count, words_of(encoder), progress)
+    clip = CachedEncoder(load_encoder(encoder))
+    gate = gate_rows(worlds, gate_count, words_of(clip), progress)
     nests = [build_nest(world, count, nest_share=NEST_SHARE, progress=progress) for world in worlds]
-    rows = measure(nests, lambda archive: make_systems(archive, encoder), progress)
+    rows = measure(nests, lambda archive: make_systems(archive, clip), progress)
     summary, reached = write_tables(rows, out), goals(rows, gate)
     kept = ["part", "seeds", "samples", "gate_accuracy", "false_skips", "skipped_of_needless", "calls_saved"]
     table = summarise_nest(gate)[[name for k in kept for name in (k, f"{k}_pm") if name in summary]]
