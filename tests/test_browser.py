@@ -134,9 +134,9 @@ def test_sliders_change_the_mask(page, screenshots):
     mask = widget.pixels(1)
     widget.root.get_by_role("slider").nth(2).focus()  # beta_fused
     page.keyboard.press("Home")
-    widget.expect("beta_fused 0.015", "pixels changed")
+    widget.expect("beta_fused 0, ", "pixels changed")
     widget.becomes(1, mask, same=False)
     box = widget.root.locator(".noUi-target").first.bounding_box()  # k, with the mouse
     page.mouse.click(box["x"] + 0.5 * box["width"], box["y"] + box["height"] / 2)
-    widget.expect("k 1", "beta_fused 0.015")
+    widget.expect("k 1", "beta_fused 0, ")
     widget.save_screenshot(screenshots)
