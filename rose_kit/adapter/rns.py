@@ -26,9 +26,6 @@ from rose_kit.types import Prediction, Query, Vocabulary, check_positive, check_
 
 LAMBDAS = (0.9, 0.8, 0.6, 0.4, 0.2, 0.0)
 SPREADS = 4  # temperature of the relevance, in standard deviations of the cosines: flat, as published
-MOST_APART = (
-    10  # between-class variance over within-class variance; above it they are taken to have this ratio
-)
 LEAST_VARIANCE = 1e-4  # between the classes of unit-norm samples; below it they are taken to have this much
 # Called as solver(features, target, weight, start, **settings) with all settings of `RNS`.
 SOLVERS: dict[str, Callable[..., Head]] = {"adamw": adamw, "lbfgs": lbfgs}

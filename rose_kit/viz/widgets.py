@@ -440,11 +440,11 @@ def make_sliders(method: Method, moved: Callable[[Any], None]) -> dict[str, widg
     """
     sliders: dict[str, widgets.Widget] = {}
     options = {o.name: getattr(method, o.name) for o in fields(method) if o.init and o.name not in SOLVER}
-    steps = {name: round(20 * value, 6) for name, value in options.items() if type(value) is float}  # of 0.05
     for name, value in options.items():
         if type(value) is int:
             sliders[name] = widgets.IntSlider(value, min(1, value), max(8, 8 * value))
-        elif type(value) is float and (value <= 0 or (0.1 < value <= 1 and steps[name] % 1 == 0)):
+        elif type(value) is float and (value <= 0 or (0.1 < value <= 1 and round(20 * value, 6) % 1 == 0)):
+            # A page moves a value to the next step, so one between two steps has a slider of its own below.
             sliders[name] = widgets.FloatSlider(value, min=min(0, value), max=1, step=0.05)
         elif type(value) is float:
             low, high = np.log10(value) - 2, np.log10(value) + 2
