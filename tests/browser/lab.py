@@ -34,7 +34,7 @@ from rose_kit import RNS, Segmenter, SupportMemory
 from rose_kit.encoder import load_encoder
 from rose_kit.viz.widgets import EvidenceExplorer, FusionPlayground, TeachByExample
 
-encoder = load_encoder("bundled")
+encoder = load_encoder("bundled/clear")
 windows = encoder.preferred_windows
 memory = SupportMemory(encoder.dim, fingerprint=encoder.fingerprint)
 for scene in SceneDataset(12, first=1_000_000, size=128):
