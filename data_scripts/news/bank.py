@@ -14,20 +14,28 @@ from typing import Any, TypeVar
 import numpy as np
 
 T = TypeVar("T")
-SPLITS = ("dev", "eval")
+SPLITS = ("dev", "eval", "test")
+PHRASES = Path(__file__).parent / "phrases"
 
 
 @cache
 def bank(split: str) -> SimpleNamespace:
-    """The phrases of a split: the tables of `phrases/dev.toml` or `phrases/eval.toml`, as tuples.
+    """The phrases of a split, as tuples: the tables of its files in `phrases/`, those that it lacks empty.
 
     Raises:
         ValueError: there is no such split.
     """
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
-    text = (Path(__file__).parent / "phrases" / f"{split}.toml").read_text(encoding="utf-8")
-    return SimpleNamespace(**{name: _frozen(table) for name, table in tomllib.loads(text).items()})
+    named = {"class_roles": (), "class_clashes": (), "about_classes": ()}
+    for path in sorted(PHRASES.glob(f"{split}*.toml")):
+        named |= tables(path)
+    return SimpleNamespace(**named)
+
+
+def tables(path: Path) -> dict[str, Any]:
+    """The tables of one file of phrases, as tuples."""
+    return {name: _frozen(table) for name, table in tomllib.loads(path.read_text(encoding="utf-8")).items()}
 
 
 def _frozen(value: Any) -> Any:
