@@ -43,19 +43,28 @@ def _frozen(value: Any) -> Any:
 
 
 def fill(text: str, **slots: object) -> str:
-    """Fill a phrase: days in words, the maker once where the product's name begins with it, a capital first.
+    """Fill a phrase: days in words, the maker once where the product's name begins with it, and a capital at
+    the start of every sentence.
 
     Raises:
         KeyError: a slot of `text` is not given.
 
-    >>> fill("the {maker} {product} of {day}", maker="Aerix", product="Aerix Hawk 5", day=date(2026, 3, 1))
-    'The Aerix Hawk 5 of 1 March 2026'
+    >>> fill("Of {day}. {product}: by {maker}.", maker="Aerix", product="the sheep", day=date(2026, 3, 1))
+    'Of 1 March 2026. The sheep: by Aerix.'
+    >>> fill("the {maker} {product}", maker="Aerix", product="Aerix Hawk 5")
+    'The Aerix Hawk 5'
     """
     words = {k: f"{v.day} {v:%B %Y}" if isinstance(v, date) else v for k, v in slots.items()}
     filled = text.format(**words)
     if words.get("maker"):
-        filled = re.sub(rf"\b{words['maker']}(?:'s)? (?={words['maker']}\b)", "", filled)
-    return filled[:1].upper() + filled[1:]
+        maker = re.escape(words["maker"])
+        filled = re.sub(rf"\b{maker}(?:'s)? (?={maker}\b)", "", filled)
+    return re.sub(r"(^|[.?!] )([a-z])", lambda match: match[1] + match[2].upper(), filled)
+
+
+def turn(options: Sequence[T], i: int) -> T:
+    """One of several in turn."""
+    return options[i % len(options)]
 
 
 def pick(options: Sequence[T], rng: np.random.Generator) -> T:
