@@ -671,7 +671,7 @@ def ask(
         raise ValueError(f"--date {when} is outside of {provider!r}, which covers {first} to {last}")
     pixels = web.example(question, when) if image == "example" else read_image(Path(image))
     encoder = kit.load_encoder("bundled/clear")
-    result = RoseFramework.of(SegmenterAsPromptable(encoder), web, encoder, llm).ask(pixels, question, when)
+    result = RoseFramework(SegmenterAsPromptable(encoder), web, encoder, llm=llm).ask(pixels, question, when)
     asked = f"question  {question!r}, asked on {when}"
     for line in (asked, *result.lines(), f"model     {model or 'none, rules'}"):
         typer.echo(printable(line))

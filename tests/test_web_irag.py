@@ -10,15 +10,15 @@ import pytest
 from data_scripts.news import NewsArchive, NewsWorld
 from data_scripts.news.nest import NEST_SHARE, build_nest
 from rose_kit.encoder import load_encoder
-from rose_kit.web.framework import words_of
 from rose_kit.web.irag import FENCE, IRAG
 from rose_kit.web.reading import read, split
 from rose_kit.web.tpe import TPE
 from rose_kit.web.types import Page, ReferenceImage, Source
+from rose_kit.web.vpe import Match
 from rose_kit.web.websense import WebSense
 from tests import hostile
 
-KNOWN = words_of(load_encoder("bundled"))
+KNOWN = load_encoder("bundled").words
 
 WORLD = NewsWorld(1, date(2026, 1, 1), date(2026, 6, 30), "dev")
 ROLE, DAY = WORLD.roles[0], date(2026, 5, 1)
@@ -95,9 +95,12 @@ class Two:
 
 @pytest.mark.parametrize("seen", ["Tamsin", "Nutmeg", "neither"])
 def test_of_equal_candidates_the_one_in_the_image_is_the_answer(seen):
-    irag = IRAG(Two(), matcher=lambda image, references: float(seen in references[0].caption))
+    irag = IRAG(
+        Two(),
+        lambda image, found: {n: Match(similarity=float(seen in r[0].caption)) for n, r in found.items()},
+    )
     result = irag(IMAGE, "Segment the champion.", DAY)
-    assert result.agreed == (seen != "neither") and set(result.visible) == {"Tamsin", "Nutmeg"}
+    assert result.agreed == (seen != "neither") and set(result.matches) == {"Tamsin", "Nutmeg"}
     assert result.answer.text == seen if result.agreed else result.answer == result.candidates[0]
     names = [reference.caption for reference in result.references]
     assert names == [result.answer.text]  # what does not bear the name is left out

@@ -26,25 +26,26 @@ def episode():
 
 
 def test_a_right_mask_is_kept_and_a_wrong_one_corrected(vpe, episode):
-    right = vpe(episode.image, Mask(episode.target, 0.7), episode.pictures)
+    right = vpe(episode.image, Mask(episode.target, 0.7), episode.references)
     assert right.action == "kept" and right.similarity >= vpe.thresholds.keep
     assert right.mask.mask is episode.target
-    wrong = vpe(episode.image, Mask(episode.others[0], 0.7), episode.pictures)
+    wrong = vpe(episode.image, Mask(episode.others[0], 0.7), episode.references)
     assert wrong.action == "corrected" and wrong.similarity < vpe.thresholds.keep <= wrong.proposed
     assert giou([wrong.mask.mask], [episode.target]) > 0.5 and 0 <= wrong.mask.confidence <= 1
     used = {id(image) for image in wrong.used}
-    assert used and used <= {id(image) for image in episode.pictures}
-    assert not used & {id(episode.pictures[i]) for i in episode.wrong}
+    assert used and used <= {id(image) for image in episode.references}
+    assert not used & {id(episode.references[i]) for i in episode.wrong}
 
 
 def test_a_small_part_of_what_is_meant_is_completed_and_an_empty_mask_replaced(vpe, episode):
     columns = np.nonzero(episode.target)[1]
     part = episode.target & (np.arange(128) < np.quantile(columns, 0.1))
     for mask in (part, np.zeros_like(part)):
-        found = vpe(episode.image, Mask(mask, 0.7), episode.pictures)
+        found = vpe(episode.image, Mask(mask, 0.7), episode.references)
         assert found.action == "corrected" and giou([found.mask.mask], [episode.target]) > 0.5
     assert found.similarity == -1
-    assert vpe.best_similarity(episode.image, episode.pictures) == pytest.approx(found.proposed)
+    match = vpe.match(episode.image, {"bus": episode.references, "nothing": []})
+    assert match["bus"].similarity == pytest.approx(found.proposed) and match["nothing"].similarity == 0
 
 
 def test_without_a_usable_reference_or_a_good_proposal_the_mask_is_kept(vpe, episode):
@@ -54,7 +55,6 @@ def test_without_a_usable_reference_or_a_good_proposal_the_mask_is_kept(vpe, epi
         found = vpe(episode.image, wrong, images)
         assert found.action == "kept" and found.mask is wrong and not found.used
         assert np.isnan(found.similarity)
-        assert vpe.best_similarity(episode.image, images) == 0
     strict = VisualPromptEnhancer(vpe.encoder, replace(vpe.thresholds, correct=99.0))
-    found = strict(episode.image, wrong, episode.pictures)
+    found = strict(episode.image, wrong, episode.references)
     assert found.action == "kept" and found.mask is wrong and found.proposed < 99

@@ -1,7 +1,7 @@
 """Plug in another segmenter: Grounding DINO finds boxes for a prompt, SAM fills them (extra `transformers`).
 
     segmenter = GroundedSam()  # anything with `segment(image, prompt) -> Mask` will do
-    RoseFramework.of(segmenter, provider, load_encoder("bundled")).ask(image, question, day)
+    RoseFramework(segmenter, provider, load_encoder("bundled")).ask(image, question, day)
 
 Copy this file and change `segment` for a segmenter of your own.
 """

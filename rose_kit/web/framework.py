@@ -1,19 +1,25 @@
 """The ROSE framework around any promptable segmenter: gate, look-up, better prompt, verified mask."""
 
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rose_kit.encoder import Encoder
+from rose_kit.types import unknown_name
 from rose_kit.web.irag import IRAG, RetrievalResult
 from rose_kit.web.tpe import TPE
 from rose_kit.web.types import Candidate, Mask, Promptable, Provider, Source
 from rose_kit.web.vpe import Thresholds, Verification, VisualPromptEnhancer
 from rose_kit.web.websense import Decision, WebSense
+
+Search = Callable[[NDArray[np.uint8], str, date], RetrievalResult]  # image, question, day
+Prompter = Callable[[str, str, date], tuple[str, tuple[Source, ...]]]  # question, answer, day
 
 
 @dataclass(frozen=True)
@@ -58,43 +64,56 @@ class FrameworkResult:
         yield f"mask      {share:.1%} of the image, confidence {self.mask.confidence:.2f}"
 
 
-@dataclass
 class RoseFramework:
-    """A segmenter with the four modules of ROSE (section 2) around it; a module that is None is off."""
+    """A segmenter with the four modules of ROSE (section 2) around it; a module that is None is off.
 
-    segmenter: Promptable
-    websense: Callable[[str, date], Decision] | None = None  # None: everything is looked up
-    irag: Callable[[NDArray[np.uint8], str, date], RetrievalResult] | None = None
-    tpe: Callable[[str, str, date], tuple[str, tuple[Source, ...]]] | None = None  # None: "Please segment X"
-    vpe: Callable[..., Verification] | None = None
+    Args:
+        segmenter: what is asked for masks.
+        searcher: where to search for pages and images.
+        encoder: compares images.
+        known: what the segmenter understands: names in the singular, such as those of ImageNet or COCO;
+            "dog|puppy" is two. None: its own `known`, if it has that.
+        thresholds: of the visual prompt enhancer, as `calibrate(encoder, labelled images)` makes them; None:
+            those that come with the encoder.
+        llm: prompt -> answer, see `rose_kit.web.llm`; None: rules.
+        objects: image -> masks of whatever is in it, see `VisualPromptEnhancer`; None: the segmenter's own
+            method `objects`, if it has that.
 
-    @classmethod
-    def of(
-        cls,
+    Attributes:
+        websense, irag, tpe, vpe: the modules.
+
+    Raises:
+        ValueError: the encoder has no thresholds and none are given, or they are for another encoder.
+    """
+
+    def __init__(
+        self,
         segmenter: Promptable,
-        provider: Provider,
+        searcher: Provider,
         encoder: Encoder,
-        llm: Callable[[str], str] | None = None,
-        known: Collection[str] | None = None,
+        *,
+        known: Iterable[str] | None = None,
         thresholds: Thresholds | None = None,
-    ) -> "RoseFramework":
-        """All modules.
+        llm: Callable[[str], str] | None = None,
+        objects: Callable[[NDArray[np.uint8]], NDArray[np.bool_]] | None = None,
+    ) -> None:
+        known = tuple(getattr(segmenter, "known", ()) if known is None else known)
+        objects = objects or getattr(segmenter, "objects", None)
+        self.segmenter = segmenter
+        self.vpe: VisualPromptEnhancer | None = VisualPromptEnhancer(encoder, thresholds, objects)
+        self.websense: Callable[[str, date], Decision] | None = WebSense(llm, known)  # None: always look up
+        visible_from = self.vpe.thresholds.correct
+        self.irag: Search | None = IRAG(searcher, self.vpe.match, llm, visible_from=visible_from)
+        self.tpe: Prompter | None = TPE(searcher, known)  # None: "Please segment ANSWER"
 
-        Args:
-            segmenter: what is asked for masks.
-            provider: where to search.
-            encoder: compares images.
-            llm: see `rose_kit.web.llm`; None: rules.
-            known: words that the segmenter understands; None: those that the encoder names, `encoder.words`.
-            thresholds: of the visual prompt enhancer; None: those for the encoder, `encoder.thresholds`.
-
-        Raises:
-            ValueError: the encoder has no thresholds, and none are given.
-        """
-        known = words_of(encoder) if known is None else known
-        vpe = VisualPromptEnhancer(encoder, thresholds)
-        irag = IRAG(provider, vpe.best_similarity, llm, visible_from=vpe.thresholds.correct)
-        return cls(segmenter, WebSense(llm, known), irag, TPE(provider, known), vpe)
+    def replace(self, **modules: Any) -> "RoseFramework":
+        """The framework with other modules, by the names of its attributes; None switches one off."""
+        changed = copy(self)
+        for name, module in modules.items():
+            if name not in vars(self):
+                raise unknown_name("module of the framework", name, vars(self))
+            setattr(changed, name, module)
+        return changed
 
     def ask(self, image: NDArray[np.uint8], question: str, day: date) -> FrameworkResult:
         """Segment what a question about an (H, W, 3) uint8 image means on a day.
@@ -123,11 +142,9 @@ class RoseFramework:
                 retrieval = None
         mask = self.segmenter.segment(image, prompt)
         if self.vpe and retrieval and retrieval.references:
-            verification = self.vpe(image, mask, retrieval.references)
+            match = retrieval.matches.get(retrieval.answer.text)
+            verification = (
+                self.vpe.verify(mask, match) if match else self.vpe(image, mask, retrieval.references)
+            )
             mask = verification.mask
         return FrameworkResult(mask, decision, prompt, retrieval, background, verification, failure)
-
-
-def words_of(encoder: Encoder) -> tuple[str, ...]:
-    """The words an encoder was trained to name, synonyms one by one; none if it has no `words`."""
-    return tuple(word for names in getattr(encoder, "words", ()) for word in names.split("|"))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rose_kit.web.language import aggregate_votes, assess, capitalised_names, is_injection, search_terms
 from rose_kit.web.reading import bm25, split
 from rose_kit.web.types import Candidate, Page, Provider, ReferenceImage, Source
+from rose_kit.web.vpe import Match
 
 FENCE = "====="
 PROMPT = (
@@ -34,7 +35,7 @@ class RetrievalResult:
     candidates: tuple[Candidate, ...] = ()  # the most confident first
     answer: Candidate | None = None
     agreed: bool = False  # whether the answer is visible in the image
-    visible: Mapping[str, float] = field(default_factory=dict)  # candidate -> similarity to the image
+    matches: Mapping[str, Match] = field(default_factory=dict)  # candidate -> what looks like it
     references: tuple[ReferenceImage, ...] = ()  # of the answer
 
 
@@ -43,7 +44,7 @@ class IRAG:
     """Finds the answer to a question about an image on the web."""
 
     provider: Provider  # where to search
-    matcher: Callable[..., float] | None = None  # (image, references) -> similarity; None: text alone
+    matcher: Callable[..., Mapping[str, Match]] | None = None  # (image, references by name); None: text alone
     llm: Callable[[str], str] | None = None  # words the search and reads each passage; None: rules
     pages: int = 8  # to ask for in each of two searches
     images: int = 8  # to ask for, of each candidate
@@ -61,11 +62,12 @@ class IRAG:
         named = tuple(c for c in self.named_candidates(question, passages) if references(c.text))
         candidates = named or self.read_candidates(passages, question, day)
         compared = [c for c in candidates[:MAX_COMPARED] if references(c.text)] or candidates[:1]
-        visible = {c.text: self.matcher(image, references(c.text)) if self.matcher else 0.0 for c in compared}
-        agreeing = [c for c in compared if visible[c.text] >= self.visible_from]
+        looked_at = {c.text: references(c.text) for c in compared}
+        matches = self.matcher(image, looked_at) if self.matcher else {}
+        agreeing = [c for c in compared if matches.get(c.text, Match()).similarity >= self.visible_from]
         answer = next(iter(agreeing or compared), None)
         shown = references(answer.text) if answer else ()
-        return RetrievalResult(query, passages, candidates, answer, bool(agreeing), visible, shown)
+        return RetrievalResult(query, passages, candidates, answer, bool(agreeing), matches, shown)
 
     def rewrite(self, question: str) -> str:
         """The words to search for, by the model or, if it says none, by rules (ROSE, query reformulation)."""

@@ -111,10 +111,11 @@ def is_injection(text: str) -> bool:
 def word_pattern(words: Collection[str]) -> str:
     """A regular expression for any of the words, in upper or lower case, in the singular or plural.
 
-    >>> bool(re.search(word_pattern(["bus", "dog"]), "Two Buses"))
+    >>> bool(re.search(word_pattern(["bus|coach", "dog"]), "Two Buses"))
     True
     """
-    any_word = "|".join(map(re.escape, words)) or "(?!)"  # of no words, it matches nothing
+    texts = [text for word in words for text in word.split("|")]
+    any_word = "|".join(map(re.escape, texts)) or "(?!)"  # of no words, it matches nothing
     return rf"(?i:\b(?:{any_word})(?:e?s)?\b)"
 
 

@@ -1,6 +1,7 @@
 """Our own open-vocabulary segmenter behind the protocol `Promptable`: plain words -> mask."""
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,7 @@ from rose_kit.encoder import Encoder, preferred_windows
 from rose_kit.fusion import ZeroShot
 from rose_kit.memory import SupportMemory
 from rose_kit.segmenter import Segmenter, upsample_scores
+from rose_kit.types import class_texts
 from rose_kit.web.language import noun_phrases, word_pattern
 from rose_kit.web.types import Mask
 
@@ -16,18 +18,22 @@ from rose_kit.web.types import Mask
 class SegmenterAsPromptable:
     """A `Segmenter`, or an encoder with text alone, that is asked in words.
 
-    The classes are those that the encoder was trained to name. The first noun phrase of a prompt that ends
-    in the name of a class asks for that class (more words made masks worse); if none does, the most similar
-    one of the noun phrases counts.
+    The first noun phrase of a prompt that ends in the name of a class asks for that class (more words made
+    masks worse); if none does, the most similar one of the noun phrases counts.
+
+    Args:
+        segmenter: a `Segmenter`, or an encoder that reads text.
+        known: the classes, "dog|puppy" being one with two names; None: those that the encoder was trained to
+            name, its `words`. A pixel is of what is asked for if no other class is more similar.
     """
 
-    def __init__(self, segmenter: Segmenter | Encoder) -> None:
+    def __init__(self, segmenter: Segmenter | Encoder, known: Sequence[str] | None = None) -> None:
         if not isinstance(segmenter, Segmenter):
             memory, windows = SupportMemory(segmenter.dim), preferred_windows(segmenter)
             segmenter = Segmenter(segmenter, memory, ZeroShot(), windows=windows)
         self.segmenter = segmenter
-        classes = [words.split("|") for words in getattr(segmenter.encoder, "words", ())]
-        self.patterns = {words[0]: word_pattern(words) for words in classes}
+        self.known = tuple(getattr(segmenter.encoder, "words", ()) if known is None else known)
+        self.patterns = {class_texts(names)[0]: word_pattern([names]) for names in self.known}
 
     def segment(self, image: NDArray[np.uint8], prompt: str) -> Mask:
         """(H, W, 3) -> (H, W) mask, and its mean probability.

@@ -21,7 +21,7 @@ from data_scripts.news.world import NewsWorld
 from rose_kit.encoder import load_encoder
 from rose_kit.evaluation import CachedEncoder
 from rose_kit.metrics import mean_interval
-from rose_kit.web.framework import RoseFramework, words_of
+from rose_kit.web.framework import RoseFramework
 from rose_kit.web.irag import RetrievalResult
 from rose_kit.web.promptable import SegmenterAsPromptable
 from rose_kit.web.types import Mask, Promptable, Provider
@@ -38,22 +38,22 @@ def make_systems(provider: Provider, encoder: Any) -> dict[str, System]:
         provider: the web that is searched.
         encoder: an image and text encoder, such as `CachedEncoder(load_encoder("bundled"))`.
     """
-    full = RoseFramework.of(SegmenterAsPromptable(encoder), provider, encoder)
+    full = RoseFramework(SegmenterAsPromptable(encoder), provider, encoder)
     irag, segmenter = cached_by_image(full.irag), CachedSegmenter(full.segmenter)
 
     def text_only(image: NDArray[np.uint8], question: str, day: date) -> RetrievalResult:
         found = irag(image, question, day)
         return replace(found, answer=next(iter(found.candidates), None), references=())
 
-    without_gate = replace(full, segmenter=segmenter, websense=None, irag=irag)
+    without_gate = full.replace(segmenter=segmenter, websense=None, irag=irag)
     chosen = {
-        BASE: replace(without_gate, irag=None),
-        TEXT: replace(without_gate, irag=text_only, tpe=None, vpe=None),
-        IRAG: replace(without_gate, tpe=None, vpe=None),
-        TPE: replace(without_gate, vpe=None),
-        VPE: replace(without_gate, tpe=None),
+        BASE: without_gate.replace(irag=None),
+        TEXT: without_gate.replace(irag=text_only, tpe=None, vpe=None),
+        IRAG: without_gate.replace(tpe=None, vpe=None),
+        TPE: without_gate.replace(vpe=None),
+        VPE: without_gate.replace(tpe=None),
         ALL: without_gate,
-        GATED: replace(without_gate, websense=full.websense),
+        GATED: without_gate.replace(websense=full.websense),
     }
     return {name: system(framework) for name, framework in chosen.items()}
 
@@ -175,7 +175,7 @@ def ablate(
         The summary, and what came of the goals.
     """
     clip = CachedEncoder(load_encoder(encoder))
-    gate = gate_rows(worlds, gate_count, words_of(clip), progress)
+    gate = gate_rows(worlds, gate_count, SegmenterAsPromptable(clip).known, progress)
     nests = [build_nest(world, count, nest_share=NEST_SHARE, progress=progress) for world in worlds]
     rows = measure(nests, lambda archive: make_systems(archive, clip), progress)
     summary, reached = write_tables(rows, out), goals(rows, gate)
