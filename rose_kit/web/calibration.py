@@ -8,6 +8,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import label, regionprops
+from sklearn.metrics import roc_curve
 
 from rose_kit.data import Sample
 from rose_kit.encoder import Encoder
@@ -208,9 +209,7 @@ def best_cut(right: Sequence[float], wrong: Sequence[float], what: str) -> float
         raise ValueError(
             f"calibrating {what!r} needs right and wrong examples, got {len(right)}, {len(wrong)}"
         )
-    right, wrong = np.sort(right), np.sort(wrong)
-    values = np.unique(np.concatenate([right, wrong]))
-    cuts = np.concatenate([values[:1], (values[1:] + values[:-1]) / 2])
-    passed = 1 - np.searchsorted(right, cuts) / len(right)
-    false = 1 - np.searchsorted(wrong, cuts) / len(wrong)
-    return float(cuts[(passed - false).argmax()])
+    false, passed, cuts = roc_curve([1] * len(right) + [0] * len(wrong), [*right, *wrong])
+    best = int((passed - false).argmax())
+    below = [value for value in (*right, *wrong) if value < cuts[best]]
+    return float((cuts[best] + max(below, default=cuts[best])) / 2)

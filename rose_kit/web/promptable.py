@@ -27,6 +27,9 @@ class SegmenterAsPromptable:
         encoder: one that reads text, or a `Segmenter` with a memory of its own.
         known: the classes, "dog|puppy" being one with two names; None: those that the encoder was trained to
             name, its `words`. A pixel is of what is asked for if no other class is more similar.
+
+    Raises:
+        ValueError: no classes are known.
     """
 
     def __init__(self, encoder: Encoder | Segmenter, known: Sequence[str] | None = None) -> None:
@@ -35,6 +38,8 @@ class SegmenterAsPromptable:
             segmenter = Segmenter(encoder, SupportMemory(encoder.dim), ZeroShot(), windows=windows)
         self.segmenter = segmenter
         self.known = tuple(getattr(segmenter.encoder, "words", ()) if known is None else known)
+        if not self.known:
+            raise ValueError(f"{segmenter.encoder.name!r} says no classes that it names: give known=[...]")
         self.patterns = {class_texts(names)[0]: word_pattern([names]) for names in self.known}
 
     def segment(self, image: NDArray[np.uint8], prompt: str) -> Mask:

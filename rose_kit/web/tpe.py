@@ -30,10 +30,8 @@ class Background:
     @property
     def steps(self) -> list[Step]:
         """What each step made."""
-        return [
-            Step("background", repr(self.text), f"by {self.by}: {self.reason}"),
-            Step("prompt", repr(self.prompt)),
-        ]
+        background = [Step("background", repr(self.text), f"by {self.by}: {self.reason}")] * bool(self.reason)
+        return [*background, Step("prompt", repr(self.prompt))]
 
 
 @dataclass
