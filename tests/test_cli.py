@@ -596,7 +596,7 @@ memory add nameless photos | nameless
 {ASK} --provider alta | 'alta' | duckduckgo, mini, wikimedia
 {ASK} --llm m | 'm' | OPENAI_BASE_URL
 ask p4.jpg Segment-the-dog. --out m.png --segmenter sam | 'sam' | zero-shot
-ask p4.jpg Segment-the-dog. --out m.png --encoder handcrafted | 'handcrafted' | calibrate
+ask p4.jpg Segment-the-dog. --out m.png --encoder handcrafted --known dog | 'handcrafted' | calibrate
 ask p4.jpg Segment-the-dog. --out m.png --thresholds torn.yaml | torn.yaml
 ask p4.jpg Segment-the-dog. --out m.png --encoder handcrafted --calibrate photos | episodes
 {ASK} --calibrate photos --thresholds photos/classes.txt | classes.txt
