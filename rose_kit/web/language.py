@@ -48,6 +48,8 @@ _SHOWS = r"(?: (?:show|cover|contain|hold|form|mark|belong|depict)\w*)?"  # as i
 GENERIC = rf"(?:{WORDS['no_object']}|^(?:thing|object|item|product|model)s?){_SHOWS}$"
 # A question for a person: "who won", but not "who is the champion", where the noun says more.
 WHO = r"(?i)(?:^|[.?!:,]) *(?:out )?(who(?:ever)?\b(?!(?:'s| is| are| was) the\b)[^.?!]*)"
+# After a noun: an adverb, a superlative or a participle, which belongs to it.
+AFTER_NOUN = r"(?: (?:\w+(?:ed|ing|est|ly)|won|made|built|seen|shown|worn|cut|drawn|left|right|best|first))*"
 _TOKEN = r"[\w’'-]+|[^\w\s]"
 
 
@@ -160,6 +162,16 @@ def word_pattern(words: Collection[str]) -> str:
     texts = [text for word in words for text in word.split("|")]
     any_word = "|".join(map(re.escape, texts)) or "(?!)"  # of no words, it matches nothing
     return rf"(?i:\b(?:{any_word})(?:e?s)?\b)"
+
+
+def known_noun(phrase: str, known: Collection[str]) -> str:
+    """The known noun that a phrase is about, "" if there is none; participles and the like may follow it.
+
+    >>> known_noun("red boat painted", ["boat"]), known_noun("boat race", ["boat"])
+    ('boat', '')
+    """
+    match = re.search(rf"({word_pattern(known)}){AFTER_NOUN}$", phrase)
+    return match[1] if match else ""
 
 
 def noun_phrases(prompt: str) -> list[str]:
