@@ -48,8 +48,7 @@ _SHOWS = r"(?: (?:show|cover|contain|hold|form|mark|belong|depict)\w*)?"  # as i
 GENERIC = rf"(?:{WORDS['no_object']}|^(?:thing|object|item|product|model)s?){_SHOWS}$"
 # A question for a person: "who won", but not "who is the champion", where the noun says more.
 WHO = r"(?i)(?:^|[.?!:,]) *(?:out )?(who(?:ever)?\b(?!(?:'s| is| are| was) the\b)[^.?!]*)"
-# After a noun: an adverb, a superlative or a participle, which belongs to it.
-AFTER_NOUN = r"(?: (?:\w+(?:ed|ing|est|ly)|won|made|built|seen|shown|worn|cut|drawn|left|right|best|first))*"
+AFTER_NOUN = rf"(?: {WORDS['after_noun']})*"
 _TOKEN = r"[\w’'-]+|[^\w\s]"
 
 
@@ -78,9 +77,11 @@ def phrases(text: str) -> list[Phrase]:
             before = [word.group().lower() for word in run]
             continue
         link = next((word for word in reversed(before) if word not in DETERMINERS), "")
-        rest = re.split("[.;:?!]", text[run[-1].end() :])[0]
         preposition = link if link in PREPOSITIONS else ""
+        if len(run) > 1 and {"do", "does", "did"} & set(before):
+            run.pop()  # the verb of "where does the water end?"
         phrase = text[run[0].start() : run[-1].end()]
+        rest = re.split("[.;:?!]", text[run[-1].end() :])[0]
         is_determined = bool(before) and before[-1] in DETERMINERS
         found.append(Phrase(phrase, preposition, rest, is_determined, not found and not before))
     return found
