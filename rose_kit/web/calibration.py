@@ -148,13 +148,11 @@ def fit_thresholds(
     vpe = VisualPromptEnhancer(CachedEncoder(encoder), UNSET, objects)
     scores = {"same": _pairs(vpe, shown)}
     limits = vpe.thresholds = replace(UNSET, same=-best_cut(*scores["same"], "same"))
-    views = {id(e.image): e.image for e in (*shown, *absent)}
-    views = {key: vpe.look(image) for key, image in views.items()}
-    fits = [
-        [(e, views[id(e.image)], vpe.fit(views[id(e.image)], e.references)[1]) for e in part]
-        for part in (shown, absent)
-    ]
-    shown, absent = ([fit for fit in part if fit[2]] for part in fits)
+    images = {id(e.image): e.image for e in (*shown, *absent)}
+    views = {key: vpe.look(image) for key, image in images.items()}
+    fits = [[(e, views[id(e.image)]) for e in part] for part in (shown, absent)]
+    fits = [[(e, view, vpe.fit(view, e.references)[1]) for e, view in part] for part in fits]
+    shown, absent = ([fit for fit in part if fit[2]] for part in fits)  # some have no usable reference
     right = [v for e, _, fitted in shown for v in fitted.similarity(e.target)]
     wrong = [v for e, _, fitted in shown for mask in e.others for v in fitted.similarity(mask)]
     scores["keep"] = right, wrong
@@ -210,6 +208,6 @@ def best_cut(right: Sequence[float], wrong: Sequence[float], what: str) -> float
             f"calibrating {what!r} needs right and wrong examples, got {len(right)}, {len(wrong)}"
         )
     false, passed, cuts = roc_curve([1] * len(right) + [0] * len(wrong), [*right, *wrong])
-    best = int((passed - false).argmax())
+    best = 1 + int((passed - false)[1:].argmax())  # the first cut lets nothing pass
     below = [value for value in (*right, *wrong) if value < cuts[best]]
     return float((cuts[best] + max(below, default=cuts[best])) / 2)

@@ -22,7 +22,7 @@ def any_of(phrases: str) -> str:
 
     `*` stands for any ending. A phrase may be a regular expression itself.
 
-    >>> bool(re.search(any_of("award*, no longer"), "Awarded to Petrel"))
+    >>> bool(re.search(any_of("award*, no longer"), "Awarded to Ada"))
     True
     """
     alternatives = " ".join(phrases.split()).replace("| ", "|").replace("*", r"\w*").split(", ")
@@ -120,8 +120,8 @@ def target(question: str, known: Collection[str] = ()) -> Phrase:
 def search_terms(question: str) -> str:
     """The words of a question to search for; the whole question if none is left.
 
-    >>> search_terms("Please segment the current winner of the Harbour Regatta in this picture.")
-    'winner harbour regatta'
+    >>> search_terms("Please segment the current winner of the Olympic Games in this picture.")
+    'winner olympic games'
     """
     common, proper = question_topics(question)
     return " ".join([*common, *proper]) or question
@@ -129,7 +129,7 @@ def search_terms(question: str) -> str:
 
 # --- news -------------------------------------------------------------------------------------------------
 
-# Words with a capital, and numbers: "Harbour Regatta 3".
+# Words with a capital, and numbers: "Boeing 737".
 NAME = (
     rf"(?<![\w’'-])(?!(?i:{_FUNCTION}|its|our|my|last|if|how|why|then|there|sir|he|she|they)\b)"
     r"(?!(January|February|March|April|May|June|July|August|September|October|November|December)\b)"
@@ -188,8 +188,8 @@ def noun_phrases(prompt: str) -> list[str]:
 def capitalised_names(text: str) -> list[tuple[str, str]]:
     """(what may be a name, the text before it) wherever words begin with a capital.
 
-    >>> capitalised_names("The cup went to Petrel’s crew in May.")
-    [('Petrel', 'The cup went to ')]
+    >>> capitalised_names("The cup went to Ajax’s team in May.")
+    [('Ajax', 'The cup went to ')]
     """
     matches = re.finditer(NAME, text)
     return [(re.sub(r"['’]s?$", "", match.group()), text[: match.start()]) for match in matches]
@@ -198,7 +198,7 @@ def capitalised_names(text: str) -> list[tuple[str, str]]:
 def names(texts: Sequence[str]) -> set[str]:
     """Names in texts, but no places or events, and no words with a capital only at the start of a sentence.
 
-    An event is what more than half of the texts mention, mostly with an article: "the Harbour Regatta".
+    An event is what more than half of the texts mention, mostly with an article: "the Olympic Games".
     """
     total, inside, places, articles, spread = (Counter() for _ in range(5))
     for text in texts:
@@ -219,8 +219,8 @@ def names(texts: Sequence[str]) -> set[str]:
 def question_topics(question: str) -> tuple[list[str], list[str]]:
     """What a question is about, in lower case: the common words of it, and the names in it.
 
-    >>> question_topics("Please mask the current winner of the Harbour Regatta in this picture.")
-    (['winner'], ['harbour regatta'])
+    >>> question_topics("Please mask the current winner of the Olympic Games in this picture.")
+    (['winner'], ['olympic games'])
     """
     plain = re.sub(SEGMENT_VERB, " ", question[:1].lower() + question[1:])
     proper = [name.lower() for name, _ in capitalised_names(plain)]

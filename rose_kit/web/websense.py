@@ -58,7 +58,7 @@ class WebSense:
         return self.decide(question, day, phrase, noun, cue, bool(event))  # 5.
 
     def find_event(self, question: str, noun: str) -> str:
-        """What makes a known noun mean another individual from time to time: "the newest bus", "Aerix's bus".
+        """What makes a known noun mean another individual from time to time: "the newest bus", "Volvo's bus".
 
         Wherever the question names it, what is before and after it counts, but nothing further away.
         """
