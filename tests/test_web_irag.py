@@ -84,6 +84,20 @@ def test_the_newest_valid_statement_counts(text, day, expected):
     assert read_out([CROWNED, page(text, day, url="http://b")])[0] == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("The sheep is the new champion. The dog came second.", ["sheep"]),
+        ("Tamsin won. The boat is the new champion.", ["Tamsin"]),  # the boat is Tamsin
+        ("The champion is said to be the sheep. The dog is not the champion.", []),
+    ],
+)
+def test_a_known_noun_holds_a_title_unless_somebody_is_named(text, named):
+    passages = split(page(text))
+    found, _ = IRAG(Pages(), known=KNOWN).read_candidates(passages, "Segment the champion.", DAY)
+    assert [c.text for c in found] == named
+
+
 class Two:
     """Pages that name two candidates, and images of which one bears another name."""
 
