@@ -15,7 +15,7 @@ from rose_kit.pooling import resize_nearest
 
 SIDE = 384  # px, the longer side of an image with names on it
 NO_CLASS = 240  # grey of pixels without a class, where there is no image beneath
-APART = 25  # CIE Lab distance at which two colours are told apart at a glance
+APART, FAR_APART = 25, 45  # CIE Lab distances at which two colours are told apart, and that are preferred
 ALPHA = 0.55  # share of a class's colour in a pixel, as against the photograph
 OKABE_ITO = ("E69F00", "56B4E9", "009E73", "F0E442", "0072B2", "D55E00", "CC79A7")
 VIEWS = np.array([  # linear RGB as people see it: with full colour vision, with protanopia, with deuteranopia
@@ -68,9 +68,10 @@ def as_seen(colours: NDArray[np.uint8]) -> NDArray[np.float64]:
 def figure_colours(maps: Sequence[ArrayLike], count: int) -> NDArray[np.uint8]:
     """Colours for classes in maps that are shown together, so that those that are there are told apart.
 
-    A class has its colour of `palette` if that is `APART` from those of all larger classes of the figure, in
-    full and in red-green-blind colour vision. Otherwise it has the first colour of the palette that is; and
-    where none is, as with more than about ten classes, the one furthest from those of the classes it touches.
+    A class has its colour of `palette` if that is `FAR_APART` from those of all larger classes of the figure,
+    in full and in red-green-blind colour vision. Otherwise it has the first colour that is, or the furthest.
+    Where even that is less than `APART`, as with more than about ten classes, it is the one furthest from all
+    among those that are `APART` from the classes it touches.
 
     Args:
         maps: of labels, of any sizes.
@@ -92,8 +93,9 @@ def figure_colours(maps: Sequence[ArrayLike], count: int) -> NDArray[np.uint8]:
     for c in np.argsort(-areas, kind="stable")[: np.count_nonzero(areas)].tolist():
         others = list(taken.values())
         nearest = distances[:, others].min(1, initial=np.inf)  # (256,)
-        if (far := np.flatnonzero(nearest >= APART)).size:
-            taken[c] = c if c in far else int(far[0])
+        if nearest.max() >= APART:
+            best = np.flatnonzero(nearest >= min(nearest.max(), FAR_APART))
+            taken[c] = c if c in best else int(best[0])
         else:
             near = [taken[other] for other in taken if touching[c, other]]
             fits = distances[:, near].min(1, initial=APART)  # (256,), at most APART
