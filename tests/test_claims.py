@@ -17,12 +17,13 @@ from experiments.claims import (
     write,
 )
 from experiments.claims.claim import Claim
+from experiments.claims.tuned import PUBLISHED, tuned_method
 from experiments.claims.verdict import EQUAL, FAILS, HOLDS, LESS, MORE, UNCLEAR
-from experiments.tuning import PUBLISHED, SPACES, add_to_table, draw_trials, tune, tuned_method
+from experiments.tuning import SPACES, add_to_table, draw_trials, tune
 from rose_kit.metrics import mean_interval
 from rose_kit.model import methods
 
-NO_SCENES = SimpleNamespace(settings=lambda: "a")
+NO_SCENES = SimpleNamespace(settings=lambda: "a", apart=False)
 
 
 def test_the_verdict_is_about_the_whole_interval():
@@ -44,11 +45,11 @@ def test_an_interrupted_run_goes_on_where_it_stopped_and_its_table_is_written(tm
             raise KeyboardInterrupt
         return 10.0 + seed
 
-    claims = [Claim("c", "x", MORE, interrupted)]
+    claims = [Claim("c", "x", MORE, interrupted, language="vague")]
     with pytest.raises(KeyboardInterrupt):
         measure(claims, [1, 2, 3, 4], NO_SCENES, store, progress=False)
     with store.open("a") as file:
-        file.write("a,x,")  # a line that was cut short
+        file.write('a,"x, vague",')  # a line that was cut short
     table = measure(claims, [1, 2, 3, 4], NO_SCENES, store, progress=False)
     assert calls == [1, 2, 3, 3, 4] and not store.exists()
     csv, markdown = write(table, tmp_path / "out")
@@ -56,16 +57,17 @@ def test_an_interrupted_run_goes_on_where_it_stopped_and_its_table_is_written(tm
     mean, half, outcome = paired([11, 12, 13, 14], MORE)
     assert (line.effect, line.half_width) == pytest.approx((mean, half), abs=1e-3)
     assert (line.verdict, line.effects) == (outcome, "11.000 12.000 13.000 14.000")
-    assert f"| c | x | {MORE} | {mean:+.2f} ± {half:.2f}" in markdown.read_text()
+    assert f"| c | x | {MORE} | {mean:+.2f} ± {half:.2f}, **{outcome}** | - |" in markdown.read_text()
 
 
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: choose(CLAIMS, ["one-shot", "shot"]), "'shot'"),
+        (lambda: choose(CLAIMS, ["shots", "shot"]), "'shot'"),
         (lambda: measure(CLAIMS, [1000], NO_SCENES), "1000"),
         (lambda: measure(CLAIMS, [1, 1], NO_SCENES), r"\[1, 1\]"),
         (lambda: SceneBenchmark(size=48, queries=0), "queries 0"),
+        (lambda: SceneBenchmark(size=48, pool=1001, apart=True), "pool 1001"),
         (lambda: draw_trials(["freda"], 2), "'freda'.*freeda"),
         (lambda: draw_trials(["zero-shot"], 10**6), "'zero-shot'.*1000000"),
         (lambda: tune(NO_SCENES, ["rns"], 2, [1], [1, 2], [2, 3]), r"\[2\]"),
