@@ -37,10 +37,6 @@ from rose_kit.segmenter import encode_query
 from rose_kit.types import Vocabulary
 
 COMPLETE = MissingSupport()  # nothing is missing
-STRIDE = (
-    1000  # query scenes of seed s: QUERY + STRIDE * s and following; of support scenes where it has its own
-)
-MAX_SEEDS = 1000  # so that no two share a scene
 
 
 class SharedImages(CachedEncoder):
