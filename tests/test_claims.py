@@ -92,6 +92,8 @@ def test_tuning_chooses_on_development_seeds_and_measures_that_on_others(tmp_pat
     asked = Counter()
 
     class Bench:
+        apart = False
+
         def settings(self):
             return "a"
 

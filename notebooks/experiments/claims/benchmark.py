@@ -112,7 +112,7 @@ class SceneBenchmark:
             raise ValueError(f"a benchmark needs size >= 32, pool >= 1, queries up to {STRIDE}; got {given}")
         encoder = load_encoder(encoder) if isinstance(encoder, str) else encoder
         self.size, self.pool, self.queries, self.names, self.apart = size, pool, queries, names, apart
-        self.windows, self._others = preferred_windows(encoder), tuple(others)  # one way for all encoders
+        self.windows = preferred_windows(encoder)  # of other encoders too
         encoders = {"own": encoder, **others}
         self._cache: dict[tuple, Any] = {("encoder", n): CachedEncoder(e) for n, e in encoders.items()}
 
@@ -123,11 +123,10 @@ class SceneBenchmark:
         return self._cache[key]
 
     def settings(self) -> str:
-        """What every number depends on besides the seed, in one line."""
+        """What every number depends on besides the seed and further encoders, in one line."""
         scenes = f"{self.size} px, {self.queries} query scenes a seed, {self.pool} support scenes"
         scenes += " a seed" * self.apart
-        names = ", ".join(self.encoder(name).fingerprint for name in ("own", *self._others))
-        return f"{names}; {len(self.names)} classes, {scenes}"
+        return f"{self.encoder().fingerprint}; {len(self.names)} classes, {scenes}"
 
     def forget(self) -> None:
         """Drop what was measured and encoded; of the encoders, those that are loaded stay."""
