@@ -341,6 +341,7 @@ Classes = Annotated[
     Names, option("[default: all]; 'road|street' has two texts, '\"red, dark\"' a comma.", **NAMES)
 ]
 RegionOptions = Annotated[str | None, option("Regions, not patches: slic, sam2, slic:segments=200,...")]
+Device = Annotated[str, option("auto (a GPU, where there is one), cpu, cuda, cuda:1, mps.")]
 Plugin = Annotated[Mapping | None, option("Python file with methods or encoders.", **PLUGIN)]
 Shots = Annotated[int | None, option("Draw so many images per class [default: every image].")]
 Seed = Annotated[int, option("Of the draw.", min=0)]
@@ -374,6 +375,7 @@ def evaluate(
     query_seed: Annotated[int | None, option("Other query images, of a dataset that draws them.")] = None,
     support_windows: WindowOptions = None,
     query_windows: WindowOptions = None,
+    device: Device = "auto",
     plugin: Plugin = None,
     output: Annotated[Path | None, option("File for the rows, with IoU per class and ids.", "--json")] = None,
 ) -> None:
@@ -396,7 +398,7 @@ def evaluate(
     pair = open_dataset(data, drawn, support=support_split, query=query_split, support_from=support)
     check_quotes(classes or (), pair[1].class_names)
     variant = {} if dense is None else {"dense": dense}
-    loaded = kit.load_encoder(choose_encoder(encoder, data), **variant)
+    loaded = kit.load_encoder(choose_encoder(encoder, data), device, **variant)
     protocol = {"shots": shots, "seeds": seeds, "limit": limit, "classes": classes, "regions": region_maker}
     protocol["missing"] = evaluation.MissingSupport(without_visual, without_text)
     protocol["support_windows"] = make_windows(support_windows, loaded)
@@ -430,6 +432,7 @@ def build(
     shots: Shots = None,
     seed: Seed = 0,
     split: Split = None,
+    device: Device = "auto",
     plugin: Plugin = None,
 ) -> None:
     """Make a memory: one prototype per image and class. By default its encoder has no text.
@@ -439,7 +442,7 @@ def build(
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{str(out)!r} is not empty; name a new folder, or use `rose-kit memory add`")
     images, encoder = open_support(data, split=split), choose_encoder(encoder, data)
-    loaded = kit.load_encoder(encoder)
+    loaded = kit.load_encoder(encoder, device)
     writable_folder(out)
     memory = kit.SupportMemory(loaded.dim, fingerprint=loaded.fingerprint, encoder=encoder, index="auto")
     fill(memory, loaded, images, shots, seed)
@@ -454,6 +457,7 @@ def add(
     shots: Shots = None,
     seed: Seed = 0,
     split: Split = None,
+    device: Device = "auto",
     plugin: Plugin = None,
 ) -> None:
     """Add annotated images; on an error, none. Others who write to the folder wait meanwhile.
@@ -463,7 +467,7 @@ def add(
     from rose_kit.memory.storage import writing
 
     with writing(folder):
-        memory, encoder = load_memory(folder)
+        memory, encoder = load_memory(folder, device)
         fill(memory, encoder, open_support(data, split=split), shots, seed)
         memory.save(folder)
     typer.echo(f"{folder}: {memory!r}")
@@ -511,7 +515,7 @@ def fill(
     add_dataset(memory, images, encoder, make_windows((), encoder), positions=drawn, progress=None)
 
 
-def load_memory(folder: Path) -> tuple[kit.SupportMemory, kit.Encoder]:
+def load_memory(folder: Path, device: str) -> tuple[kit.SupportMemory, kit.Encoder]:
     """A memory and the encoder of the name it records, whose fingerprint may have changed since.
 
     Raises:
@@ -520,7 +524,7 @@ def load_memory(folder: Path) -> tuple[kit.SupportMemory, kit.Encoder]:
     memory = kit.SupportMemory.load(folder)
     if memory.encoder is None:
         raise ValueError(f"memory {str(folder)!r} does not record its encoder: SupportMemory(encoder=NAME)")
-    return memory, kit.load_encoder(memory.encoder)
+    return memory, kit.load_encoder(memory.encoder, device)
 
 
 # --- segment ----------------------------------------------------------------------------------------------
@@ -539,6 +543,7 @@ def segment(
     coco: Annotated[Path | None, option("Also write all masks as COCO JSON to this file.")] = None,
     instances: Annotated[bool, option("In COCO, one for each connected part.", "--instances")] = False,
     effects: Annotated[bool, option("Also compute what would change without each prototype.")] = False,
+    device: Device = "auto",
     plugin: Plugin = None,
 ) -> None:
     """Segment images with what a memory knows.
@@ -559,7 +564,7 @@ def segment(
     [answerer], region_maker = make_methods([method], (), ()).values(), make_regions(regions)
     if getattr(answerer, "needs_support", False):
         raise ValueError(f"method {method!r} is trained on annotated images, which a memory does not hold")
-    support, encoder = load_memory(memory)
+    support, encoder = load_memory(memory, device)
     if not len(support):
         raise ValueError(f"memory {str(memory)!r} is empty: `rose-kit memory add` fills it")
     check_quotes(classes or (), support.classes)
@@ -648,6 +653,7 @@ def ask(
     provider: Annotated[str, option("mini, wikimedia, duckduckgo, or a folder of pages, images.")] = "mini",
     out: Annotated[Path, option("PNG for the mask; an overlay is written beside it.")] = Path("mask.png"),
     model: Annotated[str | None, option("Model at OPENAI_BASE_URL [default: rules].", "--llm")] = None,
+    device: Device = "auto",
 ) -> None:
     """Segment what a question means on a day.
 
@@ -672,7 +678,7 @@ def ask(
     if not first <= when <= last:
         raise ValueError(f"--date {when} is outside of {provider!r}, which covers {first} to {last}")
     pixels = web.example(question, when) if image == "example" else read_image(Path(image))
-    encoder = kit.load_encoder("bundled/clear")
+    encoder = kit.load_encoder("bundled/clear", device)
     result = RoseFramework.of(SegmenterAsPromptable(encoder), web, encoder, llm).ask(pixels, question, when)
     asked = f"question  {question!r}, asked on {when}"
     for line in (asked, *result.lines(), f"model     {model or 'none, rules'}"):
@@ -794,6 +800,7 @@ def sweep(
     grid: Annotated[Path, argument("YAML file, as above.", **FILE)],
     out: Annotated[Path | None, option("Folder of the results [default: runs/ and the grid's name].")] = None,
     jobs: Annotated[int, option("Evaluations at a time on this machine.")] = 1,
+    device: Device = "auto",
     plugin: Annotated[Path | None, option("Python file whose methods join the grid.", **FILE)] = None,
 ) -> None:
     """Evaluate every combination of a grid, and compare.
@@ -820,7 +827,7 @@ def sweep(
     specs = expand_grid(read_yaml(grid), own)
     folder = writable_folder(out or Path("runs") / grid.stem)
     check_outputs([folder / "leaderboard.csv"])
-    rows, skipped = run_grid(specs, folder, jobs=jobs, plugin=plugin)
+    rows, skipped = run_grid(specs, folder, jobs=jobs, plugin=plugin, device=device)
     board = leaderboard(rows)
     typer.echo(f"{skipped} of {len(specs)} tables were there already\n\n{board}")
     with new_result(folder / "leaderboard.csv") as path:
@@ -861,9 +868,12 @@ def doctor() -> None:
     """
     from jupyter_client.manager import KernelManager
 
+    from rose_kit.encoder import find_device
+
     typer.echo(f"ok  python {sys.version.split()[0]} at {sys.executable}")
     grid = kit.load_encoder("bundled").encode_image(np.zeros((64, 64, 3), np.uint8)).grid
-    typer.echo(f"ok  the bundled encoder turns an image of 64 px into {grid[0]} x {grid[1]} patches")
+    patches = f"{grid[0]} x {grid[1]} patches on the device {find_device()}"
+    typer.echo(f"ok  the bundled encoder turns an image of 64 px into {patches}")
     interpreter = KernelManager(kernel_name="python3").format_kernel_cmd()[0]
     # Links are compared unresolved: a virtual environment's python links to the system's.
     if os.path.abspath(interpreter) != os.path.abspath(sys.executable):
