@@ -585,10 +585,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     for one in summarise(rows):
         score = f"{one['miou']:.1f} ± {one['half_width']:.1f}".removesuffix(" ± nan")
         lines.append(f"{one['method']:<{width}}  {one['shots']:>5}  {len(one['seeds']):>5}  {score}")
-    for shots, share in (
-        pd.DataFrame(rows).reindex(columns=["shots", "shared"]).groupby("shots").shared.mean().items()
-    ):
-        lines += [f"shots {shots}: {note}"] if (note := _shared_note(share)) else []
+    shared = pd.DataFrame(rows).reindex(columns=["shots", "shared"]).groupby("shots").shared.mean()
+    lines += [f"shots {b}: {note}" for b, share in shared.items() if (note := _shared_note(share))]
     return "\n".join(lines)
 
 
@@ -734,12 +732,9 @@ def _difference(both: pd.DataFrame, level: float, draws: int, seed: int) -> Row:
     mean, seeds = float(by_seed.mean()), len(by_seed)
     if images == 1:
         return {"difference": mean, "low": -np.inf, "high": np.inf, "p": 1.0}
-    rng, again = np.random.default_rng(seed), []
-    for part in np.array_split(np.arange(draws), max(1, draws // 250)):
-        times = rng.multinomial(images, np.full(images, 1 / images), len(part))  # (B, I)
-        again.append(ahead(np.tensordot(times, counts, 1)).mean(-1))  # (B,)
-    of_images = np.concatenate(again).var(ddof=1)
-    variances = np.array([of_images, by_seed.var(ddof=1) / seeds if seeds > 1 else 0.0])
+    times = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), draws)  # (B, I)
+    again = ahead(np.tensordot(times.astype(float), counts, 1)).mean(-1)  # (B,)
+    variances = np.array([again.var(ddof=1), by_seed.var(ddof=1) / seeds if seeds > 1 else 0.0])
     error = float(np.sqrt(variances.sum()))
     if error == 0:
         return {"difference": mean, "low": mean, "high": mean, "p": float(mean == 0)}
