@@ -108,11 +108,26 @@ def gains_table(scores: pd.DataFrame, method: str = "rns") -> pd.DataFrame:
     return pd.DataFrame.from_dict(cells, orient="index").fillna("").rename_axis(["language", "over"])
 
 
+def methods_markdown(scores: pd.DataFrame) -> str:
+    """`methods_table` and `gains_table` as Markdown, a table for each language."""
+    parts = []
+    for title, table in (
+        ("Every method as tuned, mIoU in percent", methods_table(scores)),
+        ("RNS over each of them, paired by seed", gains_table(scores)),
+    ):
+        for language, own in table.groupby(level=0, sort=False):
+            rows = [[name, *cells] for (_, name), cells in zip(own.index, own.to_numpy(), strict=True)]
+            lines = [["method", *own.columns], ["---"] * (1 + len(own.columns)), *rows]
+            parts.append(f"\n{title}, {language} names, by shots:\n")
+            parts += [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join(parts) + "\n"
+
+
 def write(table: pd.DataFrame, folder: Path) -> tuple[Path, ...]:
-    """Write each in one step: rns_claims.csv and rns_claims.md, and rns_methods.csv if there are scores.
+    """Write each in one step: rns_claims.csv, rns_methods.csv if there are scores, and both in rns_claims.md.
 
     Args:
-        table: of `measure`; rows of `statements.scores` and `domain_scores` go to the last file.
+        table: of `measure`; rows of `statements.scores` and `domain_scores` go to rns_methods.csv.
         folder: made if it is not there.
 
     Returns:
@@ -126,6 +141,10 @@ def write(table: pd.DataFrame, folder: Path) -> tuple[Path, ...]:
     claims, texts = table[~scored], {}
     if len(claims):
         texts |= {"rns_claims.csv": claims.to_csv(index=False), "rns_claims.md": markdown(claims)}
+    if (table.claim == "scores").any():
+        texts["rns_claims.md"] = texts.get("rns_claims.md", "") + methods_markdown(
+            table[table.claim == "scores"]
+        )
     if scored.any():
         columns = ["language", "statement", "effect", "half_width", "seeds", "effects"]
         texts["rns_methods.csv"] = table[scored][columns].to_csv(index=False)
