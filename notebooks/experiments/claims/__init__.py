@@ -2,7 +2,7 @@
 
 from experiments.claims.benchmark import SceneBenchmark, Setting
 from experiments.claims.run import choose, measure
-from experiments.claims.statements import CLAIMS, domain_scores, scores
+from experiments.claims.statements import CLAIMS, further_scores, scores
 from experiments.claims.table import markdown, write
 from experiments.claims.verdict import Expected, paired, verdict
 
@@ -12,7 +12,7 @@ __all__ = [
     "SceneBenchmark",
     "Setting",
     "choose",
-    "domain_scores",
+    "further_scores",
     "markdown",
     "measure",
     "paired",

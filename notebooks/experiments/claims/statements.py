@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 
@@ -116,17 +116,17 @@ def worst_over_zero_shot(what: str, name: str) -> Callable[[str], Measure]:
     return measure
 
 
-def individuals(metric: str, images: int, than: int) -> Callable[[str], Measure]:
-    """How well individuals are found with so many images in memory, less with `than`; 0: by their names."""
+def individuals(metric: str, rns: Callable[[str], Method]) -> Callable[[str], Measure]:
+    """How well individuals are found with one image of them in memory, less by their names alone."""
 
     def measure(language: str) -> Measure:
-        def score(bench: SceneBenchmark, seed: int, count: int) -> float:
-            method, encoder = tuned("rns" if count else "zero-shot", language), LANGUAGES[language]
-            options = {"images": max(count, 1), "encoder": encoder}
+        def score(bench: SceneBenchmark, seed: int, method: Method) -> float:
+            options = {"images": 1, "encoder": LANGUAGES[language]}
             found = [personal_metrics(bench, thing, seed, method, **options)[metric] for thing in THINGS]
             return float(np.mean(found))
 
-        return lambda bench, seed: score(bench, seed, images) - score(bench, seed, than)
+        names = tuned("zero-shot", language)
+        return lambda bench, seed: score(bench, seed, rns(language)) - score(bench, seed, names)
 
     return measure
 
@@ -271,13 +271,17 @@ def _ablations() -> list[Claim]:
     ]  # fmt: skip
 
 
+INDIVIDUALS = {  # metric -> what it is, and its unit
+    "auc": ("AUC of telling an individual from others of its class", "points of AUC"),
+    "iou": ("IoU of an individual among others of its class", "IoU"),
+}
+
+
 def _individuals() -> list[Claim]:
-    rows = (("AUC of telling an individual from others of its class", "auc", "points of AUC"),
-            ("IoU of an individual among others of its class", "iou", "IoU"))  # fmt: skip
     claims = []
-    for text, metric, unit in rows:
+    for metric, (text, unit) in INDIVIDUALS.items():
+        effect = individuals(metric, partial(tuned, "rns"))
         more = ("a few masks suffice", WORDS, unit)
-        effect = individuals(metric, 1, 0)
         claims += statement("personalised", f"{text}: one image over its name", MORE, effect, *more)
     return claims
 
@@ -315,9 +319,13 @@ def scores(shots: Sequence[int] = SHOTS) -> list[Claim]:
     return lines
 
 
-def domain_scores() -> list[Claim]:
-    """The mIoU behind the statements about domains: zero-shot and RNS, each domain asked with each memory."""
+def further_scores() -> list[Claim]:
+    """Beside the statements: each domain asked with each memory; individuals with the default settings."""
     lines = []
+    for metric, (text, unit) in INDIVIDUALS.items():
+        effect = individuals(metric, lambda language: RNS())
+        text = f"rns at defaults, {text}: one image over its name"
+        lines += statement("further", text, MORE, effect, unit=unit)
     for language, query in product(LANGUAGES, ("day", *OTHERS)):
         named = {f"zero-shot, {query} queries": setting("zero-shot", language, query=query)}
         for support in dict.fromkeys(("day", query)) if query != "day" else ("day", *OTHERS):
@@ -325,5 +333,5 @@ def domain_scores() -> list[Claim]:
             named[name] = setting("rns", language, SHIFTED, support=support, query=query)
         for text, own in named.items():
             effect = lambda bench, seed, s=own: bench.miou(s, seed)  # noqa: E731
-            lines.append(Claim("domains", f"{text}, shots {SHIFTED}", MORE, effect, language=language))
+            lines.append(Claim("further", f"{text}, shots {SHIFTED}", MORE, effect, language=language))
     return lines

@@ -127,7 +127,7 @@ def write(table: pd.DataFrame, folder: Path) -> tuple[Path, ...]:
     """Write each in one step: rns_claims.csv, rns_methods.csv if there are scores, and both in rns_claims.md.
 
     Args:
-        table: of `measure`; rows of `statements.scores` and `domain_scores` go to rns_methods.csv.
+        table: of `measure`; rows of `statements.scores` and `further_scores` go to rns_methods.csv.
         folder: made if it is not there.
 
     Returns:
@@ -137,7 +137,7 @@ def write(table: pd.DataFrame, folder: Path) -> tuple[Path, ...]:
         OSError: the folder cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    scored = table.claim.isin(["scores", "domains"])
+    scored = table.claim.isin(["scores", "further"])
     claims, texts = table[~scored], {}
     if len(claims):
         texts |= {"rns_claims.csv": claims.to_csv(index=False), "rns_claims.md": markdown(claims)}
@@ -146,7 +146,7 @@ def write(table: pd.DataFrame, folder: Path) -> tuple[Path, ...]:
             table[table.claim == "scores"]
         )
     if scored.any():
-        columns = ["language", "statement", "effect", "half_width", "seeds", "effects"]
+        columns = ["language", "statement", "effect", "half_width", "unit", "seeds", "effects"]
         texts["rns_methods.csv"] = table[scored][columns].to_csv(index=False)
     for name, text in texts.items():
         with atomic_write(folder / name) as beside:
