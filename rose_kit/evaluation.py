@@ -68,9 +68,7 @@ ABSENT = -1  # in targets, a pixel of no class of the vocabulary; 255 may be the
 FEATURE_BUDGET = 2**29  # bytes of features that are cached; the rest is encoded again when needed
 CPU = torch.device("cpu")
 FEW_IMAGES = 30  # below this number the intervals of a leaderboard are called too narrow
-MUCH_SHARED = (
-    0.25  # of the support images of a draw, that others hold as well: above it, they are called so too
-)
+MUCH_SHARED = 0.25  # of a draw's support images, that other draws hold too: above it, the same is said
 Row = dict[str, Any]
 EncodedQuery = tuple[EncodedImage, NDArray[np.int64]]  # an image and its (H, W) target
 Draws = Mapping[tuple[int, int], Sequence[int]]  # (shots, seed) -> positions of the support images
