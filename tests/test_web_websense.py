@@ -5,10 +5,9 @@ from datetime import date
 import pytest
 
 from rose_kit.encoder import load_encoder
-from rose_kit.web.framework import words_of
 from rose_kit.web.websense import WebSense
 
-KNOWN = words_of(load_encoder("bundled"))
+KNOWN = load_encoder("bundled").words
 DAY = date(2026, 3, 1)
 GATE = WebSense(known=KNOWN)
 NEEDED = [  # phrasings of no phrase bank
