@@ -385,6 +385,7 @@ def evaluate(
     regions: RegionOptions = None,
     domain: Annotated[str | None, option("Domain of a dataset that has several.")] = None,
     size: Annotated[int | None, option("Side in pixels of images that a dataset draws.")] = None,
+    query_seed: Annotated[int | None, option("Other query images, of a dataset that draws them.")] = None,
     support_windows: WindowOptions = None,
     query_windows: WindowOptions = None,
     device: Device = "auto",
@@ -405,7 +406,8 @@ def evaluate(
 
     chosen, region_maker = make_methods(methods, options or (), preset or ()), make_regions(regions)
     check_outputs([output])
-    drawn = {name: value for name, value in (("domain", domain), ("size", size)) if value is not None}
+    drawn = {"domain": domain, "size": size, "query_seed": query_seed}
+    drawn = {name: value for name, value in drawn.items() if value is not None}
     pair = open_dataset(data, drawn, support=support_split, query=query_split, support_from=support)
     check_quotes(classes or (), pair[1].class_names)
     variant = {} if dense is None else {"dense": dense}
@@ -864,7 +866,7 @@ def sweep(
       shots: [1, 5]
       seeds: [1, 2, 3]
     Further keys: limit (images to answer). A folder has the options support and query (its splits), and
-    support_from (another dataset).
+    support_from (another dataset); scenes have size, domain and query_seed (other scenes to answer).
     """
     from rose_kit.evaluation import expand_grid, leaderboard, run_grid
 

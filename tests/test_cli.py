@@ -70,6 +70,12 @@ def test_evaluate_draws_datasets_by_name_and_leaves_out_what_needs_text(few, tmp
     assert capsys.readouterr().err.startswith("warning: left out: zero-shot")
     row = rows_of(out)[0]
     assert row["query_ids"] == ["scene-2000000-fog", "scene-2000002-fog"]
+    assert cli.status([*args, "--query-seed", "7"]) == 0
+    other = rows_of(out)[0]
+    assert other["query_ids"] == ["scene-2007000-fog", "scene-2007002-fog"]
+    assert other["support_ids"] == row["support_ids"]
+    capsys.readouterr()
+    assert cli.status([*args, "--query-seed", "1000"]) == 2 and "got 1000" in capsys.readouterr().err
 
 
 def test_folders_get_the_encoder_of_photographs_and_are_told_that_it_knows_no_names(
