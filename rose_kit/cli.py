@@ -144,15 +144,6 @@ def configured(factory: Callable, texts: Iterable[str], what: str) -> Any:
     return call_with(factory, parse_options(texts, defaults, what), what)
 
 
-def check_quotes(names: Sequence[str], known: Sequence[str]) -> None:
-    """Refuse names that are parts of a known one with a comma, which `--classes` takes in quotes only."""
-    for whole in known:
-        parts = split_names(whole) if "," in whole and '"' not in whole else []
-        if whole not in names and parts and set(parts) <= set(names) - set(known):
-            hint = f"a name with a comma needs quotes: --classes '{join_names([whole])}'"
-            raise ValueError(f"there is a class {whole!r}, but --classes names {', '.join(parts)}; {hint}")
-
-
 def make_methods(names: Names, texts: Sequence[str], preset: Sequence[str]) -> dict[str, kit.Method]:
     """The methods to compare, by their names.
 
@@ -405,9 +396,9 @@ def evaluate(
 
     chosen, region_maker = make_methods(methods, options or (), preset or ()), make_regions(regions)
     check_outputs([output])
-    drawn = {name: value for name, value in (("domain", domain), ("size", size)) if value is not None}
-    pair = open_dataset(data, drawn, support=support_split, query=query_split, support_from=support)
-    check_quotes(classes or (), pair[1].class_names)
+    asked = {"domain": domain, "size": size, "support": support_split, "query": query_split}
+    drawn = {name: value for name, value in (asked | {"support_from": support}).items() if value is not None}
+    pair = open_dataset(data, **drawn)
     variant = {} if dense is None else {"dense": dense}
     loaded = kit.load_encoder(choose_encoder(encoder, data), device, **variant)
     protocol = {"shots": shots, "seeds": seeds, "limit": limit, "classes": classes, "regions": region_maker}
@@ -578,7 +569,6 @@ def segment(
     support, encoder = load_memory(memory, device)
     if not len(support):
         raise ValueError(f"memory {str(memory)!r} is empty: `rose-kit memory add` fills it")
-    check_quotes(classes or (), support.classes)
     vocabulary = name_vocabulary(classes or list(map(class_name, support.classes)), encoder)
     unknown = [name for name in vocabulary.names if name not in support.classes]
     if unknown and vocabulary.text is None:
@@ -723,7 +713,7 @@ def make_provider(name: str, image: str) -> Provider:
     """The place to search: a registered one by its name, or a folder; for an example, one that has some."""
     from rose_kit.web.providers import Folder
 
-    if not providers.has(name) and Path(name).is_dir():
+    if name not in providers.names() and Path(name).is_dir():
         provider = Folder(name)
     else:
         factory = providers[name]

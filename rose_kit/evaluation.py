@@ -855,7 +855,8 @@ def _write_table(spec: Row, path: Path, plugin: str | Path | None, device: str) 
     methods = {name: registered.make(kind, **given) for name, (kind, given) in spec["methods"].items()}
     options = dict.fromkeys(("support_windows", "query_windows"), preferred_windows(encoder) or Windows())
     options |= {key: spec[key] for key in ("shots", "seeds", "limit")}
-    rows = evaluate(*open_dataset(*data), encoder, methods, **options, per_image=True, progress=False)
+    pair = open_dataset(data[0], **data[1])
+    rows = evaluate(*pair, encoder, methods, **options, per_image=True, progress=False)
     table = pd.DataFrame(rows).assign(dataset=label, encoder=spec["encoder"])
     with atomic_write(path) as beside:
         table.to_parquet(beside, index=False)

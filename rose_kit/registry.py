@@ -58,12 +58,6 @@ class Registry(dict[str, Callable[..., Any]]):
         """All names, sorted: those registered here, and those that installed packages announce."""
         return sorted({*self, *entry_points(group=self.group).names})
 
-    def has(self, name: str) -> bool:
-        """Whether a name is registered; it then wins over a folder of that name, with a warning."""
-        if (registered := name in self.names()) and Path(name).is_dir():
-            warnings.warn(f"{name!r} is the {self.kind} of this name; the folder is './{name}'", stacklevel=3)
-        return registered
-
     def __missing__(self, name: str) -> Callable[..., Any]:
         """The factory under `registry[name]` if another package announces it, imported now.
 
