@@ -75,8 +75,11 @@ class Sample:
 class Dataset(Protocol):
     """Anything that gives samples by position: folders on disk, drawn images."""
 
-    class_names: Sequence[str]  # every class the masks may hold
-    ids: Sequence[str]  # (len,) image ids, all different
+    @property
+    def class_names(self) -> Sequence[str]: ...  # every class the masks may hold
+
+    @property
+    def ids(self) -> Sequence[str]: ...  # (len,) image ids, all different
 
     def __len__(self) -> int: ...
 
@@ -198,6 +201,66 @@ class FolderDataset:
             way_out = f"if {self.classes[other]!r} is meant, rewrite the masks with {other} for 255"
             raise DataError(f"{self.path}: {odd}; {way_out}")
         return odd
+
+
+def class_ids(name: str, mask: NDArray, classes: Mapping[int, str]) -> list[int]:
+    """The class ids that a mask holds, ascending, without 255.
+
+    Args:
+        name: of the image, for the message.
+        mask: (H, W) integers.
+        classes: id -> name.
+
+    Raises:
+        DataError: the mask holds an id that `classes` lacks.
+
+    >>> class_ids("a", np.array([[3, 255]]), {3: "cat"})
+    [3]
+    """
+    present = [c for c in np.unique(mask).tolist() if c != IGNORE]
+    unknown = [c for c in present if c not in classes]
+    if unknown:
+        raise DataError(f"the mask of {name!r} holds {unknown[0]}; its classes are {dict(classes)}")
+    return present
+
+
+class TorchDataset:
+    """Pairs of an image and its mask, as the datasets of torchvision give them, as a `Dataset` of the kit.
+
+    Args:
+        pairs: has a length, and gives by position an image, as `Segmenter` takes it, and its mask: (H, W)
+            class ids, 255 = ignore, in an array, a tensor or a PIL image.
+        classes: id -> class name.
+        name: the images' ids are this, a hyphen and their position.
+
+    Raises:
+        ValueError: as `class_names`. Reading a sample raises DataError for a mask of another size, or a value
+            that `classes` lacks.
+    """
+
+    def __init__(self, pairs: Any, classes: Mapping[int, str], name: str = "image") -> None:
+        self.pairs, self.classes, self.class_names = pairs, classes, class_names(classes.values())
+        self.ids = [f"{name}-{i}" for i in range(len(pairs))]
+        self._present: dict[int, frozenset[str]] = {}
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, i: int) -> Sample:
+        image, mask = self.pairs[i]
+        image, mask = eight_bits(image), np.asarray(mask)
+        if mask.shape != image.shape[:2] or mask.dtype.kind not in "iub":
+            expected = f"whole numbers, {image.shape[:2]} as its image"
+            raise DataError(f"the mask of {self.ids[i]} is {mask.dtype} {mask.shape}; expected {expected}")
+        present = class_ids(self.ids[i], mask, self.classes)
+        self._present[i] = frozenset(self.classes[c] for c in present)
+        return Sample(self.ids[i], image, mask, self.classes)
+
+    def classes_of(self, i: int) -> frozenset[str]:
+        """Names of the classes in mask `i`; it is read for this only once."""
+        if i not in self._present:
+            self[i]
+        return self._present[i]
 
 
 def open_dataset(data: str, **options: Any) -> tuple[Dataset, Dataset]:
@@ -485,8 +548,21 @@ def read_image(source: str | Path | Image.Image) -> NDArray[np.uint8]:
 
 
 def image_array(image: Any) -> Any:
-    """An image as users hold it -> array: a file or PIL image by `read_image`; anything else as it is."""
-    return read_image(image) if isinstance(image, str | Path | Image.Image) else image
+    """An image as users hold it -> array: a file or PIL image by `read_image`; a tensor, whose channels may
+    be first, as (3, H, W), with its channels last; anything else as it is.
+    """
+    if isinstance(image, str | Path | Image.Image):
+        return read_image(image)
+    if hasattr(image, "detach"):
+        image = image.detach().cpu().numpy()
+        return image.transpose(1, 2, 0) if image.ndim == 3 and image.shape[0] == 3 else image
+    return image
+
+
+def eight_bits(image: Any) -> NDArray[np.uint8]:
+    """An image as `image_array` takes it -> (H, W, 3) uint8; floats are shares of white."""
+    pixels = np.asarray(image_array(image))
+    return np.rint(255 * pixels).astype(np.uint8) if pixels.dtype.kind == "f" else pixels
 
 
 def image_suffixes() -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 """What RNS is compared with: offline and supervised heads, and an encoder that is tuned with masks."""
 
-
 import numpy as np
 import pytest
 import torch

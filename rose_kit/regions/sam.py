@@ -13,7 +13,7 @@ from PIL import Image
 from segment_anything import SamAutomaticMaskGenerator, sam_model_registry
 from segment_anything.modeling import Sam as SamModel
 
-from rose_kit.data import cache_folder
+from rose_kit.data import cache_folder, eight_bits
 from rose_kit.encoder.base import WeightsUnavailable, image_tensor
 from rose_kit.encoder.loading import hub_if_it_answers
 from rose_kit.pooling import unique_inverse
@@ -119,11 +119,6 @@ class Sam2(Sam):
         """See `Sam.masks`."""
         pixels = Image.fromarray(eight_bits(image))
         return [mask.numpy(force=True) for mask in self.generator(pixels)["masks"]]
-
-
-def eight_bits(image: Any) -> NDArray[np.uint8]:
-    """An image as `image_tensor` takes it -> (H, W, 3)."""
-    return (255 * image_tensor(image)).round().byte().permute(1, 2, 0).numpy()
 
 
 def load_sam(checkpoint: str | Path = "vit_b") -> SamModel:
