@@ -21,7 +21,7 @@ WRITERS = {
     "build": "memory build photos --encoder handcrafted --out new",
     "add": "memory add memory photos --split val",
     "remove": "memory remove memory --class bus",
-    "evaluate": f"{EVALUATE},2 --json deep/rows.json",
+    "evaluate": f"{EVALUATE},2,3 --json deep/rows.json",
     "segment": "segment photos/images/p4.jpg --memory memory --out out",
     "coco": "segment photos/images/p4.jpg --memory memory --out out --coco all.json",
     "sweep": "sweep grid.yaml --out tables",
