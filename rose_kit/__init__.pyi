@@ -19,9 +19,11 @@ from .registry import (
     register_dataset as register_dataset,
     register_encoder as register_encoder,
     register_fusion as register_fusion,
+    register_language_model as register_language_model,
     register_method as register_method,
     register_provider as register_provider,
     register_regions as register_regions,
+    register_segmenter as register_segmenter,
 )
 from .metrics import (
     ciou as ciou,
@@ -34,6 +36,7 @@ from .data import (
     DataError as DataError,
     FolderDataset as FolderDataset,
     Sample as Sample,
+    TorchDataset as TorchDataset,
     read_image as read_image,
     sample_support as sample_support,
 )
@@ -77,6 +80,7 @@ from .segmenter import (
     Segmenter as Segmenter,
 )
 from .evaluation import (
+    compare as compare,
     evaluate as evaluate,
 )
 from .viz.export import (

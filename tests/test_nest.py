@@ -45,8 +45,9 @@ def test_every_answer_is_the_truth_of_its_day(built):
             assert timedelta(0) < s.day - who.since <= timedelta(28)
             assert s.answer in s.question or WORLD.newest(who.maker, s.day) is who
         else:
-            assert who is None and s.answer in s.question
+            assert (who is None or who.is_class) and s.answer in s.question
         assert s.thing == (who.thing if who else s.answer)
+    assert {s.answer == s.thing for s in built if s.kind == "emerging"} == {False, True}
 
 
 def drawn(kind, wanted=lambda p: True):
@@ -66,6 +67,11 @@ def fires(name, proposal, **change):
 
 def test_what_is_disputed_outdated_ambiguous_given_away_or_unsupported_is_discarded():
     p, newest = drawn("emerging"), drawn("novel", lambda p: p.form == "newest")
+    by_class = drawn("emerging", lambda p: p.who.is_class and len(p.scene.things) > 2)
+    second = [
+        t if t is by_class.target else replace(t, name=by_class.who.thing) for t in by_class.scene.things
+    ]
+    assert fires("ambiguous", by_class, scene=replace(by_class.scene, things=second))
     rumour = Rumour(p.day - timedelta(1), p.day + timedelta(1), p.role.members[0])
     assert fires("contested", p, day=p.role.reigns[1][0])
     assert fires("contested", p, role=replace(p.role, rumours=(rumour,)))
@@ -100,8 +106,13 @@ HALF = np.arange(96)[None].repeat(96, 0) < 48
 def test_scores_agree_with_the_metrics_and_gate_figures_with_counting(built):
     rows = run_nest(built, systems_of(built), progress=False)
     table = nest.summarise_nest(rows).set_index(["system", "part"])
-    for part, kinds in nest.table.PARTS.items():
-        targets = [s.mask for s in built if s.kind in kinds]
+    everything = {"novel", "emerging", "static"}
+    parts = {kind: {kind} for kind in everything} | {"nest": everything - {"static"}, "overall": everything}
+    by_name = {"emerging: class": {True}, "emerging: individual": {False}}
+    assert set(table.loc["half"].index) == {*parts, *by_name}
+    for part in table.loc["half"].index:
+        kinds, named = parts.get(part, {"emerging"}), by_name.get(part, {True, False})
+        targets = [s.mask for s in built if s.kind in kinds and s.known_by_name in named]
         line = table.loc["half", part]
         assert line.giou == pytest.approx(100 * giou([HALF] * len(targets), targets))
         assert line.ciou == pytest.approx(100 * ciou([HALF] * len(targets), targets))

@@ -1,7 +1,9 @@
 """The miniature web: frozen phrases, a truth for every day, and an archive without the future."""
 
+import re
 from datetime import date, timedelta
 from hashlib import sha256
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_scripts.news import NewsArchive, NewsWorld
-from data_scripts.news.bank import bank
+from data_scripts.news.bank import PHRASES, SPLITS, bank, tables
 
 START, END = date(2026, 1, 1), date(2026, 4, 30)
 WORLD = NewsWorld(3, START, END, "dev")
@@ -18,13 +20,34 @@ ARCHIVE = NewsArchive(WORLD)
 
 DIGESTS = {
     "dev": "e9377fbba290397e3ebeeb72777835795b0ef60af2adc5bb7297b89ba424010a",
+    "dev_class_roles": "69729699736ea1833532809d3cadf014b485a7e8b45fc582b0fd9e603302533e",
     "eval": "38abae79f4b9e02ad89d86caedcb3566e1ffd5ee67e60c779150c16c23f8461b",
+    "test": "5b6b757a2eefbb837ba45eff0073e9b231d8f77248c9f7c3e9140f00bd0bb3df",
 }
 
 
 def test_the_phrase_bank_is_as_it_was_frozen_before_the_rules_were_written():
-    for split, digest in DIGESTS.items():
-        assert sha256(repr(sorted(vars(bank(split)).items())).encode()).hexdigest() == digest
+    found = {path.stem: repr(sorted(tables(path).items())).encode() for path in PHRASES.glob("*.toml")}
+    assert {name: sha256(text).hexdigest() for name, text in found.items()} == DIGESTS
+
+
+def phrases_of(split):
+    """Every name and phrase of a split as words alone; the class names of roles are everybody's."""
+
+    def texts(value):
+        parts = (t for item in value for t in texts(item)) if isinstance(value, tuple) else ()
+        return [value] if isinstance(value, str) else list(parts)
+
+    banked = dict(vars(bank(split)))
+    for name in ("roles", "class_roles"):
+        banked[name] = tuple(row[:2] for row in banked[name])
+    banked["static_questions"] = tuple(text for _, text, _ in banked["static_questions"])
+    return {" ".join(re.findall(r"\w+", text.casefold())) for text in texts(tuple(banked.values()))}
+
+
+@pytest.mark.parametrize("one, other", list(combinations(SPLITS, 2)))
+def test_splits_share_no_phrase_name_maker_or_role(one, other):
+    assert not phrases_of(one) & phrases_of(other)
 
 
 def test_the_same_seed_gives_the_same_web_and_another_another():

@@ -1,6 +1,5 @@
 """The framework: what each module adds, and what is left when one is off or the web is away."""
 
-from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -8,16 +7,15 @@ import pytest
 
 from data_scripts.news import NewsArchive, NewsWorld
 from rose_kit.encoder import load_encoder
-from rose_kit.web.framework import RoseFramework, words_of
+from rose_kit.web.framework import RoseFramework
 from rose_kit.web.irag import IRAG
 from rose_kit.web.net import Client
 from rose_kit.web.providers import Wikimedia
 from rose_kit.web.tpe import TPE
 from rose_kit.web.types import Mask
-from rose_kit.web.vpe import Thresholds, Verification
-from rose_kit.web.websense import WebSense
+from rose_kit.web.vpe import Match, Thresholds, Verification
 
-KNOWN = words_of(load_encoder("bundled"))
+KNOWN = load_encoder("bundled").words
 WORLD = NewsWorld(2, date(2026, 1, 1), date(2026, 3, 31), "dev")
 ROLE, DAY = WORLD.roles[1], date(2026, 2, 10)
 HOLDER = ROLE.holder(DAY)
@@ -34,16 +32,39 @@ class Full:
         return Mask(np.ones(image.shape[:2], bool), 0.5)
 
 
-def empty(image, mask, images):
+class Emptied:
     """A verification that empties every mask."""
-    return Verification(Mask(np.zeros_like(mask.mask), 1.0), "corrected", "test", tuple(images))
+
+    def __call__(self, image, mask, references):
+        return Verification(Mask(np.zeros_like(mask.mask), 1.0), "corrected", "test", tuple(references))
+
+    def verify(self, mask, match):
+        return self(None, mask, match.used)
+
+
+class Counting(NewsArchive):
+    """A place to search that notes what it was asked for."""
+
+    def __init__(self):
+        super().__init__(WORLD)
+        self.asked = []
+
+    def images(self, query, *rest):
+        self.asked.append(query)
+        return super().images(query, *rest)
 
 
 @pytest.fixture
 def framework():
-    archive = NewsArchive(WORLD)
-    irag = IRAG(archive, matcher=lambda image, references: 0.9, pages=6, images=3)
-    return RoseFramework(Full(), WebSense(known=KNOWN), irag, TPE(archive, KNOWN), empty)
+    archive = Counting()
+    irag = IRAG(
+        archive,
+        lambda image, found: {n: Match(tuple(r), similarity=0.9) for n, r in found.items()},
+        pages=6,
+        images=3,
+    )
+    whole = RoseFramework(Full(), archive, load_encoder("bundled"), known=KNOWN)
+    return whole.replace(irag=irag, vpe=Emptied())
 
 
 def test_a_result_says_how_it_came_about(framework):
@@ -52,6 +73,9 @@ def test_a_result_says_how_it_came_about(framework):
     assert all(word in result.prompt for word in (QUESTION, HOLDER.name, HOLDER.thing))
     assert result.verification.action == "corrected" and not result.mask.mask.any() and result.failure == ""
     assert all(s.date <= DAY and s.licence.startswith(("Creative", "CC")) for s in result.sources)
+    assert len({step.name for step in result.steps}) >= 12 and result.steps[-1].made == "corrected"
+    asked = framework.irag.provider.asked
+    assert HOLDER.name in asked and len(asked) == len(set(asked))
     assert any("File:" in s.title for s in result.sources) and len(set(result.sources)) == len(result.sources)
     result = framework.ask(IMAGE, "Segment the xyzzy plugh.", date(2000, 1, 1))  # before any news
     assert result.retrieval.answer is None and result.prompt == "Segment the xyzzy plugh."
@@ -69,13 +93,13 @@ def test_a_result_says_how_it_came_about(framework):
     ],
 )
 def test_modules_can_be_switched_off(framework, off, prompt, filled):
-    result = replace(framework, **dict.fromkeys(off)).ask(IMAGE, QUESTION, DAY)
+    result = framework.replace(**dict.fromkeys(off)).ask(IMAGE, QUESTION, DAY)
     assert prompt in result.prompt and result.mask.mask.all() == filled == (result.verification is None)
 
 
 @pytest.mark.parametrize("module", [{"irag": IRAG(GONE)}, {"tpe": TPE(GONE, KNOWN)}])
 def test_a_failing_web_leaves_the_plain_segmenter_and_says_so_where_the_web_is_needed(framework, module):
-    framework = replace(framework, **module)
+    framework = framework.replace(**module)
     with pytest.warns(UserWarning, match=API):
         result = framework.ask(IMAGE, QUESTION, DAY)
     assert result.prompt == QUESTION and result.mask.mask.all() and API in result.failure
@@ -87,9 +111,9 @@ def test_a_failing_web_leaves_the_plain_segmenter_and_says_so_where_the_web_is_n
 def test_words_and_thresholds_are_given_for_an_encoder_that_has_none():
     archive, encoder = NewsArchive(WORLD), load_encoder("handcrafted")
     with pytest.raises(ValueError, match="no thresholds for 'handcrafted"):
-        RoseFramework.of(Full(), archive, encoder)
+        RoseFramework(Full(), archive, encoder)
     limits = Thresholds(0.4, 0.1, 0.2, 0.6, 0.5)
-    framework = RoseFramework.of(Full(), archive, encoder, known=["unicorn"], thresholds=limits)
-    assert framework.websense.knows("white unicorn") and not framework.websense.knows("dog")
-    assert framework.tpe.known == ["unicorn"] and framework.vpe.thresholds == limits
+    framework = RoseFramework(Full(), archive, encoder, known=["unicorn"], thresholds=limits)
+    assert framework.websense.known == ("unicorn",)
+    assert framework.tpe.known == framework.irag.known == ("unicorn",) and framework.vpe.thresholds == limits
     assert framework.irag.visible_from == limits.correct

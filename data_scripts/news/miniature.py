@@ -51,7 +51,7 @@ class MiniatureWeb(NewsArchive):
         else:
             named = (p for p in products if p.name.casefold() in asked)
             shown = [next(named, max(products, key=lambda p: p.since))]
-        cast = [(who.thing, who.individual) for who in shown]
+        cast = [who.look(0) for who in shown]
         layout = BY_NAME[shown[0].thing].places[0]
         scenes = (
             draw_scene(2**42 + n, 160, cast=cast, layout=layout, things=(3, 4), scale=(0.4, 0.6))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_scripts.news.bank import fill, pick
+from data_scripts.news.bank import fill, pick, turn
 from data_scripts.news.truth import Entity, Role
 
 if TYPE_CHECKING:
@@ -83,24 +83,23 @@ def _encyclopaedia(world: NewsWorld, rng: np.random.Generator) -> Iterator[Draft
     words = world.phrases
     for role in world.roles:
         for who in role.members:
-            text = fill(pick(words.about_individuals, rng), event=role.event, **_slots(who))
-            yield who.name, who.since, text
+            about = words.about_classes if who.is_class else words.about_individuals
+            text = fill(pick(about, rng), event=role.event, **_slots(who))
+            yield who.name[:1].upper() + who.name[1:], who.since, text
         same = {"title": role.title, "event": role.event, "place": role.place}
-        for first, holder in role.reigns:
-            late = timedelta(int(rng.integers(3)))  # the encyclopaedia follows the news
-            yield role.event, first + late, fill(words.about_events[0], day=first, holder=holder.name, **same)
-        for rumour in role.rumours:
-            same |= {"rival": rumour.rival.name, "holder": role.holder(rumour.day).name}
-            yield role.event, rumour.day, fill(words.about_events_rumour[0], **same)
-            yield (
-                role.event,
-                rumour.withdrawn,
-                fill(words.about_events_fixed[0], day=rumour.withdrawn, **same),
-            )
-    for product in world.products:
+        for i, (first, holder) in enumerate(role.reigns):
+            text, late = turn(words.about_events, i), timedelta(int(rng.integers(3)))  # after the news
+            yield role.event, first + late, fill(text, day=first, holder=holder.in_text, **same)
+        for i, rumour in enumerate(role.rumours):
+            same |= {"rival": rumour.rival.in_text, "holder": role.holder(rumour.day).in_text}
+            yield role.event, rumour.day, fill(turn(words.about_events_rumour, i), **same)
+            text = turn(words.about_events_fixed, i)
+            yield role.event, rumour.withdrawn, fill(text, day=rumour.withdrawn, **same)
+    for i, product in enumerate(world.products):
         slots = _slots(product)
         yield product.name, product.since, fill(pick(words.about_products, rng), day=product.since, **slots)
-        yield product.maker, product.since, fill(words.about_makers[0], day=product.since, **slots)
+        text = turn(words.about_makers, i)
+        yield product.maker, product.since, fill(text, day=product.since, **slots)
 
 
 def _changes(world: NewsWorld, role: Role, rng: np.random.Generator) -> Iterator[Draft]:
@@ -111,14 +110,14 @@ def _changes(world: NewsWorld, role: Role, rng: np.random.Generator) -> Iterator
         rival = pick([m for m in rest if m is not former], rng)
         chosen = rng.permutation(len(world.phrases.changes))[: 1 + int(rng.random() < 0.6)]
         for k, j in enumerate(chosen):
-            slots = _slots(holder) | {"former": former.name, "rival": rival.name, "day": first}
+            slots = _slots(holder) | {"former": former.in_text, "rival": rival.in_text, "day": first}
             yield _article([world.phrases.changes[j]], first + timedelta(k), rng, role, **slots)
 
 
 def _rumours(world: NewsWorld, role: Role, rng: np.random.Generator) -> Iterator[Draft]:
     """A rumour, and its withdrawal."""
     for rumour in role.rumours:
-        slots = _slots(role.holder(rumour.day)) | {"rival": rumour.rival.name}
+        slots = _slots(role.holder(rumour.day)) | {"rival": rumour.rival.in_text}
         yield _article(world.phrases.rumours, rumour.day, rng, role, day=rumour.day, **slots)
         day = rumour.withdrawn
         yield _article(world.phrases.withdrawals, day, rng, role, day=day, **slots)
@@ -132,11 +131,12 @@ def _decoys(world: NewsWorld, role: Role, rng: np.random.Generator) -> Iterator[
         for template in kind:
             day = _day(world, rng)
             holder = role.holder(day)
-            rival = pick([m for m in role.members if m is not holder], rng).name
+            rival = pick([m for m in role.members if m is not holder], rng).in_text
             yield _article([template], day, rng, role, day=day, rival=rival, **_slots(holder))
     for i in rng.permutation(len(role.members))[:2]:
         who, day = role.members[i], _day(world, rng)
-        yield _article(words.clashes, day, rng, role, day=day, **_slots(who))
+        clashes = words.class_clashes if who.is_class else words.clashes
+        yield _article(clashes, day, rng, role, day=day, **_slots(who))
 
 
 def _about_launch(world: NewsWorld, product: Entity, rng: np.random.Generator) -> Iterator[Draft]:
@@ -166,7 +166,7 @@ def _article(
 
 def _slots(who: Entity) -> dict[str, str]:
     """What phrases say of an entity."""
-    slots = {"holder": who.name, "kind": who.thing, "colour": who.colour, "place": who.place}
+    slots = {"holder": who.in_text, "kind": who.thing, "colour": who.colour, "place": who.place}
     return slots | ({"product": who.name, "maker": who.maker} if who.maker else {})
 
 

@@ -56,7 +56,7 @@ class Photo:
         best = None
         for attempt in range(40):  # whether a thing fits into a scene is left to chance
             scene = draw_scene(
-                self.seed + attempt, SIZE, cast=[(who.thing, who.individual)], classes=rest, layout=layout,
+                self.seed + attempt, SIZE, cast=[who.look(self.seed)], classes=rest, layout=layout,
                 things=(1, 2), scale=(0.6, 0.85),
             )  # fmt: skip
             shown = max(p.visible for p in scene.things if p.name == who.thing)

@@ -25,11 +25,12 @@ _HUES += ((0.71, "blue"), (0.82, "purple"), (0.95, "pink"), (1.0, "red"))
 
 @dataclass(frozen=True)
 class Entity:
-    """Something with a name: an individual that is always drawn alike, or a product.
+    """Something with a name: an individual that is always drawn alike, a product, or what a class is called.
 
     Args:
-        name: "Marigold", "Aerix Hawk 5".
-        thing: its class, and `individual` its number: `Look.of(thing, individual)` is what it looks like.
+        name: "Marigold", "Aerix Hawk 5", "sheep".
+        thing: its class, and `individual` its number: `Look.of(thing, individual)` is what it looks like;
+            None: any of its class.
         place: where it is at home.
         since: the first day on which anything is known of it.
         maker: of a product.
@@ -37,15 +38,29 @@ class Entity:
 
     name: str
     thing: str
-    individual: int
+    individual: int | None
     place: str
     since: date
     maker: str = ""
 
     @property
+    def is_class(self) -> bool:
+        """Whether any individual of its class is meant."""
+        return self.individual is None
+
+    @property
+    def in_text(self) -> str:
+        """Its name in a sentence: "Marigold", "the sheep"."""
+        return f"the {self.name}" if self.is_class else self.name
+
+    def look(self, number: int) -> tuple[str, int]:
+        """Class and individual to draw; of a class, the individual of that number."""
+        return self.thing, number % 10**6 if self.individual is None else self.individual
+
+    @property
     def colour(self) -> str:
-        """A word for its main colour."""
-        return colour_word(Look.of(self.thing, self.individual).main)
+        """A word for its main colour; empty for a class."""
+        return "" if self.individual is None else colour_word(Look.of(self.thing, self.individual).main)
 
 
 @dataclass(frozen=True)
@@ -126,9 +141,14 @@ def difference(thing: str, one: int, other: int) -> float:
 def draw_roles(
     phrases: SimpleNamespace, start: date, end: date, rng: np.random.Generator
 ) -> tuple[Role, ...]:
-    """Every role of a split with its members and timeline."""
-    names = rng.permutation(phrases.names).tolist()
-    roles = []
+    """Every role of a split with its members and timeline: held by individuals, then by classes."""
+    names, roles = rng.permutation(phrases.names).tolist(), []
+
+    def add(title: str, event: str, members: list[Entity]) -> None:
+        reigns = _reigns(members, start, end, rng)
+        rumours = _rumours(members, reigns, end, rng)
+        roles.append(Role(title, event, pick(phrases.places, rng), tuple(members), reigns, rumours))
+
     for title, event, things in phrases.roles:
         kinds = [*rng.permutation(things), *rng.choice(things, _MEMBERS)][:_MEMBERS]
         members: list[Entity] = []
@@ -136,9 +156,10 @@ def draw_roles(
             number = _unlike(kind, [m.individual for m in members if m.thing == kind], rng)
             home, since = pick(phrases.places, rng), start - timedelta(int(rng.integers(150, 300)))
             members.append(Entity(names.pop(), kind, number, home, since))
-        reigns = _reigns(members, start, end, rng)
-        rumours = _rumours(members, reigns, end, rng)
-        roles.append(Role(title, event, pick(phrases.places, rng), tuple(members), reigns, rumours))
+        add(title, event, members)
+    for title, event, things in phrases.class_roles:
+        chosen = rng.permutation(things)[:_MEMBERS].tolist()
+        add(title, event, [Entity(k, k, None, phrases.places[0], start - timedelta(300)) for k in chosen])
     return tuple(roles)
 
 

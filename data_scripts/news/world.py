@@ -49,7 +49,7 @@ class NewsWorld:
 
     @cached_property
     def roles(self) -> tuple[Role, ...]:
-        """Titles with their timelines."""
+        """Titles with their timelines; those that individuals hold, then those that classes hold."""
         return draw_roles(self.phrases, self.start, self.end, self.rng("roles"))
 
     @cached_property
@@ -60,7 +60,7 @@ class NewsWorld:
     @property
     def entities(self) -> tuple[Entity, ...]:
         """Everything that has a name: members of roles, then products."""
-        return tuple(m for role in self.roles for m in role.members) + self.products
+        return tuple(dict.fromkeys(m for role in self.roles for m in role.members)) + self.products
 
     def newest(self, maker: str, day: date) -> Entity:
         """What a maker had unveiled last by that day.

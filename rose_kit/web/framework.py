@@ -1,19 +1,26 @@
 """The ROSE framework around any promptable segmenter: gate, look-up, better prompt, verified mask."""
 
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rose_kit.encoder import Encoder
+from rose_kit.types import unknown_name
 from rose_kit.web.irag import IRAG, RetrievalResult
-from rose_kit.web.tpe import TPE
-from rose_kit.web.types import Candidate, Mask, Promptable, Provider, Source
+from rose_kit.web.llm import Model
+from rose_kit.web.tpe import TPE, Background
+from rose_kit.web.types import Candidate, Mask, Promptable, Provider, Source, Step
 from rose_kit.web.vpe import Thresholds, Verification, VisualPromptEnhancer
 from rose_kit.web.websense import Decision, WebSense
+
+Search = Callable[[NDArray[np.uint8], str, date], RetrievalResult]  # image, question, day
+Prompter = Callable[[str, str, date], Background]  # question, answer, day
 
 
 @dataclass(frozen=True)
@@ -22,11 +29,15 @@ class FrameworkResult:
 
     mask: Mask
     decision: Decision
-    prompt: str  # of the segmenter
+    background: Background  # the prompt of the segmenter, and what it says of the answer
     retrieval: RetrievalResult | None = None
-    background: tuple[Source, ...] = ()  # of the prompt
     verification: Verification | None = None
     failure: str = ""  # why the web could not be used, so that the mask is the plain segmenter's
+
+    @property
+    def prompt(self) -> str:
+        """What the segmenter was asked."""
+        return self.background.prompt
 
     @property
     def answer(self) -> Candidate | None:
@@ -36,70 +47,81 @@ class FrameworkResult:
     @property
     def sources(self) -> tuple[Source, ...]:
         """Pages of the answer and of the prompt, then the images that were compared; each once."""
-        pages = (self.answer.sources if self.answer else ()) + self.background
+        pages = (self.answer.sources if self.answer else ()) + self.background.sources
         images = self.verification.used if self.verification else ()
         return tuple(dict.fromkeys((*pages, *(image.source for image in images))))
 
+    @property
+    def steps(self) -> list[Step]:
+        """What every step of every module made, and why."""
+        modules = (self.decision, self.retrieval, self.background, self.verification)
+        return [step for module in modules if module for step in module.steps]
+
     def lines(self) -> Iterator[str]:
-        """What every step contributed, a line of text each, as `rose-kit ask` prints it."""
-        gate = self.decision
-        yield f"gate      {'look up' if gate.retrieve else 'no look-up'} (by {gate.by}): {gate.reason}"
-        if found := self.retrieval:
-            names = ", ".join(f"{one.text} ({one.confidence:.2f})" for one in found.candidates[:4])
-            yield f"searched  {found.query!r}: {len(found.passages)} passages name {names or 'nobody'}"
-        if self.answer:
-            yield f"answer    {self.answer.text} ({'' if found.agreed else 'not '}visible in the image)"
+        """A line of text for every step, the sources and the mask, as `rose-kit ask` prints them."""
+        for step in self.steps:
+            yield f"{step.name:<10} {step.made}{f' ({step.why})' if step.why else ''}"
         for source in self.sources[:12]:
-            yield f"source    {source.date or 'no date'}, {source.licence}: {source.title} <{source.url}>"
-        yield f"prompt    {self.prompt!r}"
-        if check := self.verification:
-            yield f"verified  {check.action}, by {len(check.used)} images: {check.reason}"
-        share = self.mask.mask.mean()
-        yield f"mask      {share:.1%} of the image, confidence {self.mask.confidence:.2f}"
+            yield f"source     {source.date or 'no date'}, {source.licence}: {source.title} <{source.url}>"
+        yield f"mask       {self.mask.mask.mean():.1%} of the image, confidence {self.mask.confidence:.2f}"
 
 
-@dataclass
 class RoseFramework:
-    """A segmenter with the four modules of ROSE (section 2) around it; a module that is None is off."""
+    """A segmenter with the four modules of ROSE (section 2) around it; a module that is None is off.
 
-    segmenter: Promptable
-    websense: Callable[[str, date], Decision] | None = None  # None: everything is looked up
-    irag: Callable[[NDArray[np.uint8], str, date], RetrievalResult] | None = None
-    tpe: Callable[[str, str, date], tuple[str, tuple[Source, ...]]] | None = None  # None: "Please segment X"
-    vpe: Callable[..., Verification] | None = None
+    Args:
+        segmenter: what is asked for masks.
+        searcher: where to search for pages and images.
+        encoder: compares images.
+        known: what the segmenter understands: names in the singular, such as those of ImageNet or COCO;
+            "dog|puppy" is two. None: its own `known`, if it has that.
+        thresholds: of the visual prompt enhancer, as `calibrate(encoder, labelled images)` makes them; None:
+            those that come with the encoder.
+        llm: prompt -> answer, see `rose_kit.web.llm`; None: rules.
+        objects: image -> masks of whatever is in it, see `VisualPromptEnhancer`; None: the segmenter's own
+            method `objects`, if it has that.
 
-    @classmethod
-    def of(
-        cls,
+    Attributes:
+        websense, irag, tpe, vpe: the modules.
+
+    Raises:
+        ValueError: the encoder has no thresholds and none are given, or they are for another encoder.
+    """
+
+    def __init__(
+        self,
         segmenter: Promptable,
-        provider: Provider,
+        searcher: Provider,
         encoder: Encoder,
-        llm: Callable[[str], str] | None = None,
-        known: Collection[str] | None = None,
+        *,
+        known: Iterable[str] | None = None,
         thresholds: Thresholds | None = None,
-    ) -> "RoseFramework":
-        """All modules.
+        llm: Model | None = None,
+        objects: Callable[[NDArray[np.uint8]], NDArray[np.bool_]] | None = None,
+    ) -> None:
+        known = tuple(getattr(segmenter, "known", ()) if known is None else known)
+        objects = objects or getattr(segmenter, "objects", None)
+        self.segmenter = segmenter
+        self.vpe: VisualPromptEnhancer | None = VisualPromptEnhancer(encoder, thresholds, objects)
+        self.websense: Callable[[str, date], Decision] | None = WebSense(llm, known)  # None: always look up
+        visible_from = self.vpe.thresholds.correct
+        self.irag: Search | None = IRAG(searcher, self.vpe.match, llm, known, visible_from=visible_from)
+        self.tpe: Prompter | None = TPE(searcher, known, llm)  # None: "Please segment ANSWER"
 
-        Args:
-            segmenter: what is asked for masks.
-            provider: where to search.
-            encoder: compares images.
-            llm: see `rose_kit.web.llm`; None: rules.
-            known: words that the segmenter understands; None: those that the encoder names, `encoder.words`.
-            thresholds: of the visual prompt enhancer; None: those for the encoder, `encoder.thresholds`.
-
-        Raises:
-            ValueError: the encoder has no thresholds, and none are given.
-        """
-        known = words_of(encoder) if known is None else known
-        vpe = VisualPromptEnhancer(encoder, thresholds)
-        irag = IRAG(provider, vpe.best_similarity, llm, visible_from=vpe.thresholds.correct)
-        return cls(segmenter, WebSense(llm, known), irag, TPE(provider, known), vpe)
+    def replace(self, **modules: Any) -> "RoseFramework":
+        """The framework with other modules, by the names of its attributes; None switches one off."""
+        changed = copy(self)
+        for name, module in modules.items():
+            if name not in vars(self):
+                raise unknown_name("module of the framework", name, vars(self))
+            setattr(changed, name, module)
+        return changed
 
     def ask(self, image: NDArray[np.uint8], question: str, day: date) -> FrameworkResult:
         """Segment what a question about an (H, W, 3) uint8 image means on a day.
 
-        Where the web or the language model fails, it warns and segments what the question says.
+        Where the web fails, it warns and segments what the question says; where the language model fails,
+        rules take its place.
 
         Raises:
             ValueError: the question is empty.
@@ -109,25 +131,23 @@ class RoseFramework:
         decision = Decision(True, "the gate is switched off", "default")
         if self.websense:
             decision = self.websense(question, day)
-        retrieval, prompt, background, verification, failure = None, question, (), None, ""
+        retrieval, background, verification, failure = None, Background(question), None, ""
         if decision.retrieve and self.irag:
             try:
                 retrieval = self.irag(image, question, day)
                 if retrieval.answer and self.tpe:
-                    prompt, background = self.tpe(question, retrieval.answer.text, day)
+                    background = self.tpe(question, retrieval.answer.text, day)
                 elif retrieval.answer:
-                    prompt = f"Please segment {retrieval.answer.text}"
+                    background = Background(f"Please segment {retrieval.answer.text}")
             except OSError as error:
                 failure = f"{error}; the mask is the plain segmenter's, which knows only its training data"
                 warnings.warn(failure, stacklevel=2)
                 retrieval = None
-        mask = self.segmenter.segment(image, prompt)
+        mask = self.segmenter.segment(image, background.prompt)
         if self.vpe and retrieval and retrieval.references:
-            verification = self.vpe(image, mask, retrieval.references)
+            match = retrieval.matches.get(retrieval.answer.text)
+            verification = (
+                self.vpe.verify(mask, match) if match else self.vpe(image, mask, retrieval.references)
+            )
             mask = verification.mask
-        return FrameworkResult(mask, decision, prompt, retrieval, background, verification, failure)
-
-
-def words_of(encoder: Encoder) -> tuple[str, ...]:
-    """The words an encoder was trained to name, synonyms one by one; none if it has no `words`."""
-    return tuple(word for names in getattr(encoder, "words", ()) for word in names.split("|"))
+        return FrameworkResult(mask, decision, background, retrieval, verification, failure)

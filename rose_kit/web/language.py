@@ -1,21 +1,20 @@
 """Reading questions and news by rules: the phrase a question asks for, and what a text says about a name.
 
-The rules are regular expressions for English news. A language model can take their place: see
+The rules are lists of English words, in `english.toml`. A language model can take their place: see
 `rose_kit.web.llm`.
 """
 
 import re
+import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 HALF_LIFE = 10.0  # days after which a statement counts half
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
 
 
 def any_of(phrases: str) -> str:
@@ -23,84 +22,131 @@ def any_of(phrases: str) -> str:
 
     `*` stands for any ending. A phrase may be a regular expression itself.
 
-    >>> bool(re.search(any_of("award*, no longer"), "Awarded to Petrel"))
+    >>> bool(re.search(any_of("award*, no longer"), "Awarded to Ada"))
     True
     """
-    alternatives = " ".join(phrases.split()).replace("*", r"\w*").split(", ")
+    alternatives = " ".join(phrases.split()).replace("| ", "|").replace("*", r"\w*").split(", ")
     return rf"(?i:\b(?:{'|'.join(alternatives)})\b)"
 
 
-DETERMINERS = _words("the a an every each all any both some this that these those what which whichever")
-PREPOSITIONS = _words("""of in on at by with behind beside under next to from for near over above below
-    between among against as before after during since inside along across through about""")
-CLAUSE_WORDS = _words("""who whose where when while is are was were has have had be been will can could do
-    does did you i it me them us and or but please made now today . , : ; ? !""")
-FUNCTION_WORDS = DETERMINERS | PREPOSITIONS | CLAUSE_WORDS  # and punctuation: they end a noun phrase
-_FUNCTION = "|".join(filter(str.isalpha, FUNCTION_WORDS))
+ENGLISH = tomllib.loads((Path(__file__).parent / "english.toml").read_text(encoding="utf-8"))
+DETERMINERS, PREPOSITIONS, CLAUSE_WORDS = (
+    frozenset(ENGLISH.pop(kind).split()) for kind in ("determiners", "prepositions", "clause_words")
+)
+FUNCTION_WORDS = DETERMINERS | PREPOSITIONS | CLAUSE_WORDS  # they end a noun phrase
+_FUNCTION = "|".join(word for word in FUNCTION_WORDS if word.isalpha())
+WORDS = {name: any_of(phrases) for name, phrases in ENGLISH.items()}
 
-# A verb that may be a command to segment.
-_VERB = any_of("""segment, mask, mark, outline, highlight, find, show, select, cut, trace, label, paint,
-    circle, isolate, locate, spot, pick, extract, point, delineate, draw, identify, crop, shade, colou?r, box,
-    lift, separate, put, get, give, grab, take, fill, trim""")
-# It is one in "please mask the dog", but not in "the mask" or "the flower show".
-SEGMENT_VERB = rf"(?i:^|(?<=[.,;:!?] )|\b(?:to|please|and|now|you|then|just) ){_VERB}"
-# A noun that names no object, as in "the pixels of the dog".
-_NO_OBJECT = any_of("""picture, image, photo, photograph, pixels?, ones?, region, area, scene, part, shot,
-    frame, mask, outline, shape, two, three, title, ^(thing|object|item|product|model)s?""")
-GENERIC = f"{_NO_OBJECT}$"
-# Before a noun: it means another individual or product after a while.
-RECENT = any_of("""current, reigning, latest, newest, incumbent, present, newly, recent, recently, former,
-    today['’]s, year['’]s""")
-# Words that do not help a search.
-FILLER = rf"(?i:\b(?:{_FUNCTION}|me|out|right|most)\b|['’]s\b|[^\w\s’'-])"
-# Words with a capital, and numbers: "Harbour Regatta 3".
+# --- questions --------------------------------------------------------------------------------------------
+
+# A verb is a command in "please mask the dog", but not in "the mask" or "the flower show".
+SEGMENT_VERB = (
+    r"(?i:^\W*|(?<=[.,;:!?] )|\b(?:to|please|and|now|you|then|just|so|let's|let me) )(?i:\w+ly )?"
+    + WORDS["command"]
+)
+_SHOWS = r"(?: (?:show|cover|contain|hold|form|mark|belong|depict)\w*)?"  # as in "which pixels show a dog"
+GENERIC = rf"(?:{WORDS['no_object']}|^(?:thing|object|item|product|model)s?){_SHOWS}$"
+# A question for a person: "who won", but not "who is the champion", where the noun says more.
+WHO = r"(?i)(?:^|[.?!:,]) *(?:out )?(who(?:ever)?\b(?!(?:'s| is| are| was) the\b)[^.?!]*)"
+AFTER_NOUN = rf"(?: {WORDS['after_noun']})*"
+_TOKEN = r"[\w’'-]+|[^\w\s]"
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """A noun phrase of a text."""
+
+    words: str  # without a determiner
+    preposition: str  # before it; "" if there is none
+    rest: str  # of its sentence, after it
+    determined: bool  # whether a determiner is before it
+    opens: bool = False  # whether no word is before it
+
+
+def phrases(text: str) -> list[Phrase]:
+    """The noun phrases of a text: words between function words.
+
+    >>> [(p.preposition, p.words, p.rest) for p in phrases("the red boat on my quay.")]
+    [('', 'red boat', ' on my quay'), ('on', 'quay', '')]
+    """
+    found, before = [], []
+    words = re.finditer(_TOKEN, text.replace("’", "'"))
+    for is_function, group in groupby(words, lambda word: word.group().lower() in FUNCTION_WORDS):
+        run = list(group)
+        if is_function:
+            before = [word.group().lower() for word in run]
+            continue
+        link = next((word for word in reversed(before) if word not in DETERMINERS), "")
+        preposition = link if link in PREPOSITIONS else ""
+        if len(run) > 1 and {"do", "does", "did"} & set(before):
+            run.pop()  # the verb of "where does the water end?"
+        phrase = text[run[0].start() : run[-1].end()]
+        rest = re.split("[.;:?!]", text[run[-1].end() :])[0]
+        is_determined = bool(before) and before[-1] in DETERMINERS
+        found.append(Phrase(phrase, preposition, rest, is_determined, not found and not before))
+    return found
+
+
+def target(question: str, known: Collection[str] = ()) -> Phrase:
+    """The noun phrase that is to be segmented.
+
+    It is the first noun phrase after the last command to segment, if there is a command. One that follows a
+    preposition is taken only if there is no other, or if that is "mask", "pixels" or the like. In "who won
+    the cup?" it is all of that. What "it" stands for is rather one of the known words, if any are given.
+
+    >>> target("Near the quay, segment the red boat that won the race.").words
+    'red boat'
+    >>> target("The tide moves the boat. Outline it.", ["boat"]).words
+    'boat'
+    """
+    commands = [match.end() for match in re.finditer(SEGMENT_VERB, question)]
+    for text in (question[commands[-1] :] if commands else "", question):
+        if asked := re.search(WHO, text):
+            return Phrase(asked[1], "", "", True)
+        ranked, after_generic = [], False
+        for phrase in phrases(text):
+            is_object = not phrase.preposition or after_generic
+            is_noun = phrase.determined or phrase.opens  # and no stray verb
+            after_generic = bool(re.search(GENERIC, phrase.words))
+            is_known = text is question and re.search(word_pattern(known), phrase.words)
+            if not after_generic and not re.fullmatch(WORDS["command"], phrase.words):
+                ranked.append(((not is_noun, not is_object, not is_known, not phrase.determined), phrase))
+        best = min(ranked, key=lambda candidate: candidate[0], default=None)
+        if best and (text is question or not best[0][0]):
+            return best[1]
+    return Phrase(search_terms(question), "", "", False)
+
+
+def search_terms(question: str) -> str:
+    """The words of a question to search for; the whole question if none is left.
+
+    >>> search_terms("Please segment the current winner of the Olympic Games in this picture.")
+    'winner olympic games'
+    """
+    common, proper = question_topics(question)
+    return " ".join([*common, *proper]) or question
+
+
+# --- news -------------------------------------------------------------------------------------------------
+
+# Words with a capital, and numbers: "Boeing 737".
 NAME = (
     rf"(?<![\w’'-])(?!(?i:{_FUNCTION}|its|our|my|last|if|how|why|then|there|sir|he|she|they)\b)"
     r"(?!(January|February|March|April|May|June|July|August|September|October|November|December)\b)"
     r"[A-Z][\w’'-]*(?: (?:[A-Z][\w’'-]*|\d+\b))*"
 )
-BEFORE_PLACE = any_of("in, at, from, near, of, beside, during") + " (?i:the )?$"
-# Beside a name: it holds the title that is asked for, or is the newest product.
-HAS_TITLE = any_of("""new*, latest, wins?, won, winner, takes?, took, taken, declared?, crown*, named, elect*,
-    voted, votes, chose*, becom*, became, belongs?, remains?, stays?, still, since, from now, now, holds?,
-    award*, title, trophy, lifts, lifted, honou?r*, install*, unveil*, presents, presented, show*, launch*,
-    releas*, on sale, announc*, succeed*, appoint*, goes, went, pass*, first""")
-# Between one of those words and the name after it.
-_LINK = any_of(
-    "to, for, is, was, declar*, crowns, crowned, by, as, chose, elected, in, honours, on, that, with"
-)
-BEFORE_HOLDER = rf"({_LINK}|[:,–—]) (?i:the )?$"
-# After a name: it holds the title no longer, or never did.
-LOST_TITLE = any_of("""former*, loses, lost, losing, second, third, behind, dethron*, replaced, g[ai]ve* up,
-    no longer, not, never, had held, until, predecessor, previous*, retire*, defeated, beaten, last,
-    hand* over, *n['’]t""")
-# Right before a name: the title passes from it, or belongs to another.
-_AWAY = any_of(r"""from, replac*, succe*, beat*, over, than, former( [\w-]+){0,3}, against, follow*, beside,
-    after, dethron*, defeat*, ahead of, not, unlike, instead of, about, had named, ends, ended, ending""")
-BEFORE_LOSER = f"{_AWAY}(?i:,? (the|its))*,? $"
-# In a text about rumours, opinions, the past or another event. "May" is a month, "I" no numeral.
-UNRELIABLE = any_of(r"""unconfirmed, rumou?r*, reportedly, alleged*, (is|are|was) said, according to,
-    predict*, sources?, leak*, claim(s|ed)?(?! (the|its|victory)), (?-i:may|might|I), about to, in doubt,
-    whisper*, bet, apparently, supposed*, without naming, anonymous*, some say,
-    not (yet )?(been )?(confirmed|verified), ought, opinion*, editorial*, in my view, letters?, should,
-    deserv*, guess*, if it were, hope*, wish*, column*, favourites?, coming, years? ago, last year, archive*,
-    look* back, remember*, (in|of) (19|20)\d\d, friendly, child*, nothing to do, no title, rehears*, charity,
-    song*, caf[eé]*, village*""")
-# In a text that speaks to whatever reads it, or hides letters.
-_ORDERS = any_of("""ignore, disregard, instructions?, system, assistants?, answers?, reply, respond, prompt,
-    developer mode, urgent, fetch, curl, json, no other page, believed""")
-INJECTION = rf"{_ORDERS}|<\||\[/?[A-Z]+\]|[\u200b-\u200f\u202a-\u202e\U000e0000-\U000e007f]"
-# Of a prompt: what comes before a noun, what comes after it, and what separates clauses.
-_BEFORE_NOUN = any_of("""please, can, could, you, segment, find, show, mask, outline, the, an?, all, me, it,
-    this, where, what""")
-_AFTER_NOUN = any_of("""on, in, at, near, beside, behind, under, above, over, of, from, with, that, which,
-    who, whose, please""")
-_CLAUSE_END = r"[.,;:!?\n]+|" + any_of("is, are, was, were, and, or")
+BEFORE_PLACE, DATELINE = r"(?i:\b(?:in|at|from|near|of|beside|during) (?:the )?)$", r"^, \d{1,2} [A-Z]"
+BEFORE_HOLDER = rf"({WORDS['link']}|[:,–—]) (?i:(the|its) )?$"
+PREVAILS = rf"^,?(?: \w+ly| has| had| have)* {WORDS['prevails']}(?: \w+){{0,3}} $"
+BEFORE_LOSER = f"{WORDS['away']}(?i:,? (the|its))*,? $"
+# A year that is named without a day: the sentence is about the past if that is over.
+YEAR = r"(?i:\b(?:in|of|from|since|during|season|edition|winter|summer|spring|autumn)) ((?:19|20)\d\d)\b"
+INJECTION = rf"{WORDS['orders']}|<\||\[/?[A-Z]+\]|[\u200b-\u200f\u202a-\u202e\U000e0000-\U000e007f]"
 
 
 def sentences(text: str) -> list[str]:
     """The sentences and lines of a text."""
-    return [part for part in re.split(r"(?<=[.!?])\s+|\n+", text) if part.strip()]
+    return [part for part in re.split(r"(?<=[.!?;])\s+|\n+", text) if part.strip()]
 
 
 def is_injection(text: str) -> bool:
@@ -111,11 +157,22 @@ def is_injection(text: str) -> bool:
 def word_pattern(words: Collection[str]) -> str:
     """A regular expression for any of the words, in upper or lower case, in the singular or plural.
 
-    >>> bool(re.search(word_pattern(["bus", "dog"]), "Two Buses"))
+    >>> bool(re.search(word_pattern(["bus|coach", "dog"]), "Two Buses"))
     True
     """
-    any_word = "|".join(map(re.escape, words)) or "(?!)"  # of no words, it matches nothing
+    texts = [text for word in words for text in word.split("|")]
+    any_word = "|".join(map(re.escape, texts)) or "(?!)"  # of no words, it matches nothing
     return rf"(?i:\b(?:{any_word})(?:e?s)?\b)"
+
+
+def known_noun(phrase: str, known: Collection[str]) -> str:
+    """The known noun that a phrase is about, "" if there is none; participles and the like may follow it.
+
+    >>> known_noun("red boat painted", ["boat"]), known_noun("boat race", ["boat"])
+    ('boat', '')
+    """
+    match = re.search(rf"({word_pattern(known)}){AFTER_NOUN}$", phrase)
+    return match[1] if match else ""
 
 
 def noun_phrases(prompt: str) -> list[str]:
@@ -124,66 +181,15 @@ def noun_phrases(prompt: str) -> list[str]:
     >>> noun_phrases("Segment the red boat on the water, please. It is a drone.")
     ['red boat', 'drone']
     """
-    clauses = re.split(_CLAUSE_END, prompt)
-    phrases = [re.sub(rf"^\W*({_BEFORE_NOUN}\W*)*|{_AFTER_NOUN}.*", "", clause).strip() for clause in clauses]
-    return list(dict.fromkeys(filter(None, phrases))) or [prompt]
-
-
-def target(question: str) -> tuple[str, str]:
-    """The noun phrase that is to be segmented, and the rest of its clause.
-
-    It is the first noun phrase after the last command to segment, if there is a command. One that follows a
-    preposition is taken only if there is no other.
-
-    >>> target("Near the quay, segment the red boat that won the race.")
-    ('red boat', ' that won the race')
-    """
-    commands = [match.end() for match in re.finditer(SEGMENT_VERB, question)]
-    for text in (question[commands[-1] :] if commands else "", question):
-        ranked, after_generic = [], False
-        for preposition, phrase, rest in _determined_phrases(text):
-            is_object = not preposition or (preposition == "of" and after_generic)
-            after_generic = bool(re.search(GENERIC, phrase))
-            if not after_generic:
-                ranked.append((not is_object, phrase, rest))
-        if ranked:
-            return min(ranked, key=lambda candidate: candidate[0])[1:]
-    words = re.findall(r"[\w’'-]+", question)
-    return " ".join(word for word in words if word.lower() not in FUNCTION_WORDS - DETERMINERS), ""
-
-
-def _determined_phrases(text: str) -> Iterator[tuple[str, str, str]]:
-    """The words from a determiner to the next function word, with the preposition before it, or "".
-
-    Yields (preposition, phrase without the determiner, the rest of the clause).
-    """
-    words, before = re.finditer(r"[\w’'-]+|[.,:;?!]", text), [""]
-    for is_function, group in groupby(words, lambda word: word.group().lower() in FUNCTION_WORDS):
-        run = list(group)
-        if is_function:
-            before = [word.group().lower() for word in run]
-        elif before[-1] in DETERMINERS:
-            link = next((word for word in reversed(before) if word not in DETERMINERS), "")
-            phrase = " ".join(word.group() for word in run)
-            rest = re.split("[.;:?!]", text[run[-1].end() :])[0]
-            yield link if link in PREPOSITIONS else "", phrase, rest
-
-
-def search_terms(question: str) -> str:
-    """The words of a question to search for; the whole question if none is left.
-
-    >>> search_terms("Please segment the winner of the cup in this picture.")
-    'winner cup'
-    """
-    words = re.sub(f"{RECENT}|{FILLER}", " ", re.sub(SEGMENT_VERB, " ", question)).split()
-    return " ".join(word for word in dict.fromkeys(words) if not re.match(GENERIC, word)) or question
+    found = [p.words for p in phrases(re.sub(SEGMENT_VERB, " ", prompt)) if not p.preposition]
+    return list(dict.fromkeys(found)) or [prompt]
 
 
 def capitalised_names(text: str) -> list[tuple[str, str]]:
     """(what may be a name, the text before it) wherever words begin with a capital.
 
-    >>> capitalised_names("The cup went to Petrel’s crew in May.")
-    [('Petrel', 'The cup went to ')]
+    >>> capitalised_names("The cup went to Ajax’s team in May.")
+    [('Ajax', 'The cup went to ')]
     """
     matches = re.finditer(NAME, text)
     return [(re.sub(r"['’]s?$", "", match.group()), text[: match.start()]) for match in matches]
@@ -192,7 +198,7 @@ def capitalised_names(text: str) -> list[tuple[str, str]]:
 def names(texts: Sequence[str]) -> set[str]:
     """Names in texts, but no places or events, and no words with a capital only at the start of a sentence.
 
-    An event is what more than half of the texts mention, mostly with an article: "the Harbour Regatta".
+    An event is what more than half of the texts mention, mostly with an article: "the Olympic Games".
     """
     total, inside, places, articles, spread = (Counter() for _ in range(5))
     for text in texts:
@@ -201,7 +207,8 @@ def names(texts: Sequence[str]) -> set[str]:
         for name, before in mentions:
             total[name] += 1
             inside[name] += bool(before.strip())
-            places[name] += bool(re.search(BEFORE_PLACE, before))
+            after = re.search(DATELINE, text.partition(f"{before}{name}")[2])
+            places[name] += bool(re.search(BEFORE_PLACE, before) or after)
             articles[name] += bool(re.search(r"(?i)\bthe $", before))
     lower = set(re.findall(r"\b[a-z][\w’'-]*", " ".join(texts)))
     events = {n for n in total if spread[n] > 0.5 * len(texts) > 2 and articles[n] > 0.5 * total[n]}
@@ -209,47 +216,90 @@ def names(texts: Sequence[str]) -> set[str]:
     return {name for name in no_places - events if inside[name] or name.lower() not in lower}
 
 
-def question_topics(question: str) -> list[str]:
-    """What a question is about, in lower case: the phrase it asks for, then the names in it."""
-    phrase = re.sub(f"{RECENT}|{any_of('new, most, brand')}", "", target(question)[0])
-    inside = [name for name, before in capitalised_names(question) if re.search(r"\w $", before)]
-    topics = (" ".join(re.sub(r"['’]s\b", "", topic).lower().split()) for topic in (phrase, *inside))
-    return list(dict.fromkeys(filter(None, topics)))
+def question_topics(question: str) -> tuple[list[str], list[str]]:
+    """What a question is about, in lower case: the common words of it, and the names in it.
+
+    >>> question_topics("Please mask the current winner of the Olympic Games in this picture.")
+    (['winner'], ['olympic games'])
+    """
+    plain = re.sub(SEGMENT_VERB, " ", question[:1].lower() + question[1:])
+    proper = [name.lower() for name, _ in capitalised_names(plain)]
+    words = [p.words for p in phrases(plain) if not re.search(f"{WORDS['no_object']}{_SHOWS}$", p.words)]
+    text = re.sub(rf"{WORDS['recent']}|{WORDS['no_topic']}|\d+|['’]s\b", " ", " ".join(words).lower())
+    common = [word for word in text.split() if not any(word in name for name in proper)]
+    return list(dict.fromkeys(common)), list(dict.fromkeys(proper))
 
 
-def assess(texts: Sequence[str], question: str) -> list[list[tuple[str, float]]]:
-    """What each text says about the names that may answer a question.
+def assess(
+    texts: Sequence[str], question: str, years: Sequence[int] = (), known: Collection[str] = ()
+) -> list[list[tuple[str, float]]]:
+    """What each text, a headline and more, says about the names that may answer a question.
+
+    Args:
+        texts: to read.
+        question: that they may answer. A name in it is no answer to it.
+        years: in which each was written, if that is known.
+        known: words that are names too, wherever a text has them with "the" and says of nobody by name
+            that it has the title.
 
     Returns:
-        For each text, (name, vote in [-1, 1]) for every mention. A name in the question is no answer to it.
-        Texts about rumours, opinions and the past have no vote, and those off the topic 0.02 of one.
+        For each text, (name, vote in [-1, 1]) for every mention. What is no fact has no vote, and texts off
+        the topic 0.02 of one.
     """
-    topics = question_topics(question)
-    answers = [name for name in names(texts) if not any(name.lower() in topic for topic in topics)]
-    title = topics[0].split()[-1] if topics else "title"
+    common, proper = question_topics(question)
+    nouns = re.findall(rf"\b[Tt]he ({word_pattern(known)})", "\n".join(texts))
+    kinds = {noun.lower() for noun in nouns} - set(" ".join([*common, *proper]).split())
+    answers = [
+        name for name in names(texts) if not any(name.lower() in topic for topic in (*common, *proper))
+    ]
     votes = []
-    for text in texts:
-        is_on_topic = any(all(word in text.lower() for word in topic.split()) for topic in topics)
-        weight = 0 if re.search(UNRELIABLE, text) else 1 if is_on_topic else 0.02
-        votes.append([(name, weight * sign) for name, sign in _statements(text, answers, title)])
+    for text, year in zip(texts, years or [9999] * len(texts), strict=True):
+        lower = text.lower()
+        share = sum(word in lower for word in common) / max(1, len(common))
+        weight = 1 if any(name in lower for name in proper) or share >= 0.6 else 0.02
+        headline = sentences(text)[0] if sentences(text) else ""
+        weight *= not _is_no_fact(headline, year)
+        statements = list(_statements(text, [*answers, *kinds], common, year))
+        if any(vote > 0 for name, vote in statements if name not in kinds):  # "the dog" is who is named
+            statements = [(name, vote) for name, vote in statements if name not in kinds]
+        votes.append([(name, weight * vote) for name, vote in statements])
     return votes
 
 
-def _statements(text: str, answers: Sequence[str], title: str) -> Iterator[tuple[str, int]]:
+def _is_no_fact(sentence: str, year: int) -> bool:
+    is_past = any(int(match) < year for match in re.findall(YEAR, sentence))
+    sentence = re.sub(r"\b[A-Z]\w+(?: [A-Z]\w+)+", " ", sentence)  # "the Museum Poll" is no poll
+    return is_past or sentence.rstrip().endswith("?") or bool(re.search(WORDS["unreliable"], sentence))
+
+
+def _statements(
+    text: str, answers: Sequence[str], common: Sequence[str], year: int
+) -> Iterator[tuple[str, float]]:
     """(name, +1: it holds the title; -1: it does not, or no longer; 0: neither) for every mention.
 
-    A mention is judged by the words of its sentence between the names before and after it.
+    A mention is judged by the words of its sentence between the names before and after it. Who is named alone
+    in a sentence with the words of the title (`common`) gets half a vote.
     """
     any_name = "|".join(re.escape(name) for name in sorted(answers, key=len, reverse=True))
-    has_title = rf"{HAS_TITLE}|(?i:\b{re.escape(title)}\b)"
+    title = rf"(?i:\b(?:{'|'.join(map(re.escape, common)) or '(?!)'})\b)"
+    has_title = f"{WORDS['has_title']}|{title}"
     for sentence in sentences(text) if answers else ():
         parts = re.split(rf"\b({any_name})(?!\w)", sentence)  # text, name, text, name ... text
+        named_title = len(set(re.findall(title, sentence))) >= 0.6 * len(common) > 0
+        is_alone = named_title and len(set(parts[1::2])) == 1
         for left, name, right in zip(parts[0::2], parts[1::2], parts[2::2], strict=False):
-            if re.search(BEFORE_LOSER, left) or re.search(LOST_TITLE, right):
+            if _is_no_fact(sentence, year):
+                yield name, 0
+            elif re.search(BEFORE_LOSER, left):
+                yield name, -1
+            elif re.search(PREVAILS, right):
+                yield name, 1
+            elif re.search(WORDS["lost_title"], right):
                 yield name, -1
             else:
                 before = re.search(has_title, left) and re.search(BEFORE_HOLDER, left)
-                yield name, int(bool(before or re.search(has_title, right)))
+                after = re.search(has_title, right)
+                yield name, 1 if before or after else 0.5 * is_alone
 
 
 def aggregate_votes(

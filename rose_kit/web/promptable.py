@@ -1,6 +1,6 @@
 """Our own open-vocabulary segmenter behind the protocol `Promptable`: plain words -> mask."""
 
-import re
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,26 +8,38 @@ from numpy.typing import NDArray
 from rose_kit.encoder import Encoder, preferred_windows
 from rose_kit.fusion import ZeroShot
 from rose_kit.memory import SupportMemory
+from rose_kit.registry import register_segmenter
 from rose_kit.segmenter import Segmenter, upsample_scores
-from rose_kit.web.language import noun_phrases, word_pattern
+from rose_kit.types import class_texts
+from rose_kit.web.language import known_noun, noun_phrases
 from rose_kit.web.types import Mask
 
 
+@register_segmenter("zero-shot")
 class SegmenterAsPromptable:
     """A `Segmenter`, or an encoder with text alone, that is asked in words.
 
-    The classes are those that the encoder was trained to name. The first noun phrase of a prompt that ends
-    in the name of a class asks for that class (more words made masks worse); if none does, the most similar
-    one of the noun phrases counts.
+    The first noun phrase of a prompt that ends in the name of a class asks for that class (more words made
+    masks worse); if none does, the most similar one of the noun phrases counts.
+
+    Args:
+        encoder: one that reads text, or a `Segmenter` with a memory of its own.
+        known: the classes, "dog|puppy" being one with two names; None: those that the encoder was trained to
+            name, its `words`. A pixel is of what is asked for if no other class is more similar.
+
+    Raises:
+        ValueError: no classes are known.
     """
 
-    def __init__(self, segmenter: Segmenter | Encoder) -> None:
-        if not isinstance(segmenter, Segmenter):
-            memory, windows = SupportMemory(segmenter.dim), preferred_windows(segmenter)
-            segmenter = Segmenter(segmenter, memory, ZeroShot(), windows=windows)
+    def __init__(self, encoder: Encoder | Segmenter, known: Sequence[str] | None = None) -> None:
+        if not isinstance(segmenter := encoder, Segmenter):
+            windows = preferred_windows(encoder)
+            segmenter = Segmenter(encoder, SupportMemory(encoder.dim), ZeroShot(), windows=windows)
         self.segmenter = segmenter
-        classes = [words.split("|") for words in getattr(segmenter.encoder, "words", ())]
-        self.patterns = {words[0]: word_pattern(words) for words in classes}
+        self.known = tuple(getattr(segmenter.encoder, "words", ()) if known is None else known)
+        if not self.known:
+            raise ValueError(f"{segmenter.encoder.name!r} says no classes that it names: give known=[...]")
+        self.classes = {class_texts(names)[0]: names for names in self.known}
 
     def segment(self, image: NDArray[np.uint8], prompt: str) -> Mask:
         """(H, W, 3) -> (H, W) mask, and its mean probability.
@@ -35,8 +47,8 @@ class SegmenterAsPromptable:
         Where no pixel is most similar to the prompt, the mask is where it reaches half of its maximum.
         """
         phrases = noun_phrases("".join(c if c.isprintable() and c != "|" else " " for c in prompt))
-        classes = [c for phrase in phrases for c, p in self.patterns.items() if re.search(f"{p}$", phrase)]
-        names = ["|".join(classes[:1] or phrases), *(c for c in self.patterns if c not in classes[:1])]
+        asked = [c for phrase in phrases for c, names in self.classes.items() if known_noun(phrase, [names])]
+        names = ["|".join(asked[:1] or phrases), *(c for c in self.classes if c not in asked[:1])]
         encoded = self.segmenter.encode(image)
         segmentation = self.segmenter.segment(encoded, names)
         p = segmentation.scores[:1]  # (1, h, w), or (1, H, W) of regions

@@ -1,39 +1,111 @@
 """Textual prompt enhancer: describes the answer in words that the segmenter knows."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from rose_kit.web.language import is_injection, sentences, word_pattern
-from rose_kit.web.types import Provider, Source
+from rose_kit.web.language import is_injection, phrases, sentences, word_pattern
+from rose_kit.web.llm import Model, ask_model, fenced
+from rose_kit.web.reading import split
+from rose_kit.web.types import Page, Provider, Source, Step
 
-MAX_SENTENCE = 800  # characters; the rest of a longer one is not read
+QUESTION = (
+    "By this text alone, what kind of visible thing is {answer!r}? Reply with at most ten words, "
+    "with one of these nouns if it fits: {known}. Reply UNKNOWN if the text does not say."
+)
+
+
+@dataclass(frozen=True)
+class Background:
+    """What the prompt says of the answer, and where that comes from."""
+
+    prompt: str  # of the segmenter
+    text: str = ""  # the definition
+    noun: str = ""  # the known noun in it, with its adjectives
+    by: str = "rules"  # or "model", or why not
+    sources: tuple[Source, ...] = ()
+    reason: str = ""
+
+    @property
+    def steps(self) -> list[Step]:
+        """What each step made."""
+        background = [Step("background", repr(self.text), f"by {self.by}: {self.reason}")] * bool(self.reason)
+        return [*background, Step("prompt", repr(self.prompt))]
 
 
 @dataclass
 class TPE:
-    """Prompt = question + definition of the answer, which a second search finds (ROSE, section 2.3)."""
+    """Prompt = question + answer + background, which a second search finds (ROSE, section 2.3)."""
 
     provider: Provider  # where to search
-    known: Collection[str]  # words that the segmenter understands
+    known: Collection[str]  # what the segmenter understands, "dog|puppy" is two
+    llm: Model | None = None  # words the background; None: a sentence of a page
     pages: int = 5  # to read
 
-    def __call__(self, question: str, answer: str, day: date) -> tuple[str, tuple[Source, ...]]:
-        """The prompt, and the page of the definition; without one, the question and the answer's name.
+    def __call__(self, question: str, answer: str, day: date) -> Background:
+        """The prompt for an answer, in five steps; without a background, it is the question and the name."""
+        if re.fullmatch(word_pattern(self.known), answer):  # 1. is the answer known by its own name?
+            reason = f"the segmenter knows {answer!r} by name"
+            return Background(f"{question} That is {answer}.", answer, answer, reason=reason)
+        passages = self.find_passages(answer, day)  # 2.
+        rated = self.rate_sentences(answer, passages)  # 3. the best first
+        text, by, page = self.define(answer, rated)  # 4.
+        return self.word_prompt(question, answer, text, by, page)  # 5.
 
-        A definition is a sentence such as "Petrel is a red boat". The best one is on the page that has the
-        answer as its title (and is not about the song of that name), and holds a word that is known.
+    def find_passages(self, answer: str, day: date) -> list[Page]:
+        """Passages of pages about the answer, without those that give orders to readers."""
+        passages = [p for page in self.provider.search(answer, self.pages, day) for p in split(page)]
+        return [p for p in passages if not is_injection(f"{p.source.title} {p.text}")]
+
+    def rate_sentences(self, answer: str, passages: Sequence[Page]) -> list[tuple[int, str, Page]]:
+        """(score, sentence, passage) for each sentence about the answer, the best first.
+
+        It names the answer, or goes on after that with "it", "he" or "she". It is good if it holds a noun
+        that the segmenter knows, is of the page that has the answer as its title (and not of a song of
+        that name), and says "is a", "called" or the like.
         """
-        best: tuple[int, str, tuple[Source, ...]] = (0, answer, ())
-        for page in self.provider.search(answer, self.pages, day):
-            if is_injection(f"{page.source.title} {page.text}"):
-                continue
-            is_own_page = page.source.title.casefold() == answer.casefold()
-            for sentence in sentences(page.text):
-                definition = rf"{re.escape(answer)}\b(.* )?(is|are|was)\b.*"
-                if match := re.search(definition, sentence[:MAX_SENTENCE]):
-                    score = 1 + 4 * is_own_page + 2 * bool(re.search(word_pattern(self.known), match[0]))
-                    if score > best[0]:
-                        best = (score, match[0][:300], (page.source,))
-        return f"{question} {best[1]}", best[2]
+        name, rated = re.escape(answer), []
+        definition = (
+            rf"(?i:{name}\b,?(?: \S+){{0,6}}? an? )|(?i:\b(?:called|named|known as) {name}\b)|^It is an? "
+        )
+        for passage in passages:
+            title, is_about = passage.source.title.casefold(), False
+            own = 4 * (title == answer.casefold()) - 4 * title.startswith(f"{answer.casefold()} (")
+            for sentence in sentences(passage.text):
+                goes_on = is_about and re.match(r"(?:It|He|She|They)\b", sentence)
+                is_about = bool(goes_on or re.search(rf"\b{name}\b", sentence))
+                if is_about:
+                    noun, defined = self.find_noun(sentence, answer), re.search(definition, sentence)
+                    rated.append((own + 5 * bool(noun) + 2 * bool(defined), sentence, passage))
+        return sorted(rated, key=lambda candidate: -candidate[0])
+
+    def define(self, answer: str, rated: Sequence[tuple[int, str, Page]]) -> tuple[str, str, Page | None]:
+        """(background, by what, its passage): the model's words if they are known, or the best sentence."""
+        if not rated or rated[0][0] <= 0:
+            return "", "rules", None
+        _, sentence, passage = rated[0]
+        names = ", ".join(name.split("|")[0] for name in self.known) or "any noun"
+        prompt = fenced(passage.text, QUESTION.format(answer=answer, known=names))
+        words, by = ask_model(self.llm, prompt, self.parse)
+        return (f"{answer} is {words}." if words else sentence[:300]), by, passage
+
+    def parse(self, reply: str) -> str | None:
+        """The words of a model's reply, if one of them is known."""
+        words = " ".join(re.findall(r"[\w’'-]+", reply))[:120]
+        is_known = self.find_noun(words) or not self.known
+        return words if words and is_known and "UNKNOWN" not in words else None
+
+    def find_noun(self, text: str, answer: str = "") -> str:
+        """The first known noun in a text outside of the answer, with the words before it: "red boat"."""
+        for phrase in phrases(text.replace(answer, " , ") if answer else text):
+            if match := re.search(rf"^.*?{word_pattern(self.known)}", phrase.words):
+                return match[0]
+        return ""
+
+    def word_prompt(self, question: str, answer: str, text: str, by: str, page: Page | None) -> Background:
+        """The prompt: the question, the answer, what it is, and the whole background."""
+        noun = self.find_noun(text, answer)
+        prompt = f"{question} That is {answer}{f', a {noun}' if noun else ''}. {text}".strip()
+        reason = f"it holds {noun!r}" if noun else "no page says what it is in known words"
+        return Background(prompt, text, noun, by, (page.source,) if page else (), reason)

@@ -1,11 +1,13 @@
 """Visual prompt enhancer: does a mask show what the reference images show, and if not, what does?
 
 Reference images show one object each, whose features are compared with those of the image by a linear
-discriminant. Regions by colour that the discriminant rates highly are merged into a proposal.
+discriminant. What replaces a mask is an object that a detector found, or regions by colour, merged.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +16,13 @@ from skimage.filters import threshold_otsu
 from skimage.measure import label
 from skimage.segmentation import felzenszwalb
 
+from rose_kit.data import DataError, atomic_write
 from rose_kit.encoder import Encoder, preferred_windows
 from rose_kit.pooling import pool_masks
+from rose_kit.registry import errors_as
 from rose_kit.segmenter import upsample_scores
 from rose_kit.types import FeatureMap
-from rose_kit.web.types import Mask, ReferenceImage
+from rose_kit.web.types import Mask, ReferenceImage, Step
 
 REGION_SCALES = (50, 150)  # of Felzenszwalb and Huttenlocher's regions (2004): fine and coarse
 LEAST_DISTANCE = 0.02  # cosine distance of an object to its image's border; noise stays well below
@@ -26,16 +30,31 @@ LEAST_DISTANCE = 0.02  # cosine distance of an object to its image's border; noi
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What the enhancer decides by, calibrated for an encoder on annotated images of classes it knows."""
+    """What the enhancer decides by; `rose_kit.web.calibration.calibrate` makes them for an encoder."""
 
     same: float  # maximum mean cosine distance at which reference images agree
     keep: float  # minimum similarity of a mask to be kept
     part: float  # minimum similarity of a region to be part of a proposal
     correct: float  # minimum similarity of a proposal to replace a mask
     whole: float  # minimum share of the proposal's evidence (similarity over `part`) in a mask to be kept
+    fingerprint: str = ""  # of the encoder they are for; empty: for any
+
+    def save(self, path: str | Path) -> None:
+        """Write them to a JSON file, in one step."""
+        with atomic_write(path) as beside:
+            beside.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Thresholds":
+        """Read them from a JSON file; raises DataError (a ValueError) if it does not hold thresholds."""
+        with errors_as(DataError, f"{str(path)!r} holds no thresholds as `calibrate` makes them"):
+            limits = cls(**json.loads(Path(path).read_text(encoding="utf-8")))
+            if not all(np.isfinite(value) for name, value in asdict(limits).items() if name != "fingerprint"):
+                raise ValueError(f"not every threshold is a number: {limits}")
+            return limits
 
 
-class ObjectDetector:
+class Discriminant:
     """A linear rating of the features of an image: 0 on average of backgrounds, 1 for the mean of an object.
 
     It is Fisher's linear discriminant with the covariance of the backgrounds, which have most examples.
@@ -68,6 +87,25 @@ class ObjectDetector:
 
 
 @dataclass(frozen=True)
+class ImageView:
+    """What is needed of an image to compare it with any number of objects; made in one pass."""
+
+    feature_map: FeatureMap
+    regions: Sequence[NDArray]  # (H, W) ids from 0 each, fine and coarse regions by colour
+    objects: Sequence[NDArray]  # (H, W) bool each, what a detector found, if there is one
+
+
+@dataclass(frozen=True)
+class Match:
+    """What in an image looks like the object of some reference images."""
+
+    used: tuple[ReferenceImage, ...] = ()  # those that show an object, the same as most
+    discriminant: Discriminant | None = None  # None: no image can be used
+    proposal: NDArray[np.bool_] | None = None  # (H, W): all that looks like it
+    similarity: float = 0.0  # of what looks most like it: 0 like backgrounds, 1 like the references
+
+
+@dataclass(frozen=True)
 class Verification:
     """What became of a mask. Similarity: 0 like backgrounds, 1 like the references."""
 
@@ -78,38 +116,77 @@ class Verification:
     similarity: float = np.nan  # of the mask as given; -1 if it is empty
     proposed: float = np.nan  # of the best proposal
 
+    @property
+    def steps(self) -> list[Step]:
+        """What each step made."""
+        compared = f"the mask {self.similarity:.2f}, the best proposal {self.proposed:.2f}"
+        why = "0 is like backgrounds, 1 like the references"
+        used = Step("references", f"{len(self.used)} images agree")
+        return [used, Step("similarity", compared, why), Step("verified", self.action, self.reason)]
+
 
 class VisualPromptEnhancer:
-    """Verifies and corrects masks by reference images of one object.
+    """Verifies and corrects masks by reference images of one object (ROSE, section 2.4).
 
     Args:
         encoder: compares the images.
         thresholds: what it decides by; None: those that come with the encoder.
+        objects: image (H, W, 3) uint8 -> (K, H, W) bool, whatever is in it: the boxes of a detector, each
+            filled by a segmenter that takes boxes; None: regions by colour alone.
 
     Raises:
-        ValueError: the encoder comes without thresholds, and none are given.
+        ValueError: the encoder comes without thresholds and none are given, or they are for another one.
     """
 
-    def __init__(self, encoder: Encoder, thresholds: Thresholds | None = None) -> None:
-        own = getattr(encoder, "thresholds", None)
-        if thresholds is None and own is None:
-            raise ValueError(f"no thresholds for {encoder.name!r}: pass Thresholds(...)")
-        self.encoder, self.thresholds = encoder, thresholds or Thresholds(**own)
+    def __init__(
+        self,
+        encoder: Encoder,
+        thresholds: Thresholds | None = None,
+        objects: Callable[[NDArray[np.uint8]], NDArray[np.bool_]] | None = None,
+    ) -> None:
+        if thresholds is None and (own := getattr(encoder, "thresholds", None)):
+            thresholds = Thresholds(**own)
+        how = "calibrate(encoder, labelled images) of rose_kit.web.calibration makes them"
+        if not thresholds:
+            raise ValueError(f"no thresholds for {encoder.name!r}: {how}")
+        if thresholds.fingerprint not in ("", encoder.fingerprint):
+            theirs = f"{thresholds.fingerprint!r}, not {encoder.fingerprint!r}"
+            raise ValueError(f"these thresholds are for another encoder, {theirs}: {how}")
+        self.encoder, self.thresholds, self.objects = encoder, thresholds, objects
         self.windows = windows = preferred_windows(encoder)
         # a reference image shows its object larger, so it is encoded at a smaller size
         self.reference_windows = windows and replace(windows, short_side=(windows.short_side or 224) * 3 // 4)
 
     def __call__(self, image: NDArray, mask: Mask, references: Sequence[ReferenceImage]) -> Verification:
-        """Keep the (H, W) mask of an (H, W, 3) uint8 image, or replace it by all that looks like the object.
+        """Keep the (H, W) mask of an (H, W, 3) uint8 image, or replace it by what matches."""
+        return self.verify(mask, self.match(image, {"": references})[""])
+
+    def match(self, image: NDArray, references: Mapping[str, Sequence[ReferenceImage]]) -> dict[str, Match]:
+        """What in an (H, W, 3) uint8 image looks like each of several objects; the image is encoded once.
+
+        Args:
+            image: (H, W, 3) uint8.
+            references: name -> images of what has that name.
+        """
+        view = self.look(image) if any(references.values()) else None
+        return {name: self._match(view, images) for name, images in references.items()}
+
+    def _match(self, view: ImageView | None, references: Sequence[ReferenceImage]) -> Match:
+        used, discriminant = self.fit(view, references) if references else ((), None)
+        if discriminant is None:
+            return Match()
+        proposal, similarity = self.propose(view, discriminant)
+        return Match(used, discriminant, proposal, float(np.nan_to_num(similarity)))
+
+    def verify(self, mask: Mask, match: Match) -> Verification:
+        """Keep a mask, or replace it by what matches.
 
         A mask is replaced if it does not look like the object, or holds only a small part of it.
         """
-        used, detector = self.fit(image, references)
-        if detector is None:
+        if match.discriminant is None:
             return Verification(mask, "kept", "there is no reference image to go by")
-        limits, pixels = self.thresholds, detector.pixels()
-        similarity = float(np.append(detector.similarity(mask.mask), -1)[0])
-        proposal, proposed = self.propose(image, detector)
+        limits, pixels, proposal = self.thresholds, match.discriminant.pixels(), match.proposal
+        similarity = float(np.append(match.discriminant.similarity(mask.mask), -1)[0])
         instances, is_similar = label(proposal), similarity >= limits.keep
         if is_similar and (touched := np.isin(instances, instances[mask.mask & proposal])).any():
             proposal = touched  # the mask is no part of the other instances
@@ -117,23 +194,24 @@ class VisualPromptEnhancer:
         action, reason = "kept", "no proposal is good enough"
         if is_similar and of_mask >= limits.whole * evidence:
             reason = "the mask looks like the references"
-        elif proposal.any() and proposed >= limits.correct:
-            mask, action = Mask(proposal, float(np.clip(proposed, 0, 1))), "corrected"
+        elif proposal.any() and match.similarity >= limits.correct:
+            mask, action = Mask(proposal, float(np.clip(match.similarity, 0, 1))), "corrected"
             reason = "the mask is a small part of this" if is_similar else "this looks like the references"
-        return Verification(mask, action, reason, used, similarity, proposed)
+        return Verification(mask, action, reason, match.used, similarity, match.similarity)
 
-    def best_similarity(self, image: NDArray, references: Sequence[ReferenceImage]) -> float:
-        """Similarity of what looks most like the object in an (H, W, 3) uint8 image; 0 if nothing does."""
-        detector = self.fit(image, references)[1]
-        return float(np.nan_to_num(self.propose(image, detector)[1])) if detector else 0.0
+    def look(self, image: NDArray[np.uint8]) -> ImageView:
+        """Encode an (H, W, 3) uint8 image, and part it."""
+        regions = [felzenszwalb(image, scale, sigma=0.5, min_size=20) for scale in REGION_SCALES]
+        objects = self.objects(image) if self.objects else ()
+        return ImageView(self.encoder.encode_image(image, windows=self.windows), regions, objects)
 
     def fit(
-        self, image: NDArray, references: Sequence[ReferenceImage]
-    ) -> tuple[tuple[ReferenceImage, ...], ObjectDetector | None]:
-        """Choose the reference images that agree, and fit a detector of their object to an image.
+        self, view: ImageView, references: Sequence[ReferenceImage]
+    ) -> tuple[tuple[ReferenceImage, ...], Discriminant | None]:
+        """Choose the reference images that agree, and fit a discriminant of their object to an image.
 
         Returns:
-            The images that are used; the detector, None if no image can be used.
+            The images that are used; the discriminant, None if no image can be used.
         """
         views = [self.encoder.encode_image(r.image, windows=self.reference_windows) for r in references]
         objects = [foreground(view) for view in views]  # (h * w,) bool each
@@ -144,31 +222,37 @@ class VisualPromptEnhancer:
             return (), None
         features = np.concatenate([views[i].flat() for i in used])
         is_object = np.concatenate([objects[i] for i in used])
-        feature_map = self.encoder.encode_image(image, windows=self.windows)
-        detector = ObjectDetector(feature_map, features[is_object], features[~is_object])
-        return tuple(references[i] for i in used), detector
+        discriminant = Discriminant(view.feature_map, features[is_object], features[~is_object])
+        return tuple(references[i] for i in used), discriminant
 
-    def propose(self, image: NDArray, detector: ObjectDetector) -> tuple[NDArray[np.bool_], float]:
-        """Merge neighbouring regions that look like the object, at the scale with most evidence for it.
+    def propose(self, view: ImageView, discriminant: Discriminant) -> tuple[NDArray[np.bool_], float]:
+        """What looks like the object: what a detector found, if that is similar enough to replace a mask, or
+        else merged regions, at the scale with most evidence.
 
         Returns:
-            (H, W) bool: the most similar of the merged regions, and all that are similar enough to replace a
-            mask; the similarity of the most similar one, NaN if no region looks like the object.
+            (H, W) bool: the most similar of the parts, and all that are similar enough to replace a mask; the
+            similarity of the most similar one, NaN if nothing looks like the object.
         """
-        pixels, limits = detector.pixels(), self.thresholds
+        pixels, limits = discriminant.pixels(), self.thresholds
+        layers = [label(_mean_by_region(pixels, regions) > limits.part)[None] for regions in view.regions]
+        layers.append(np.asarray(view.objects).reshape(-1, *pixels.shape).astype(int))  # they may overlap
         proposal, most, best = np.zeros(pixels.shape, bool), -np.inf, float("nan")
-        for scale in REGION_SCALES:
-            regions = felzenszwalb(image, scale, sigma=0.5, min_size=20)  # (H, W) ids from 0
-            means = np.bincount(regions.ravel(), pixels.ravel()) / np.bincount(regions.ravel())  # (R,)
-            merged = label(means[regions] > limits.part)  # (H, W) numbers from 1, on 0
-            if not merged.any():
+        for layer in layers:  # (1 or K, H, W) numbers of parts from 1, on 0
+            similarity = [discriminant.similarity(parts) for parts in layer]  # (number of parts,) each
+            if not any(map(len, similarity)):
                 continue
-            similarity = detector.similarity(merged)  # (K,)
-            is_instance = similarity >= min(limits.correct, similarity.max())
-            instances = np.append(False, is_instance)[merged]  # (H, W)
-            if (evidence := (pixels[instances] - limits.part).sum()) > most:
-                proposal, most, best = instances, evidence, float(similarity.max())
+            top = float(np.concatenate(similarity).max())
+            chosen = [np.append(False, s >= min(limits.correct, top)) for s in similarity]
+            instances = np.any([of[parts] for of, parts in zip(chosen, layer, strict=True)], axis=0)
+            evidence = (pixels[instances] - limits.part).sum()
+            if evidence > most or (layer is layers[-1] and top >= limits.correct):
+                proposal, most, best = instances, evidence, top
         return proposal, best
+
+
+def _mean_by_region(pixels: NDArray, regions: NDArray) -> NDArray:
+    """(H, W) values, (H, W) ids from 0 -> (H, W): the mean of each region at its pixels."""
+    return (np.bincount(regions.ravel(), pixels.ravel()) / np.bincount(regions.ravel()))[regions]
 
 
 def foreground(feature_map: FeatureMap) -> NDArray[np.bool_]:

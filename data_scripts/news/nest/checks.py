@@ -65,7 +65,7 @@ def ambiguous(p: Proposal, world: NewsWorld) -> bool:
         return abs(middle(same[0]) - middle(p.target)) < 0.15 * p.mask.shape[1] if len(same) == 1 else True
     if p.form == "newest" and any(other.maker == p.who.maker for other in p.others):
         return True
-    if p.kind == "emerging":
+    if p.kind == "emerging" and not p.who.is_class:
         alike = (difference(t.name, t.individual, p.target.individual) < LEAST_DIFFERENCE for t in same)
         return any(alike)
     return bool(same)
@@ -75,7 +75,7 @@ def given_away(p: Proposal, world: NewsWorld) -> bool:
     """A question that should need a look-up names the target's class; or one that should not names something
     that only a look-up explains."""
     if p.kind == "static":
-        names = [e.name for e in world.entities] + [e.maker for e in world.products]
+        names = [e.name for e in world.entities if not e.is_class] + [e.maker for e in world.products]
         return _names(p.question, names + [w for r in world.roles for w in (r.title, r.event)])
     thing = BY_NAME[p.who.thing]
     return _names(p.question, [w for name in (thing.name, *thing.words) for w in (name, plural(name))])
@@ -85,10 +85,10 @@ def unsupported(p: Proposal, world: NewsWorld) -> bool:
     """No page says so by that day, or there are too few images of it to know it by."""
     if p.who is None:
         return False
-    words = (p.role.title,) if p.role else (p.who.maker,)
-    texts = (r.text for page in world.pages if (r := page.on(p.day)) is not None)
-    stated = any(p.who.name in text and all(w in text for w in words) for text in texts)
-    right = [f for f in world.photos if f.shows is p.who and f.about is p.who and f.taken <= p.day]
+    words = (p.who.in_text.casefold(), (p.role.title if p.role else p.who.maker).casefold())
+    texts = (r.text.casefold() for page in world.pages if (r := page.on(p.day)) is not None)
+    stated = any(all(word in text for word in words) for text in texts)
+    right = [f for f in world.photos if f.shows == p.who == f.about and f.taken <= p.day]
     return not stated or len(right) < LEAST_IMAGES
 
 

@@ -60,13 +60,17 @@ def propose(world: NewsWorld, kind: str, rng: np.random.Generator, size: int) ->
 
 
 def _emerging(world: NewsWorld, rng: np.random.Generator, size: int) -> Proposal | None:
-    """Whoever holds a role on some day, often beside the one who held it before, or one like it."""
-    role = pick(world.roles, rng)
+    """Whoever holds a role on some day, often beside the one who held it before, or one like it.
+
+    In a split with such roles, every other one is held by what a class is called.
+    """
+    by_class = rng.random() < 0.5 and any(r.members[0].is_class for r in world.roles)
+    role = pick([r for r in world.roles if r.members[0].is_class == by_class], rng)
     day = world.start + timedelta(int(rng.integers((world.end - world.start).days + 1)))
     holder, others = role.holder(day), []
     if rng.random() < 0.6:
         others.append(role.holder(day, back=1))
-    strangers = [(holder.thing, int(rng.integers(10**6)))] if rng.random() < 0.4 else []
+    strangers = [(holder.thing, int(rng.integers(10**6)))] if rng.random() < 0.4 and not by_class else []
     text, hint = pick(world.phrases.role_questions, rng)
     question = fill(text, title=role.title, event=role.event, day=day)
     return _named("emerging", "role", question, day, hint, holder, others, strangers, role, rng, size)
@@ -90,7 +94,7 @@ def _novel(world: NewsWorld, rng: np.random.Generator, size: int) -> Proposal | 
 def _named(kind, form, question, day, hint, who, others, strangers, role, rng, size) -> Proposal | None:
     """The image and mask of an entity; nothing else of its class is there by chance."""
     rest = [name for name in SEEN_THINGS if name != who.thing]
-    cast = [(e.thing, e.individual) for e in (who, *others)] + strangers
+    cast = [e.look(int(rng.integers(10**6))) for e in (who, *others)] + strangers
     scene = draw_scene(
         _FIRST_SEED + int(rng.integers(2**40)), size, cast=cast, classes=rest, scale=(0.38, 0.62),
         things=(len(cast) + 1, len(cast) + 2), layout=pick(BY_NAME[who.thing].places, rng),

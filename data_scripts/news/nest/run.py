@@ -15,6 +15,7 @@ from data_scripts.news.nest.systems import Result, System
 from rose_kit.metrics import confusion_matrix
 
 Row = dict[str, Any]
+_ABOUT = ("seed", "id", "kind", "hint", "needs_web", "known_by_name")  # of a sample
 
 
 def run_nest(
@@ -28,8 +29,8 @@ def run_nest(
         progress: show a progress bar.
 
     Returns:
-        Rows with system, seed, id, kind, hint, needs_web, searched, reason, answer, correct (None where the
-        question needs no look-up), intersection and union in pixels, and iou in [0, 1].
+        Rows with system, seed, id, kind, hint, needs_web, known_by_name, searched, reason, answer, correct
+        (None where the question needs no look-up), intersection and union in pixels, and iou in [0, 1].
 
     Raises:
         ValueError: no samples or systems, or a mask whose shape or type is wrong; names the system.
@@ -75,7 +76,7 @@ def _row(name: str, sample: NestSample, result: Result) -> Row:
     cm = confusion_matrix(mask, sample.mask, 2)
     intersection, union = int(cm[1, 1]), int(cm.sum() - cm[0, 0])  # the target is never empty: union > 0
     correct = same_answer(result.answer, sample.answer) if sample.needs_web else None
-    about = {key: getattr(sample, key) for key in ("seed", "id", "kind", "hint", "needs_web")}
+    about = {key: getattr(sample, key) for key in _ABOUT}
     said = {"searched": bool(result.searched), "reason": result.reason, "answer": result.answer}
     counted = {"intersection": intersection, "union": union, "iou": intersection / union}
     return {"system": name, **about, **said, "correct": correct, **counted}

@@ -62,6 +62,11 @@ class NestSample:
         """Whether the question cannot be answered without looking something up."""
         return self.kind != "static"
 
+    @property
+    def known_by_name(self) -> bool:
+        """Whether the answer to a question that needs a look-up is what a class is called."""
+        return self.needs_web and self.answer == self.thing
+
 
 def same_answer(said: str, truth: str) -> bool:
     """Whether an answer names what it should: as a whole, whatever the case, articles and punctuation.

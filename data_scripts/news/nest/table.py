@@ -12,14 +12,17 @@ from data_scripts.news.nest.run import Row
 from rose_kit.data import atomic_write
 from rose_kit.metrics import mean_interval
 
-# Each part of the table, and the kinds it takes together.
-PARTS = {
-    "novel": ("novel",),
-    "emerging": ("emerging",),
-    "static": ("static",),
-    "nest": ("novel", "emerging"),
-    "overall": ("novel", "emerging", "static"),
+# Each part of the table, and which rows are of it.
+PARTS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
+    "novel": lambda rows: rows["kind"] == "novel",
+    "emerging": lambda rows: rows["kind"] == "emerging",
+    "emerging: class": lambda rows: (rows["kind"] == "emerging") & rows["known_by_name"],
+    "emerging: individual": lambda rows: (rows["kind"] == "emerging") & ~rows["known_by_name"],
+    "static": lambda rows: rows["kind"] == "static",
+    "nest": lambda rows: rows["kind"] != "static",
+    "overall": lambda rows: rows["kind"] != "",
 }
+FLAGS = ["needs_web", "known_by_name", "searched"]  # columns of truth values
 
 # What is measured, in percent, on the rows of one system, part and seed; NaN where it does not apply.
 MEASURES: dict[str, Callable[[pd.DataFrame], float]] = {
@@ -37,8 +40,8 @@ def summarise_nest(rows: Sequence[Row]) -> pd.DataFrame:
     """Per system and part: gIoU, cIoU, accuracy of the answer, and what the gate did.
 
     Each is computed for every seed, then averaged over seeds. gate_accuracy: searched where needed and only
-    there; false_skips: needed look-ups that were skipped; skipped_of_needless: needless ones that were;
-    calls_saved: skipped ones of all.
+    there; false_skips: needed look-ups that were skipped; skipped_of_needless: needless ones that were, which
+    is the share of unnecessary calls avoided; calls_saved: skipped ones of all.
 
     Args:
         rows: from `run_nest`.
@@ -46,7 +49,7 @@ def summarise_nest(rows: Sequence[Row]) -> pd.DataFrame:
     Returns:
         Columns system, part, seeds, samples (per seed, on average), and for every measure its mean in percent
         and `_pm`, the half-width of the interval (NaN for a single seed). Parts that have no sample are left
-        out, as is "nest" or "overall" where it is no more than its parts.
+        out, as is every one that has the rows of an earlier one.
 
     Raises:
         ValueError: no rows.
@@ -54,10 +57,10 @@ def summarise_nest(rows: Sequence[Row]) -> pd.DataFrame:
     if not rows:
         raise ValueError("no rows to summarise")
     frame, lines = pd.DataFrame(rows), []
-    frame[["needs_web", "searched"]] = frame[["needs_web", "searched"]].astype(bool)
+    frame[FLAGS] = frame[FLAGS].astype(bool)
     for system in frame["system"].unique():
-        for part, kinds in _parts(frame):
-            chosen = frame[(frame["system"] == system) & frame["kind"].isin(kinds)]
+        for part, is_in_part in _parts(frame).items():
+            chosen = frame[(frame["system"] == system) & is_in_part]
             by_seed = [group for _, group in chosen.groupby("seed")]
             line = {
                 "system": system,
@@ -116,8 +119,10 @@ def _cell(mean: float, half_width: float) -> str:
     return "" if math.isnan(mean) else f"{mean:.1f}{interval}"
 
 
-def _parts(frame: pd.DataFrame) -> list[tuple[str, tuple[str, ...]]]:
-    there = set(frame["kind"])
-    parts = [(part, kinds) for part, kinds in PARTS.items() if there & set(kinds)]
-    mixed = "static" in there and there != {"static"}
-    return [(p, k) for p, k in parts if p != "nest" or mixed]
+def _parts(frame: pd.DataFrame) -> dict[str, pd.Series]:
+    """Part -> which rows are of it, without parts that are empty or equal to an earlier one."""
+    parts: dict[str, pd.Series] = {}
+    for name, is_in_part in PARTS.items():
+        if (rows := is_in_part(frame)).any() and not any(rows.equals(earlier) for earlier in parts.values()):
+            parts[name] = rows
+    return parts
