@@ -14,8 +14,9 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from functools import partial
+from html import escape
 from math import floor
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,7 @@ from rose_kit.types import (
 ABSENT = -1  # in targets, a pixel of no class of the vocabulary; 255 may be the index of a class
 FEATURE_BUDGET = 2**29  # bytes of features that are cached; the rest is encoded again when needed
 CPU = torch.device("cpu")
+FEW_SEEDS = 3  # below this number an interval over seeds is as good as none
 FEW_IMAGES = 30  # below this number the intervals of a leaderboard are called too narrow
 MUCH_SHARED = 0.25  # of a draw's support images, that other draws hold too: above it, the same is said
 Row = dict[str, Any]
@@ -588,6 +590,12 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def flat_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The rows of `evaluate` for spreadsheets: a column for the IoU of each class, none for lists."""
+    single = ({key: value for key, value in row.items() if not isinstance(value, list)} for row in rows)
+    return pd.json_normalize(list(single), sep=": ")
+
+
 def write_json(path: str | Path, rows: Sequence[Mapping[str, Any]], **provenance: Any) -> None:
     """Write `{"rows": [...]}` in one step, and beside the rows whatever is passed on what they depend on.
 
@@ -625,12 +633,17 @@ class Leaderboard:
 
     def __str__(self) -> str:
         """A table per group as text; also valid Markdown, since the tables are fenced."""
-        formats = {"p": "{:.3f}".format}
-        options = {"index": False, "float_format": _decimals, "formatters": formats, "na_rep": ""}
         groups = self.table.groupby(GROUP, sort=False)
-        texts = {_title(group): lines.drop(columns=GROUP).to_string(**options) for group, lines in groups}
+        texts = {_title(group): lines.drop(columns=GROUP).to_string(**PRINTED) for group, lines in groups}
         notes = "".join(f"- {note}\n" for note in self.notes)
         return "".join(f"{title}\n\n```\n{text}\n```\n\n" for title, text in texts.items()) + notes
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """One table, for notebooks."""
+        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
+        return f"{self.table.to_html(**PRINTED)}<ul>{notes}</ul>"
 
 
 def leaderboard(
@@ -675,6 +688,8 @@ def leaderboard(
             if lost := max(own.count().sum(), base.count().sum()) - both.size // 2:
                 reason = f"{name} and {baseline} do not share {lost} answers: left out of the difference"
                 notes.append(f"{_title(group)}: {reason}")
+        if (few := min(line["seeds"] for line in lines[-len(answers) :])) < FEW_SEEDS:
+            notes.append(f"{_title(group)}: an interval over {few} seed(s) says little")
         if (few := min(map(len, answers.values()))) < FEW_IMAGES:
             notes.append(f"{_title(group)}: {few} images are few, and the intervals somewhat too narrow")
         if members["seed"].nunique() == 1:
@@ -759,10 +774,60 @@ def _decimals(value: float) -> str:
     return f"{value:.2f}" if abs(value) < 0.995 else f"{value:.1f}"
 
 
+PRINTED = {"index": False, "float_format": _decimals, "formatters": {"p": "{:.3f}".format}, "na_rep": ""}
+
+
 def _shared_note(share: float) -> str:
     """What to say where the draws of several seeds share so much of their support images; "" if little."""
     note = f"draws of support share {share:.0%} of their images: intervals over seeds are too narrow"
     return note if share > MUCH_SHARED else ""
+
+
+def compare(
+    methods: Sequence[Method | str] | Mapping[str, Method],
+    data: str | tuple[Dataset, Dataset] = "scenes",
+    encoder: str | Encoder | None = None,
+    baseline: str | None = None,
+    **options: Any,
+) -> Leaderboard:
+    """Evaluate methods on the same images, and compare them: a board that a notebook shows as tables.
+
+    Args:
+        methods: methods, or names of registered ones; or the name that the board has for each -> method.
+        data: as for `open_dataset`; or support images, and images to answer.
+        encoder: or its name; None: the data's default.
+        baseline: as for `leaderboard`.
+        **options: of `evaluate`; images are cut into the encoder's preferred windows by default.
+
+    Raises:
+        ValueError: two methods are the same; or as `evaluate` and `leaderboard`.
+    """
+    if not isinstance(methods, Mapping):
+        made = [registered.make(one) if isinstance(one, str) else one for one in methods]
+        methods = {_label(method): method for method in made}
+        if len(methods) < len(made):
+            raise ValueError(f"two methods are the same; give names to others: {', '.join(methods)}")
+    name = data if isinstance(data, str) else "data"
+    if encoder is None or isinstance(encoder, str):
+        encoder = load_encoder(encoder or default_encoder(name))
+    rows = _image_rows(open_dataset(data) if isinstance(data, str) else data, encoder, methods, **options)
+    return leaderboard(rows.assign(dataset=name, encoder=encoder.name), baseline)
+
+
+def _label(method: Method) -> str:
+    """The name that a method is registered by, or its class's, and the options that are not the defaults."""
+    name = next((name for name, make in registered.items() if make is type(method)), type(method).__name__)
+    own = [one for one in fields(method) if one.default is not MISSING] if is_dataclass(method) else ()
+    changed = {one.name: getattr(method, one.name) for one in own if getattr(method, one.name) != one.default}
+    return " ".join([name, *(f"{option}={value}" for option, value in changed.items())])
+
+
+def _image_rows(
+    pair: tuple[Dataset, Dataset], encoder: Encoder, methods: Mapping[str, Method], **options: Any
+) -> pd.DataFrame:
+    """The rows of `evaluate` with `per_image`, in the windows that the encoder prefers."""
+    windows = dict.fromkeys(("support_windows", "query_windows"), preferred_windows(encoder) or Windows())
+    return pd.DataFrame(evaluate(*pair, encoder, methods, **windows | options, per_image=True))
 
 
 # --- grids of evaluations ---------------------------------------------------------------------------------
@@ -910,10 +975,9 @@ def _write_table(spec: Row, path: Path, plugin: str | Path | None, device: str) 
         load_plugin(plugin)  # this may be a process of its own
     encoder, (label, data) = load_encoder(spec["encoder"], device), spec["dataset"]
     methods = {name: registered.make(kind, **given) for name, (kind, given) in spec["methods"].items()}
-    options = dict.fromkeys(("support_windows", "query_windows"), preferred_windows(encoder) or Windows())
-    options |= {key: spec[key] for key in ("shots", "seeds", "limit")}
-    rows = evaluate(*open_dataset(*data), encoder, methods, **options, per_image=True, progress=False)
-    table = pd.DataFrame(rows).assign(dataset=label, encoder=spec["encoder"])
+    options = {key: spec[key] for key in ("shots", "seeds", "limit")} | {"progress": False}
+    rows = _image_rows(open_dataset(data[0], **data[1]), encoder, methods, **options)
+    table = rows.assign(dataset=label, encoder=spec["encoder"])
     with atomic_write(path) as beside:
         table.to_parquet(beside, index=False)
 

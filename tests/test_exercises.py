@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from scipy.sparse.csgraph import connected_components
 import course
 from course import build
 from rose_kit import Vocabulary
+from rose_kit.fusion.zero_shot import softmax
 from rose_kit.pooling import patch_counts, pool_masks
 
 for file in ("template", *(path.stem for path in course.HERE.glob("n[0-9]*.py"))):
@@ -37,6 +39,34 @@ def test_solutions_stand_alone():
             assert course.verdict(scope[name]).startswith(f"right: {name}")
 
 
+def test_what_is_solved_is_remembered_until_it_is_reset(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("ROSE_KIT_CACHE", str(tmp_path))
+
+    def solved_lines():
+        capsys.readouterr()
+        course.progress()
+        told = capsys.readouterr().out.splitlines()
+        return [line for line in told if "[x]" in line or "are solved" in line]
+
+    course.check(solved("miou_by_hand"))
+    course.check(named("by_confidence", lambda read, seen: read))  # which is wrong
+    lines = solved_lines()
+    assert lines == ["00  [x] miou_by_hand", f"1 of {len(NAMES) - len(build.of('_template'))} are solved"]
+    course.reset("miou_by_hand")
+    with pytest.raises(NotImplementedError):
+        exec(f"{capsys.readouterr().out}\nmiou_by_hand([], [], 0)", {})
+    assert len(solved_lines()) == 1
+    cell = []
+    shell = SimpleNamespace(set_next_input=lambda text, replace: cell.append((text, replace)))
+    monkeypatch.setattr(course, "get_ipython", lambda: shell)
+    course.reset("miou_by_hand")
+    assert cell == [(build.gap(course.find("miou_by_hand")), True)]
+    (tmp_path / course.NOTES).write_text("torn")
+    with pytest.raises(ValueError, match="'mioo'"):
+        course.reset("mioo")
+    assert len(solved_lines()) == 1
+
+
 def attend(change):
     """keys_attend with one line of its source changed."""
     scope = dict(vars(sys.modules["course.n01"]))
@@ -44,6 +74,12 @@ def attend(change):
     assert change[0] in source
     exec(source.replace(*change), scope)
     return scope["keys_attend"]
+
+
+def naive_softmax(x):
+    """It overflows where the exponent is large."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.exp(x) / np.exp(x).sum(1, keepdims=True)
 
 
 def forget_if(memory, wanted):
@@ -109,12 +145,12 @@ TYPICAL = [
     ("mutual", lambda x, v, k: top(x @ v.T, k, 1) | top(x @ v.T, k, 0), "both have to be"),
     ("mutual", lambda x, v, k: top(x @ v.T, k, 1), "asks the patches only"),
     ("mutual", lambda x, v, k: top(-x @ v.T, k, 1) & top(-x @ v.T, k, 0), "takes the furthest"),
-    ("by_confidence", lambda n, v: (n + v) / 2, "weighs all patches alike"),
-    ("by_confidence", lambda n, v: np.where(n.max(1) > v.max(1), n.T, v.T).T, "picks the surer one"),
-    ("by_confidence", lambda n, v: n.max(1)[:, None] * n + v.max(1)[:, None] * v, "do not add up to 1"),
-    ("equal_weights", lambda w: np.ones(len(w), np.float32), "returns ones"),
-    ("equal_weights", lambda w: np.full(len(w), 1 / len(w)), "add up to 1"),
-    ("equal_weights", lambda w: np.full(len(w), w.mean(), np.float64), "float64"),
+    ("late_fusion", lambda c, v, s, w: w * softmax(s * c) + (1 - w) * v, "gives the weight to the names"),
+    ("late_fusion", lambda c, v, s, w: w * v + (1 - w) * softmax(c / s), "divides by the scale"),
+    ("late_fusion", lambda c, v, s, w: w * v + (1 - w) * naive_softmax(s * c), "not finite"),
+    ("descend", lambda x, t, a, mu, rate, n: solved("descend")(x, t, a, mu, -rate, n), "climbs"),
+    ("descend", lambda x, t, a, mu, rate, n: solved("descend")(x, t, a, 0, rate, n), "leaves out mu"),
+    ("descend", lambda x, t, a, mu, rate, n: solved("descend")(x, t, a / len(x), mu, rate, n), "the mean"),
     ("hard_pooling", lambda f, regions: pool_masks(f, regions, range(regions.max() + 1))[0],
      "is soft pooling"),
     ("hard_pooling", lambda f, regions: np.nan_to_num(solved("hard_pooling")(f, regions)), "make it NaN"),

@@ -159,6 +159,7 @@ def sample_map(
     patches: NDArray,
     kinds: Mapping[str, tuple[NDArray, NDArray]],
     names: Sequence[str],
+    first: Sequence[int] = (),
     fig: FigureBase | None = None,
 ) -> FigureBase:
     """The training samples of one image and its patches, along the two directions in which they differ most.
@@ -168,13 +169,15 @@ def sample_map(
         kinds: kind of sample -> its features (S, D) and its classes (S,), a marker for each kind. The
             six classes with most samples have a colour.
         names: (C,) class names.
+        first: classes that have a colour in any case.
         fig: draw into this figure.
     """
     everything = np.concatenate([patches, *(features for features, _ in kinds.values())])
     centre = everything.mean(0)
     axes = np.linalg.svd(everything - centre, full_matrices=False)[2][:2]  # (2, D)
     labels = np.concatenate([classes for _, classes in kinds.values()])
-    coloured = np.argsort(-np.bincount(labels, minlength=len(names)), kind="stable")[: len(COLOURS)]
+    order = np.argsort(-np.bincount(labels, minlength=len(names)), kind="stable").tolist()
+    coloured = np.array([*first, *(c for c in order if c not in first)][: len(COLOURS)])
     fig = fig or plt.figure(figsize=(7, 3.6), layout="constrained")
     ax = fig.subplots()
     ax.scatter(*((patches - centre) @ axes.T).T, c="#CCCCCC", s=8, linewidths=0, label="patches")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,10 +15,9 @@ from experiments.claims.benchmark import STRIDE, SceneBenchmark, Setting, miou_p
 from rose_kit.adapter import RNS
 from rose_kit.evaluation import ABSENT, EncodedQuery, count_pixels
 from rose_kit.fusion import Method, ZeroShot
-from rose_kit.fusion.zero_shot import softmax
 from rose_kit.memory import Prototypes, SupportMemory
 from rose_kit.pooling import patch_counts
-from rose_kit.types import Prediction, Query, Vocabulary, unit
+from rose_kit.types import Vocabulary, unit
 
 STREAM = 4_000_000  # scene seeds of the images of self-training, apart from all others
 
@@ -59,49 +58,22 @@ def evaluate_memory(
 # --- class after class --------------------------------------------------------------------------------------
 
 
-@dataclass
-class GradientHead:
-    """A linear head on the rows it was shown, trained by gradient on the newest ones alone.
-
-    What a network does that is fine-tuned lesson by lesson, with nothing kept of earlier lessons.
-
-    Args:
-        names: (C,) all classes that it will ever know.
-        epochs: passes over a lesson.
-        seed: of the order within a pass.
-    """
-
-    names: Sequence[str]
-    epochs: int = 30
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        from sklearn.linear_model import SGDClassifier  # here, since it is slow to import
-
-        self._model = SGDClassifier(loss="log_loss", alpha=1e-4, random_state=self.seed)
-
-    def learn(self, rows: Prototypes) -> None:
-        """Train on one lesson, from where the last one ended."""
-        order = np.random.default_rng(self.seed).permutation(len(rows))
-        x, y = np.asarray(rows.vectors)[order], rows.class_names[order]
-        for _ in range(self.epochs):
-            self._model.partial_fit(x, y, classes=np.array(sorted(self.names)))
-
-    def predict(self, query, memory, vocabulary, *, initial_weight=None) -> Prediction:
-        """See `Method.predict`; the memory is not looked at."""
-        scores = self._model.decision_function(Query.of(query).features)  # (N, C) one against the rest
-        columns = np.searchsorted(self._model.classes_, vocabulary.names)
-        return Prediction(softmax(scores[:, columns]))
-
-
-def continual(bench: SceneBenchmark, seed: int, lessons: int, method: Method, shots: int = 2) -> pd.DataFrame:
-    """Learn classes in groups: a memory gains rows, a gradient head is trained on the same rows.
+def continual(
+    bench: SceneBenchmark,
+    seed: int,
+    lessons: int,
+    method: Method,
+    make_head: Callable[[Sequence[str]], Any],
+    shots: int = 2,
+) -> pd.DataFrame:
+    """Learn classes in groups: a memory gains rows, a head is trained on the same rows.
 
     Args:
         bench: whose scenes.
         seed: of the support, the groups and the query scenes.
         lessons: groups of classes, as equal as can be.
         method: answers from the memory.
+        make_head: names of all classes -> a head with `learn(rows)` and the `predict` of a method.
         shots: support images per class.
 
     Returns:
@@ -112,7 +84,7 @@ def continual(bench: SceneBenchmark, seed: int, lessons: int, method: Method, sh
     order = np.random.default_rng(seed).permutation(bench.names).tolist()
     groups = [tuple(group) for group in np.array_split(np.array(order, dtype=object), lessons)]
     rows, memory = bench.memory(Setting(method, shots), seed).rows, bench.empty_memory()
-    head, lines = GradientHead(order, seed=seed), []
+    head, lines = make_head(order), []
     for step in range(1, lessons + 1):
         lesson = rows.take(np.isin(rows.class_names, groups[step - 1]))
         memory.extend(lesson)
@@ -126,24 +98,6 @@ def continual(bench: SceneBenchmark, seed: int, lessons: int, method: Method, sh
                 miou = miou_percent(counts, [known.index(name) for name in group])
                 lines.append((label, "all so far", step, g, seed, miou))
     return pd.DataFrame(lines, columns=["label", "asked", "step", "group", "seed", "miou"])
-
-
-# --- a long tail --------------------------------------------------------------------------------------------
-
-
-def long_tail_memory(bench: SceneBenchmark, count: int, seed: int) -> SupportMemory:
-    """The memory of so many support scenes drawn without regard to what they show: a long tail."""
-    examples, memory = bench.examples(Setting(ZeroShot()), seed), bench.empty_memory()
-    chosen = np.random.default_rng(seed).choice(bench.pool, min(count, bench.pool), replace=False)
-    bench.add_images(memory, examples, chosen.tolist())
-    return memory
-
-
-def frequency_terciles(memory: SupportMemory, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Classes by their rows in a memory: a third common, a third middling, a third rare (perhaps none)."""
-    ranked = sorted(names, key=lambda name: -memory.summary().get(name, 0))  # ties: in the order given
-    parts = np.array_split(np.array(ranked, dtype=object), 3)
-    return dict(zip(("common", "middling", "rare"), map(tuple, parts), strict=True))
 
 
 # --- self-training ------------------------------------------------------------------------------------------

@@ -32,12 +32,13 @@ def leaderboard_figure(board: Leaderboard) -> Figure:
         raise ValueError("there are no methods on the board")
     groups = list(board.table.groupby(GROUP, sort=False))
     heights = [1.1 + 0.32 * len(lines) for _, lines in groups]
-    options = {"figsize": (8.5, sum(heights)), "layout": "constrained"}
+    longest = max(map(len, board.table["method"]))
+    options = {"figsize": (8 + 0.08 * longest, sum(heights)), "layout": "constrained"}  # names take room
     fig, axes = plt.subplots(len(groups), 2, squeeze=False, height_ratios=heights, **options)
     for (left, right), (group, lines) in zip(axes, groups, strict=True):
         _panel(left, lines, lines["miou"], lines["half_width"].fillna(0))
         left.set_yticks(range(len(lines)), lines["method"])
-        left.set_xlabel("mIoU (%), interval over seeds")
+        left.set_xlabel("mIoU (%), interval over seeds", fontsize=9)
         left.set_title(f"{group[0]}, {group[1]}, shots {group[2]}", loc="left", fontsize=10)
         gain = lines["difference"].mask(lines["verdict"] == "baseline", 0)
         around = np.nan_to_num([gain - lines["low"], lines["high"] - gain], posinf=0)  # of one image
@@ -45,7 +46,7 @@ def leaderboard_figure(board: Leaderboard) -> Figure:
         right.axvline(0, color="black", linewidth=0.8)
         right.set_yticks(range(len(lines)), lines["verdict"])
         right.yaxis.tick_right()
-        right.set_xlabel("points of mIoU over the baseline, paired by image")
+        right.set_xlabel("points over the baseline, paired by image", fontsize=9)
     return fig
 
 

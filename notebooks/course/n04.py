@@ -3,40 +3,37 @@
 import numpy as np
 
 from course import checks, close, exercise, expect, shaped
+from rose_kit.fusion.zero_shot import softmax
 
 
 @exercise(
-    hint="weights from the largest probability of each, (N, 1), then the same sum",
+    hint="the names' softmax is that of scale * cosine; then the weighted sum",
     minutes=15,
-    right="Does it come nearer to the referee than one fixed weight?",
+    right="Now mix: with a quiet vote, what do scales of 5 and 100 bring?",
 )
-def by_confidence(by_name, by_vote):
-    """(N, C) a mixture in which each patch has a weight of its own: who is surer counts for more.
+def late_fusion(cosine, vote, scale, weight):
+    """(N, C) cosines of patches and names, (N, C) vote -> (N, C) probabilities of both.
 
-    The share of each of the two is its largest probability, divided by the sum of both.
+    The names say softmax(scale * cosine); `weight` is the share of the vote.
     """
-    sure_name, sure_vote = by_name.max(1, keepdims=True), by_vote.max(1, keepdims=True)  # (N, 1)
-    weight = sure_vote / (sure_name + sure_vote)
-    return weight * by_vote + (1 - weight) * by_name
+    return weight * vote + (1 - weight) * softmax(scale * cosine)
 
 
-@checks(by_confidence)
+@checks(late_fusion)
 def _(answer):
     rng = np.random.default_rng(0)
-    names, vote = rng.dirichlet(np.ones(5), 8), rng.dirichlet(np.ones(5) / 4, 8)
-    found = shaped(answer(names, vote), (8, 5), "(N, C)")
-    n, v = names.max(1, keepdims=True), vote.max(1, keepdims=True)
+    cosine, vote = rng.uniform(-0.5, 0.9, (8, 5)), rng.dirichlet(np.ones(5), 8)
+    found = shaped(answer(cosine, vote, 5.0, 0.8), (8, 5), "(N, C)")
     wrong = [
-        ((names + vote) / 2, "weighs all patches alike: the weight has to come from each patch"),
-        ((v * names + n * vote) / (n + v), "gives more weight to the one that is less sure"),
-        (n * names + v * vote, "returns rows that do not add up to 1: divide by the sum of both weights"),
-        (np.where(v > n, vote, names), "picks the surer one: a mixture is asked for"),
-        (
-            (names.max() * names + vote.max() * vote) / (names.max() + vote.max()),
-            "takes one maximum over all patches: each row has its own (axis 1, keepdims)",
-        ),
+        (0.8 * vote + 0.2 * cosine, "mixes cosines with probabilities: the names need a softmax"),
+        (0.2 * vote + 0.8 * softmax(5 * cosine), "gives the weight to the names: it is that of the vote"),
+        (0.8 * vote + 0.2 * softmax(cosine / 5), "divides by the scale: it is one over the temperature"),
+        (0.8 * vote + 0.2 * softmax(cosine), "leaves out the scale"),
+        (0.8 * vote + softmax(5 * cosine), "returns rows that do not add up to 1: w and 1 - w do"),
+        (0.8 * vote + 0.2 * softmax(5 * cosine.T).T, "takes the softmax over patches: it goes over classes"),
     ]
     for other, says in wrong:
         expect(not close(found, other), says)
-    expect(np.allclose(found.sum(1), 1, atol=1e-4), "returns rows that do not add up to 1")
-    expect(close(found, by_confidence(names, vote)), "weighs by something else than the largest probability")
+    expect(close(found, late_fusion(cosine, vote, 5.0, 0.8)), "returns another mixture of vote and names")
+    loud = shaped(answer(cosine, vote, 5000.0, 0.8), (8, 5), "(N, C)")
+    expect(close(loud.sum(1), np.ones(8)), "overflows for a large scale: subtract each row's maximum first")

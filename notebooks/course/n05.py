@@ -3,33 +3,43 @@
 import numpy as np
 
 from course import checks, close, exercise, expect, shaped
+from rose_kit.fusion.zero_shot import softmax
 
 
 @exercise(
-    hint="all alike, and the same sum; then call SOLVERS['lbfgs'] with them, as above",
-    minutes=10,
-    right="Train with them: how many patches change their label?",
+    hint="each step: the errors p - target, weighted, times the samples; plus mu * W; then against it",
+    minutes=15,
+    right="How many steps does it take to come as near to the minimum as L-BFGS in ten passes?",
 )
-def equal_weights(weight):
-    """(S,) weights of samples -> (S,) float32: every sample counts the same, and the sum stays."""
-    return np.full(len(weight), weight.sum() / len(weight), np.float32)
+def descend(x, target, weight, mu, rate, steps):
+    """(C, D) the head after so many steps of gradient descent on J, from zeros and without a bias.
+
+    Args: x (S, D) samples; target (S, C) their distributions; weight (S,); mu, rate numbers.
+    """
+    w = np.zeros((target.shape[1], x.shape[1]))
+    for _ in range(steps):
+        error = softmax(x @ w.T) - target  # (S, D) @ (D, C) -> (S, C)
+        w = w - rate * ((weight[:, None] * error).T @ x + mu * w)  # (C, S) @ (S, D) -> (C, D)
+    return w
 
 
-@checks(equal_weights)
+@checks(descend)
 def _(answer):
-    weight = np.random.default_rng(0).random(7).astype(np.float32)
-    given = weight.copy()
-    found = answer(weight)
-    values = shaped(found, (7,), "(S,)")
-    expect(close(weight, given), "changes the weights it is given: make new ones")
-    expect(np.ptp(values) < 1e-6, "returns weights that differ")
+    rng = np.random.default_rng(0)
+    x, target, weight = rng.normal(size=(9, 4)), rng.dirichlet(np.ones(3), 9), rng.random(9)
+    given = x.copy(), target.copy(), weight.copy()
+    found = shaped(answer(x, target, weight, 0.5, 0.1, 3), (3, 4), "(C, D)")
     expect(
-        not close(values, np.ones(7)), "returns ones: the sum has to stay, or the regulariser counts for less"
+        all(close(a, b) for a, b in zip((x, target, weight), given, strict=True)), "changes what it is given"
     )
-    expect(not close(values, np.full(7, 1 / 7)), "returns weights that add up to 1: their sum has to stay")
-    expect(
-        close(values.sum(), given.sum()), f"returns a sum of {values.sum():.3f}, which was {given.sum():.3f}"
-    )
-    expect(
-        np.asarray(found).dtype == np.float32, f"returns {np.asarray(found).dtype}: the solvers take float32"
-    )
+    wrong = [
+        ((x, target, weight, 0.5, -0.1, 3), "climbs: the step goes against the gradient"),
+        ((x, target, weight, 0.0, 0.1, 3), "leaves out mu * W, so that J has no minimum"),
+        ((x, target, np.ones(9), 0.5, 0.1, 3), "leaves out the weights of the samples"),
+        ((x, target, weight / 9, 0.5, 0.1, 3), "takes the mean over samples: J has their sum"),
+        ((x, target, weight, 0.5, 0.1, 2), "takes one step too few"),
+        ((x, target, weight, 0.5, 0.1, 1), "takes a single step"),
+    ]
+    for other, says in wrong:
+        expect(not close(found, descend(*other)), says)
+    expect(close(found, descend(x, target, weight, 0.5, 0.1, 3)), "goes another way than the gradient of J")

@@ -9,7 +9,7 @@ from rose_kit import SupportMemory, unit
 @exercise(
     hint="search for each new row, and ask whether its neighbours bear its name",
     minutes=15,
-    right="Let `self_training_step` ask it before it adds a row.",
+    right="Now ask it about the careless rows: how many bad ones does it refuse, and how many good ones?",
 )
 def vetted(memory, rows, k=4):
     """(R,) bool: which new rows a memory should let in: at least half of their k nearest bear their name."""

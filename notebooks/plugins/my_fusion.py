@@ -23,7 +23,8 @@ class MyFusion(Method):
     """Vote of the k nearest prototypes, weighed patch by patch by who is surer: vote or names."""
 
     k: int = 16  # fields are options: {my-fusion: {k: 8}} in a grid
-    temperature: float = 0.01
+    temperature: float = 0.01  # of the vote
+    scale: float = 100.0  # of the names
 
     def visual(self, x, memory, vocabulary):
         """(N, D) features -> (N, C) shares of the vote; None where the memory has none of the classes."""
@@ -38,7 +39,7 @@ class MyFusion(Method):
     def predict(self, query, memory, vocabulary, *, initial_weight=None):
         x = Query.of(query).features
         seen = self.visual(x, memory, vocabulary)  # (N, C)
-        read = zero_shot(x, vocabulary) if vocabulary.has_text.any() else None  # (N, C)
+        read = zero_shot(x, vocabulary, self.scale) if vocabulary.has_text.any() else None  # (N, C)
         if seen is None and read is None:
             raise no_support_error(vocabulary)
         if seen is None or read is None:

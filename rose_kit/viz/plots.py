@@ -22,7 +22,7 @@ from rose_kit.data import atomic_write
 from rose_kit.memory import SupportMemory
 from rose_kit.types import Evidence
 from rose_kit.viz.export import strongest_prototypes
-from rose_kit.viz.overlay import LabelMap, figure_colours, fit, outline, spotlight
+from rose_kit.viz.overlay import LabelMap, figure_colours, fit, outline, small_png, spotlight
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"  # apart for colour-blind eyes (Okabe and Ito 2008)
 INCH = 2.1  # width of an image in a row
@@ -56,10 +56,14 @@ def image_row(
         names = max((own.names for own in classes), key=len)
         colours = figure_colours([own.labels for own in classes], len(names))
         images = [own.draw(colours) if isinstance(own, LabelMap) else own for own in images]
+        there = np.unique(np.concatenate([np.ravel(own.labels) for own in classes]))
+        shown = [Patch(color=colours[c] / 255, label=names[c]) for c in there if 0 <= c < len(names)]
     columns = columns or len(images)
     rows = -(-len(images) // columns)
     height = INCH * np.shape(images[0])[0] / np.shape(images[0])[1]
-    fig = fig or plt.figure(figsize=(INCH * columns, (height + 0.25) * rows), layout="constrained")
+    legend = 0.22 * -(-len(shown) // (2 * columns)) if classes else 0  # or the images would shrink for it
+    size = INCH * columns, (height + 0.25) * rows + legend
+    fig = fig or plt.figure(figsize=size, layout="constrained")
     axes = fig.subplots(rows, columns, squeeze=False, subplot_kw=BARE).ravel()
     maps = [image for image in images if np.ndim(image) == 2]
     low, high = limits or ((min(map(np.min, maps)), max(map(np.max, maps))) if maps else (None, None))
@@ -67,8 +71,6 @@ def image_row(
         ax.imshow(image, cmap="cividis", vmin=low, vmax=high)
         ax.set_title(title, fontsize=10)
     if classes:
-        there = np.unique(np.concatenate([np.ravel(own.labels) for own in classes]))
-        shown = [Patch(color=colours[c] / 255, label=names[c]) for c in there if 0 <= c < len(names)]
         options = {"loc": "outside lower center", "ncols": 2 * columns, "fontsize": 8, "frameon": False}
         fig.legend(handles=shown, handlelength=1, columnspacing=1, **options)
     return fig
@@ -166,10 +168,8 @@ def save(fig: Figure, path: str | Path) -> Path:
 
 
 def _png(fig: Figure) -> bytes:
-    """A PNG of at most 256 colours, a third of the size of a full one; the figure is closed."""
-    full, small = io.BytesIO(), io.BytesIO()
+    """See `small_png`; the figure is closed."""
+    full = io.BytesIO()
     fig.savefig(full, dpi=100, facecolor="white", bbox_inches="tight", pad_inches=0.05)
     plt.close(fig)
-    image = Image.open(full).convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    image.save(small, format="png", optimize=True)
-    return small.getvalue()
+    return small_png(np.asarray(Image.open(full).convert("RGB")))
