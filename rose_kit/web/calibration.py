@@ -19,8 +19,8 @@ from rose_kit.web.vpe import Thresholds, VisualPromptEnhancer, foreground
 
 PARTS = (0.2, 0.3, 0.4, 0.5, 0.6)  # tried for `part`
 FALSE_CORRECTIONS = 0.05  # of images that do not show what the references show
-OBJECT_SIZE = 0.01, 0.4  # least and largest share of an image that an object fills
-MARGIN = 0.25  # of an object's longer side, around it in a reference image
+OBJECT_SIZE = 0.05, 0.5  # least and largest share of an image that an object fills
+MARGIN = 0.5  # of an object's longer side, around it in a reference image
 UNSET = Thresholds(1.0, 0.0, 0.0, 0.0, 0.0)
 
 Scores = Mapping[str, tuple[Sequence[float], Sequence[float]]]  # threshold -> of right and of wrong examples
@@ -52,7 +52,7 @@ def calibrate(
     samples: Iterable[Sample],
     objects: Callable[[NDArray[np.uint8]], NDArray[np.bool_]] | None = None,
     *,
-    images: int = 60,
+    images: int = 120,
     count: int = 32,
     seed: int = 0,
 ) -> Thresholds:

@@ -1,12 +1,12 @@
 """Reading questions and news by rules: the phrase a question asks for, and what a text says about a name.
 
-The rules are regular expressions for English news. A language model can take their place: see
-`rose_kit.web.llm`.
+The rules are regular expressions for English. A language model can take their place: see `rose_kit.web.llm`.
 """
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from itertools import groupby
 from typing import Any
@@ -26,33 +26,137 @@ def any_of(phrases: str) -> str:
     >>> bool(re.search(any_of("award*, no longer"), "Awarded to Petrel"))
     True
     """
-    alternatives = " ".join(phrases.split()).replace("*", r"\w*").split(", ")
+    alternatives = " ".join(phrases.split()).replace("| ", "|").replace("*", r"\w*").split(", ")
     return rf"(?i:\b(?:{'|'.join(alternatives)})\b)"
 
 
-DETERMINERS = _words("the a an every each all any both some this that these those what which whichever")
-PREPOSITIONS = _words("""of in on at by with behind beside under next to from for near over above below
-    between among against as before after during since inside along across through about""")
-CLAUSE_WORDS = _words("""who whose where when while is are was were has have had be been will can could do
-    does did you i it me them us and or but please made now today . , : ; ? !""")
-FUNCTION_WORDS = DETERMINERS | PREPOSITIONS | CLAUSE_WORDS  # and punctuation: they end a noun phrase
-_FUNCTION = "|".join(filter(str.isalpha, FUNCTION_WORDS))
+# --- questions --------------------------------------------------------------------------------------------
+
+# The closed classes of English words, and punctuation: they end a noun phrase.
+DETERMINERS = _words("""the a an every each all any both some this that these those what which whichever
+    whatever another my your his her its our their""")
+PREPOSITIONS = _words("""about above across after against along among around as at before behind below beneath
+    beside besides between beyond by despite during except for from in inside into like near next of off on
+    onto opposite out outside over past per round since through throughout to toward towards under
+    underneath until upon via with within without""")
+CLAUSE_WORDS = _words("""i me you he him she it we us they them who whoever whom whose where when while why how
+    is are was were be been being am has have had do does did can could may might must shall should will would
+    and or but nor so if because though although than not there here please now then today tomorrow yesterday
+    tonight currently presently already just still yet too also alone only itself there's where's who's what's
+    here's it's that's i'm i'd let let's needs looks seems appears
+    stands sits lies hangs keeps goes comes moves wants . , : ; ? ! ( ) “ ” " — –""")
+FUNCTION_WORDS = DETERMINERS | PREPOSITIONS | CLAUSE_WORDS
+_FUNCTION = "|".join(word for word in FUNCTION_WORDS if word.isalpha())
 
 # A verb that may be a command to segment.
 _VERB = any_of("""segment, mask, mark, outline, highlight, find, show, select, cut, trace, label, paint,
     circle, isolate, locate, spot, pick, extract, point, delineate, draw, identify, crop, shade, colou?r, box,
-    lift, separate, put, get, give, grab, take, fill, trim""")
+    lift, separate, put, get, give, grab, take, fill, trim, tint, blur, tag, detect, annotate, contour, clip,
+    remove, choose""")
 # It is one in "please mask the dog", but not in "the mask" or "the flower show".
-SEGMENT_VERB = rf"(?i:^|(?<=[.,;:!?] )|\b(?:to|please|and|now|you|then|just) ){_VERB}"
-# A noun that names no object, as in "the pixels of the dog".
-_NO_OBJECT = any_of("""picture, image, photo, photograph, pixels?, ones?, region, area, scene, part, shot,
-    frame, mask, outline, shape, two, three, title, ^(thing|object|item|product|model)s?""")
-GENERIC = f"{_NO_OBJECT}$"
+SEGMENT_VERB = (
+    r"(?i:^\W*|(?<=[.,;:!?] )|\b(?:to|please|and|now|you|then|just|so|let's|let me) )(?i:\w+ly )?" + _VERB
+)
+# A noun that names no object, as in "the pixels of the dog", with its verb, as in "which pixels show a dog".
+_NO_OBJECT = any_of("""picture, image, photo, photograph, snapshot, pixels?, ones?, region, area, scene, part,
+    shot, frame, mask, line, outline, contour, shape, rest, everything, two, three, title,
+    ^(thing|object|item|product|model)s?""")
+GENERIC = rf"{_NO_OBJECT}( (show|cover|contain|hold|form|mark|belong|depict)\w*)?$"
 # Before a noun: it means another individual or product after a while.
-RECENT = any_of("""current, reigning, latest, newest, incumbent, present, newly, recent, recently, former,
-    today['’]s, year['’]s""")
+_MADE_NEWS = (
+    "elected|chosen|named|crowned|appointed|released|launched|announced|unveiled|introduced|presented"
+)
+RECENT = any_of(rf"""current, reigning, latest, newest, incumbent, present, recent, recently, former, today['’]s,
+    (year|season|month|week)['’]s, newly(?! \w+(ed|en|n)), (newly|just|freshly) ({_MADE_NEWS})""")
 # Words that do not help a search.
-FILLER = rf"(?i:\b(?:{_FUNCTION}|me|out|right|most)\b|['’]s\b|[^\w\s’'-])"
+FILLER = rf"(?i:\b(?:{_FUNCTION}|right|most)\b|['’]s\b|[^\w\s’'-])"
+# A question for a person: "who won", but not "who is the champion", where the noun says more.
+WHO = r"(?i)(?:^|[.?!:,]) *(?:out )?(who(?:ever)?\b(?!(?:'s| is| are| was) the\b)[^.?!]*)"
+_TOKEN = r"[\w’'-]+|[^\w\s]"
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """A noun phrase of a text."""
+
+    words: str  # without a determiner
+    preposition: str  # before it; "" if there is none
+    rest: str  # of its sentence, after it
+    determined: bool  # whether a determiner is before it
+    opens: bool = False  # whether no word is before it
+
+
+def phrases(text: str) -> list[Phrase]:
+    """The noun phrases of a text: words between function words.
+
+    >>> [(p.preposition, p.words, p.rest) for p in phrases("the red boat on my quay.")]
+    [('', 'red boat', ' on my quay'), ('on', 'quay', '')]
+    """
+    found, before = [], []
+    words = re.finditer(_TOKEN, text.replace("’", "'"))
+    for is_function, group in groupby(words, lambda word: word.group().lower() in FUNCTION_WORDS):
+        run = list(group)
+        if is_function:
+            before = [word.group().lower() for word in run]
+            continue
+        link = next((word for word in reversed(before) if word not in DETERMINERS), "")
+        rest = re.split("[.;:?!]", text[run[-1].end() :])[0]
+        preposition = link if link in PREPOSITIONS else ""
+        phrase = text[run[0].start() : run[-1].end()]
+        found.append(
+            Phrase(
+                phrase,
+                preposition,
+                rest,
+                before[-1:] != [] and before[-1] in DETERMINERS,
+                not found and not before,
+            )
+        )
+    return found
+
+
+def target(question: str, known: Collection[str] = ()) -> Phrase:
+    """The noun phrase that is to be segmented.
+
+    It is the first noun phrase after the last command to segment, if there is a command. One that follows a
+    preposition is taken only if there is no other, or if that is "mask", "pixels" or the like. In "who won the
+    cup?" it is all of that. What "it" stands for is rather one of the known words, if any are given.
+
+    >>> target("Near the quay, segment the red boat that won the race.").words
+    'red boat'
+    >>> target("The tide moves the boat. Outline it.", ["boat"]).words
+    'boat'
+    """
+    commands = [match.end() for match in re.finditer(SEGMENT_VERB, question)]
+    for text in (question[commands[-1] :] if commands else "", question):
+        if asked := re.search(WHO, text):
+            return Phrase(asked[1], "", "", True)
+        ranked, after_generic = [], False
+        for phrase in phrases(text):
+            is_object = not phrase.preposition or after_generic
+            is_noun = phrase.determined or phrase.opens  # and no stray verb
+            after_generic = bool(re.search(GENERIC, phrase.words))
+            is_known = text is question and re.search(word_pattern(known), phrase.words)
+            if not after_generic and not re.fullmatch(_VERB, phrase.words):
+                ranked.append(((not is_noun, not is_object, not is_known, not phrase.determined), phrase))
+        best = min(ranked, key=lambda candidate: candidate[0], default=None)
+        if best and (text is question or not best[0][0]):
+            return best[1]
+    return Phrase(search_terms(question), "", "", False)
+
+
+def search_terms(question: str) -> str:
+    """The words of a question to search for; the whole question if none is left.
+
+    >>> search_terms("Please segment the winner of the cup in this picture.")
+    'winner cup'
+    """
+    words = re.sub(f"{RECENT}|{FILLER}", " ", re.sub(SEGMENT_VERB, " ", question)).split()
+    return " ".join(word for word in dict.fromkeys(words) if not re.match(GENERIC, word)) or question
+
+
+# --- news -------------------------------------------------------------------------------------------------
+
 # Words with a capital, and numbers: "Harbour Regatta 3".
 NAME = (
     rf"(?<![\w’'-])(?!(?i:{_FUNCTION}|its|our|my|last|if|how|why|then|there|sir|he|she|they)\b)"
@@ -130,56 +234,6 @@ def noun_phrases(prompt: str) -> list[str]:
     return list(dict.fromkeys(filter(None, phrases))) or [prompt]
 
 
-def target(question: str) -> tuple[str, str]:
-    """The noun phrase that is to be segmented, and the rest of its clause.
-
-    It is the first noun phrase after the last command to segment, if there is a command. One that follows a
-    preposition is taken only if there is no other.
-
-    >>> target("Near the quay, segment the red boat that won the race.")
-    ('red boat', ' that won the race')
-    """
-    commands = [match.end() for match in re.finditer(SEGMENT_VERB, question)]
-    for text in (question[commands[-1] :] if commands else "", question):
-        ranked, after_generic = [], False
-        for preposition, phrase, rest in _determined_phrases(text):
-            is_object = not preposition or (preposition == "of" and after_generic)
-            after_generic = bool(re.search(GENERIC, phrase))
-            if not after_generic:
-                ranked.append((not is_object, phrase, rest))
-        if ranked:
-            return min(ranked, key=lambda candidate: candidate[0])[1:]
-    words = re.findall(r"[\w’'-]+", question)
-    return " ".join(word for word in words if word.lower() not in FUNCTION_WORDS - DETERMINERS), ""
-
-
-def _determined_phrases(text: str) -> Iterator[tuple[str, str, str]]:
-    """The words from a determiner to the next function word, with the preposition before it, or "".
-
-    Yields (preposition, phrase without the determiner, the rest of the clause).
-    """
-    words, before = re.finditer(r"[\w’'-]+|[.,:;?!]", text), [""]
-    for is_function, group in groupby(words, lambda word: word.group().lower() in FUNCTION_WORDS):
-        run = list(group)
-        if is_function:
-            before = [word.group().lower() for word in run]
-        elif before[-1] in DETERMINERS:
-            link = next((word for word in reversed(before) if word not in DETERMINERS), "")
-            phrase = " ".join(word.group() for word in run)
-            rest = re.split("[.;:?!]", text[run[-1].end() :])[0]
-            yield link if link in PREPOSITIONS else "", phrase, rest
-
-
-def search_terms(question: str) -> str:
-    """The words of a question to search for; the whole question if none is left.
-
-    >>> search_terms("Please segment the winner of the cup in this picture.")
-    'winner cup'
-    """
-    words = re.sub(f"{RECENT}|{FILLER}", " ", re.sub(SEGMENT_VERB, " ", question)).split()
-    return " ".join(word for word in dict.fromkeys(words) if not re.match(GENERIC, word)) or question
-
-
 def capitalised_names(text: str) -> list[tuple[str, str]]:
     """(what may be a name, the text before it) wherever words begin with a capital.
 
@@ -212,7 +266,7 @@ def names(texts: Sequence[str]) -> set[str]:
 
 def question_topics(question: str) -> list[str]:
     """What a question is about, in lower case: the phrase it asks for, then the names in it."""
-    phrase = re.sub(f"{RECENT}|{any_of('new, most, brand')}", "", target(question)[0])
+    phrase = re.sub(f"{RECENT}|{any_of('new, most, brand')}", "", target(question).words)
     inside = [name for name, before in capitalised_names(question) if re.search(r"\w $", before)]
     topics = (" ".join(re.sub(r"['’]s\b", "", topic).lower().split()) for topic in (phrase, *inside))
     return list(dict.fromkeys(filter(None, topics)))

@@ -1,39 +1,103 @@
 """Textual prompt enhancer: describes the answer in words that the segmenter knows."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from rose_kit.web.language import is_injection, sentences, word_pattern
-from rose_kit.web.types import Provider, Source
+from rose_kit.web.language import is_injection, phrases, sentences, word_pattern
+from rose_kit.web.llm import ask_about
+from rose_kit.web.types import Page, Provider, Source
 
 MAX_SENTENCE = 800  # characters; the rest of a longer one is not read
+QUESTION = (
+    "By this text alone, what kind of visible thing is {answer!r}? Reply with at most ten words, "
+    "with one of these nouns if it fits: {known}. Reply UNKNOWN if the text does not say."
+)
+
+
+@dataclass(frozen=True)
+class Background:
+    """What the prompt says of the answer, and where that comes from."""
+
+    prompt: str  # of the segmenter
+    text: str = ""  # the definition
+    noun: str = ""  # the known noun in it, with its adjectives
+    by: str = "rule"  # "model": a language model worded it
+    sources: tuple[Source, ...] = ()
+    reason: str = ""
 
 
 @dataclass
 class TPE:
-    """Prompt = question + definition of the answer, which a second search finds (ROSE, section 2.3)."""
+    """Prompt = question + answer + background of the answer, which a second search finds (ROSE, section 2.3)."""
 
     provider: Provider  # where to search
-    known: Collection[str]  # words that the segmenter understands
+    known: Collection[str]  # what the segmenter understands, "dog|puppy" is two
+    llm: Callable[[str], str] | None = None  # words the background; None: a sentence of a page
     pages: int = 5  # to read
 
-    def __call__(self, question: str, answer: str, day: date) -> tuple[str, tuple[Source, ...]]:
-        """The prompt, and the page of the definition; without one, the question and the answer's name.
+    def __call__(self, question: str, answer: str, day: date) -> Background:
+        """The prompt for an answer, in five steps; without a background, it is the question and the name."""
+        if noun := self.find_noun(answer):  # 1. is the answer known by its own name?
+            reason = f"the segmenter knows {noun!r} by name"
+            return Background(f"{question} That is {answer}.", answer, noun, reason=reason)
+        pages = self.find_pages(answer, day)  # 2.
+        rated = self.rate_sentences(answer, pages)  # 3. the best first
+        text, by, page = self.define(answer, pages, rated)  # 4.
+        return self.word_prompt(question, answer, text, by, page)  # 5.
 
-        A definition is a sentence such as "Petrel is a red boat". The best one is on the page that has the
-        answer as its title (and is not about the song of that name), and holds a word that is known.
+    def find_pages(self, answer: str, day: date) -> list[Page]:
+        """Pages about the answer, without those that give orders to readers."""
+        pages = self.provider.search(answer, self.pages, day)
+        return [page for page in pages if not is_injection(f"{page.source.title} {page.text}")]
+
+    def rate_sentences(self, answer: str, pages: Sequence[Page]) -> list[tuple[int, str, Page]]:
+        """(score, sentence, page) for each sentence about the answer, the best first.
+
+        It names the answer, or goes on after that with "it", "he" or "she". It is good if it holds a noun that
+        the segmenter knows, is of the page that has the answer as its title (and not of a song of that
+        name), and says "is a", "called" or the like.
         """
-        best: tuple[int, str, tuple[Source, ...]] = (0, answer, ())
-        for page in self.provider.search(answer, self.pages, day):
-            if is_injection(f"{page.source.title} {page.text}"):
-                continue
-            is_own_page = page.source.title.casefold() == answer.casefold()
+        name, rated = re.escape(answer), []
+        definition = rf"(?i:{name}\b,?(?: \S+){{0,6}}? an? )|(?i:\b(?:called|named|known as) {name}\b)|^It is an? "
+        for page in pages:
+            title, is_about = page.source.title.casefold(), False
+            own = 4 * (title == answer.casefold()) - 4 * title.startswith(f"{answer.casefold()} (")
             for sentence in sentences(page.text):
-                definition = rf"{re.escape(answer)}\b(.* )?(is|are|was)\b.*"
-                if match := re.search(definition, sentence[:MAX_SENTENCE]):
-                    score = 1 + 4 * is_own_page + 2 * bool(re.search(word_pattern(self.known), match[0]))
-                    if score > best[0]:
-                        best = (score, match[0][:300], (page.source,))
-        return f"{question} {best[1]}", best[2]
+                sentence = sentence[:MAX_SENTENCE]
+                is_about = bool(re.search(rf"(?i:\b{name}\b)", sentence)) or (
+                    is_about and bool(re.match(r"(?:It|He|She|They)\b", sentence))
+                )
+                if is_about:
+                    score = own + 5 * bool(self.find_noun(sentence)) + 2 * bool(re.search(definition, sentence))
+                    rated.append((score, sentence, page))
+        return sorted(rated, key=lambda candidate: -candidate[0])
+
+    def define(
+        self, answer: str, pages: Sequence[Page], rated: Sequence[tuple[int, str, Page]]
+    ) -> tuple[str, str, Page | None]:
+        """(background, by whom, its page): the model's words, if it has any that are known; or the best sentence."""
+        best = rated[0] if rated and rated[0][0] > 0 else (0, "", None)
+        if self.llm and rated:
+            page = rated[0][2]
+            known = ", ".join(name.split("|")[0] for name in self.known) or "any noun"
+            reply = ask_about(self.llm, page.text, QUESTION.format(answer=answer, known=known))
+            words = " ".join(re.findall(r"[\w’'-]+", reply))[:120]
+            if words and "UNKNOWN" not in words and (self.find_noun(words) or not self.known):
+                return f"{answer} is {words}.", "model", page
+        return best[1][:300], "rule", best[2]
+
+    def find_noun(self, text: str) -> str:
+        """The first noun in a text that the segmenter knows, with the words of its noun phrase before it."""
+        for phrase in phrases(text):
+            if match := re.search(rf"^.*?{word_pattern(self.known)}", phrase.words):
+                return match[0]
+        return ""
+
+    def word_prompt(self, question: str, answer: str, text: str, by: str, page: Page | None) -> Background:
+        """The prompt: the question, the answer, what it is, and the whole background."""
+        noun = self.find_noun(text)
+        prompt = f"{question} That is {answer}{f', a {noun}' if noun else ''}. {text}".strip()
+        reason = f"{text!r} holds {noun!r}" if noun else "no page says what it is in known words"
+        return Background(prompt, text, noun, by, (page.source,) if page else (), reason)
