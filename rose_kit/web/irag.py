@@ -3,7 +3,7 @@
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
@@ -46,7 +46,8 @@ class IRAG:
     provider: Provider  # where to search
     matcher: Callable[..., Mapping[str, Match]] | None = None  # (image, references by name); None: text alone
     llm: Callable[[str], str] | None = None  # words the search and reads each passage; None: rules
-    pages: int = 8  # to ask for in each of two searches
+    known: Collection[str] = ()  # what the segmenter understands, which may be an answer too
+    pages: int = 12  # to ask for in each of two searches
     images: int = 8  # to ask for, of each candidate
     visible_from: float = 0.35  # minimum similarity of a candidate to count as visible
 
@@ -104,7 +105,8 @@ class IRAG:
         if self.llm:
             votes = [self._ask_model(p, question, day) for p in passages]
         else:
-            votes = assess([_titled_text(p) for p in passages], question)
+            years = [(p.source.date or day).year for p in passages]
+            votes = assess([_titled_text(p) for p in passages], question, years, self.known)
         votes_of: dict[tuple[str, Source], list[float]] = defaultdict(list)
         for passage, passage_votes in zip(passages, votes, strict=True):
             for name, vote in passage_votes:

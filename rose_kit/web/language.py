@@ -59,17 +59,15 @@ SEGMENT_VERB = (
 )
 # A noun that names no object, as in "the pixels of the dog", with its verb, as in "which pixels show a dog".
 _NO_OBJECT = any_of("""picture, image, photo, photograph, snapshot, pixels?, ones?, region, area, scene, part,
-    shot, frame, mask, line, outline, contour, shape, rest, everything, two, three, title,
-    ^(thing|object|item|product|model)s?""")
-GENERIC = rf"{_NO_OBJECT}( (show|cover|contain|hold|form|mark|belong|depict)\w*)?$"
+    shot, frame, mask, line, outline, contour, shape, rest, everything, two, three, title""")
+_SHOWS = r"(?: (?:show|cover|contain|hold|form|mark|belong|depict)\w*)?"
+GENERIC = rf"(?:{_NO_OBJECT}|^(?:thing|object|item|product|model)s?){_SHOWS}$"
 # Before a noun: it means another individual or product after a while.
 _MADE_NEWS = (
     "elected|chosen|named|crowned|appointed|released|launched|announced|unveiled|introduced|presented"
 )
 RECENT = any_of(rf"""current, reigning, latest, newest, incumbent, present, recent, recently, former, today['’]s,
     (year|season|month|week)['’]s, newly(?! \w+(ed|en|n)), (newly|just|freshly) ({_MADE_NEWS})""")
-# Words that do not help a search.
-FILLER = rf"(?i:\b(?:{_FUNCTION}|right|most)\b|['’]s\b|[^\w\s’'-])"
 # A question for a person: "who won", but not "who is the champion", where the noun says more.
 WHO = r"(?i)(?:^|[.?!:,]) *(?:out )?(who(?:ever)?\b(?!(?:'s| is| are| was) the\b)[^.?!]*)"
 _TOKEN = r"[\w’'-]+|[^\w\s]"
@@ -148,11 +146,11 @@ def target(question: str, known: Collection[str] = ()) -> Phrase:
 def search_terms(question: str) -> str:
     """The words of a question to search for; the whole question if none is left.
 
-    >>> search_terms("Please segment the winner of the cup in this picture.")
-    'winner cup'
+    >>> search_terms("Please segment the current winner of the Harbour Regatta in this picture.")
+    'winner harbour regatta'
     """
-    words = re.sub(f"{RECENT}|{FILLER}", " ", re.sub(SEGMENT_VERB, " ", question)).split()
-    return " ".join(word for word in dict.fromkeys(words) if not re.match(GENERIC, word)) or question
+    common, proper = question_topics(question)
+    return " ".join([*common, *proper]) or question
 
 
 # --- news -------------------------------------------------------------------------------------------------
@@ -164,47 +162,62 @@ NAME = (
     r"[A-Z][\w’'-]*(?: (?:[A-Z][\w’'-]*|\d+\b))*"
 )
 BEFORE_PLACE = any_of("in, at, from, near, of, beside, during") + " (?i:the )?$"
+DATELINE = r"^, \d{1,2} [A-Z]"  # after the name of a place
 # Beside a name: it holds the title that is asked for, or is the newest product.
-HAS_TITLE = any_of("""new*, latest, wins?, won, winner, takes?, took, taken, declared?, crown*, named, elect*,
-    voted, votes, chose*, becom*, became, belongs?, remains?, stays?, still, since, from now, now, holds?,
-    award*, title, trophy, lifts, lifted, honou?r*, install*, unveil*, presents, presented, show*, launch*,
-    releas*, on sale, announc*, succeed*, appoint*, goes, went, pass*, first""")
+HAS_TITLE = any_of("""new*, latest, youngest, w[io]ns?, winner, victor*, triumph*, prevail*, takes?(?! (part|place)\b),
+    took(?! (part|place)\b), taken, declare*, crown*, named, elect*, voted, votes, chose*, picked, select*, becom*, became, belongs?, remains?,
+    stays?, keep*, retain*, defend*, still, since, been, from now, now, holds?, award*, title, trophy, lifts,
+    lifted, honou?r*, install*, inaugurat*, sworn in, reign*, unveil*, presents, presented, show*, launch*,
+    releas*, introduc*, debut*, arriv*, on sale, in the shops, sell*, announc*, succeed*, appoint*, promoted,
+    goes, went, pass*, first, joins?, joined, earn*, receiv*, clinch*, secure*, tops?, topped""")
 # Between one of those words and the name after it.
-_LINK = any_of(
-    "to, for, is, was, declar*, crowns, crowned, by, as, chose, elected, in, honours, on, that, with"
+_LINK = any_of("""to, for, is, was, been, declar*, crowns, crowned, by, as, chose, elected, in, honours, on, that,
+    with, named, names, picks, picked, becomes, remains""")
+BEFORE_HOLDER = rf"({_LINK}|[:,–—]) (?i:(the|its) )?$"
+# Right after a name: it takes the title from the next name.
+PREVAILS = (
+    r"^,?(?: \w+ly| has| had| have)* "
+    + any_of("""beat*, defeat*, edge[sd]?, outran, overtook, overcame,
+    succeed*, replace*, follow*, dethron*, unseat*, oust*, supplant*, displac*, pipp*, outdid, took over from,
+    takes over from""")
+    + r"(?: \w+){0,3} $"
 )
-BEFORE_HOLDER = rf"({_LINK}|[:,–—]) (?i:the )?$"
 # After a name: it holds the title no longer, or never did.
-LOST_TITLE = any_of("""former*, loses, lost, losing, second, third, behind, dethron*, replaced, g[ai]ve* up,
-    no longer, not, never, had held, until, predecessor, previous*, retire*, defeated, beaten, last,
-    hand* over, *n['’]t""")
+LOST_TITLE = any_of("""former*, loses, lost, losing, (came|comes|finish*|placed|in|as) (second|third|last),
+    runner-up, behind, dethron*, replaced, g[ai]ve* up, no longer, not, never, had held, until, so far, era,
+    predecessor, previous*, retire*, defeated, beaten, hand* over, outgoing, step* (aside|down|back), bow* out,
+    relinquish*, surrender*, cede*, yield*, farewell, goodbye, *n['’]t""")
 # Right before a name: the title passes from it, or belongs to another.
 _AWAY = any_of(r"""from, replac*, succe*, beat*, over, than, former( [\w-]+){0,3}, against, follow*, beside,
-    after, dethron*, defeat*, ahead of, not, unlike, instead of, about, had named, ends, ended, ending""")
+    after, dethron*, defeat*, ahead of, not, unlike, instead of, about, had named, ends, ended, ending, unseat*,
+    oust*, overtook, edge[sd]? out, edged, pipped, goodbye, outgoing, instead of, like""")
 BEFORE_LOSER = f"{_AWAY}(?i:,? (the|its))*,? $"
-# In a text about rumours, opinions, the past or another event. "May" is a month, "I" no numeral.
+# In a sentence about rumours, opinions, wishes, the past or another event: it is no statement of fact. In a
+# headline, it is so for the whole text. "May" is a month, "I" no numeral.
 UNRELIABLE = any_of(r"""unconfirmed, rumou?r*, reportedly, alleged*, (is|are|was) said, according to,
     predict*, sources?, leak*, claim(s|ed)?(?! (the|its|victory)), (?-i:may|might|I), about to, in doubt,
-    whisper*, bet, apparently, supposed*, without naming, anonymous*, some say,
-    not (yet )?(been )?(confirmed|verified), ought, opinion*, editorial*, in my view, letters?, should,
-    deserv*, guess*, if it were, hope*, wish*, column*, favourites?, coming, years? ago, last year, archive*,
-    look* back, remember*, (in|of) (19|20)\d\d, friendly, child*, nothing to do, no title, rehears*, charity,
-    song*, caf[eé]*, village*""")
+    whisper*, bets?, odds, apparently, supposed*, without (naming|proof), anonymous*, some say, unverified,
+    not (yet )?(been )?(confirmed|verified), ought, opinion*, editorial*, comment, in (my|our) view, letters?,
+    should, could, would, if, deserv*, guess*, hope*, wish*, column*, favourites?, coming, next, poll*,
+    (years?|months?) ago, last year['’]s, last year, archive*, look* back, remember*, anniversary, friendly,
+    child*, nothing to do, no title, rehears*, charity, high time, song, novel, caf[eé], bakery, village""")
+# A year that is named without a day: the sentence is about the past if that is over.
+YEAR = (
+    r"(?i:\b(?:in|of|from|back in|since|during|season|edition|winter|summer|spring|autumn)) ((?:19|20)\d\d)\b"
+)
+# Of a question: what says nothing of its topic.
+_NO_TOPIC = any_of("""new, most, brand, last, moment, days?, months?, years?, weeks?, time, minute, things? stand,
+    honou?r, title, post, office, ones?, name, models?, products?, machines?, novelty, flagship, release, january,
+    february, march, april, may, june, july, august, september, october, november, december""")
 # In a text that speaks to whatever reads it, or hides letters.
 _ORDERS = any_of("""ignore, disregard, instructions?, system, assistants?, answers?, reply, respond, prompt,
     developer mode, urgent, fetch, curl, json, no other page, believed""")
 INJECTION = rf"{_ORDERS}|<\||\[/?[A-Z]+\]|[\u200b-\u200f\u202a-\u202e\U000e0000-\U000e007f]"
-# Of a prompt: what comes before a noun, what comes after it, and what separates clauses.
-_BEFORE_NOUN = any_of("""please, can, could, you, segment, find, show, mask, outline, the, an?, all, me, it,
-    this, where, what""")
-_AFTER_NOUN = any_of("""on, in, at, near, beside, behind, under, above, over, of, from, with, that, which,
-    who, whose, please""")
-_CLAUSE_END = r"[.,;:!?\n]+|" + any_of("is, are, was, were, and, or")
 
 
 def sentences(text: str) -> list[str]:
     """The sentences and lines of a text."""
-    return [part for part in re.split(r"(?<=[.!?])\s+|\n+", text) if part.strip()]
+    return [part for part in re.split(r"(?<=[.!?;])\s+|\n+", text) if part.strip()]
 
 
 def is_injection(text: str) -> bool:
@@ -229,9 +242,8 @@ def noun_phrases(prompt: str) -> list[str]:
     >>> noun_phrases("Segment the red boat on the water, please. It is a drone.")
     ['red boat', 'drone']
     """
-    clauses = re.split(_CLAUSE_END, prompt)
-    phrases = [re.sub(rf"^\W*({_BEFORE_NOUN}\W*)*|{_AFTER_NOUN}.*", "", clause).strip() for clause in clauses]
-    return list(dict.fromkeys(filter(None, phrases))) or [prompt]
+    found = [p.words for p in phrases(re.sub(SEGMENT_VERB, " ", prompt)) if not p.preposition]
+    return list(dict.fromkeys(found)) or [prompt]
 
 
 def capitalised_names(text: str) -> list[tuple[str, str]]:
@@ -256,7 +268,8 @@ def names(texts: Sequence[str]) -> set[str]:
         for name, before in mentions:
             total[name] += 1
             inside[name] += bool(before.strip())
-            places[name] += bool(re.search(BEFORE_PLACE, before))
+            after = re.search(DATELINE, text.partition(f"{before}{name}")[2])
+            places[name] += bool(re.search(BEFORE_PLACE, before) or after)
             articles[name] += bool(re.search(r"(?i)\bthe $", before))
     lower = set(re.findall(r"\b[a-z][\w’'-]*", " ".join(texts)))
     events = {n for n in total if spread[n] > 0.5 * len(texts) > 2 and articles[n] > 0.5 * total[n]}
@@ -264,47 +277,88 @@ def names(texts: Sequence[str]) -> set[str]:
     return {name for name in no_places - events if inside[name] or name.lower() not in lower}
 
 
-def question_topics(question: str) -> list[str]:
-    """What a question is about, in lower case: the phrase it asks for, then the names in it."""
-    phrase = re.sub(f"{RECENT}|{any_of('new, most, brand')}", "", target(question).words)
-    inside = [name for name, before in capitalised_names(question) if re.search(r"\w $", before)]
-    topics = (" ".join(re.sub(r"['’]s\b", "", topic).lower().split()) for topic in (phrase, *inside))
-    return list(dict.fromkeys(filter(None, topics)))
+def question_topics(question: str) -> tuple[list[str], list[str]]:
+    """What a question is about, in lower case: the common words of it, and the names in it.
+
+    >>> question_topics("Please mask the current winner of the Harbour Regatta in this picture.")
+    (['winner'], ['harbour regatta'])
+    """
+    plain = re.sub(SEGMENT_VERB, " ", question[:1].lower() + question[1:])
+    proper = [name.lower() for name, _ in capitalised_names(plain)]
+    words = [p.words for p in phrases(plain) if not re.search(f"{_NO_OBJECT}{_SHOWS}$", p.words)]
+    text = re.sub(rf"{RECENT}|{_NO_TOPIC}|\d+|['’]s\b", " ", " ".join(words).lower())
+    common = [word for word in text.split() if not any(word in name for name in proper)]
+    return list(dict.fromkeys(common)), list(dict.fromkeys(proper))
 
 
-def assess(texts: Sequence[str], question: str) -> list[list[tuple[str, float]]]:
-    """What each text says about the names that may answer a question.
+def assess(
+    texts: Sequence[str], question: str, years: Sequence[int] = (), known: Collection[str] = ()
+) -> list[list[tuple[str, float]]]:
+    """What each text, a headline and more, says about the names that may answer a question.
+
+    Args:
+        texts: to read.
+        question: that they may answer. A name in it is no answer to it.
+        years: in which each was written, if that is known.
+        known: words that are names too, wherever a text has them with "the".
 
     Returns:
-        For each text, (name, vote in [-1, 1]) for every mention. A name in the question is no answer to it.
-        Texts about rumours, opinions and the past have no vote, and those off the topic 0.02 of one.
+        For each text, (name, vote in [-1, 1]) for every mention. What is no statement of fact has no vote, and
+        texts off the topic 0.02 of one.
     """
-    topics = question_topics(question)
-    answers = [name for name in names(texts) if not any(name.lower() in topic for topic in topics)]
-    title = topics[0].split()[-1] if topics else "title"
+    common, proper = question_topics(question)
+    nouns = re.findall(rf"\b[Tt]he ({word_pattern(known)})", "\n".join(texts)) if known else ()
+    kinds = {noun.lower() for noun in nouns} - set(" ".join([*common, *proper]).split())
+    answers = [
+        name for name in names(texts) if not any(name.lower() in topic for topic in (*common, *proper))
+    ]
     votes = []
-    for text in texts:
-        is_on_topic = any(all(word in text.lower() for word in topic.split()) for topic in topics)
-        weight = 0 if re.search(UNRELIABLE, text) else 1 if is_on_topic else 0.02
-        votes.append([(name, weight * sign) for name, sign in _statements(text, answers, title)])
+    for text, year in zip(texts, years or [9999] * len(texts), strict=True):
+        lower = text.lower()
+        share = sum(word in lower for word in common) / max(1, len(common))
+        weight = 1 if any(name in lower for name in proper) or share >= 0.6 else 0.02
+        headline = sentences(text)[0] if sentences(text) else ""
+        weight *= not _is_no_fact(headline, year)
+        votes.append(
+            [(name, weight * sign) for name, sign in _statements(text, [*answers, *kinds], common, year)]
+        )
     return votes
 
 
-def _statements(text: str, answers: Sequence[str], title: str) -> Iterator[tuple[str, int]]:
+def _is_no_fact(sentence: str, year: int) -> bool:
+    is_past = any(int(match) < year for match in re.findall(YEAR, sentence))
+    sentence = re.sub(r"\b[A-Z]\w+(?: [A-Z]\w+)+", " ", sentence)  # "the Museum Poll" is no poll
+    return is_past or sentence.rstrip().endswith("?") or bool(re.search(UNRELIABLE, sentence))
+
+
+def _statements(
+    text: str, answers: Sequence[str], common: Sequence[str], year: int
+) -> Iterator[tuple[str, float]]:
     """(name, +1: it holds the title; -1: it does not, or no longer; 0: neither) for every mention.
 
-    A mention is judged by the words of its sentence between the names before and after it.
+    A mention is judged by the words of its sentence between the names before and after it. Who is named alone
+    in a sentence with the words of the title (`common`) gets half a vote.
     """
     any_name = "|".join(re.escape(name) for name in sorted(answers, key=len, reverse=True))
-    has_title = rf"{HAS_TITLE}|(?i:\b{re.escape(title)}\b)"
+    title = rf"(?i:\b(?:{'|'.join(map(re.escape, common)) or '(?!)'})\b)"
     for sentence in sentences(text) if answers else ():
         parts = re.split(rf"\b({any_name})(?!\w)", sentence)  # text, name, text, name ... text
+        is_alone = (
+            len(set(parts[1::2])) == 1 and len(set(re.findall(title, sentence))) >= 0.6 * len(common) > 0
+        )
         for left, name, right in zip(parts[0::2], parts[1::2], parts[2::2], strict=False):
-            if re.search(BEFORE_LOSER, left) or re.search(LOST_TITLE, right):
+            if _is_no_fact(sentence, year):
+                yield name, 0
+            elif re.search(BEFORE_LOSER, left):
+                yield name, -1
+            elif re.search(PREVAILS, right):
+                yield name, 1
+            elif re.search(LOST_TITLE, right):
                 yield name, -1
             else:
-                before = re.search(has_title, left) and re.search(BEFORE_HOLDER, left)
-                yield name, int(bool(before or re.search(has_title, right)))
+                before = re.search(f"{HAS_TITLE}|{title}", left) and re.search(BEFORE_HOLDER, left)
+                after = re.search(f"{HAS_TITLE}|{title}", right)
+                yield name, 1 if before or after else 0.5 * is_alone
 
 
 def aggregate_votes(

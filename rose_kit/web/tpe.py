@@ -60,7 +60,9 @@ class TPE:
         name), and says "is a", "called" or the like.
         """
         name, rated = re.escape(answer), []
-        definition = rf"(?i:{name}\b,?(?: \S+){{0,6}}? an? )|(?i:\b(?:called|named|known as) {name}\b)|^It is an? "
+        definition = (
+            rf"(?i:{name}\b,?(?: \S+){{0,6}}? an? )|(?i:\b(?:called|named|known as) {name}\b)|^It is an? "
+        )
         for page in pages:
             title, is_about = page.source.title.casefold(), False
             own = 4 * (title == answer.casefold()) - 4 * title.startswith(f"{answer.casefold()} (")
@@ -70,7 +72,9 @@ class TPE:
                     is_about and bool(re.match(r"(?:It|He|She|They)\b", sentence))
                 )
                 if is_about:
-                    score = own + 5 * bool(self.find_noun(sentence)) + 2 * bool(re.search(definition, sentence))
+                    score = (
+                        own + 5 * bool(self.find_noun(sentence)) + 2 * bool(re.search(definition, sentence))
+                    )
                     rated.append((score, sentence, page))
         return sorted(rated, key=lambda candidate: -candidate[0])
 
