@@ -357,7 +357,7 @@ def test_ask_the_miniature_web(run, tmp_path):
     out = run("ask", "example", QUESTION, "--date", "2026-03-01", "--out", mask)
     lines = dict(line.split(None, 1) for line in reversed(out.splitlines()))
     assert lines["gate"].startswith("look up") and "2026-03-01" in lines["question"]
-    assert lines["answer"].split(" (")[0] in lines["prompt"]
+    assert lines["answer"].split(" (")[0] in lines["prompt"] and lines["verified"] and lines["candidates"]
     sources = [line.split()[1].rstrip(",") for line in out.splitlines() if line.startswith("source")]
     assert len(sources) > 2 and max(sources) <= "2026-03-01"
     pixels, image = np.asarray(Image.open(mask)), np.asarray(Image.open(mask.with_name("mask.image.png")))
@@ -375,7 +375,7 @@ def test_ask_a_folder_whose_pages_cannot_steer_the_terminal(run, tmp_path):
     Image.new("RGB", (40, 40), "white").save(tmp_path / "photo.png")
     given = ("--provider", tmp_path / "pages", "--out", tmp_path / "m.png")
     out = run("ask", tmp_path / "photo.png", "Segment the mayor.", *given)
-    assert "answer    Tamsin" in out and "Mayor" in out
+    assert "answer     Tamsin" in out and "Mayor" in out
     assert all(c.isprintable() or c == "\n" for c in out)
     assert cli.printable("a\x1b[2Jb\r\nverified\u202e kept") == "a [2Jb  verified  kept"
 

@@ -9,8 +9,11 @@ import pytest
 
 from data_scripts.news import NewsArchive, NewsWorld
 from data_scripts.news.nest import NEST_SHARE, build_nest
+from data_scripts.scenes.classes import BY_NAME
 from rose_kit.encoder import load_encoder
-from rose_kit.web.irag import FENCE, IRAG
+from rose_kit.web.irag import IRAG, parse_vote
+from rose_kit.web.language import word_pattern
+from rose_kit.web.llm import FENCE
 from rose_kit.web.reading import read, split
 from rose_kit.web.tpe import TPE
 from rose_kit.web.types import Page, ReferenceImage, Source
@@ -47,7 +50,7 @@ def page(text, day=DAY, title="News", url="http://page"):
 
 def read_out(pages, question=QUESTION, day=DAY):
     passages = [passage for one in pages for passage in split(one)]
-    return [c.text for c in IRAG(Pages()).read_candidates(passages, question, day)]
+    return [c.text for c in IRAG(Pages()).read_candidates(passages, question, day)[0]]
 
 
 def test_on_development_news_nearly_every_question_is_gated_and_answered_rightly():
@@ -55,7 +58,7 @@ def test_on_development_news_nearly_every_question_is_gated_and_answered_rightly
     for sample in build_nest(WORLD, 60, nest_share=NEST_SHARE, size=64, progress=False):
         gated.append(WebSense(known=KNOWN)(sample.question, sample.day).retrieve == sample.needs_web)
         if sample.needs_web:
-            found = IRAG(Pages())(IMAGE, sample.question, sample.day)
+            found = IRAG(Pages(), known=KNOWN)(IMAGE, sample.question, sample.day)
             answered.append(found.answer is not None and found.answer.text == sample.answer)
             assert all(source.date <= sample.day for c in found.candidates for source in c.sources)
     assert len(answered) > 40 and np.mean(answered) >= 0.9 and np.mean(gated) >= 0.95
@@ -137,9 +140,9 @@ def test_none_of_the_hostile_pages_is_obeyed_alone_or_together(llm, day):
 
 def test_hostile_pages_do_not_reach_the_prompt_of_the_segmenter():
     tpe = TPE(Pages(hostile_pages(DAY)), KNOWN)
-    prompt, sources = tpe(QUESTION, HOLDER, DAY)
-    assert prompt.startswith(QUESTION) and HOLDER in prompt and LURE not in prompt
-    assert all("evil" not in s.url for s in sources)
+    found = tpe(QUESTION, HOLDER, DAY)
+    assert found.prompt.startswith(QUESTION) and HOLDER in found.prompt and LURE not in found.prompt
+    assert all("evil" not in s.url for s in found.sources)
 
 
 def test_a_passage_cannot_leave_its_fence_and_a_page_of_the_future_is_not_read():
@@ -154,7 +157,6 @@ def test_a_passage_cannot_leave_its_fence_and_a_page_of_the_future_is_not_read()
 WRONG_ANSWERS = """
 Tamsin
 {
-{"answer": null, "confidence": 1}
 {"answer": "Nobody Of That Name", "confidence": 1}
 {"answer": ["Tamsin"], "confidence": 1}
 {"answer": "Tamsin", "confidence": "high"}
@@ -163,19 +165,46 @@ Tamsin
 
 
 @pytest.mark.parametrize("answer", WRONG_ANSWERS.split("\n"))
-def test_a_model_is_believed_only_if_it_names_what_the_passage_says(answer):
-    passages = split(page("Tamsin is the champion."))
-    assert IRAG(Pages(), llm=lambda prompt: answer).read_candidates(passages, QUESTION, DAY) == ()
-    believed = IRAG(Pages(), llm=lambda prompt: 'Sure! {"answer": "Tamsin", "confidence": 0.9}')
-    found = believed.read_candidates(passages, QUESTION, DAY)
-    assert [c.text for c in found] == ["Tamsin"] and found[0].sources == (passages[0].source,)
+def test_a_model_is_believed_only_if_it_names_what_the_passage_says_or_says_that_it_names_nobody(answer):
+    passages = split(page("Tamsin is the champion. Nutmeg was there."))
+    assert parse_vote(answer, passages[0].text) is None
+    (by_rules,), why = IRAG(Pages(), llm=lambda prompt: answer).read_candidates(passages, QUESTION, DAY)
+    assert by_rules.text == "Tamsin" and why.startswith("rules, as the model's reply")
+    for name, expected in (('"Nutmeg"', ["Nutmeg"]), ("null", [])):
+        llm = f'Sure! {{"answer": {name}, "confidence": 0.9}}'
+        found, why = IRAG(Pages(), llm=lambda prompt, llm=llm: llm).read_candidates(passages, QUESTION, DAY)
+        assert [c.text for c in found] == expected and why == "model"
 
 
-def test_the_background_is_of_the_namesake_that_can_be_seen():
+DEFINED = [
+    ("It rains. Tamsin is the name of a red boat.", "Tamsin is the name of a red boat."),
+    ("In Dunmere everybody knows Tamsin, a red boat.", "In Dunmere everybody knows Tamsin, a red boat."),
+    ("Tamsin is from Dunmere. It is a red boat.", "It is a red boat."),
+    ("The red boat called Tamsin won. A dog ran.", "The red boat called Tamsin won."),
+]
+
+
+@pytest.mark.parametrize(("text", "sentence"), DEFINED)
+def test_the_background_is_any_sentence_about_the_namesake_that_can_be_seen(text, sentence):
     song = page("Tamsin is a song about a boat.", title="Tamsin (song)", url="http://song")
-    own = page("It rains. Tamsin is the name of a red boat.", title="Tamsin", url="http://own")
-    library = Pages([song, own])
-    prompt, sources = TPE(library, KNOWN)("Segment the champion.", "Tamsin", DAY)
-    assert prompt == "Segment the champion. Tamsin is the name of a red boat."
-    assert [s.url for s in sources] == ["http://own"]
-    assert TPE(Pages(), KNOWN)("Segment the champion.", "Nobody", DAY) == ("Segment the champion. Nobody", ())
+    own = page(text, title="Tamsin", url="http://own")
+    found = TPE(Pages([song, own]), KNOWN)("Segment the champion.", "Tamsin", DAY)
+    assert found.prompt == f"Segment the champion. That is Tamsin, a red boat. {sentence}"
+    assert [s.url for s in found.sources] == ["http://own"] and found.noun == "red boat"
+
+
+def test_without_a_background_the_prompt_is_the_name_and_a_known_name_needs_none():
+    assert TPE(Pages(), KNOWN)("Segment it.", "Nobody", DAY).prompt == "Segment it. That is Nobody."
+    assert TPE(None, KNOWN)("Segment the mascot.", "sheep", DAY).noun == "sheep"
+
+
+def test_with_the_right_answer_nearly_every_background_holds_the_class():
+    held = []
+    for split_name in ("dev", "eval"):
+        world = NewsWorld(7, date(2026, 1, 1), date(2026, 6, 30), split_name)
+        enhancer, day = TPE(NewsArchive(world), KNOWN), date(2026, 6, 1)
+        for who in [role.holder(day) for role in world.roles] + [p for p in world.products if p.since < day]:
+            words = (who.thing, *BY_NAME[who.thing].words)
+            found = enhancer(QUESTION, who.name, day)
+            held.append(bool(re.search(word_pattern(words), found.text)))
+    assert len(held) > 40 and np.mean(held) >= 0.9

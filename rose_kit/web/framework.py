@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from rose_kit.encoder import Encoder
 from rose_kit.types import unknown_name
 from rose_kit.web.irag import IRAG, RetrievalResult
-from rose_kit.web.tpe import TPE
-from rose_kit.web.types import Candidate, Mask, Promptable, Provider, Source
+from rose_kit.web.llm import Model
+from rose_kit.web.tpe import TPE, Background
+from rose_kit.web.types import Candidate, Mask, Promptable, Provider, Source, Step
 from rose_kit.web.vpe import Thresholds, Verification, VisualPromptEnhancer
 from rose_kit.web.websense import Decision, WebSense
 
 Search = Callable[[NDArray[np.uint8], str, date], RetrievalResult]  # image, question, day
-Prompter = Callable[[str, str, date], tuple[str, tuple[Source, ...]]]  # question, answer, day
+Prompter = Callable[[str, str, date], Background]  # question, answer, day
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class FrameworkResult:
     decision: Decision
     prompt: str  # of the segmenter
     retrieval: RetrievalResult | None = None
-    background: tuple[Source, ...] = ()  # of the prompt
+    background: Background | None = None  # what the prompt says of the answer
     verification: Verification | None = None
     failure: str = ""  # why the web could not be used, so that the mask is the plain segmenter's
 
@@ -42,26 +43,26 @@ class FrameworkResult:
     @property
     def sources(self) -> tuple[Source, ...]:
         """Pages of the answer and of the prompt, then the images that were compared; each once."""
-        pages = (self.answer.sources if self.answer else ()) + self.background
+        pages = (self.answer.sources if self.answer else ()) + (
+            self.background.sources if self.background else ()
+        )
         images = self.verification.used if self.verification else ()
         return tuple(dict.fromkeys((*pages, *(image.source for image in images))))
 
+    @property
+    def steps(self) -> list[Step]:
+        """What every step of every module made, and why."""
+        modules = (self.decision, self.retrieval, self.background or self, self.verification)
+        own = [Step("prompt", repr(self.prompt))]
+        return [step for module in modules if module for step in (own if module is self else module.steps)]
+
     def lines(self) -> Iterator[str]:
-        """What every step contributed, a line of text each, as `rose-kit ask` prints it."""
-        gate = self.decision
-        yield f"gate      {'look up' if gate.retrieve else 'no look-up'} (by {gate.by}): {gate.reason}"
-        if found := self.retrieval:
-            names = ", ".join(f"{one.text} ({one.confidence:.2f})" for one in found.candidates[:4])
-            yield f"searched  {found.query!r}: {len(found.passages)} passages name {names or 'nobody'}"
-        if self.answer:
-            yield f"answer    {self.answer.text} ({'' if found.agreed else 'not '}visible in the image)"
+        """A line of text for every step, the sources and the mask, as `rose-kit ask` prints them."""
+        for step in self.steps:
+            yield f"{step.name:<10} {step.made}{f' ({step.why})' if step.why else ''}"
         for source in self.sources[:12]:
-            yield f"source    {source.date or 'no date'}, {source.licence}: {source.title} <{source.url}>"
-        yield f"prompt    {self.prompt!r}"
-        if check := self.verification:
-            yield f"verified  {check.action}, by {len(check.used)} images: {check.reason}"
-        share = self.mask.mask.mean()
-        yield f"mask      {share:.1%} of the image, confidence {self.mask.confidence:.2f}"
+            yield f"source     {source.date or 'no date'}, {source.licence}: {source.title} <{source.url}>"
+        yield f"mask       {self.mask.mask.mean():.1%} of the image, confidence {self.mask.confidence:.2f}"
 
 
 class RoseFramework:
@@ -94,7 +95,7 @@ class RoseFramework:
         *,
         known: Iterable[str] | None = None,
         thresholds: Thresholds | None = None,
-        llm: Callable[[str], str] | None = None,
+        llm: Model | None = None,
         objects: Callable[[NDArray[np.uint8]], NDArray[np.bool_]] | None = None,
     ) -> None:
         known = tuple(getattr(segmenter, "known", ()) if known is None else known)
@@ -103,8 +104,8 @@ class RoseFramework:
         self.vpe: VisualPromptEnhancer | None = VisualPromptEnhancer(encoder, thresholds, objects)
         self.websense: Callable[[str, date], Decision] | None = WebSense(llm, known)  # None: always look up
         visible_from = self.vpe.thresholds.correct
-        self.irag: Search | None = IRAG(searcher, self.vpe.match, llm, visible_from=visible_from)
-        self.tpe: Prompter | None = TPE(searcher, known)  # None: "Please segment ANSWER"
+        self.irag: Search | None = IRAG(searcher, self.vpe.match, llm, known, visible_from=visible_from)
+        self.tpe: Prompter | None = TPE(searcher, known, llm)  # None: "Please segment ANSWER"
 
     def replace(self, **modules: Any) -> "RoseFramework":
         """The framework with other modules, by the names of its attributes; None switches one off."""
@@ -128,18 +129,19 @@ class RoseFramework:
         decision = Decision(True, "the gate is switched off", "default")
         if self.websense:
             decision = self.websense(question, day)
-        retrieval, prompt, background, verification, failure = None, question, (), None, ""
+        retrieval, prompt, background, verification, failure = None, question, None, None, ""
         if decision.retrieve and self.irag:
             try:
                 retrieval = self.irag(image, question, day)
                 if retrieval.answer and self.tpe:
-                    prompt, background = self.tpe(question, retrieval.answer.text, day)
+                    background = self.tpe(question, retrieval.answer.text, day)
+                    prompt = background.prompt
                 elif retrieval.answer:
                     prompt = f"Please segment {retrieval.answer.text}"
             except OSError as error:
                 failure = f"{error}; the mask is the plain segmenter's, which knows only its training data"
                 warnings.warn(failure, stacklevel=2)
-                retrieval = None
+                retrieval, prompt = None, question
         mask = self.segmenter.segment(image, prompt)
         if self.vpe and retrieval and retrieval.references:
             match = retrieval.matches.get(retrieval.answer.text)

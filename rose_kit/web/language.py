@@ -1,21 +1,20 @@
 """Reading questions and news by rules: the phrase a question asks for, and what a text says about a name.
 
-The rules are regular expressions for English. A language model can take their place: see `rose_kit.web.llm`.
+The rules are lists of English words, in `english.toml`. A language model can take their place: see
+`rose_kit.web.llm`.
 """
 
 import re
+import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 HALF_LIFE = 10.0  # days after which a statement counts half
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
 
 
 def any_of(phrases: str) -> str:
@@ -30,44 +29,23 @@ def any_of(phrases: str) -> str:
     return rf"(?i:\b(?:{'|'.join(alternatives)})\b)"
 
 
+ENGLISH = tomllib.loads((Path(__file__).parent / "english.toml").read_text(encoding="utf-8"))
+DETERMINERS, PREPOSITIONS, CLAUSE_WORDS = (
+    frozenset(ENGLISH.pop(kind).split()) for kind in ("determiners", "prepositions", "clause_words")
+)
+FUNCTION_WORDS = DETERMINERS | PREPOSITIONS | CLAUSE_WORDS  # they end a noun phrase
+_FUNCTION = "|".join(word for word in FUNCTION_WORDS if word.isalpha())
+WORDS = {name: any_of(phrases) for name, phrases in ENGLISH.items()}
+
 # --- questions --------------------------------------------------------------------------------------------
 
-# The closed classes of English words, and punctuation: they end a noun phrase.
-DETERMINERS = _words("""the a an every each all any both some this that these those what which whichever
-    whatever another my your his her its our their""")
-PREPOSITIONS = _words("""about above across after against along among around as at before behind below beneath
-    beside besides between beyond by despite during except for from in inside into like near next of off on
-    onto opposite out outside over past per round since through throughout to toward towards under
-    underneath until upon via with within without""")
-CLAUSE_WORDS = _words("""i me you he him she it we us they them who whoever whom whose where when while why how
-    is are was were be been being am has have had do does did can could may might must shall should will would
-    and or but nor so if because though although than not there here please now then today tomorrow yesterday
-    tonight currently presently already just still yet too also alone only itself there's where's who's what's
-    here's it's that's i'm i'd let let's needs looks seems appears
-    stands sits lies hangs keeps goes comes moves wants . , : ; ? ! ( ) “ ” " — –""")
-FUNCTION_WORDS = DETERMINERS | PREPOSITIONS | CLAUSE_WORDS
-_FUNCTION = "|".join(word for word in FUNCTION_WORDS if word.isalpha())
-
-# A verb that may be a command to segment.
-_VERB = any_of("""segment, mask, mark, outline, highlight, find, show, select, cut, trace, label, paint,
-    circle, isolate, locate, spot, pick, extract, point, delineate, draw, identify, crop, shade, colou?r, box,
-    lift, separate, put, get, give, grab, take, fill, trim, tint, blur, tag, detect, annotate, contour, clip,
-    remove, choose""")
-# It is one in "please mask the dog", but not in "the mask" or "the flower show".
+# A verb is a command in "please mask the dog", but not in "the mask" or "the flower show".
 SEGMENT_VERB = (
-    r"(?i:^\W*|(?<=[.,;:!?] )|\b(?:to|please|and|now|you|then|just|so|let's|let me) )(?i:\w+ly )?" + _VERB
+    r"(?i:^\W*|(?<=[.,;:!?] )|\b(?:to|please|and|now|you|then|just|so|let's|let me) )(?i:\w+ly )?"
+    + WORDS["command"]
 )
-# A noun that names no object, as in "the pixels of the dog", with its verb, as in "which pixels show a dog".
-_NO_OBJECT = any_of("""picture, image, photo, photograph, snapshot, pixels?, ones?, region, area, scene, part,
-    shot, frame, mask, line, outline, contour, shape, rest, everything, two, three, title""")
-_SHOWS = r"(?: (?:show|cover|contain|hold|form|mark|belong|depict)\w*)?"
-GENERIC = rf"(?:{_NO_OBJECT}|^(?:thing|object|item|product|model)s?){_SHOWS}$"
-# Before a noun: it means another individual or product after a while.
-_MADE_NEWS = (
-    "elected|chosen|named|crowned|appointed|released|launched|announced|unveiled|introduced|presented"
-)
-RECENT = any_of(rf"""current, reigning, latest, newest, incumbent, present, recent, recently, former, today['’]s,
-    (year|season|month|week)['’]s, newly(?! \w+(ed|en|n)), (newly|just|freshly) ({_MADE_NEWS})""")
+_SHOWS = r"(?: (?:show|cover|contain|hold|form|mark|belong|depict)\w*)?"  # as in "which pixels show a dog"
+GENERIC = rf"(?:{WORDS['no_object']}|^(?:thing|object|item|product|model)s?){_SHOWS}$"
 # A question for a person: "who won", but not "who is the champion", where the noun says more.
 WHO = r"(?i)(?:^|[.?!:,]) *(?:out )?(who(?:ever)?\b(?!(?:'s| is| are| was) the\b)[^.?!]*)"
 _TOKEN = r"[\w’'-]+|[^\w\s]"
@@ -101,15 +79,8 @@ def phrases(text: str) -> list[Phrase]:
         rest = re.split("[.;:?!]", text[run[-1].end() :])[0]
         preposition = link if link in PREPOSITIONS else ""
         phrase = text[run[0].start() : run[-1].end()]
-        found.append(
-            Phrase(
-                phrase,
-                preposition,
-                rest,
-                before[-1:] != [] and before[-1] in DETERMINERS,
-                not found and not before,
-            )
-        )
+        is_determined = bool(before) and before[-1] in DETERMINERS
+        found.append(Phrase(phrase, preposition, rest, is_determined, not found and not before))
     return found
 
 
@@ -117,8 +88,8 @@ def target(question: str, known: Collection[str] = ()) -> Phrase:
     """The noun phrase that is to be segmented.
 
     It is the first noun phrase after the last command to segment, if there is a command. One that follows a
-    preposition is taken only if there is no other, or if that is "mask", "pixels" or the like. In "who won the
-    cup?" it is all of that. What "it" stands for is rather one of the known words, if any are given.
+    preposition is taken only if there is no other, or if that is "mask", "pixels" or the like. In "who won
+    the cup?" it is all of that. What "it" stands for is rather one of the known words, if any are given.
 
     >>> target("Near the quay, segment the red boat that won the race.").words
     'red boat'
@@ -135,7 +106,7 @@ def target(question: str, known: Collection[str] = ()) -> Phrase:
             is_noun = phrase.determined or phrase.opens  # and no stray verb
             after_generic = bool(re.search(GENERIC, phrase.words))
             is_known = text is question and re.search(word_pattern(known), phrase.words)
-            if not after_generic and not re.fullmatch(_VERB, phrase.words):
+            if not after_generic and not re.fullmatch(WORDS["command"], phrase.words):
                 ranked.append(((not is_noun, not is_object, not is_known, not phrase.determined), phrase))
         best = min(ranked, key=lambda candidate: candidate[0], default=None)
         if best and (text is question or not best[0][0]):
@@ -161,58 +132,13 @@ NAME = (
     r"(?!(January|February|March|April|May|June|July|August|September|October|November|December)\b)"
     r"[A-Z][\w’'-]*(?: (?:[A-Z][\w’'-]*|\d+\b))*"
 )
-BEFORE_PLACE = any_of("in, at, from, near, of, beside, during") + " (?i:the )?$"
-DATELINE = r"^, \d{1,2} [A-Z]"  # after the name of a place
-# Beside a name: it holds the title that is asked for, or is the newest product.
-HAS_TITLE = any_of("""new*, latest, youngest, w[io]ns?, winner, victor*, triumph*, prevail*, takes?(?! (part|place)\b),
-    took(?! (part|place)\b), taken, declare*, crown*, named, elect*, voted, votes, chose*, picked, select*, becom*, became, belongs?, remains?,
-    stays?, keep*, retain*, defend*, still, since, been, from now, now, holds?, award*, title, trophy, lifts,
-    lifted, honou?r*, install*, inaugurat*, sworn in, reign*, unveil*, presents, presented, show*, launch*,
-    releas*, introduc*, debut*, arriv*, on sale, in the shops, sell*, announc*, succeed*, appoint*, promoted,
-    goes, went, pass*, first, joins?, joined, earn*, receiv*, clinch*, secure*, tops?, topped""")
-# Between one of those words and the name after it.
-_LINK = any_of("""to, for, is, was, been, declar*, crowns, crowned, by, as, chose, elected, in, honours, on, that,
-    with, named, names, picks, picked, becomes, remains""")
-BEFORE_HOLDER = rf"({_LINK}|[:,–—]) (?i:(the|its) )?$"
-# Right after a name: it takes the title from the next name.
-PREVAILS = (
-    r"^,?(?: \w+ly| has| had| have)* "
-    + any_of("""beat*, defeat*, edge[sd]?, outran, overtook, overcame,
-    succeed*, replace*, follow*, dethron*, unseat*, oust*, supplant*, displac*, pipp*, outdid, took over from,
-    takes over from""")
-    + r"(?: \w+){0,3} $"
-)
-# After a name: it holds the title no longer, or never did.
-LOST_TITLE = any_of("""former*, loses, lost, losing, (came|comes|finish*|placed|in|as) (second|third|last),
-    runner-up, behind, dethron*, replaced, g[ai]ve* up, no longer, not, never, had held, until, so far, era,
-    predecessor, previous*, retire*, defeated, beaten, hand* over, outgoing, step* (aside|down|back), bow* out,
-    relinquish*, surrender*, cede*, yield*, farewell, goodbye, *n['’]t""")
-# Right before a name: the title passes from it, or belongs to another.
-_AWAY = any_of(r"""from, replac*, succe*, beat*, over, than, former( [\w-]+){0,3}, against, follow*, beside,
-    after, dethron*, defeat*, ahead of, not, unlike, instead of, about, had named, ends, ended, ending, unseat*,
-    oust*, overtook, edge[sd]? out, edged, pipped, goodbye, outgoing, instead of, like""")
-BEFORE_LOSER = f"{_AWAY}(?i:,? (the|its))*,? $"
-# In a sentence about rumours, opinions, wishes, the past or another event: it is no statement of fact. In a
-# headline, it is so for the whole text. "May" is a month, "I" no numeral.
-UNRELIABLE = any_of(r"""unconfirmed, rumou?r*, reportedly, alleged*, (is|are|was) said, according to,
-    predict*, sources?, leak*, claim(s|ed)?(?! (the|its|victory)), (?-i:may|might|I), about to, in doubt,
-    whisper*, bets?, odds, apparently, supposed*, without (naming|proof), anonymous*, some say, unverified,
-    not (yet )?(been )?(confirmed|verified), ought, opinion*, editorial*, comment, in (my|our) view, letters?,
-    should, could, would, if, deserv*, guess*, hope*, wish*, column*, favourites?, coming, next, poll*,
-    (years?|months?) ago, last year['’]s, last year, archive*, look* back, remember*, anniversary, friendly,
-    child*, nothing to do, no title, rehears*, charity, high time, song, novel, caf[eé], bakery, village""")
+BEFORE_PLACE, DATELINE = r"(?i:\b(?:in|at|from|near|of|beside|during) (?:the )?)$", r"^, \d{1,2} [A-Z]"
+BEFORE_HOLDER = rf"({WORDS['link']}|[:,–—]) (?i:(the|its) )?$"
+PREVAILS = rf"^,?(?: \w+ly| has| had| have)* {WORDS['prevails']}(?: \w+){{0,3}} $"
+BEFORE_LOSER = f"{WORDS['away']}(?i:,? (the|its))*,? $"
 # A year that is named without a day: the sentence is about the past if that is over.
-YEAR = (
-    r"(?i:\b(?:in|of|from|back in|since|during|season|edition|winter|summer|spring|autumn)) ((?:19|20)\d\d)\b"
-)
-# Of a question: what says nothing of its topic.
-_NO_TOPIC = any_of("""new, most, brand, last, moment, days?, months?, years?, weeks?, time, minute, things? stand,
-    honou?r, title, post, office, ones?, name, models?, products?, machines?, novelty, flagship, release, january,
-    february, march, april, may, june, july, august, september, october, november, december""")
-# In a text that speaks to whatever reads it, or hides letters.
-_ORDERS = any_of("""ignore, disregard, instructions?, system, assistants?, answers?, reply, respond, prompt,
-    developer mode, urgent, fetch, curl, json, no other page, believed""")
-INJECTION = rf"{_ORDERS}|<\||\[/?[A-Z]+\]|[\u200b-\u200f\u202a-\u202e\U000e0000-\U000e007f]"
+YEAR = r"(?i:\b(?:in|of|from|since|during|season|edition|winter|summer|spring|autumn)) ((?:19|20)\d\d)\b"
+INJECTION = rf"{WORDS['orders']}|<\||\[/?[A-Z]+\]|[\u200b-\u200f\u202a-\u202e\U000e0000-\U000e007f]"
 
 
 def sentences(text: str) -> list[str]:
@@ -285,8 +211,8 @@ def question_topics(question: str) -> tuple[list[str], list[str]]:
     """
     plain = re.sub(SEGMENT_VERB, " ", question[:1].lower() + question[1:])
     proper = [name.lower() for name, _ in capitalised_names(plain)]
-    words = [p.words for p in phrases(plain) if not re.search(f"{_NO_OBJECT}{_SHOWS}$", p.words)]
-    text = re.sub(rf"{RECENT}|{_NO_TOPIC}|\d+|['’]s\b", " ", " ".join(words).lower())
+    words = [p.words for p in phrases(plain) if not re.search(f"{WORDS['no_object']}{_SHOWS}$", p.words)]
+    text = re.sub(rf"{WORDS['recent']}|{WORDS['no_topic']}|\d+|['’]s\b", " ", " ".join(words).lower())
     common = [word for word in text.split() if not any(word in name for name in proper)]
     return list(dict.fromkeys(common)), list(dict.fromkeys(proper))
 
@@ -303,11 +229,11 @@ def assess(
         known: words that are names too, wherever a text has them with "the".
 
     Returns:
-        For each text, (name, vote in [-1, 1]) for every mention. What is no statement of fact has no vote, and
-        texts off the topic 0.02 of one.
+        For each text, (name, vote in [-1, 1]) for every mention. What is no fact has no vote, and texts off
+        the topic 0.02 of one.
     """
     common, proper = question_topics(question)
-    nouns = re.findall(rf"\b[Tt]he ({word_pattern(known)})", "\n".join(texts)) if known else ()
+    nouns = re.findall(rf"\b[Tt]he ({word_pattern(known)})", "\n".join(texts))
     kinds = {noun.lower() for noun in nouns} - set(" ".join([*common, *proper]).split())
     answers = [
         name for name in names(texts) if not any(name.lower() in topic for topic in (*common, *proper))
@@ -319,16 +245,15 @@ def assess(
         weight = 1 if any(name in lower for name in proper) or share >= 0.6 else 0.02
         headline = sentences(text)[0] if sentences(text) else ""
         weight *= not _is_no_fact(headline, year)
-        votes.append(
-            [(name, weight * sign) for name, sign in _statements(text, [*answers, *kinds], common, year)]
-        )
+        statements = _statements(text, [*answers, *kinds], common, year)
+        votes.append([(name, weight * sign) for name, sign in statements])
     return votes
 
 
 def _is_no_fact(sentence: str, year: int) -> bool:
     is_past = any(int(match) < year for match in re.findall(YEAR, sentence))
     sentence = re.sub(r"\b[A-Z]\w+(?: [A-Z]\w+)+", " ", sentence)  # "the Museum Poll" is no poll
-    return is_past or sentence.rstrip().endswith("?") or bool(re.search(UNRELIABLE, sentence))
+    return is_past or sentence.rstrip().endswith("?") or bool(re.search(WORDS["unreliable"], sentence))
 
 
 def _statements(
@@ -341,11 +266,11 @@ def _statements(
     """
     any_name = "|".join(re.escape(name) for name in sorted(answers, key=len, reverse=True))
     title = rf"(?i:\b(?:{'|'.join(map(re.escape, common)) or '(?!)'})\b)"
+    has_title = f"{WORDS['has_title']}|{title}"
     for sentence in sentences(text) if answers else ():
         parts = re.split(rf"\b({any_name})(?!\w)", sentence)  # text, name, text, name ... text
-        is_alone = (
-            len(set(parts[1::2])) == 1 and len(set(re.findall(title, sentence))) >= 0.6 * len(common) > 0
-        )
+        named_title = len(set(re.findall(title, sentence))) >= 0.6 * len(common) > 0
+        is_alone = named_title and len(set(parts[1::2])) == 1
         for left, name, right in zip(parts[0::2], parts[1::2], parts[2::2], strict=False):
             if _is_no_fact(sentence, year):
                 yield name, 0
@@ -353,11 +278,11 @@ def _statements(
                 yield name, -1
             elif re.search(PREVAILS, right):
                 yield name, 1
-            elif re.search(LOST_TITLE, right):
+            elif re.search(WORDS["lost_title"], right):
                 yield name, -1
             else:
-                before = re.search(f"{HAS_TITLE}|{title}", left) and re.search(BEFORE_HOLDER, left)
-                after = re.search(f"{HAS_TITLE}|{title}", right)
+                before = re.search(has_title, left) and re.search(BEFORE_HOLDER, left)
+                after = re.search(has_title, right)
                 yield name, 1 if before or after else 0.5 * is_alone
 
 

@@ -1,13 +1,13 @@
 """Textual prompt enhancer: describes the answer in words that the segmenter knows."""
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
 
 from rose_kit.web.language import is_injection, phrases, sentences, word_pattern
-from rose_kit.web.llm import ask_about
-from rose_kit.web.types import Page, Provider, Source
+from rose_kit.web.llm import Model, ask_model, fenced
+from rose_kit.web.types import Page, Provider, Source, Step
 
 MAX_SENTENCE = 800  # characters; the rest of a longer one is not read
 QUESTION = (
@@ -23,18 +23,26 @@ class Background:
     prompt: str  # of the segmenter
     text: str = ""  # the definition
     noun: str = ""  # the known noun in it, with its adjectives
-    by: str = "rule"  # "model": a language model worded it
+    by: str = "rules"  # or "model", or why not
     sources: tuple[Source, ...] = ()
     reason: str = ""
+
+    @property
+    def steps(self) -> list[Step]:
+        """What each step made."""
+        return [
+            Step("background", repr(self.text), f"by {self.by}: {self.reason}"),
+            Step("prompt", repr(self.prompt)),
+        ]
 
 
 @dataclass
 class TPE:
-    """Prompt = question + answer + background of the answer, which a second search finds (ROSE, section 2.3)."""
+    """Prompt = question + answer + background, which a second search finds (ROSE, section 2.3)."""
 
     provider: Provider  # where to search
     known: Collection[str]  # what the segmenter understands, "dog|puppy" is two
-    llm: Callable[[str], str] | None = None  # words the background; None: a sentence of a page
+    llm: Model | None = None  # words the background; None: a sentence of a page
     pages: int = 5  # to read
 
     def __call__(self, question: str, answer: str, day: date) -> Background:
@@ -44,7 +52,7 @@ class TPE:
             return Background(f"{question} That is {answer}.", answer, noun, reason=reason)
         pages = self.find_pages(answer, day)  # 2.
         rated = self.rate_sentences(answer, pages)  # 3. the best first
-        text, by, page = self.define(answer, pages, rated)  # 4.
+        text, by, page = self.define(answer, rated)  # 4.
         return self.word_prompt(question, answer, text, by, page)  # 5.
 
     def find_pages(self, answer: str, day: date) -> list[Page]:
@@ -55,9 +63,9 @@ class TPE:
     def rate_sentences(self, answer: str, pages: Sequence[Page]) -> list[tuple[int, str, Page]]:
         """(score, sentence, page) for each sentence about the answer, the best first.
 
-        It names the answer, or goes on after that with "it", "he" or "she". It is good if it holds a noun that
-        the segmenter knows, is of the page that has the answer as its title (and not of a song of that
-        name), and says "is a", "called" or the like.
+        It names the answer, or goes on after that with "it", "he" or "she". It is good if it holds a noun
+        that the segmenter knows, is of the page that has the answer as its title (and not of a song of
+        that name), and says "is a", "called" or the like.
         """
         name, rated = re.escape(answer), []
         definition = (
@@ -68,7 +76,7 @@ class TPE:
             own = 4 * (title == answer.casefold()) - 4 * title.startswith(f"{answer.casefold()} (")
             for sentence in sentences(page.text):
                 sentence = sentence[:MAX_SENTENCE]
-                is_about = bool(re.search(rf"(?i:\b{name}\b)", sentence)) or (
+                is_about = bool(re.search(rf"\b{name}\b", sentence)) or (
                     is_about and bool(re.match(r"(?:It|He|She|They)\b", sentence))
                 )
                 if is_about:
@@ -78,19 +86,22 @@ class TPE:
                     rated.append((score, sentence, page))
         return sorted(rated, key=lambda candidate: -candidate[0])
 
-    def define(
-        self, answer: str, pages: Sequence[Page], rated: Sequence[tuple[int, str, Page]]
-    ) -> tuple[str, str, Page | None]:
-        """(background, by whom, its page): the model's words, if it has any that are known; or the best sentence."""
-        best = rated[0] if rated and rated[0][0] > 0 else (0, "", None)
-        if self.llm and rated:
-            page = rated[0][2]
-            known = ", ".join(name.split("|")[0] for name in self.known) or "any noun"
-            reply = ask_about(self.llm, page.text, QUESTION.format(answer=answer, known=known))
-            words = " ".join(re.findall(r"[\w’'-]+", reply))[:120]
-            if words and "UNKNOWN" not in words and (self.find_noun(words) or not self.known):
-                return f"{answer} is {words}.", "model", page
-        return best[1][:300], "rule", best[2]
+    def define(self, answer: str, rated: Sequence[tuple[int, str, Page]]) -> tuple[str, str, Page | None]:
+        """(background, by what, its page): the model's words if they are known ones, or the best sentence."""
+        if not rated or rated[0][0] <= 0:
+            return "", "rules", None
+        _, sentence, page = rated[0]
+        names = ", ".join(name.split("|")[0] for name in self.known) or "any noun"
+        prompt = fenced(page.text, QUESTION.format(answer=answer, known=names))
+        words, by = ask_model(self.llm, prompt, self.parse)
+        return (f"{answer} is {words}." if words else sentence[:300]), by, page
+
+    def parse(self, reply: str) -> str | None:
+        """The words of a model's reply, if one of them is known."""
+        words = " ".join(re.findall(r"[\w’'-]+", reply))[:120]
+        return (
+            words if words and "UNKNOWN" not in words and (self.find_noun(words) or not self.known) else None
+        )
 
     def find_noun(self, text: str) -> str:
         """The first noun in a text that the segmenter knows, with the words of its noun phrase before it."""

@@ -2,7 +2,7 @@
 
 import datetime
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,14 @@ class Mask:
     confidence: float
 
 
+class Step(NamedTuple):
+    """One step of a module: what it made, and why, or by what."""
+
+    name: str
+    made: str
+    why: str = ""
+
+
 class Provider(Protocol):
     """A place to search for at most `limit` pages or images, without what was published after `day`.
 
@@ -63,6 +71,10 @@ class Provider(Protocol):
 
 
 class Promptable(Protocol):
-    """A segmenter that finds what a prompt describes: image (H, W, 3) uint8, prompt in plain words."""
+    """A segmenter that finds what a prompt describes: image (H, W, 3) uint8, prompt in plain words.
+
+    It may have an attribute `known`, the names that it understands, and a method `objects`: image ->
+    (K, H, W) bool, masks of whatever is in it.
+    """
 
     def segment(self, image: NDArray[np.uint8], prompt: str) -> Mask: ...

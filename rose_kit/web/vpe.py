@@ -22,7 +22,7 @@ from rose_kit.pooling import pool_masks
 from rose_kit.registry import errors_as
 from rose_kit.segmenter import upsample_scores
 from rose_kit.types import FeatureMap
-from rose_kit.web.types import Mask, ReferenceImage
+from rose_kit.web.types import Mask, ReferenceImage, Step
 
 REGION_SCALES = (50, 150)  # of Felzenszwalb and Huttenlocher's regions (2004): fine and coarse
 LEAST_DISTANCE = 0.02  # cosine distance of an object to its image's border; noise stays well below
@@ -115,6 +115,14 @@ class Verification:
     used: tuple[ReferenceImage, ...] = ()  # those that show an object, the same as most
     similarity: float = np.nan  # of the mask as given; -1 if it is empty
     proposed: float = np.nan  # of the best proposal
+
+    @property
+    def steps(self) -> list[Step]:
+        """What each step made."""
+        compared = f"the mask {self.similarity:.2f}, the best proposal {self.proposed:.2f}"
+        why = "0 is like backgrounds, 1 like the references"
+        used = Step("references", f"{len(self.used)} images agree")
+        return [used, Step("similarity", compared, why), Step("verified", self.action, self.reason)]
 
 
 class VisualPromptEnhancer:

@@ -1,36 +1,19 @@
 """WebSense: is a look-up needed? Rules about time decide first, a language model where they cannot."""
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date
 from typing import Literal
 
-from rose_kit.web.language import RECENT, any_of, phrases, target, word_pattern
+from rose_kit.web.language import WORDS, phrases, target, word_pattern
+from rose_kit.web.llm import Model, ask_model
+from rose_kit.web.types import Step
 
-# Time, wherever in a question: alone it decides only about what the segmenter does not know.
-_NOW = any_of(r"now, currently, today, of the moment, as of, this \w+ or, last, just, new, news, \d{4}")
-TIME = f"{RECENT}|{_NOW}"
 # After a noun: an adverb, a superlative or a participle, which belongs to it.
-_AFTER_NOUN = r"(?: (?:\w+(?:ed|ing|est|ly)|won|made|built|seen|shown|worn|cut|drawn|left|right|best|first|which|that))*"
-# Before a noun: it was in the news, or is a title.
-FAMOUS = any_of(r"""champion, winning, victorious, \w+-winning, record-\w+, title-\w+, best-selling, top-selling,
-    world['’]s, fastest, most (recent|popular|successful|famous|valuable|up-to-date)""")
-_TITLE = "titles?|records?|championship|prizes?|awards?|office|honou?rs?|post|rank|lead|place|vote|election"
-# After a noun: an event that is known from news, and says which individual is meant.
-EVENT = any_of(rf"""(re)?elected, appointed, inaugurated, voted, unveiled, dethroned, nominated, awarded,
-    honou?red, succeed*, replaced, w[io]ns?(?! (the )?(my|me|our|your|his|her|over|hearts?)\b), winning, beat, defeated,
-    becam*, becomes, (was|were|been) made (?!of|from|by|to|out|in|for)\w+,
-    (crowned|named|chosen|declared|proclaimed)(?! (with|on|for|from|after|by me)\b),
-    (launched|released|introduced|announced|presented|revealed)(?! (from|into|onto|off|up|on the)\b),
-    (takes?|took|taken|claim*|clinched|lifted|received|secured|earned|got|holds?|held|holding|broke|broken|
-    set|bears?|carries|retain*|defend*) (\w+ ){{0,4}}({_TITLE}),
-    (came|comes|come|finish*|placed|ranked) (in )?(first|second|third|last|top|ahead),
-    (came|comes|come|brought|brings) out, on sale, hit the (shops|market|streets), by (the )?(?-i:[A-Z])\w+""")
-# Right after a noun: a title ("of the year"), or a statement of who has it ("is now the champion").
-_PLACE = r"(?!\w+est\b|(?:one|ones|only|most|least|same|first|last|left|right|other|colou?r|\w+er)\b)"
-ENTITLED = any_of(rf"""of (the|this|last) (year|month|week|season|decade|century|moment), of (19|20)\d\d,
-    ((which|that|who) )?(is|was|are)( \w+ly| now| still| at present)? the {_PLACE}\w+""")
+_AFTER_NOUN = r"(?: (?:\w+(?:ed|ing|est|ly)|won|made|built|seen|shown|worn|cut|drawn|left|right|best|first))*"
+_BEFORE_NOUN = rf"{WORDS['recent']}|{WORDS['famous']}|\b[A-Z][\w’'-]*"
+# What follows is no fact about a noun: "that looks like a winner".
 _LIKENESS = (
     r"\b(?:looks?|looking|seems?|appears?|as) (?:like|if|though|about|to)\b|, (?:I|we|please|thanks)\b"
 )
@@ -51,12 +34,20 @@ class Decision:
     known: str = ""  # the noun in it that the segmenter understands
     cue: str = ""  # what tells of time or news
 
+    @property
+    def steps(self) -> list[Step]:
+        """What each step made."""
+        known = repr(self.known) if self.known else "the segmenter knows no word of it"
+        cue = repr(self.cue) if self.cue else "nothing tells of time or news"
+        verdict = Step("gate", "look up" if self.retrieve else "no look-up", f"by {self.by}: {self.reason}")
+        return [Step("target", repr(self.target)), Step("known", known), Step("cue", cue), verdict]
+
 
 @dataclass
 class WebSense:
     """The gate in front of the search (ROSE, section 2.1)."""
 
-    llm: Callable[[str], str] | None = None  # decides what the rules leave open; None: it is looked up
+    llm: Model | None = None  # decides what the rules leave open; None: it is looked up
     known: Collection[str] = ()  # what the segmenter understands, in the singular; "dog|puppy" is two
 
     def __call__(self, question: str, day: date) -> Decision:
@@ -64,7 +55,7 @@ class WebSense:
         phrase = target(question, self.known).words  # 1. what is to be segmented?
         noun = self.known_noun(phrase)  # 2. does the segmenter know it?
         event = self.find_event(question, noun) if noun else ""  # 3. does news say which one is meant?
-        time = re.search(TIME, question)  # 4. does it at least speak of time?
+        time = re.search(f"{WORDS['recent']}|{WORDS['now']}", question)  # 4. does it at least speak of time?
         cue = event or (time[0] if time else "")
         return self.decide(question, day, phrase, noun, cue, bool(event))  # 5.
 
@@ -81,8 +72,8 @@ class WebSense:
         for phrase in phrases(question[:1].lower() + question[1:]):
             before, is_named, after = phrase.words.partition(noun)
             after = re.split(_LIKENESS, after + phrase.rest)[0]
-            cues = [re.search(rf"{RECENT}|{FAMOUS}|\b[A-Z][\w’'-]*", before), re.search(EVENT, after)]
-            cues.append(re.match(rf"\W*(?:{ENTITLED})", after))
+            cues = [re.search(_BEFORE_NOUN, before), re.search(WORDS["event"], after)]
+            cues.append(re.match(rf"\W*{WORDS['entitled']}", after))
             if is_named and (cue := next(filter(None, cues), None)):
                 return cue[0].strip()
         return ""
@@ -108,10 +99,10 @@ class WebSense:
 
     def ask_model(self, question: str, day: date, saw: tuple[str, str, str]) -> Decision:
         """The model's decision; if it gives none, it is looked up."""
-        try:
-            answer = self.llm(PROMPT.format(day=day, question=question)).strip()
-        except Exception as error:  # a gate that fails must not stop the search
-            return Decision(True, f"the model failed ({error}): better to look up", "default", *saw)
-        if match := re.match(r"\W*(yes|no)\b", answer, re.I):
-            return Decision(match[1].lower() == "yes", f"the model says {answer[:200]!r}", "model", *saw)
-        return Decision(True, f"the model's answer {answer[:60]!r} is neither yes nor no", "default", *saw)
+        prompt = PROMPT.format(day=day, question=question)
+        reply, by = ask_model(
+            self.llm, prompt, lambda reply: re.match(r"\W*(yes|no)\b.*", reply, re.I | re.S)
+        )
+        if reply:
+            return Decision(reply[1].lower() == "yes", f"the model says {reply[0][:200]!r}", "model", *saw)
+        return Decision(True, f"{by.removeprefix('rules, as ')}: better to look up", "default", *saw)
