@@ -19,9 +19,11 @@ from .registry import (
     register_dataset as register_dataset,
     register_encoder as register_encoder,
     register_fusion as register_fusion,
+    register_language_model as register_language_model,
     register_method as register_method,
     register_provider as register_provider,
     register_regions as register_regions,
+    register_segmenter as register_segmenter,
 )
 from .metrics import (
     ciou as ciou,

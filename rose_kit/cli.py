@@ -19,8 +19,9 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -41,9 +42,21 @@ from rose_kit.data import (
     sample_support,
     warn_absent,
 )
-from rose_kit.registry import call_with, errors_as, load_plugin, methods, providers, region_makers
+from rose_kit.registry import (
+    call_with,
+    errors_as,
+    language_models,
+    load_plugin,
+    methods,
+    providers,
+    region_makers,
+    segmenters,
+)
 from rose_kit.types import IGNORE, class_name, composed, join_names, split_names, unknown_name
-from rose_kit.web.types import Provider
+from rose_kit.web.types import Promptable, Provider
+
+if TYPE_CHECKING:
+    from rose_kit.web.vpe import Thresholds
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"  # of a clone
 RECORD = ".rose_kit"  # beside results: what was written
@@ -645,35 +658,47 @@ def ask(
     day: Annotated[datetime | None, option("[default: today]", "--date", formats=["%Y-%m-%d"])] = None,
     provider: Annotated[str, option("mini, wikimedia, duckduckgo, or a folder of pages, images.")] = "mini",
     out: Annotated[Path, option("PNG for the mask; an overlay is written beside it.")] = Path("mask.png"),
-    model: Annotated[str | None, option("Model at OPENAI_BASE_URL [default: rules].", "--llm")] = None,
+    encoder: Annotated[str, option("Compares images; a name as for evaluate.")] = "bundled/clear",
+    segmenter: Annotated[str, option("zero-shot, or a plugin's NAME:OPTION=VALUE,...")] = "zero-shot",
+    known: Annotated[Names, option("What the segmenter understands [default: as it says].", **NAMES)] = None,
+    thresholds: Annotated[Path | None, option("JSON file for this encoder [default: its own].")] = None,
+    calibrate: Annotated[
+        str | None, option("Annotated images (as evaluate's DATA) to make them from.")
+    ] = None,
+    llm: Annotated[str | None, option("A plugin's, or a model at OPENAI_BASE_URL [default: rules].")] = None,
+    plugin: Annotated[Mapping | None, option("Python file with any of these.", **PLUGIN)] = None,
 ) -> None:
     """Segment what a question means on a day.
 
-    Prints how the answer came about: whether it was looked up and why, the sources with date and licence,
-    the answer, what the segmenter was asked, and whether the mask looks like images of the answer. The
-    provider "mini" is a miniature web of the first half of 2026. It, folders, and questions that need no
-    look-up work without the network.
+    Prints how the answer came about, step by step: whether it was looked up and why, the answer, what the
+    segmenter was asked, whether the mask looks like images of the answer, and the sources with date and
+    licence. The provider "mini" is a miniature web of the first half of 2026. It, folders, and questions that
+    need no look-up work without the network. An encoder that comes without thresholds takes a minute of
+    calibration on any annotated images, once: --calibrate photos --thresholds FILE writes the file, and
+    --thresholds FILE reads it.
 
     Example: rose-kit ask example "Segment the current regatta champion." --date 2026-03-01
     """
     from rose_kit.viz.overlay import overlay
     from rose_kit.web.framework import RoseFramework
     from rose_kit.web.llm import language_model
-    from rose_kit.web.promptable import SegmenterAsPromptable
 
     beside = {kind: out.with_name(f"{out.stem}.{kind}.png") for kind in ("overlay", "image")}
-    check_outputs([out, *beside.values()], [Path(image)])
-    llm = language_model(model) if model else None
+    check_outputs([out, *beside.values(), thresholds if calibrate else None], [Path(image)])
+    model = (language_models[llm]() if language_models.has(llm) else language_model(llm)) if llm else None
     web = make_provider(provider, image)
     first, last = getattr(web, "days", (date.min, date.max))
     when = day.date() if day else min(last, date.today())
     if not first <= when <= last:
         raise ValueError(f"--date {when} is outside of {provider!r}, which covers {first} to {last}")
     pixels = web.example(question, when) if image == "example" else read_image(Path(image))
-    encoder = kit.load_encoder("bundled/clear")
-    result = RoseFramework(SegmenterAsPromptable(encoder), web, encoder, llm=llm).ask(pixels, question, when)
-    asked = f"question  {question!r}, asked on {when}"
-    for line in (asked, *result.lines(), f"model     {model or 'none, rules'}"):
+    compares = kit.load_encoder(encoder)
+    limits = read_thresholds(compares, thresholds, calibrate)
+    asks = make_segmenter(segmenter, encoder=compares, known=known)
+    framework = RoseFramework(asks, web, compares, known=known, thresholds=limits, llm=model)
+    result = framework.ask(pixels, question, when)
+    asked = f"question   {question!r}, asked on {when}"
+    for line in (asked, *result.lines(), f"model      {llm or 'none, rules'}"):
         typer.echo(printable(line))
     mask, name = result.mask.mask, result.answer.text if result.answer else "mask"
     written = {out: (255 * mask).astype(np.uint8)}
@@ -683,7 +708,7 @@ def ask(
     for path, array in written.items():
         with new_result(path) as place:
             Image.fromarray(array).save(place, "PNG")
-        typer.echo(f"written   {path}")
+        typer.echo(f"written    {path}")
     if result.failure:
         raise typer.Exit(1)
 
@@ -700,6 +725,30 @@ def make_provider(name: str, image: str) -> Provider:
     if image == "example" and not hasattr(provider, "example"):
         raise ValueError(f"provider {name!r} has no example; name an image")
     return provider
+
+
+def make_segmenter(text: str, **given: Any) -> Promptable:
+    """What `--segmenter NAME:OPTION=VALUE,...` asks for; it gets those of `given` that it takes."""
+    import rose_kit.web.promptable  # noqa: F401 (it registers our own)
+
+    name, _, options = text.partition(":")
+    taken = inspect.signature(factory := segmenters[name]).parameters
+    factory = partial(factory, **{key: value for key, value in given.items() if key in taken})
+    return configured(factory, options.split(",") if options else (), name)
+
+
+def read_thresholds(encoder: kit.Encoder, path: Path | None, data: str | None) -> Thresholds | None:
+    """Thresholds from a file, or made of annotated images and written to it; None: the encoder's own."""
+    from rose_kit.web.calibration import calibrate
+    from rose_kit.web.vpe import Thresholds
+
+    if data is None:
+        return Thresholds.load(path) if path else None
+    limits = calibrate(encoder, open_support(data))
+    if path:
+        with new_result(path) as place:
+            limits.save(place)
+    return limits
 
 
 # --- notebooks --------------------------------------------------------------------------------------------

@@ -101,13 +101,17 @@ region_makers = Registry("regions")
 fusions = Registry("fusion")  # name -> class of (dim: int) -> module of the trainable ROSE
 datasets = Registry("dataset")  # name -> options -> (support, query)
 providers = Registry("provider")  # name -> where the web framework searches
-REGISTRIES = (encoders, methods, region_makers, fusions, datasets, providers)
+segmenters = Registry("segmenter")  # name -> what the web framework asks in words
+language_models = Registry("language model")  # name -> prompt -> answer
+REGISTRIES = (encoders, methods, region_makers, fusions, datasets, providers, segmenters, language_models)
 register_encoder = encoders.register
 register_method = methods.register
 register_regions = region_makers.register
 register_fusion = fusions.register
 register_dataset = datasets.register
 register_provider = providers.register
+register_segmenter = segmenters.register
+register_language_model = language_models.register
 
 
 def load_plugin(path: str | Path) -> dict[str, list[str]]:

@@ -10,9 +10,7 @@ from PIL import Image
 
 from data_scripts.scenes import support_and_query
 from rose_kit import cli
-from rose_kit.registry import datasets, encoders, fusions, methods, region_makers
-
-REGISTRIES = (datasets, encoders, fusions, methods, region_makers)
+from rose_kit.registry import REGISTRIES, datasets
 
 COLOURS = {0: (90, 150, 220), 3: (60, 140, 50), 7: (200, 60, 40)}  # sky, grass, bus; ids have gaps
 
@@ -41,7 +39,7 @@ def write_folder(path, count=6, prefix="p"):
 @pytest.fixture(autouse=True)
 def registries():
     """No test leaves what its plugins brought in a registry; the kit's own names are there before."""
-    for stage in ("encoder", "model", "regions", "web.providers"):
+    for stage in ("encoder", "model", "regions", "web.providers", "web.promptable"):
         importlib.import_module(f"rose_kit.{stage}")
     before = [dict(registry) for registry in REGISTRIES]
     yield

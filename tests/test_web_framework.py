@@ -42,9 +42,21 @@ class Emptied:
         return self(None, mask, match.used)
 
 
+class Counting(NewsArchive):
+    """A place to search that notes what it was asked for."""
+
+    def __init__(self):
+        super().__init__(WORLD)
+        self.asked = []
+
+    def images(self, query, *rest):
+        self.asked.append(query)
+        return super().images(query, *rest)
+
+
 @pytest.fixture
 def framework():
-    archive = NewsArchive(WORLD)
+    archive = Counting()
     irag = IRAG(
         archive,
         lambda image, found: {n: Match(tuple(r), similarity=0.9) for n, r in found.items()},
@@ -61,6 +73,9 @@ def test_a_result_says_how_it_came_about(framework):
     assert all(word in result.prompt for word in (QUESTION, HOLDER.name, HOLDER.thing))
     assert result.verification.action == "corrected" and not result.mask.mask.any() and result.failure == ""
     assert all(s.date <= DAY and s.licence.startswith(("Creative", "CC")) for s in result.sources)
+    assert len({step.name for step in result.steps}) >= 12 and result.steps[-1].made == "corrected"
+    asked = framework.irag.provider.asked
+    assert HOLDER.name in asked and len(asked) == len(set(asked))
     assert any("File:" in s.title for s in result.sources) and len(set(result.sources)) == len(result.sources)
     result = framework.ask(IMAGE, "Segment the xyzzy plugh.", date(2000, 1, 1))  # before any news
     assert result.retrieval.answer is None and result.prompt == "Segment the xyzzy plugh."

@@ -5,9 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from data_scripts.scenes import support_and_query
 from experiments.verification import draw_episode
 from rose_kit.encoder import load_encoder
 from rose_kit.metrics import giou
+from rose_kit.web.calibration import calibrate
 from rose_kit.web.types import Mask, ReferenceImage, Source
 from rose_kit.web.vpe import VisualPromptEnhancer
 
@@ -58,3 +60,37 @@ def test_without_a_usable_reference_or_a_good_proposal_the_mask_is_kept(vpe, epi
     strict = VisualPromptEnhancer(vpe.encoder, replace(vpe.thresholds, correct=99.0))
     found = strict(episode.image, wrong, episode.references)
     assert found.action == "kept" and found.mask is wrong and found.proposed < 99
+
+
+def test_what_a_detector_found_replaces_a_wrong_mask_as_it_is(vpe, episode):
+    def objects(image):
+        return np.stack([*episode.others, episode.target, np.zeros_like(episode.target)])
+
+    boxed = VisualPromptEnhancer(vpe.encoder, vpe.thresholds, objects)
+    found = boxed(episode.image, Mask(episode.others[0], 0.7), episode.references)
+    assert found.action == "corrected" and np.array_equal(found.mask.mask, episode.target)
+
+
+def test_an_image_is_encoded_once_for_all_candidates_and_for_the_verification(vpe, episode, monkeypatch):
+    encoded, encode = [], vpe.encoder.encode_image
+    monkeypatch.setattr(
+        vpe.encoder,
+        "encode_image",
+        lambda image, windows=None: encoded.append(image) or encode(image, windows),
+    )
+    matches = vpe.match(episode.image, {str(i): [r] for i, r in enumerate(episode.references)})
+    vpe.verify(Mask(episode.others[0], 0.7), matches["0"])
+    assert len(encoded) == 1 + len(episode.references)
+
+
+def test_calibration_needs_a_class_in_several_images_and_its_thresholds_are_for_one_encoder(vpe, tmp_path):
+    samples = support_and_query(pool=2)[0]
+    with pytest.raises(ValueError, match="0 episodes"):
+        calibrate(vpe.encoder, samples)
+    limits = replace(vpe.thresholds, fingerprint="of another")
+    limits.save(tmp_path / "t.json")
+    with pytest.raises(ValueError, match="'of another'"):
+        VisualPromptEnhancer(vpe.encoder, type(limits).load(tmp_path / "t.json"))
+    (tmp_path / "t.json").write_text('{"same": 1}')
+    with pytest.raises(ValueError, match="t.json"):
+        type(limits).load(tmp_path / "t.json")

@@ -1,26 +1,32 @@
 """Plug in another segmenter: Grounding DINO finds boxes for a prompt, SAM fills them (extra `transformers`).
 
-    segmenter = GroundedSam()  # anything with `segment(image, prompt) -> Mask` will do
-    RoseFramework(segmenter, provider, load_encoder("bundled")).ask(image, question, day)
+    rose-kit ask photo.jpg "Segment the reigning champion." --provider wikimedia --plugin grounded_sam.py \\
+        --segmenter grounded-sam --known "person,car,boat" --encoder ViT-B-16/laion2b_s34b_b88k \\
+        --calibrate photos --thresholds vit_b_16.json
 
-Copy this file and change `segment` for a segmenter of your own.
+Copy this file and change `segment` for a segmenter of your own: `segment(image, prompt) -> Mask` is all that
+is needed. With `objects` as well, masks that look wrong are replaced by what a detector found.
 """
 
 import numpy as np
 import torch
 
+from rose_kit import register_segmenter
 from rose_kit.encoder import WeightsUnavailable
 from rose_kit.web.language import noun_phrases
 from rose_kit.web.types import Mask
 
 DETECTOR = "IDEA-Research/grounding-dino-tiny"
+MOST_OBJECTS = 30
 
 
+@register_segmenter("grounded-sam")
 class GroundedSam:
     """A `Promptable` of two models of `transformers`, by name on a hub or as local folders.
 
     Args:
         detector, filler: a Grounding DINO and a SAM; `device` is where they run.
+        known: names that it understands, such as those of its training data.
         threshold: least confidence of a box, 0 to 1; where none has it, the best box counts alone.
 
     Raises:
@@ -29,7 +35,7 @@ class GroundedSam:
     """
 
     def __init__(
-        self, detector=DETECTOR, filler="facebook/sam-vit-base", threshold=0.35, device="cpu"
+        self, detector=DETECTOR, filler="facebook/sam-vit-base", known=None, threshold=0.35, device="cpu"
     ) -> None:
         try:
             import transformers as hub
@@ -37,25 +43,39 @@ class GroundedSam:
             raise ValueError(
                 "Grounding DINO needs transformers: pip install 'rose_kit[transformers]'"
             ) from error
-        self.threshold, self.device = threshold, device
-        self.find = _load(detector, hub.GroundingDinoProcessor, hub.GroundingDinoForObjectDetection, device)
-        self.fill = _load(filler, hub.SamProcessor, hub.SamModel, device)
+        self.threshold, self.device, self.known = threshold, device, tuple(known or ())
+        self.finder = _load(detector, hub.GroundingDinoProcessor, hub.GroundingDinoForObjectDetection, device)
+        self.filler = _load(filler, hub.SamProcessor, hub.SamModel, device)
 
-    @torch.inference_mode()
     def segment(self, image: np.ndarray, prompt: str) -> Mask:
         """(H, W, 3) uint8 -> the union of all boxes' masks, (H, W); confidence: the best box's."""
-        (reader, finder), (cutter, filler) = self.find, self.fill
-        text = " . ".join(noun_phrases(prompt)).lower() + " ."
+        scores, boxes = self.find_boxes(image, " . ".join(noun_phrases(prompt)).lower() + " .")
+        chosen = scores >= min(self.threshold, float(scores.max()))
+        return Mask(self.fill_boxes(image, boxes[chosen]).any(0), float(scores.max()))
+
+    def objects(self, image: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 -> (K, H, W) bool: masks of whatever is in it."""
+        scores, boxes = self.find_boxes(image, "object .")
+        return self.fill_boxes(image, boxes[scores.argsort(descending=True)[:MOST_OBJECTS]])
+
+    @torch.inference_mode()
+    def find_boxes(self, image: np.ndarray, text: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Confidence (K,), and boxes (K, 4) as x0, y0, x1, y1 in pixels."""
+        reader, finder = self.finder
         inputs = reader(images=image, text=text, return_tensors="pt").to(self.device)
         read = reader.post_process_grounded_object_detection
         found = read(finder(**inputs), inputs.input_ids, threshold=0.0, target_sizes=[image.shape[:2]])[0]
-        scores, boxes = found["scores"], found["boxes"]  # (K,), (K, 4) as x0, y0, x1, y1 in pixels
-        chosen = scores >= min(self.threshold, float(scores.max()))
-        inputs = cutter(image, input_boxes=[boxes[chosen].tolist()], return_tensors="pt").to(self.device)
+        return found["scores"], found["boxes"]
+
+    @torch.inference_mode()
+    def fill_boxes(self, image: np.ndarray, boxes: torch.Tensor) -> np.ndarray:
+        """(K, 4) boxes -> (K, H, W) bool; the image is encoded once."""
+        cutter, filler = self.filler
+        inputs = cutter(image, input_boxes=[boxes.tolist()], return_tensors="pt").to(self.device)
         out = filler(**inputs, multimask_output=False)
         sizes = inputs["original_sizes"].cpu(), inputs["reshaped_input_sizes"].cpu()
         masks = cutter.image_processor.post_process_masks(out.pred_masks.cpu(), *sizes)[0]  # (K, 1, H, W)
-        return Mask(masks.any(0)[0].numpy(), float(scores.max()))
+        return masks[:, 0].numpy()
 
 
 def _load(name, processor: type, model: type, device: str) -> tuple:

@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 from rose_kit.encoder import Encoder, preferred_windows
 from rose_kit.fusion import ZeroShot
 from rose_kit.memory import SupportMemory
+from rose_kit.registry import register_segmenter
 from rose_kit.segmenter import Segmenter, upsample_scores
 from rose_kit.types import class_texts
 from rose_kit.web.language import noun_phrases, word_pattern
 from rose_kit.web.types import Mask
 
 
+@register_segmenter("zero-shot")
 class SegmenterAsPromptable:
     """A `Segmenter`, or an encoder with text alone, that is asked in words.
 
@@ -22,15 +24,15 @@ class SegmenterAsPromptable:
     masks worse); if none does, the most similar one of the noun phrases counts.
 
     Args:
-        segmenter: a `Segmenter`, or an encoder that reads text.
+        encoder: one that reads text, or a `Segmenter` with a memory of its own.
         known: the classes, "dog|puppy" being one with two names; None: those that the encoder was trained to
             name, its `words`. A pixel is of what is asked for if no other class is more similar.
     """
 
-    def __init__(self, segmenter: Segmenter | Encoder, known: Sequence[str] | None = None) -> None:
-        if not isinstance(segmenter, Segmenter):
-            memory, windows = SupportMemory(segmenter.dim), preferred_windows(segmenter)
-            segmenter = Segmenter(segmenter, memory, ZeroShot(), windows=windows)
+    def __init__(self, encoder: Encoder | Segmenter, known: Sequence[str] | None = None) -> None:
+        if not isinstance(segmenter := encoder, Segmenter):
+            windows = preferred_windows(encoder)
+            segmenter = Segmenter(encoder, SupportMemory(encoder.dim), ZeroShot(), windows=windows)
         self.segmenter = segmenter
         self.known = tuple(getattr(segmenter.encoder, "words", ()) if known is None else known)
         self.patterns = {class_texts(names)[0]: word_pattern([names]) for names in self.known}

@@ -114,5 +114,5 @@ class TPE:
         """The prompt: the question, the answer, what it is, and the whole background."""
         noun = self.find_noun(text)
         prompt = f"{question} That is {answer}{f', a {noun}' if noun else ''}. {text}".strip()
-        reason = f"{text!r} holds {noun!r}" if noun else "no page says what it is in known words"
+        reason = f"it holds {noun!r}" if noun else "no page says what it is in known words"
         return Background(prompt, text, noun, by, (page.source,) if page else (), reason)

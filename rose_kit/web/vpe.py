@@ -226,7 +226,8 @@ class VisualPromptEnhancer:
         return tuple(references[i] for i in used), discriminant
 
     def propose(self, view: ImageView, discriminant: Discriminant) -> tuple[NDArray[np.bool_], float]:
-        """Of what the detector found, and of merged regions at each scale, that with most evidence.
+        """What looks like the object: what a detector found, if it is similar enough to replace a mask, or else
+        merged regions, at the scale with most evidence.
 
         Returns:
             (H, W) bool: the most similar of the parts, and all that are similar enough to replace a mask; the
@@ -234,20 +235,18 @@ class VisualPromptEnhancer:
         """
         pixels, limits = discriminant.pixels(), self.thresholds
         layers = [label(_mean_by_region(pixels, regions) > limits.part)[None] for regions in view.regions]
-        layers.append(np.asarray(view.objects).reshape(-1, *pixels.shape))  # (K, H, W): they may overlap
+        layers.append(np.asarray(view.objects).reshape(-1, *pixels.shape).astype(int))  # they may overlap
         proposal, most, best = np.zeros(pixels.shape, bool), -np.inf, float("nan")
-        for layer in layers:
+        for layer in layers:  # (1 or K, H, W) numbers of parts from 1, on 0
             similarity = [discriminant.similarity(parts) for parts in layer]  # (number of parts,) each
-            if not sum(map(len, similarity)):
+            if not any(map(len, similarity)):
                 continue
-            top = max(map(max, filter(len, similarity)))
-            least = min(limits.correct, top)
-            instances = np.any(
-                [np.append(False, s >= least)[p.astype(int)] for s, p in zip(similarity, layer, strict=True)],
-                0,
-            )
-            if (evidence := (pixels[instances] - limits.part).sum()) > most:
-                proposal, most, best = instances, evidence, float(top)
+            top = float(np.concatenate(similarity).max())
+            chosen = [np.append(False, s >= min(limits.correct, top)) for s in similarity]
+            instances = np.any([of[parts] for of, parts in zip(chosen, layer, strict=True)], axis=0)
+            evidence = (pixels[instances] - limits.part).sum()
+            if evidence > most or (layer is layers[-1] and top >= limits.correct):
+                proposal, most, best = instances, evidence, top
         return proposal, best
 
 
