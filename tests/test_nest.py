@@ -145,7 +145,7 @@ def test_the_command_builds_a_benchmark(run, tmp_path):
     window = ("--seed", 7, "--start", "2026-01-01", "--end", "2026-03-01")
     run("--out", tmp_path / "made", *window, "--size", 64, "--count", 2, app=app)
     made = load_nest(tmp_path / "made")
-    assert len(made) == 2 and made.world == NewsWorld(7, date(2026, 1, 1), date(2026, 3, 1), "eval")
+    assert len(made) == 2 and made.world == NewsWorld(7, date(2026, 1, 1), date(2026, 3, 1), "test")
 
 
 PROMPTS = {  # question, first candidate -> what the text-only baseline asks the segmenter

@@ -33,7 +33,7 @@ def build(
     nest_share: Annotated[float, typer.Option(help="With --plus: share of those that need it.")] = 0.7,
     split: Annotated[
         str, typer.Option(help="Phrases: dev (rules were written on them), eval or test.")
-    ] = "eval",
+    ] = "test",
     size: Annotated[int, typer.Option(help="Side of drawn images in pixels, 64 to 1024.")] = 144,
     articles: Annotated[
         Path | None, typer.Option(help="Folder of real articles, see data_scripts/news/articles.py.")

@@ -98,7 +98,7 @@ class ArticleWorld:
 
     folder: Path
     seed: int = 0
-    split: str = "eval"
+    split: str = "test"
 
     def __post_init__(self) -> None:
         bank(self.split)
