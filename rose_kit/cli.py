@@ -677,7 +677,7 @@ def ask(
     calibration on any annotated images, once: --calibrate photos --thresholds FILE writes the file, and
     --thresholds FILE reads it.
 
-    Example: rose-kit ask example "Segment the current regatta champion." --date 2026-03-01
+    Example: rose-kit ask photo.jpg "Segment the reigning champion." --provider wikimedia
     """
     from rose_kit.viz.overlay import overlay
     from rose_kit.web.framework import RoseFramework

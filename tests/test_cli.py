@@ -595,6 +595,11 @@ memory add nameless photos | nameless
 {ASK} --date March | --date | 'March'
 {ASK} --provider alta | 'alta' | duckduckgo, mini, wikimedia
 {ASK} --llm m | 'm' | OPENAI_BASE_URL
+ask p4.jpg Segment-the-dog. --out m.png --segmenter sam | 'sam' | zero-shot
+ask p4.jpg Segment-the-dog. --out m.png --encoder handcrafted --known dog | 'handcrafted' | calibrate
+ask p4.jpg Segment-the-dog. --out m.png --thresholds torn.yaml | torn.yaml
+ask p4.jpg Segment-the-dog. --out m.png --encoder handcrafted --calibrate photos | episodes
+{ASK} --calibrate photos --thresholds photos/classes.txt | classes.txt
 ask p4.jpg Segment-the-dog. --out p4.jpg | 'p4.jpg'
 ask p4.jpg Segment-the-dog. --out mine/p4.png | 'mine/p4.overlay.png'
 run small.ipynb --out photos | 'photos' | empty

@@ -114,8 +114,6 @@ def test_words_and_thresholds_are_given_for_an_encoder_that_has_none():
         RoseFramework(Full(), archive, encoder)
     limits = Thresholds(0.4, 0.1, 0.2, 0.6, 0.5)
     framework = RoseFramework(Full(), archive, encoder, known=["unicorn"], thresholds=limits)
-    assert framework.websense.known_noun("white unicorn") == "unicorn" and not framework.websense.known_noun(
-        "dog"
-    )
+    assert framework.websense.known == ("unicorn",)
     assert framework.tpe.known == framework.irag.known == ("unicorn",) and framework.vpe.thresholds == limits
     assert framework.irag.visible_from == limits.correct

@@ -8,6 +8,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import label, regionprops
+from sklearn.metrics import roc_curve
 
 from rose_kit.data import Sample
 from rose_kit.encoder import Encoder
@@ -147,13 +148,11 @@ def fit_thresholds(
     vpe = VisualPromptEnhancer(CachedEncoder(encoder), UNSET, objects)
     scores = {"same": _pairs(vpe, shown)}
     limits = vpe.thresholds = replace(UNSET, same=-best_cut(*scores["same"], "same"))
-    views = {id(e.image): e.image for e in (*shown, *absent)}
-    views = {key: vpe.look(image) for key, image in views.items()}
-    fits = [
-        [(e, views[id(e.image)], vpe.fit(views[id(e.image)], e.references)[1]) for e in part]
-        for part in (shown, absent)
-    ]
-    shown, absent = ([fit for fit in part if fit[2]] for part in fits)
+    images = {id(e.image): e.image for e in (*shown, *absent)}
+    views = {key: vpe.look(image) for key, image in images.items()}
+    fits = [[(e, views[id(e.image)]) for e in part] for part in (shown, absent)]
+    fits = [[(e, view, vpe.fit(view, e.references)[1]) for e, view in part] for part in fits]
+    shown, absent = ([fit for fit in part if fit[2]] for part in fits)  # some have no usable reference
     right = [v for e, _, fitted in shown for v in fitted.similarity(e.target)]
     wrong = [v for e, _, fitted in shown for mask in e.others for v in fitted.similarity(mask)]
     scores["keep"] = right, wrong
@@ -208,9 +207,7 @@ def best_cut(right: Sequence[float], wrong: Sequence[float], what: str) -> float
         raise ValueError(
             f"calibrating {what!r} needs right and wrong examples, got {len(right)}, {len(wrong)}"
         )
-    right, wrong = np.sort(right), np.sort(wrong)
-    values = np.unique(np.concatenate([right, wrong]))
-    cuts = np.concatenate([values[:1], (values[1:] + values[:-1]) / 2])
-    passed = 1 - np.searchsorted(right, cuts) / len(right)
-    false = 1 - np.searchsorted(wrong, cuts) / len(wrong)
-    return float(cuts[(passed - false).argmax()])
+    false, passed, cuts = roc_curve([1] * len(right) + [0] * len(wrong), [*right, *wrong])
+    best = 1 + int((passed - false)[1:].argmax())  # the first cut lets nothing pass
+    below = [value for value in (*right, *wrong) if value < cuts[best]]
+    return float((cuts[best] + max(below, default=cuts[best])) / 2)

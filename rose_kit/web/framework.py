@@ -29,11 +29,15 @@ class FrameworkResult:
 
     mask: Mask
     decision: Decision
-    prompt: str  # of the segmenter
+    background: Background  # the prompt of the segmenter, and what it says of the answer
     retrieval: RetrievalResult | None = None
-    background: Background | None = None  # what the prompt says of the answer
     verification: Verification | None = None
     failure: str = ""  # why the web could not be used, so that the mask is the plain segmenter's
+
+    @property
+    def prompt(self) -> str:
+        """What the segmenter was asked."""
+        return self.background.prompt
 
     @property
     def answer(self) -> Candidate | None:
@@ -43,18 +47,15 @@ class FrameworkResult:
     @property
     def sources(self) -> tuple[Source, ...]:
         """Pages of the answer and of the prompt, then the images that were compared; each once."""
-        pages = (self.answer.sources if self.answer else ()) + (
-            self.background.sources if self.background else ()
-        )
+        pages = (self.answer.sources if self.answer else ()) + self.background.sources
         images = self.verification.used if self.verification else ()
         return tuple(dict.fromkeys((*pages, *(image.source for image in images))))
 
     @property
     def steps(self) -> list[Step]:
         """What every step of every module made, and why."""
-        modules = (self.decision, self.retrieval, self.background or self, self.verification)
-        own = [Step("prompt", repr(self.prompt))]
-        return [step for module in modules if module for step in (own if module is self else module.steps)]
+        modules = (self.decision, self.retrieval, self.background, self.verification)
+        return [step for module in modules if module for step in module.steps]
 
     def lines(self) -> Iterator[str]:
         """A line of text for every step, the sources and the mask, as `rose-kit ask` prints them."""
@@ -129,24 +130,23 @@ class RoseFramework:
         decision = Decision(True, "the gate is switched off", "default")
         if self.websense:
             decision = self.websense(question, day)
-        retrieval, prompt, background, verification, failure = None, question, None, None, ""
+        retrieval, background, verification, failure = None, Background(question), None, ""
         if decision.retrieve and self.irag:
             try:
                 retrieval = self.irag(image, question, day)
                 if retrieval.answer and self.tpe:
                     background = self.tpe(question, retrieval.answer.text, day)
-                    prompt = background.prompt
                 elif retrieval.answer:
-                    prompt = f"Please segment {retrieval.answer.text}"
+                    background = Background(f"Please segment {retrieval.answer.text}")
             except OSError as error:
                 failure = f"{error}; the mask is the plain segmenter's, which knows only its training data"
                 warnings.warn(failure, stacklevel=2)
-                retrieval, prompt = None, question
-        mask = self.segmenter.segment(image, prompt)
+                retrieval = None
+        mask = self.segmenter.segment(image, background.prompt)
         if self.vpe and retrieval and retrieval.references:
             match = retrieval.matches.get(retrieval.answer.text)
             verification = (
                 self.vpe.verify(mask, match) if match else self.vpe(image, mask, retrieval.references)
             )
             mask = verification.mask
-        return FrameworkResult(mask, decision, prompt, retrieval, background, verification, failure)
+        return FrameworkResult(mask, decision, background, retrieval, verification, failure)

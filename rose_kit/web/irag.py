@@ -79,17 +79,17 @@ class IRAG:
         passages = self.find_passages(query, day)  # 2.
         references = cache(lambda name: self.find_references(name, day))
         named = tuple(c for c in self.named_candidates(question, passages) if references(c.text))
-        candidates, read_by = (
-            (named, "rules") if named else self.read_candidates(passages, question, day)
-        )  # 3.
+        candidates, read_by = named, "rules"
+        if not named:
+            candidates, read_by = self.read_candidates(passages, question, day)  # 3.
         compared = [c for c in candidates[:MAX_COMPARED] if references(c.text)] or candidates[:1]
         looked_at = {c.text: references(c.text) for c in compared}
         matches = self.matcher(image, looked_at) if self.matcher else {}  # 4.
         agreeing = [c for c in compared if matches.get(c.text, Match()).similarity >= self.visible_from]
         answer = next(iter(agreeing or compared), None)  # 5.
         shown = references(answer.text) if answer else ()
-        decided = answer, bool(agreeing), matches, shown, query_by, read_by
-        return RetrievalResult(query, passages, candidates, *decided)
+        agreed, by = bool(agreeing), {"query_by": query_by, "read_by": read_by}
+        return RetrievalResult(query, passages, candidates, answer, agreed, matches, shown, **by)
 
     def rewrite(self, question: str) -> tuple[str, str]:
         """The words to search for, and by what: the model or, if it says none, rules."""

@@ -1,6 +1,5 @@
 """Our own open-vocabulary segmenter behind the protocol `Promptable`: plain words -> mask."""
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +11,7 @@ from rose_kit.memory import SupportMemory
 from rose_kit.registry import register_segmenter
 from rose_kit.segmenter import Segmenter, upsample_scores
 from rose_kit.types import class_texts
-from rose_kit.web.language import noun_phrases, word_pattern
+from rose_kit.web.language import known_noun, noun_phrases
 from rose_kit.web.types import Mask
 
 
@@ -27,6 +26,9 @@ class SegmenterAsPromptable:
         encoder: one that reads text, or a `Segmenter` with a memory of its own.
         known: the classes, "dog|puppy" being one with two names; None: those that the encoder was trained to
             name, its `words`. A pixel is of what is asked for if no other class is more similar.
+
+    Raises:
+        ValueError: no classes are known.
     """
 
     def __init__(self, encoder: Encoder | Segmenter, known: Sequence[str] | None = None) -> None:
@@ -35,7 +37,9 @@ class SegmenterAsPromptable:
             segmenter = Segmenter(encoder, SupportMemory(encoder.dim), ZeroShot(), windows=windows)
         self.segmenter = segmenter
         self.known = tuple(getattr(segmenter.encoder, "words", ()) if known is None else known)
-        self.patterns = {class_texts(names)[0]: word_pattern([names]) for names in self.known}
+        if not self.known:
+            raise ValueError(f"{segmenter.encoder.name!r} says no classes that it names: give known=[...]")
+        self.classes = {class_texts(names)[0]: names for names in self.known}
 
     def segment(self, image: NDArray[np.uint8], prompt: str) -> Mask:
         """(H, W, 3) -> (H, W) mask, and its mean probability.
@@ -43,8 +47,8 @@ class SegmenterAsPromptable:
         Where no pixel is most similar to the prompt, the mask is where it reaches half of its maximum.
         """
         phrases = noun_phrases("".join(c if c.isprintable() and c != "|" else " " for c in prompt))
-        classes = [c for phrase in phrases for c, p in self.patterns.items() if re.search(f"{p}$", phrase)]
-        names = ["|".join(classes[:1] or phrases), *(c for c in self.patterns if c not in classes[:1])]
+        asked = [c for phrase in phrases for c, names in self.classes.items() if known_noun(phrase, [names])]
+        names = ["|".join(asked[:1] or phrases), *(c for c in self.classes if c not in asked[:1])]
         encoded = self.segmenter.encode(image)
         segmentation = self.segmenter.segment(encoded, names)
         p = segmentation.scores[:1]  # (1, h, w), or (1, H, W) of regions

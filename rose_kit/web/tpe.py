@@ -9,7 +9,7 @@ from rose_kit.web.language import is_injection, phrases, sentences, word_pattern
 from rose_kit.web.llm import Model, ask_model, fenced
 from rose_kit.web.types import Page, Provider, Source, Step
 
-MAX_SENTENCE = 800  # characters; the rest of a longer one is not read
+MAX_SENTENCE, MAX_TEXT = 800, 4000  # characters; the rest of a longer one is not read
 QUESTION = (
     "By this text alone, what kind of visible thing is {answer!r}? Reply with at most ten words, "
     "with one of these nouns if it fits: {known}. Reply UNKNOWN if the text does not say."
@@ -30,10 +30,8 @@ class Background:
     @property
     def steps(self) -> list[Step]:
         """What each step made."""
-        return [
-            Step("background", repr(self.text), f"by {self.by}: {self.reason}"),
-            Step("prompt", repr(self.prompt)),
-        ]
+        background = [Step("background", repr(self.text), f"by {self.by}: {self.reason}")] * bool(self.reason)
+        return [*background, Step("prompt", repr(self.prompt))]
 
 
 @dataclass
@@ -47,9 +45,9 @@ class TPE:
 
     def __call__(self, question: str, answer: str, day: date) -> Background:
         """The prompt for an answer, in five steps; without a background, it is the question and the name."""
-        if noun := self.find_noun(answer):  # 1. is the answer known by its own name?
-            reason = f"the segmenter knows {noun!r} by name"
-            return Background(f"{question} That is {answer}.", answer, noun, reason=reason)
+        if re.fullmatch(word_pattern(self.known), answer):  # 1. is the answer known by its own name?
+            reason = f"the segmenter knows {answer!r} by name"
+            return Background(f"{question} That is {answer}.", answer, answer, reason=reason)
         pages = self.find_pages(answer, day)  # 2.
         rated = self.rate_sentences(answer, pages)  # 3. the best first
         text, by, page = self.define(answer, rated)  # 4.
@@ -76,14 +74,11 @@ class TPE:
             own = 4 * (title == answer.casefold()) - 4 * title.startswith(f"{answer.casefold()} (")
             for sentence in sentences(page.text):
                 sentence = sentence[:MAX_SENTENCE]
-                is_about = bool(re.search(rf"\b{name}\b", sentence)) or (
-                    is_about and bool(re.match(r"(?:It|He|She|They)\b", sentence))
-                )
+                goes_on = is_about and re.match(r"(?:It|He|She|They)\b", sentence)
+                is_about = bool(goes_on or re.search(rf"\b{name}\b", sentence))
                 if is_about:
-                    score = (
-                        own + 5 * bool(self.find_noun(sentence)) + 2 * bool(re.search(definition, sentence))
-                    )
-                    rated.append((score, sentence, page))
+                    noun, defined = self.find_noun(sentence, answer), re.search(definition, sentence)
+                    rated.append((own + 5 * bool(noun) + 2 * bool(defined), sentence, page))
         return sorted(rated, key=lambda candidate: -candidate[0])
 
     def define(self, answer: str, rated: Sequence[tuple[int, str, Page]]) -> tuple[str, str, Page | None]:
@@ -92,27 +87,26 @@ class TPE:
             return "", "rules", None
         _, sentence, page = rated[0]
         names = ", ".join(name.split("|")[0] for name in self.known) or "any noun"
-        prompt = fenced(page.text, QUESTION.format(answer=answer, known=names))
+        prompt = fenced(page.text[:MAX_TEXT], QUESTION.format(answer=answer, known=names))
         words, by = ask_model(self.llm, prompt, self.parse)
         return (f"{answer} is {words}." if words else sentence[:300]), by, page
 
     def parse(self, reply: str) -> str | None:
         """The words of a model's reply, if one of them is known."""
         words = " ".join(re.findall(r"[\w’'-]+", reply))[:120]
-        return (
-            words if words and "UNKNOWN" not in words and (self.find_noun(words) or not self.known) else None
-        )
+        is_known = self.find_noun(words) or not self.known
+        return words if words and is_known and "UNKNOWN" not in words else None
 
-    def find_noun(self, text: str) -> str:
-        """The first noun in a text that the segmenter knows, with the words of its noun phrase before it."""
-        for phrase in phrases(text):
+    def find_noun(self, text: str, answer: str = "") -> str:
+        """The first known noun in a text outside of the answer, with the words before it: "red boat"."""
+        for phrase in phrases(text.replace(answer, " , ") if answer else text):
             if match := re.search(rf"^.*?{word_pattern(self.known)}", phrase.words):
                 return match[0]
         return ""
 
     def word_prompt(self, question: str, answer: str, text: str, by: str, page: Page | None) -> Background:
         """The prompt: the question, the answer, what it is, and the whole background."""
-        noun = self.find_noun(text)
+        noun = self.find_noun(text, answer)
         prompt = f"{question} That is {answer}{f', a {noun}' if noun else ''}. {text}".strip()
         reason = f"it holds {noun!r}" if noun else "no page says what it is in known words"
         return Background(prompt, text, noun, by, (page.source,) if page else (), reason)

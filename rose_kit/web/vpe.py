@@ -226,8 +226,8 @@ class VisualPromptEnhancer:
         return tuple(references[i] for i in used), discriminant
 
     def propose(self, view: ImageView, discriminant: Discriminant) -> tuple[NDArray[np.bool_], float]:
-        """What looks like the object: what a detector found, if it is similar enough to replace a mask, or else
-        merged regions, at the scale with most evidence.
+        """What looks like the object: what a detector found, if that is similar enough to replace a mask, or
+        else merged regions, at the scale with most evidence.
 
         Returns:
             (H, W) bool: the most similar of the parts, and all that are similar enough to replace a mask; the

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Literal
 
-from rose_kit.web.language import WORDS, phrases, target, word_pattern
+from rose_kit.web.language import WORDS, known_noun, phrases, target
 from rose_kit.web.llm import Model, ask_model
 from rose_kit.web.types import Step
 
-# After a noun: an adverb, a superlative or a participle, which belongs to it.
-_AFTER_NOUN = r"(?: (?:\w+(?:ed|ing|est|ly)|won|made|built|seen|shown|worn|cut|drawn|left|right|best|first))*"
 _BEFORE_NOUN = rf"{WORDS['recent']}|{WORDS['famous']}|\b[A-Z][\w’'-]*"
 # What follows is no fact about a noun: "that looks like a winner".
 _LIKENESS = (
@@ -53,19 +51,14 @@ class WebSense:
     def __call__(self, question: str, day: date) -> Decision:
         """Decide about a question that is asked on a day, in five steps."""
         phrase = target(question, self.known).words  # 1. what is to be segmented?
-        noun = self.known_noun(phrase)  # 2. does the segmenter know it?
+        noun = known_noun(phrase, self.known)  # 2. does the segmenter know it?
         event = self.find_event(question, noun) if noun else ""  # 3. does news say which one is meant?
         time = re.search(f"{WORDS['recent']}|{WORDS['now']}", question)  # 4. does it at least speak of time?
         cue = event or (time[0] if time else "")
         return self.decide(question, day, phrase, noun, cue, bool(event))  # 5.
 
-    def known_noun(self, phrase: str) -> str:
-        """The known noun that a phrase is about, "" if there is none; participles may follow it."""
-        match = re.search(rf"({word_pattern(self.known)}){_AFTER_NOUN}$", phrase)
-        return match[1] if match else ""
-
     def find_event(self, question: str, noun: str) -> str:
-        """What makes a known noun mean another individual from time to time: "the newest bus", "Aerix's bus".
+        """What makes a known noun mean another individual from time to time: "the newest bus", "Volvo's bus".
 
         Wherever the question names it, what is before and after it counts, but nothing further away.
         """
