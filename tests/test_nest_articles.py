@@ -47,7 +47,7 @@ def folder(tmp_path):
     story["images"] = [{"file": "portrait.png", "caption": "Chelsea, photographed on Sunday"}]
     (folder / "vote.json").write_text(json.dumps(story))
     (folder / "hall.html").write_text(HTML)
-    rumour = "Is Felix next?\n2026-03-20\nFelix might be the official mouser of the museum before long."
+    rumour = "Is Felix next?\n2026-03-20\nIf Felix is the official mouser of the museum by May, eat my hat."
     (folder / "rumour.txt").write_text(rumour)
     (folder / "change.md").write_text(
         "# Felix takes over\n2026-04-10\nFelix is the new official mouser of the museum."
@@ -59,6 +59,7 @@ ROLE = "official mouser of the museum"
 
 
 def test_questions_are_of_what_the_articles_say_and_show_on_their_day(folder, tmp_path):
+    days = []
     for seed in range(8):
         world = ArticleWorld(folder, seed, "dev")
         assert (world.start, world.end) == (date(2026, 3, 1), date(2026, 4, 10))
@@ -72,9 +73,11 @@ def test_questions_are_of_what_the_articles_say_and_show_on_their_day(folder, tm
         first = date(2026, 3, 6)
         assert first <= samples["emerging"].day <= date(2026, 4, 9) and ROLE in samples["emerging"].question
         assert first <= samples["novel"].day <= date(2026, 3, 29) and "Chelsea" in samples["novel"].question
+        days.append(samples["emerging"].day)
         assert "cup" in samples["static"].question and samples["static"].day >= first
         assert samples["novel"].image.shape == (75, 200, 3)
         assert np.array_equal(samples["novel"].mask, np.arange(200)[None].repeat(75, 0) < 100)
+    assert max(days) > date(2026, 3, 20)  # the rumour of that day changes nothing
     back = load_nest(save_nest(nest, tmp_path / "nest"))
     assert [vars(s).keys() for s in back] == [vars(s).keys() for s in nest] and back.world.seed == world.seed
     for a, b in zip(back, nest, strict=True):
