@@ -14,8 +14,7 @@ INDEX = --index-url $(or $(TORCH_CPU),$(error CPU=1 needs TORCH_CPU=URL: the ind
 	installation page names))
 LOCK := $(if $(CPU),$(VENV)/cpu.lock,requirements.lock)
 
-# Many small products are quicker on one thread, and the tests take every other core.
-export OMP_NUM_THREADS ?= 1
+# The tests run in so many processes, each on one thread.
 WORKERS ?= 2
 export JUPYTER_PREFER_ENV_PATH := 1
 
@@ -30,6 +29,7 @@ demo: $(STAMP)  ## segment scenes with and without a memory: a table, and an ima
 	$(BIN)/rose-kit run 00_quickstart
 
 test: export HF_HUB_OFFLINE = 1
+test: export OMP_NUM_THREADS ?= 1
 test: $(STAMP)  ## ruff, doctests, unit tests, and every notebook compared with what it holds
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

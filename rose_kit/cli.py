@@ -354,6 +354,7 @@ Classes = Annotated[
     Names, option("[default: all]; 'road|street' has two texts, '\"red, dark\"' a comma.", **NAMES)
 ]
 RegionOptions = Annotated[str | None, option("Regions, not patches: slic, sam2, slic:segments=200,...")]
+Device = Annotated[str, option("auto (a GPU, where there is one), cpu, cuda, cuda:1, mps.")]
 Plugin = Annotated[Mapping | None, option("Python file with methods or encoders.", **PLUGIN)]
 Shots = Annotated[int | None, option("Draw so many images per class [default: every image].")]
 Seed = Annotated[int, option("Of the draw.", min=0)]
@@ -386,6 +387,7 @@ def evaluate(
     size: Annotated[int | None, option("Side in pixels of images that a dataset draws.")] = None,
     support_windows: WindowOptions = None,
     query_windows: WindowOptions = None,
+    device: Device = "auto",
     plugin: Plugin = None,
     output: Annotated[Path | None, option("File for the rows, with IoU per class and ids.", "--json")] = None,
 ) -> None:
@@ -407,7 +409,7 @@ def evaluate(
     pair = open_dataset(data, drawn, support=support_split, query=query_split, support_from=support)
     check_quotes(classes or (), pair[1].class_names)
     variant = {} if dense is None else {"dense": dense}
-    loaded = kit.load_encoder(choose_encoder(encoder, data), **variant)
+    loaded = kit.load_encoder(choose_encoder(encoder, data), device, **variant)
     protocol = {"shots": shots, "seeds": seeds, "limit": limit, "classes": classes, "regions": region_maker}
     protocol["missing"] = evaluation.MissingSupport(without_visual, without_text)
     protocol["support_windows"] = make_windows(support_windows, loaded)
@@ -441,6 +443,7 @@ def build(
     shots: Shots = None,
     seed: Seed = 0,
     split: Split = None,
+    device: Device = "auto",
     plugin: Plugin = None,
 ) -> None:
     """Make a memory: one prototype per image and class. By default its encoder has no text.
@@ -450,7 +453,7 @@ def build(
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{str(out)!r} is not empty; name a new folder, or use `rose-kit memory add`")
     images, encoder = open_support(data, split=split), choose_encoder(encoder, data)
-    loaded = kit.load_encoder(encoder)
+    loaded = kit.load_encoder(encoder, device)
     writable_folder(out)
     memory = kit.SupportMemory(loaded.dim, fingerprint=loaded.fingerprint, encoder=encoder, index="auto")
     fill(memory, loaded, images, shots, seed)
@@ -465,6 +468,7 @@ def add(
     shots: Shots = None,
     seed: Seed = 0,
     split: Split = None,
+    device: Device = "auto",
     plugin: Plugin = None,
 ) -> None:
     """Add annotated images; on an error, none. Others who write to the folder wait meanwhile.
@@ -474,7 +478,7 @@ def add(
     from rose_kit.memory.storage import writing
 
     with writing(folder):
-        memory, encoder = load_memory(folder)
+        memory, encoder = load_memory(folder, device)
         fill(memory, encoder, open_support(data, split=split), shots, seed)
         memory.save(folder)
     typer.echo(f"{folder}: {memory!r}")
@@ -522,7 +526,7 @@ def fill(
     add_dataset(memory, images, encoder, make_windows((), encoder), positions=drawn, progress=None)
 
 
-def load_memory(folder: Path) -> tuple[kit.SupportMemory, kit.Encoder]:
+def load_memory(folder: Path, device: str) -> tuple[kit.SupportMemory, kit.Encoder]:
     """A memory and the encoder of the name it records, whose fingerprint may have changed since.
 
     Raises:
@@ -531,7 +535,7 @@ def load_memory(folder: Path) -> tuple[kit.SupportMemory, kit.Encoder]:
     memory = kit.SupportMemory.load(folder)
     if memory.encoder is None:
         raise ValueError(f"memory {str(folder)!r} does not record its encoder: SupportMemory(encoder=NAME)")
-    return memory, kit.load_encoder(memory.encoder)
+    return memory, kit.load_encoder(memory.encoder, device)
 
 
 # --- segment ----------------------------------------------------------------------------------------------
@@ -550,6 +554,7 @@ def segment(
     coco: Annotated[Path | None, option("Also write all masks as COCO JSON to this file.")] = None,
     instances: Annotated[bool, option("In COCO, one for each connected part.", "--instances")] = False,
     effects: Annotated[bool, option("Also compute what would change without each prototype.")] = False,
+    device: Device = "auto",
     plugin: Plugin = None,
 ) -> None:
     """Segment images with what a memory knows.
@@ -570,7 +575,7 @@ def segment(
     [answerer], region_maker = make_methods([method], (), ()).values(), make_regions(regions)
     if getattr(answerer, "needs_support", False):
         raise ValueError(f"method {method!r} is trained on annotated images, which a memory does not hold")
-    support, encoder = load_memory(memory)
+    support, encoder = load_memory(memory, device)
     if not len(support):
         raise ValueError(f"memory {str(memory)!r} is empty: `rose-kit memory add` fills it")
     check_quotes(classes or (), support.classes)
@@ -667,6 +672,7 @@ def ask(
     ] = None,
     llm: Annotated[str | None, option("A plugin's, or a model at OPENAI_BASE_URL [default: rules].")] = None,
     plugin: Annotated[Mapping | None, option("Python file with any of these.", **PLUGIN)] = None,
+    device: Device = "auto",
 ) -> None:
     """Segment what a question means on a day.
 
@@ -692,7 +698,7 @@ def ask(
     if not first <= when <= last:
         raise ValueError(f"--date {when} is outside of {provider!r}, which covers {first} to {last}")
     pixels = web.example(question, when) if image == "example" else read_image(Path(image))
-    compares = kit.load_encoder(encoder)
+    compares = kit.load_encoder(encoder, device)
     limits = read_thresholds(compares, thresholds, calibrate)
     asks = make_segmenter(segmenter, encoder=compares, known=known)
     framework = RoseFramework(asks, web, compares, known=known, thresholds=limits, llm=model)
@@ -841,6 +847,7 @@ def sweep(
     grid: Annotated[Path, argument("YAML file, as above.", **FILE)],
     out: Annotated[Path | None, option("Folder of the results [default: runs/ and the grid's name].")] = None,
     jobs: Annotated[int, option("Evaluations at a time on this machine.")] = 1,
+    device: Device = "auto",
     plugin: Annotated[Path | None, option("Python file whose methods join the grid.", **FILE)] = None,
 ) -> None:
     """Evaluate every combination of a grid, and compare.
@@ -867,7 +874,7 @@ def sweep(
     specs = expand_grid(read_yaml(grid), own)
     folder = writable_folder(out or Path("runs") / grid.stem)
     check_outputs([folder / "leaderboard.csv"])
-    rows, skipped = run_grid(specs, folder, jobs=jobs, plugin=plugin)
+    rows, skipped = run_grid(specs, folder, jobs=jobs, plugin=plugin, device=device)
     board = leaderboard(rows)
     typer.echo(f"{skipped} of {len(specs)} tables were there already\n\n{board}")
     with new_result(folder / "leaderboard.csv") as path:
@@ -908,9 +915,12 @@ def doctor() -> None:
     """
     from jupyter_client.manager import KernelManager
 
+    from rose_kit.encoder import find_device
+
     typer.echo(f"ok  python {sys.version.split()[0]} at {sys.executable}")
     grid = kit.load_encoder("bundled").encode_image(np.zeros((64, 64, 3), np.uint8)).grid
-    typer.echo(f"ok  the bundled encoder turns an image of 64 px into {grid[0]} x {grid[1]} patches")
+    patches = f"{grid[0]} x {grid[1]} patches on the device {find_device()}"
+    typer.echo(f"ok  the bundled encoder turns an image of 64 px into {patches}")
     interpreter = KernelManager(kernel_name="python3").format_kernel_cmd()[0]
     # Links are compared unresolved: a virtual environment's python links to the system's.
     if os.path.abspath(interpreter) != os.path.abspath(sys.executable):

@@ -15,6 +15,7 @@ import re
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from math import floor
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from typing import Any
 import joblib
 import numpy as np
 import pandas as pd
+import torch
 from joblib import Parallel, delayed, parallel_config
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import bootstrap
@@ -40,8 +42,9 @@ from rose_kit.data import (
     sample_support,
     warn_absent,
 )
-from rose_kit.encoder import Encoder, Windows, load_encoder, preferred_windows
+from rose_kit.encoder import Encoder, Windows, find_device, load_encoder, preferred_windows
 from rose_kit.fusion import Method, SupportExample
+from rose_kit.fusion.method import predict_all
 from rose_kit.memory import Prototypes, SupportMemory
 from rose_kit.memory.prototypes import lost_classes, pool_prototypes
 from rose_kit.metrics import class_counts, confusion_matrix, iou_of_counts, mean_interval, mean_iou_of_counts
@@ -49,11 +52,21 @@ from rose_kit.model import methods as registered
 from rose_kit.pooling import patch_counts
 from rose_kit.regions import Regions, make_regions
 from rose_kit.registry import errors_as, load_plugin
-from rose_kit.segmenter import EncodedImage, encode_query, name_vocabulary, paint
-from rose_kit.types import IGNORE, FeatureMap, Vocabulary, check_positive, check_share, unknown_name
+from rose_kit.segmenter import EncodedImage, encode_queries, name_vocabulary, paint
+from rose_kit.types import (
+    IGNORE,
+    FeatureMap,
+    Prediction,
+    Vocabulary,
+    check_positive,
+    check_share,
+    to_array,
+    unknown_name,
+)
 
 ABSENT = -1  # in targets, a pixel of no class of the vocabulary; 255 may be the index of a class
 FEATURE_BUDGET = 2**29  # bytes of features that are cached; the rest is encoded again when needed
+CPU = torch.device("cpu")
 FEW_IMAGES = 30  # below this number the intervals of a leaderboard are called too narrow
 Row = dict[str, Any]
 EncodedQuery = tuple[EncodedImage, NDArray[np.int64]]  # an image and its (H, W) target
@@ -85,7 +98,7 @@ class CachedEncoder:
         if key in self._maps:
             return self._maps[key]
         feature_map = self._maps[key] = self.encoder.encode_image(image, windows)
-        while len(self._maps) * feature_map.values.nbytes > self.max_bytes:
+        while len(self._maps) * feature_map.tensor.nbytes > self.max_bytes:
             self._maps.pop(next(iter(self._maps)))
         return feature_map
 
@@ -298,8 +311,8 @@ def count_answer(
     prediction: ArrayLike, encoded: EncodedImage, target: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """(N, C) scores of an encoded image's patches or regions, (H, W) target -> (C, C) confusion matrix."""
-    scores = np.asarray(prediction)
-    labels, _ = paint(scores, encoded.query, encoded.feature_map)
+    scores = prediction.tensor if isinstance(prediction, Prediction) else np.asarray(prediction)
+    labels = to_array(paint(scores, encoded.query, encoded.feature_map)[0])
     return confusion_matrix(labels, target, scores.shape[1], ignore_index=ABSENT)
 
 
@@ -358,6 +371,7 @@ def evaluate(
     limit: int | None = None,
     progress: bool = True,
     per_image: bool = False,
+    batch_size: int | None = None,
 ) -> list[Row]:
     """Dataset mIoU of several methods over several draws of support images.
 
@@ -382,6 +396,8 @@ def evaluate(
         limit: answer only that many query images, spread evenly over the set.
         progress: show a progress bar.
         per_image: return a row per query image as well, with counts that any score can be made from.
+        batch_size: query images to answer together; None: 16 where the encoder runs on a GPU, else 1. It
+            changes the time, not the answers.
 
     Returns:
         One row per method, shots and seed: {"method", "seed", "shots", "miou" (percent), "per_class_iou"
@@ -401,7 +417,7 @@ def evaluate(
             method is left to run, `shots`, `seeds` or `limit` make no sense, or as `warn_absent`; the support
             has no class of these, or is another folder that lacks one.
     """
-    check_positive(limit=limit)
+    check_positive(limit=limit, batch_size=batch_size)
     regions = make_regions(regions) if isinstance(regions, str) else regions
     shots = [shots] if isinstance(shots, int) else list(shots)
     for what, values in (("seeds", seeds), ("shots", shots)):
@@ -422,13 +438,22 @@ def evaluate(
     pool = SupportExamples(range(len(support)), support, CachedEncoder(encoder), support_windows, vocabulary)
     runs = _fit(methods, draws, pool, missing, progress)
 
-    def answer(i: int) -> list[NDArray[np.int64]]:
-        """Position of a query image -> (3, C) counts of each run."""
-        sample = query[i]
-        asked = encode_query(sample.image, encoder, query_windows, regions), relabel(sample, vocabulary)
-        return [class_counts(count_pixels(run.method, run.memory, run.vocabulary, [asked])) for run in runs]
+    def answer(batch: Sequence[int]) -> NDArray[np.int64]:
+        """Positions of B query images -> (B, R, 3, C) counts of each run."""
+        samples, counts = [query[i] for i in batch], []
+        encoded = encode_queries([sample.image for sample in samples], encoder, query_windows, regions)
+        targets = [relabel(sample, vocabulary) for sample in samples]
+        for run in runs:
+            asked = [own.query for own in encoded]
+            answers = zip(
+                predict_all(run.method, asked, run.memory, run.vocabulary), encoded, targets, strict=True
+            )
+            counts.append([class_counts(count_answer(*one)) for one in answers])
+        return np.array(counts).swapaxes(0, 1)
 
-    counts = np.array(list(_each(answer, positions, "query", progress)))  # (I, R, 3, C)
+    size = batch_size or (1 if getattr(encoder, "device", CPU).type == "cpu" else 16)
+    batches = [positions[i : i + size] for i in range(0, count, size)]
+    counts = np.concatenate(list(_each(answer, batches, "query", progress)))  # (I, R, 3, C)
     query_ids = [query.ids[i] for i in positions]
     if per_image:
         return [row for r, run in enumerate(runs) for row in run.image_rows(query_ids, counts[:, r])]
@@ -763,7 +788,12 @@ def _name_entries(entries: Sequence[Any]) -> dict[str, NameAndOptions]:
 
 
 def run_grid(
-    specs: Sequence[Row], folder: str | Path, *, jobs: int = 1, plugin: str | Path | None = None
+    specs: Sequence[Row],
+    folder: str | Path,
+    *,
+    jobs: int = 1,
+    plugin: str | Path | None = None,
+    device: str = "auto",
 ) -> tuple[pd.DataFrame, int]:
     """Do each evaluation, and keep a table of it in a folder: its rows per image as parquet.
 
@@ -775,6 +805,7 @@ def run_grid(
         folder: of the tables.
         jobs: evaluations at a time, each in a process of its own where there are several.
         plugin: file that brings methods or encoders.
+        device: where the encoders run, as for `load_encoder`.
 
     Returns:
         All rows, with columns dataset and encoder; how many tables were there already. `rows.attrs["failed"]`
@@ -790,7 +821,9 @@ def run_grid(
     paths = [folder / f"{_table_name(spec, plugin)}.parquet" for spec in specs]
     missing = [(spec, path) for spec, path in zip(specs, paths, strict=True) if not path.exists()]
     with parallel_config("loky", n_jobs=jobs):
-        failures = list(_each(lambda pair: _try_table(*pair, plugin), missing, "evaluations", progress=None))
+        find_device(device)  # a wrong name is said once, before any work
+        make = partial(_try_table, plugin=plugin, device=device)
+        failures = list(_each(lambda pair: make(*pair), missing, "evaluations", progress=None))
     if not (done := [path for path in paths if path.exists()]):
         raise ValueError(f"none of the {len(paths)} evaluations succeeded; the first: {failures[0]}")
     for failure in filter(None, failures):
@@ -805,20 +838,20 @@ def _read_table(path: Path) -> pd.DataFrame:
         return pd.read_parquet(path)
 
 
-def _try_table(spec: Row, path: Path, plugin: str | Path | None) -> str | None:
+def _try_table(spec: Row, path: Path, plugin: str | Path | None, device: str) -> str | None:
     """Do one evaluation of a grid; says which one failed and why, so that the others go on."""
     try:
-        _write_table(spec, path, plugin)
+        _write_table(spec, path, plugin, device)
     except Exception as error:
         cell = f"{spec['dataset'][0]}, {spec['encoder']}, shots {spec['shots']}"
         return f"{cell}: {type(error).__name__}: {error}"
 
 
-def _write_table(spec: Row, path: Path, plugin: str | Path | None) -> None:
+def _write_table(spec: Row, path: Path, plugin: str | Path | None, device: str) -> None:
     """Do one evaluation of a grid and write its table."""
     if plugin is not None:
         load_plugin(plugin)  # this may be a process of its own
-    encoder, (label, data) = load_encoder(spec["encoder"]), spec["dataset"]
+    encoder, (label, data) = load_encoder(spec["encoder"], device), spec["dataset"]
     methods = {name: registered.make(kind, **given) for name, (kind, given) in spec["methods"].items()}
     options = dict.fromkeys(("support_windows", "query_windows"), preferred_windows(encoder) or Windows())
     options |= {key: spec[key] for key in ("shots", "seeds", "limit")}

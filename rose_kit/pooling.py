@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
-from rose_kit.types import FeatureMap, unit
+from rose_kit.types import FeatureMap, to_array, to_tensor
 
 
 def patch_counts(feature_map: FeatureMap, mask: NDArray, ids: Sequence[int]) -> NDArray[np.float32]:
@@ -58,11 +60,16 @@ def pool_masks(
     Raises:
         ValueError: the mask's size is not the image's.
     """
-    counts = patch_counts(feature_map, mask, ids)  # (N, C)
+    return to_array(pool_masks_on_device(feature_map, mask, ids))
+
+
+def pool_masks_on_device(feature_map: FeatureMap, mask: NDArray, ids: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """What `pool_masks` returns, on the device of the features."""
+    x = feature_map.tensor.flatten(0, 1)  # (N, D)
+    counts = to_tensor(patch_counts(feature_map, mask, ids), x.device)  # (N, C)
     totals = counts.sum(0)  # (C,)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        membership = counts / totals  # (N, C), columns sum to 1; NaN where absent
-    return unit(membership.T @ feature_map.flat()), totals  # (C, N) @ (N, D) -> (C, D)
+    membership = counts / totals  # (N, C), columns sum to 1; NaN where absent
+    return F.normalize(membership.T @ x, dim=1), totals  # (C, N) @ (N, D) -> (C, D)
 
 
 def resize_nearest(labels: NDArray, size: tuple[int, int]) -> NDArray:

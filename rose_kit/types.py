@@ -2,23 +2,31 @@
 
 Perception makes a `FeatureMap`; a `Vocabulary` lists the classes to choose from; a `Query` holds the patches
 or regions of one image; a `Prediction` holds the class probabilities of each of them, with its `Evidence`; a
-`Segmentation` holds the class of each pixel. All are NumPy arrays; torch stays inside the stages.
+`Segmentation` holds the class of each pixel. All are read as NumPy arrays. Between the stages they hold
+tensors on the device of the encoder, which become arrays when somebody reads them (`OnDemand`); a function of
+tensors that users call with arrays has a `numpy_door`.
 """
 
 from __future__ import annotations
 
 import csv
 import difflib
+import functools
 import io
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    import torch
+    from torch import Tensor
 
 IGNORE = 255  # the label of pixels that masks and metrics leave out
 LeaveOut = Callable[[NDArray[np.int64]], NDArray[np.float32]]  # see `Evidence`
@@ -159,12 +167,116 @@ def check_share(**values: float) -> None:
             raise ValueError(f"{name} must be in [0, 1], got {value!r}")
 
 
+# --- arrays and tensors -----------------------------------------------------------------------------------
+
+
+def to_array(x: Any) -> Any:
+    """A tensor -> an array, one number -> that number; also within tuples, lists and `Columns`."""
+    if hasattr(x, "detach"):
+        return x.detach().cpu().numpy() if x.ndim else x.item()
+    return _map(to_array, x)
+
+
+def to_tensor(x: Any, device: Any = "cpu") -> Any:
+    """An array or a tensor -> a tensor on a device, without a copy where it is there; else as `to_array`."""
+    import torch
+
+    if isinstance(x, np.ndarray) and x.dtype.kind in "fiub":
+        x = torch.from_numpy(
+            np.require(x, requirements=["C", "W"])
+        )  # torch warns of arrays that are read-only
+    return x.to(device) if isinstance(x, torch.Tensor) else _map(lambda part: to_tensor(part, device), x)
+
+
+def tensor_on(device: torch.device, owner: Any, name: str) -> Tensor:
+    """A column of an object that never changes, on a device, where it stays as long as the object does."""
+    if device.type == "cpu":
+        return to_tensor(getattr(owner, name))
+    copies = vars(owner).setdefault("copies", {})
+    if (name, device) not in copies:
+        copies[name, device] = to_tensor(getattr(owner, name), device)
+    return copies[name, device]
+
+
+def _leaves(x: Any) -> Iterator[Any]:
+    x = tuple(vars(x).values()) if isinstance(x, Columns) else x
+    if not isinstance(x, list | tuple):
+        yield x
+        return
+    for part in x:
+        yield from _leaves(part)
+
+
+def _map(function: Callable[[Any], Any], x: Any) -> Any:
+    if isinstance(x, Columns):
+        return type(x)(*map(function, vars(x).values()))
+    return type(x)(map(function, x)) if isinstance(x, list | tuple) else x
+
+
+class Columns:
+    """Base of dataclasses that hold arrays alone, or tensors of one device alone."""
+
+
+def numpy_door(function: Callable) -> Callable:
+    """Torch inside, NumPy at the door: a function of tensors takes arrays as well, and then returns arrays.
+
+    Where some arguments are tensors, the arrays among the others go to their device, and tensors come back.
+    """
+
+    @functools.wraps(function)
+    def door(*args: Any, **options: Any) -> Any:
+        device = next((x.device for x in _leaves([args, *options.values()]) if hasattr(x, "detach")), None)
+        args = [to_tensor(x, device or "cpu") for x in args]
+        options = {name: to_tensor(x, device or "cpu") for name, x in options.items()}
+        result = function(*args, **options)
+        return to_array(result) if device is None else result
+
+    return door
+
+
+class OnDemand:
+    """A field of a dataclass that is given as a tensor or a function, and read as an array or its result.
+
+    It becomes that when it is first read. An array, and whatever else is given, is read as it is.
+    """
+
+    def __init__(self, *default: Any) -> None:
+        self.default = default
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name, self.given = name, f"_{name}"
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:  # asked by `dataclass`
+            if not self.default:
+                raise AttributeError(self.name)
+            return self.default[0]
+        own = vars(instance)
+        if self.name not in own:
+            given = own[self.given]
+            own[self.name] = given() if callable(given) else to_array(given)
+        return own[self.name]
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        vars(instance)[self.given] = value
+
+
+class OnDevice:
+    """Base of dataclasses whose first field is `OnDemand`."""
+
+    @property
+    def tensor(self) -> Tensor:
+        """The first field where it was made: on the encoder's device, or the CPU if it came as an array."""
+        given = vars(self)[f"_{fields(self)[0].name}"]
+        return given if hasattr(given, "detach") else to_tensor(np.asarray(given))
+
+
 @dataclass(frozen=True)
-class FeatureMap:
+class FeatureMap(OnDevice):
     """Dense features of one image: one unit-norm vector per patch.
 
     Args:
-        values: (h, w, D) float32, unit norm along D.
+        values: (h, w, D) float32, unit norm along D; an array or a tensor, read as an array.
         patch_size: side of a patch, in pixels of the encoded image.
         encoded_size: (H', W') of the image as encoded, before padding to whole patches;
             hence h = ceil(H' / patch_size) and w = ceil(W' / patch_size).
@@ -174,26 +286,27 @@ class FeatureMap:
         ValueError: the shapes do not fit each other.
     """
 
-    values: NDArray[np.float32]
+    values: NDArray[np.float32] = OnDemand()
     patch_size: int
     encoded_size: tuple[int, int]
     image_size: tuple[int, int]
 
     def __post_init__(self) -> None:
         h, w = (-(-side // self.patch_size) for side in self.encoded_size)
-        if self.values.ndim != 3 or self.values.shape[:2] != (h, w):
+        shape = tuple(self.tensor.shape)
+        if len(shape) != 3 or shape[:2] != (h, w):
             size = f"encoded_size {self.encoded_size} and patch_size {self.patch_size}"
-            raise ValueError(f"values of {size} must be ({h}, {w}, D), got shape {self.values.shape}")
+            raise ValueError(f"values of {size} must be ({h}, {w}, D), got shape {shape}")
 
     @property
     def grid(self) -> tuple[int, int]:
         """(h, w): patches down and across."""
-        return self.values.shape[:2]
+        return tuple(self.tensor.shape[:2])
 
     @property
     def dim(self) -> int:
         """D: the width of a feature."""
-        return self.values.shape[2]
+        return self.tensor.shape[2]
 
     def flat(self) -> NDArray[np.float32]:
         """(h * w, D): the patches in row-major order."""
@@ -213,9 +326,8 @@ class Vocabulary:
     Raises:
         ValueError: as `class_names`, or the shapes do not fit each other.
 
-    >>> v = Vocabulary(names=["sky", "bus"], text=np.eye(3)[[0, 1, 2]], owner=[0, 0, 1])
-    >>> v.reduce(np.array([[0.1, 0.7, 0.2]])).tolist()
-    [[0.7, 0.2]]
+    >>> Vocabulary(names=["sky", "bus"], text=np.eye(3), owner=[0, 0, 1]).has_text.tolist()
+    [True, True]
     """
 
     names: tuple[str, ...]
@@ -264,25 +376,36 @@ class Vocabulary:
             raise unknown_name("class", name, self.names)
         return self.names.index(name)
 
-    @property
+    @cached_property
     def has_text(self) -> NDArray[np.bool_]:
         """(C,) whether a class has at least one text that is not missing."""
         present = [] if self.text is None else self.owner[~np.isnan(self.text).any(1)]
         return np.isin(np.arange(len(self)), present)
 
-    def reduce(self, scores: NDArray) -> NDArray:
-        """Scores per text -> scores per class, by the maximum over a class's texts.
+    @cached_property
+    def completed(self) -> Vocabulary:
+        """The same classes, each with a text: where all texts of a class are missing, the mean of the others.
 
-        Args:
-            scores: (..., T).
+        The convention of RNS for missing text. A class that keeps at least one of its texts just
+        loses the missing ones: there is no row of NaN.
 
-        Returns:
-            (..., C); -inf where a class has no text. NaN scores (missing texts) are skipped.
+        Raises:
+            ValueError: no class has text.
+
+        >>> v = Vocabulary(names=["a", "b"], text=[[0, 1], [np.nan, np.nan]]).completed
+        >>> v.text.tolist(), v.owner.tolist()
+        ([[0.0, 1.0], [0.0, 1.0]], [0, 1])
         """
-        out = np.full((*scores.shape[:-1], len(self)), -np.inf, dtype=scores.dtype)
-        for t, c in enumerate(self.owner):
-            np.fmax(out[..., c], scores[..., t], out=out[..., c])
-        return out
+        if not self.has_text.any():
+            raise ValueError(f"no class of the vocabulary has text: {', '.join(self.names)}")
+        keep = ~np.isnan(self.text).any(1)
+        present, missing = self.text[keep], np.flatnonzero(~self.has_text)
+        text = np.concatenate([present, np.tile(unit(present.mean(0)), (len(missing), 1))])
+        return Vocabulary(self.names, text, np.concatenate([self.owner[keep], missing]))
+
+    def tensors(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """`text` and `owner` on a device, where they stay as long as the vocabulary does."""
+        return tensor_on(device, self, "text"), tensor_on(device, self, "owner")
 
     def without_text(self, names: Sequence[str]) -> Vocabulary:
         """The same vocabulary with the texts of some classes missing (NaN rows)."""
@@ -292,11 +415,11 @@ class Vocabulary:
 
 
 @dataclass(frozen=True)
-class Query:
+class Query(OnDevice):
     """The patches or regions of one image, to be labelled.
 
     Args:
-        features: (N, D) float32, unit norm.
+        features: (N, D) float32, unit norm; an array or a tensor, read as an array.
         layout: (h, w) when the N features are a row-major grid of patches, or an (H, W) integer
             map whose value at a pixel is the row of its region in `features`. None: unordered.
         image_feature: (D,) feature of the whole image, of any norm; by default the mean of `features`.
@@ -305,14 +428,14 @@ class Query:
         ValueError: the shapes do not fit each other.
     """
 
-    features: NDArray[np.float32]
+    features: NDArray[np.float32] = OnDemand()
     layout: tuple[int, int] | NDArray[np.int64] | None = None
-    image_feature: NDArray[np.float32] = field(default=None)  # type: ignore[assignment]
+    image_feature: NDArray[np.float32] = OnDemand(None)
 
     def __post_init__(self) -> None:
-        features = np.asarray(self.features, dtype=np.float32)
+        features = self.tensor.detach().float()
         if features.ndim != 2 or not len(features):
-            raise ValueError(f"query features must be (N, D) with N > 0, got shape {features.shape}")
+            raise ValueError(f"query features must be (N, D) with N > 0, got shape {tuple(features.shape)}")
         object.__setattr__(self, "features", features)
         if isinstance(self.layout, tuple) and self.layout[0] * self.layout[1] != len(features):
             raise ValueError(f"layout {self.layout} does not hold {len(features)} patches")
@@ -320,20 +443,23 @@ class Query:
             self.layout.ndim == 2 and 0 <= self.layout.min() and self.layout.max() < len(features)
         ):
             raise ValueError(f"the region map points outside the {len(features)} regions")
-        if self.image_feature is None:
+        if vars(self)["_image_feature"] is None:
             object.__setattr__(self, "image_feature", features.mean(0))
 
     @classmethod
     def of(cls, query: Query | FeatureMap | ArrayLike) -> Query:
-        """Accept a Query, a FeatureMap or a bare (N, D) array."""
-        if isinstance(query, Query):
-            return query
+        """Accept a Query, a FeatureMap or a bare (N, D) array or tensor."""
         if isinstance(query, FeatureMap):
-            return cls(query.flat(), query.grid)
-        return cls(np.asarray(query, dtype=np.float32))
+            return cls(query.tensor.flatten(0, 1), query.grid)
+        return query if isinstance(query, Query) else cls(query)
+
+    @property
+    def image_tensor(self) -> Tensor:
+        """(D,) the feature of the whole image, on the device of `tensor`."""
+        return to_tensor(vars(self)["_image_feature"], self.tensor.device)
 
     def __len__(self) -> int:
-        return len(self.features)
+        return len(self.tensor)
 
 
 @dataclass(frozen=True)
@@ -427,21 +553,22 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Prediction(OnDevice):
     """The class probabilities of each patch or region.
 
     Args:
         probabilities: (N, C) float32, rows sum to 1.
-        evidence: the prototypes that contributed, or None where a method cannot say.
+        evidence: the prototypes that contributed, or None where a method cannot say; or a function that makes
+            it, since it costs more than the prediction, and many never read it.
         scores: (N, C) float32, what the probabilities were made of, and what the evidence explains; -inf
             where a class has none. None where a method has nothing but probabilities.
 
     `np.asarray(prediction)` is its probabilities.
     """
 
-    probabilities: NDArray[np.float32]
-    evidence: Evidence | None = None
-    scores: NDArray[np.float32] | None = None
+    probabilities: NDArray[np.float32] = OnDemand()
+    evidence: Evidence | None = OnDemand(None)
+    scores: NDArray[np.float32] | None = OnDemand(None)
 
     def __array__(self, dtype=None, copy=None) -> NDArray:
         return np.array(self.probabilities, dtype=dtype, copy=copy)
@@ -456,10 +583,10 @@ class Segmentation:
         scores: (C, h, w) float32, the probabilities before upsampling (patches), or at pixel size
             (regions).
         names: (C,) class names.
-        evidence: of the patches or regions, or None.
+        evidence: of the patches or regions, or None; or a function that makes it.
     """
 
-    labels: NDArray[np.int64]
-    scores: NDArray[np.float32]
+    labels: NDArray[np.int64] = OnDemand()
+    scores: NDArray[np.float32] = OnDemand()
     names: tuple[str, ...]
-    evidence: Evidence | None = None
+    evidence: Evidence | None = OnDemand(None)

@@ -11,7 +11,7 @@ from experiments.claims.lookup import RETRIEVALS
 from rose_kit import RNS, Freeda, FssDino, KnnClip, Query, SupportMemory, Vocabulary, ZeroShot, methods, unit
 from rose_kit.fusion import retrieve
 from rose_kit.fusion.retrieval import restrict
-from rose_kit.fusion.zero_shot import class_cosines, complete_text
+from rose_kit.fusion.zero_shot import class_cosines
 
 NAMES = ("bus", "background", "sky", "tree")
 ROWS = ("bus", "bus", "sky", "background", "background", "car")  # tree has none; car is not asked for
@@ -50,7 +50,7 @@ def test_classes_without_text_share_the_mean_text_and_tie_to_the_last_bit():
     features, _, v = world(n=200)
     partial = v.without_text(["bus", "tree"])
     mean = unit(v.text[[1, 2]].mean(0))
-    np.testing.assert_allclose(complete_text(partial).text[2:], [mean, mean], atol=1e-6)
+    np.testing.assert_allclose(partial.completed.text[2:], [mean, mean], atol=1e-6)
     cosines = class_cosines(features, partial)
     np.testing.assert_array_equal(cosines[:, 0], cosines[:, 3])
     assert 3 not in cosines.argmax(1)

@@ -1,10 +1,12 @@
 """Overlays: colours that differ for every eye, names that can be read."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image
 
-from rose_kit.viz.overlay import ALPHA, as_seen, overlay, palette
+from rose_kit.viz.overlay import ALPHA, APART, as_seen, figure_colours, overlay, palette
+from rose_kit.viz.plots import LabelMap, image_row
 
 RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (90, 120, 3), dtype=np.uint8)
@@ -22,6 +24,42 @@ def test_colours_are_stable_and_differ_in_normal_and_colour_blind_sight():
         assert apart[:, ~np.eye(n, dtype=bool)].min() > least
     with pytest.raises(ValueError, match="read-only"):
         whole[0] = 0
+
+
+def distances(colours):
+    """(n, n) CIE76, the least of those that eyes of three kinds see."""
+    seen = as_seen(colours)
+    return np.linalg.norm(seen[:, :, None] - seen[:, None], axis=-1).min(0)
+
+
+def test_classes_of_a_figure_are_told_apart_by_their_colours():
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        few = rng.choice(42, 9, replace=False)
+        maps = [rng.choice([*few, 255, -1], size) for size in ((20, 30), (7, 9))]
+        colours = figure_colours(maps, 42)
+        assert distances(colours[few])[~np.eye(9, dtype=bool)].min() >= APART
+        stripes = np.repeat(rng.permutation(42), 5)[None].repeat(3, axis=0)  # too many: neighbours differ
+        order = stripes[0, ::5]
+        apart = distances(figure_colours([stripes], 42))
+        assert apart[order[1:], order[:-1]].min() >= APART
+    assert np.array_equal(figure_colours([np.array([[0, 1]])], 2), palette(2))  # nothing to change
+
+
+def test_a_row_of_maps_shares_its_colours_and_lists_them():
+    first, second = (
+        np.array([[3, 9]]).repeat(8, 1).repeat(8, 0),
+        np.array([[9, 255]]).repeat(8, 1).repeat(8, 0),
+    )
+    names = [f"class {c}" for c in range(12)]
+    fig = image_row([PHOTO, LabelMap(first, names), LabelMap(second, names, PHOTO[:8, :16])])
+    colours = figure_colours([first, second], 12)
+    [legend] = fig.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["class 3", "class 9"]
+    assert np.allclose([patch.get_facecolor()[:3] for patch in legend.get_patches()], colours[[3, 9]] / 255)
+    left = fig.axes[1].images[0].get_array()
+    assert (left[2, 2] == colours[3]).all() and left.shape[:2] == (192, 384)
+    plt.close(fig)
 
 
 def test_overlay_blends_by_the_formula_and_leaves_ignored_pixels():

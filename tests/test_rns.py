@@ -23,9 +23,10 @@ from rose_kit.adapter.rns import (
 )
 from rose_kit.adapter.solvers import kaiming_uniform
 from rose_kit.fusion import retrieve
-from rose_kit.fusion.retrieval import supported_classes
+from rose_kit.fusion.retrieval import class_prototypes, supported_classes
 
 FOLDER = Path(__file__).parent / "golden"
+DEVICES = ["cpu", *["cuda"] * torch.cuda.is_available(), *["mps"] * torch.backends.mps.is_available()]
 CASES = ["both_partial", "full", "no_text", "partial_text", "partial_visual"]
 MAKERS = {"adamw": RNS.published, "lbfgs": RNS}
 
@@ -48,13 +49,16 @@ def golden(case: str):
 
 def training_set(query, memory, vocabulary, method):
     retrieved = retrieve(query.features, memory, vocabulary, method.k)
-    samples = method.samples(query, retrieved, memory, vocabulary)
+    prototypes = class_prototypes(memory, vocabulary, query.tensor.shape[1])
+    samples = method.samples(query, retrieved, prototypes, vocabulary)
     return retrieved, samples, samples.weight(class_relevance(query.image_feature, vocabulary, method.tau))
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("case", CASES)
-def test_the_published_method_agrees_with_the_authors_code(case):
+def test_the_published_method_agrees_with_the_authors_code(case, device):
     z, query, memory, vocabulary = golden(case)
+    query = Query(query.tensor.to(device), query.layout)
     method = RNS.published(k=int(z["k"]), steps=int(z["steps"]))
     answer = predicted(method, query, memory, vocabulary, initial_weight=z["W0"])
     np.testing.assert_allclose(answer, z["rns_prob"], atol=1e-4)  # stated agreement: 2e-3

@@ -17,6 +17,11 @@ NEEDED = [  # phrasings of no phrase bank
     "Segment this year's mayor.",
     "What has Aerix just launched?",
     "I'd like to have the holder of the record segmented",
+    "Who's holding the cup this week? Outline them.",
+    "Where's the car of the year?",
+    "Find the flower that beat all others at the show this spring.",
+    "Segment the sheep that was made town guardian.",
+    "Segment the boat that is the reigning champion.",
 ]
 NEEDLESS = [
     "Segment the cat sitting on the latest issue of the magazine.",
@@ -26,6 +31,14 @@ NEEDLESS = [
     "Segment the kite that looks like it won the cup.",
     "segment the red car parked near the bank that was opened in 2021",
     "On the day of the big match, shade the bicycle furthest to the left.",
+    "The current keeps pushing the boat; outline it.",
+    "Segment the boat that has won the hearts of children.",
+    "As a former designer, I'd like the lamp cut out.",
+    "Which area does the dog cover?",
+    "Segment the cup named after my aunt.",
+    "Only the water, thanks.",
+    "Segment the clock that came first into the frame.",
+    "Today's task: extract the tree.",
 ]
 
 
@@ -57,3 +70,7 @@ def test_a_model_decides_only_what_rules_leave_open_and_without_a_clear_answer_i
     decision = gate("Segment the matterhorn.", DAY)
     assert (decision.retrieve, decision.by) == (retrieve, by) and decision.reason
     assert gate("Segment the current champion.", DAY).by == "rule" == gate("Segment the dog.", DAY).by
+    other = gate(
+        "Now segment the dog.", DAY
+    )  # a model is asked; if it says nothing, the rules are as without
+    assert (other.retrieve, other.by) == ((retrieve, by) if by == "model" else (False, "rule"))

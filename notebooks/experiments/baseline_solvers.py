@@ -13,14 +13,16 @@ from scipy.optimize import minimize
 
 from rose_kit.adapter import Head
 from rose_kit.adapter.solvers import RegularisedObjective
+from rose_kit.types import numpy_door
 
 MAX_STEPS = 400
 
 
+@numpy_door
 def scipy_lbfgs(features, target, weight, start, *, mu, tolerance, **_) -> Head:
     """SciPy's L-BFGS on samples as they are: neither centred nor with the bias in a unit of its own."""
-    x, q, a = torch.from_numpy(features), torch.from_numpy(target), torch.from_numpy(weight)[:, None]
-    size, dim = q.shape[1], x.shape[1]
+    x, q, a = features, target, weight[:, None]
+    mu, (size, dim) = float(mu), (q.shape[1], x.shape[1])
 
     def split(flat):
         head = torch.from_numpy(flat.astype(np.float32)).view(size, dim + 1)
@@ -37,7 +39,7 @@ def scipy_lbfgs(features, target, weight, start, *, mu, tolerance, **_) -> Head:
     flat = np.c_[np.zeros((size, dim)) if start is None else start, np.zeros(size)].ravel()
     options = {"maxiter": MAX_STEPS, "ftol": tolerance, "gtol": 0}
     w, b = split(minimize(objective, flat, jac=True, method="L-BFGS-B", options=options).x)
-    return Head(w.numpy().copy(), b.numpy().copy())
+    return Head(w.clone(), b.clone())
 
 
 def newton_cg(features, target, weight, start, *, mu, tolerance, **_) -> Head:
@@ -55,7 +57,7 @@ def fixed_hessian(features, target, weight, start, *, mu, tolerance, **_) -> Hea
 
     def direction(objective: RegularisedObjective, gradient):
         if not factor:
-            bound = objective.x.T @ (objective.a[:, None] * objective.x) / 2  # (D + 1, D + 1)
+            bound = objective.x.T @ (objective.a.T * objective.x) / 2  # (D + 1, D + 1)
             factor.append(torch.linalg.cholesky(bound + objective.mu * torch.eye(len(bound))))
         return (
             -torch.cholesky_solve((gradient / objective.class_scale).T, factor[0]).T / objective.class_scale
@@ -64,6 +66,7 @@ def fixed_hessian(features, target, weight, start, *, mu, tolerance, **_) -> Hea
     return _descend(direction, features, target, weight, start, mu, tolerance)
 
 
+@numpy_door
 def _descend(direction: Callable, features, target, weight, start, mu, tolerance) -> Head:
     objective = RegularisedObjective(features, target, weight, start, mu)
     for _ in range(MAX_STEPS):

@@ -168,7 +168,8 @@ def problem_row(size: str, kind: str, seed: int) -> Row:
     row: Row = {"data": size, "kind": kind, "seed": seed, "zero-shot": 100 * np.mean(zero_shot == seen)}
     for name, method in METHODS.items():
         retrieved = retrieve(query.features, memory, vocabulary, method.k)
-        samples = method.samples(query, retrieved, memory, vocabulary)
+        prototypes = memory.class_prototypes(vocabulary.names)
+        samples = method.samples(query, retrieved, prototypes, vocabulary)
         weight = samples.weight(class_relevance(query.image_feature, vocabulary, method.tau, method.spreads))
         seconds = []
         for _ in range(1 if name == "published" else REPEATS):

@@ -78,9 +78,9 @@ def timed_methods(names: Sequence[str] | None = None) -> dict[str, TimedRNS]:
 
 def objective(head: Head, samples: Samples, weight: NDArray, mu: float) -> float:
     """J = sum of weight * cross-entropy + mu / 2 * |W|^2, in float64."""
-    logits = torch.from_numpy(head.logits(samples.features)).double()  # (S, C)
-    loss = -(torch.from_numpy(samples.target) * torch.log_softmax(logits, 1)).sum(1)
-    return float(torch.from_numpy(weight).double() @ loss) + mu / 2 * float((head.weight**2.0).sum())
+    logits = torch.as_tensor(head.logits(samples.features)).double()  # (S, C)
+    loss = -(torch.as_tensor(samples.target) * torch.log_softmax(logits, 1)).sum(1)
+    return float(torch.as_tensor(weight).double() @ loss) + float(mu / 2 * (head.weight**2.0).sum())
 
 
 def clustered_world(

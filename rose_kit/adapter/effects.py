@@ -18,12 +18,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rose_kit.adapter.solvers import Head
 from rose_kit.fusion.retrieval import Retrieved, retrieve
 from rose_kit.memory import SupportMemory
-from rose_kit.types import Query, Vocabulary, unit
+from rose_kit.types import Query, Vocabulary, to_array, unit
 
 if TYPE_CHECKING:
     from rose_kit.adapter.rns import RNS, Samples
@@ -49,9 +51,10 @@ class ScoresWithout:
     query: Query
     memory: SupportMemory
     vocabulary: Vocabulary
-    relevance: NDArray[np.float32]
+    relevance: Tensor
     start: NDArray[np.float32] | None
 
+    @torch.no_grad()
     def __call__(self, prototype_id: int | None) -> NDArray[np.float32] | None:
         """(N, C) logits, -inf for a class without a sample; None where there is nothing to train on."""
         if prototype_id is None:
@@ -65,11 +68,11 @@ class ScoresWithout:
             return self.logits(self.train(samples, weight), trained)
         return self.logits(self.newton(self.head, samples, weight), trained)
 
-    def logits(self, head: Head, trained: NDArray[np.bool_]) -> NDArray[np.float32]:
+    def logits(self, head: Head, trained: Tensor) -> NDArray[np.float32]:
         """(N, C), -inf for a class that the head was not trained for."""
-        return np.where(trained, head.logits(self.query.features), np.float32(-np.inf))
+        return to_array(head.logits(self.query.tensor).where(trained, -torch.inf))
 
-    def train(self, samples: Samples, weight: NDArray) -> Head:
+    def train(self, samples: Samples, weight: Tensor) -> Head:
         """Train a head as the method does, but with "lbfgs" to the minimum."""
         method = copy.copy(self.method)
         method.tolerance = 0.0
@@ -77,7 +80,7 @@ class ScoresWithout:
         # In float32 J stops falling a little before its gradient is 0.
         return self.newton(head, samples, weight) if method.solver == "lbfgs" else head
 
-    def newton(self, head: Head, samples: Samples, weight: NDArray) -> Head:
+    def newton(self, head: Head, samples: Samples, weight: Tensor) -> Head:
         """The head after one step on the objective of some samples."""
         objective = self.method.objective(samples, weight)
         objective.go_to(head)
@@ -85,7 +88,7 @@ class ScoresWithout:
         return objective.head()
 
     @cached_property
-    def whole(self) -> tuple[Samples, NDArray[np.float32]]:
+    def whole(self) -> tuple[Samples, Tensor]:
         """The training set with all prototypes, and the weights of its samples."""
         samples = self.samples(None)
         return samples, samples.weight(self.relevance)
@@ -96,7 +99,7 @@ class ScoresWithout:
         return self.train(*self.whole)
 
     @cached_property
-    def trained(self) -> NDArray[np.bool_]:
+    def trained(self) -> Tensor:
         """(C,) the classes that the head with all prototypes can answer."""
         return self.method.trained(*self.whole)
 
@@ -105,31 +108,29 @@ class ScoresWithout:
         retrieved = self.retrieved(prototype_id)
         if not (len(retrieved) or self.vocabulary.has_text.any()):
             return None
-        memory = self.class_memory(prototype_id)
-        return self.method.samples(self.query, retrieved, memory, self.vocabulary)
+        prototypes = self.class_prototypes(prototype_id)
+        return self.method.samples(self.query, retrieved, prototypes, self.vocabulary)
 
     def retrieved(self, prototype_id: int | None) -> Retrieved:
         """What is retrieved from the memory without a prototype."""
         if self.method.retrieve is None:
             return self.neighbours.nearest(self.method.k, prototype_id)
         rest = self.memory.subset(self.memory.ids[self.memory.ids != prototype_id])
-        return self.method.retrieve(self.query.features, rest, self.vocabulary, self.method.k)
+        return self.method.retrieved([self.query.tensor], rest, self.vocabulary)[0]
 
     @cached_property
     def neighbours(self) -> Retrieved:
         """The neighbours of each patch and the next one, which takes the place of another."""
-        return retrieve(self.query.features, self.memory, self.vocabulary, self.method.k + 1)
+        return retrieve(self.query.tensor, self.memory, self.vocabulary, self.method.k + 1)
 
-    def class_memory(self, prototype_id: int | None) -> SupportMemory:
-        """The memory without a prototype, as far as the making of samples reads it: its class prototypes."""
+    def class_prototypes(self, prototype_id: int | None) -> NDArray[np.float32]:
+        """(C, D) the class prototypes of the memory without a prototype, NaN where a class has none."""
         sums, counts = self.class_totals
-        names = np.array(self.vocabulary.names)
         if prototype_id is not None:
             row = self.memory.lookup(prototype_id)
-            without = names == row.class_names[0]  # (C,)
+            without = np.array(self.vocabulary.names) == row.class_names[0]  # (C,)
             sums, counts = sums - without[:, None] * row.vectors, counts - without
-        known = counts > 0
-        return SupportMemory.from_prototypes(unit(sums[known]), names[known], names[known])
+        return np.where(counts[:, None] > 0, unit(sums), np.float32(np.nan))
 
     @cached_property
     def class_totals(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

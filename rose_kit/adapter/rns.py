@@ -9,31 +9,55 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from rose_kit.adapter.effects import ScoresWithout
-from rose_kit.adapter.solvers import LEAST_SHARE, Head, RegularisedObjective, adamw, lbfgs
+from rose_kit.adapter.solvers import LEAST_SHARE, Head, RegularisedObjective, adamw, few_threads, lbfgs
 from rose_kit.fusion.evidence import LeaveOneOut, top_evidence
 from rose_kit.fusion.method import AnyQuery, InitialWeight, Memory, Method, no_support_error
-from rose_kit.fusion.retrieval import Retrieval, Retrieved, restrict, retrieve, supported_classes
-from rose_kit.fusion.zero_shot import class_cosines, complete_text, softmax, zero_shot
+from rose_kit.fusion.retrieval import (
+    Retrieval,
+    Retrieved,
+    class_prototypes,
+    restrict,
+    retrieve_batch,
+)
+from rose_kit.fusion.zero_shot import class_cosines, softmax, zero_shot
 from rose_kit.memory.index import Where
 from rose_kit.registry import register_method
-from rose_kit.types import Prediction, Query, Vocabulary, check_positive, check_share, unit, unknown_name
+from rose_kit.types import (
+    Columns,
+    Evidence,
+    Prediction,
+    Query,
+    Vocabulary,
+    check_positive,
+    check_share,
+    numpy_door,
+    to_array,
+    to_tensor,
+    unknown_name,
+)
 
 LAMBDAS = (0.9, 0.8, 0.6, 0.4, 0.2, 0.0)
 SPREADS = 4  # temperature of the relevance, in standard deviations of the cosines: flat, as published
 LEAST_VARIANCE = 1e-4  # between the classes of unit-norm samples; below it they are taken to have this much
 # Called as solver(features, target, weight, start, **settings) with all settings of `RNS`.
+ONE_BY_ONE = ("cpu",)  # devices on which the heads of several images are trained one after the other
 SOLVERS: dict[str, Callable[..., Head]] = {"adamw": adamw, "lbfgs": lbfgs}
 
 
 @dataclass(frozen=True)
-class Samples:
-    """S training samples of one image.
+class Samples(Columns):
+    """S training samples of one image: tensors, or arrays at the door.
 
     Args:
         features: (S, D) float32 unit norm.
@@ -43,46 +67,47 @@ class Samples:
             visual_share * v_c + (a multiple of the text); 0 for samples of the other kinds.
     """
 
-    features: NDArray[np.float32]
-    target: NDArray[np.float32]
-    strength: NDArray[np.float32]
-    visual_share: NDArray[np.float32]
+    features: Tensor
+    target: Tensor
+    strength: Tensor
+    visual_share: Tensor
 
     def __len__(self) -> int:
         return len(self.features)
 
     @property
-    def label(self) -> NDArray[np.int64]:
+    def label(self) -> Tensor:
         """(S,) the class a sample stands for."""
         return self.target.argmax(1)
 
     @property
-    def variances(self) -> tuple[float, float]:
-        """Between and within the classes: mean squared distances of the classes' means from the mean of all
-        samples, and of the samples from the mean of their class. Every sample counts once."""
-        _, inverse, counts = np.unique(self.label, return_inverse=True, return_counts=True)
-        order, starts = np.argsort(inverse, kind="stable"), np.cumsum(counts) - counts
-        sums = np.add.reduceat(self.features[order], starts)  # (K, D)
-        mean = sums.sum(0) / len(self)
-        between = counts @ np.square(sums / counts[:, None] - mean).sum(1) / len(self)
-        total = np.square(self.features).sum() / len(self) - mean @ mean
-        return float(between), float(total - between)
+    @numpy_door
+    def variances(self) -> tuple[Tensor, Tensor]:
+        """Between and within the classes, () each: mean squared distances of the classes' means from the mean
+        of all samples, and of the samples from the mean of their class. Every sample counts once."""
+        members = F.one_hot(self.label, self.target.shape[1]).to(self.features)  # (S, C)
+        counts, mean = members.sum(0), self.features.mean(0)  # (C,), (D,)
+        means = members.T @ self.features / counts.clamp(min=1)[:, None]  # (C, S) @ (S, D) -> (C, D)
+        between = counts @ (means - mean).square().sum(1) / len(self)
+        return between, self.features.square().sum() / len(self) - mean @ mean - between
 
-    def weight(self, relevance: NDArray) -> NDArray[np.float32]:
+    @numpy_door
+    def weight(self, relevance: Tensor) -> Tensor:
         """(S,) a_s * beta_s: relevance of the sample's class, adding up to 1, times its strength."""
         a = relevance[self.label]
-        return (a / a.sum() * self.strength).astype(np.float32)
+        return a / a.sum() * self.strength
 
     @classmethod
+    @numpy_door
     def join(cls, parts: Sequence[Samples]) -> Samples:
         """The samples of all parts, one part after the other."""
-        columns = zip(*(vars(part).values() for part in parts), strict=True)
-        return cls(*map(np.concatenate, columns))
+        return cls(*map(torch.cat, zip(*(vars(part).values() for part in parts), strict=True)))
 
 
+@numpy_door
 def class_relevance(
-    image_feature: NDArray, vocabulary: Vocabulary, tau: float | None, spreads: float = SPREADS
-) -> NDArray[np.float32]:
+    image_feature: Tensor, vocabulary: Vocabulary, tau: float | None, spreads: float = SPREADS
+) -> Tensor:
     """w = softmax_c(cos(image, t_c) / tau): which classes this image is likely to hold.
 
     Uniform as soon as any class lacks text, since a mean text would make it too relevant.
@@ -99,20 +124,22 @@ def class_relevance(
         (C,) adding up to 1.
     """
     if not vocabulary.has_text.all():
-        return np.full(len(vocabulary), 1 / len(vocabulary), dtype=np.float32)
-    cosines = class_cosines(unit(image_feature)[None], vocabulary)[0]  # (C,)
-    return softmax(cosines / (tau or max(spreads * float(cosines.std()), 1e-6)))
+        return image_feature.new_full((len(vocabulary),), 1 / len(vocabulary))
+    cosines = class_cosines(F.normalize(image_feature, dim=0)[None], vocabulary)[0]  # (C,)
+    return softmax(cosines / (tau or (spreads * cosines.std(correction=0)).clamp(min=1e-6)))
 
 
+@numpy_door
 def retrieved_samples(retrieved: Retrieved, size: int) -> Samples:
     """Each retrieved prototype once, labelled with its class among `size` classes (RNS, section 3)."""
-    target = np.eye(size, dtype=np.float32)[retrieved.classes]
-    ones = np.ones(len(retrieved), np.float32)
-    return Samples(retrieved.vectors, target, ones, np.zeros_like(ones))
+    ones = retrieved.vectors.new_ones(len(retrieved))
+    target = F.one_hot(retrieved.classes, size).to(ones)
+    return Samples(retrieved.vectors, target, ones, torch.zeros_like(ones))
 
 
+@numpy_door
 def fused_samples(
-    prototypes: NDArray, classes: NDArray, vocabulary: Vocabulary, lambdas: Sequence[float], beta: float
+    prototypes: Tensor, classes: Tensor, vocabulary: Vocabulary, lambdas: Sequence[float], beta: float
 ) -> Samples:
     """f_cl = unit(l * v_c + (1 - l) * t_c) for each retrieved class, each of its texts, each l.
 
@@ -126,20 +153,21 @@ def fused_samples(
         lambdas: the L mixing weights.
         beta: strength of these samples.
     """
-    complete = complete_text(vocabulary)
-    rows = np.isin(complete.owner, classes)
-    text, owner = complete.text[rows], complete.owner[rows]  # (R, D), (R,)
-    lam = np.array(lambdas, dtype=np.float32)[:, None]  # (L, 1)
+    text, owner = vocabulary.completed.tensors(prototypes.device)  # (T, D), (T,)
+    rows = torch.isin(owner, classes)
+    text, owner = text[rows], owner[rows]  # (R, D), (R,)
+    lam = torch.tensor(lambdas, device=text.device)[:, None]  # (L, 1)
     mixed = lam * prototypes[owner][:, None] + (1 - lam) * text[:, None]  # (R, L, D)
-    norm = np.linalg.norm(mixed, axis=2, keepdims=True)  # (R, L, 1)
-    norm[norm == 0] = 1
-    target = np.eye(len(vocabulary), dtype=np.float32)[np.repeat(owner, len(lam))]  # (R * L, C)
-    strength = np.full(len(target), beta, np.float32)
-    return Samples((mixed / norm).reshape(-1, text.shape[1]), target, strength, (lam / norm).ravel())
+    norm = mixed.norm(dim=2, keepdim=True)  # (R, L, 1)
+    norm = norm.where(norm != 0, 1)
+    target = F.one_hot(owner.repeat_interleave(len(lam)), len(vocabulary)).to(text)  # (R * L, C)
+    strength = target.new_full((len(target),), beta)
+    return Samples((mixed / norm).flatten(0, 1), target, strength, (lam / norm).flatten())
 
 
+@numpy_door
 def pseudo_samples(
-    features: NDArray, supported: NDArray, vocabulary: Vocabulary, lambdas: Sequence[float], beta: float
+    features: Tensor, supported: Tensor, vocabulary: Vocabulary, lambdas: Sequence[float], beta: float
 ) -> Samples:
     """For classes that zero-shot finds in this image and that have no prototype in the memory.
 
@@ -154,12 +182,13 @@ def pseudo_samples(
         beta: strength of these samples.
     """
     guess = class_cosines(features, vocabulary).argmax(1)  # (N,)
-    mean = np.zeros((len(vocabulary), features.shape[1]), dtype=np.float32)
-    unseen = np.setdiff1d(guess, np.flatnonzero(supported))
-    for c in unseen:
-        mean[c] = unit(features[guess == c].mean(0))
+    counts = guess.bincount(minlength=len(vocabulary))  # (C,)
+    unseen = torch.nonzero((counts > 0) & ~supported)[:, 0]  # (U,)
+    members = (guess == unseen[:, None]).to(features)  # (U, N)
+    mean = features.new_zeros(len(vocabulary), features.shape[1])
+    mean[unseen] = F.normalize(members @ features, dim=1)  # (U, N) @ (N, D) -> (U, D)
     fused = fused_samples(mean, unseen, vocabulary, lambdas, beta)
-    soft, nothing = zero_shot(fused.features, vocabulary), np.zeros_like(fused.visual_share)
+    soft, nothing = zero_shot(fused.features, vocabulary), torch.zeros_like(fused.visual_share)
     return replace(fused, target=soft, visual_share=nothing)
 
 
@@ -188,8 +217,9 @@ class RNS(Method):
         steps, lr, weight_decay, seed: settings of "adamw".
         mu: regularisation of "lbfgs", a number without a unit, see `ridge`.
         tolerance: "lbfgs" stops when a step lowers its objective by less than this share.
-        retrieve: chooses the prototypes to train on, called as `rose_kit.fusion.retrieve` is; None: the
-            nearest. `notebooks/experiments/claims/lookup.py` has others, to compare with (RNS, figure 5).
+        retrieve: chooses the prototypes to train on, called as `rose_kit.fusion.retrieve` is, with arrays;
+            None: the nearest. `notebooks/experiments/claims/lookup.py` has others, to compare with (RNS,
+            figure 5).
         where: metadata that a prototype must have, as for `SupportMemory.search`; None: all are used.
 
     Raises:
@@ -237,33 +267,76 @@ class RNS(Method):
         The remainder row holds what comes from text, pseudo-labels, the bias, prototypes of the class that
         were not retrieved, and the part of W that A X leaves over. Effects come from `ScoresWithout`.
         """
-        query, memory = Query.of(query), restrict(memory, self.where)
-        size = (len(vocabulary), query.features.shape[1])
+        return self.predict_batch([query], memory, vocabulary, initial_weight=initial_weight)[0]
+
+    @torch.no_grad()
+    def predict_batch(
+        self,
+        queries: Sequence[AnyQuery],
+        memory: Memory,
+        vocabulary: Vocabulary,
+        *,
+        initial_weight: InitialWeight = None,
+    ) -> list[Prediction]:
+        """See `Method.predict_batch`: one search for all images, and one solver that trains all heads."""
+        queries, memory = list(map(Query.of, queries)), restrict(memory, self.where)
+        features = [query.tensor for query in queries]
+        size = (len(vocabulary), features[0].shape[1])
         if initial_weight is not None and np.shape(initial_weight) != size:
             raise ValueError(f"initial_weight has shape {np.shape(initial_weight)}, but the head is {size}")
-        retrieved = (self.retrieve or retrieve)(query.features, memory, vocabulary, self.k)
-        samples = self.samples(query, retrieved, memory, vocabulary)
-        relevance = class_relevance(query.image_feature, vocabulary, self.tau, self.spreads)  # (C,)
-        weight = samples.weight(relevance)
-        head = self.solve(samples, weight, initial_weight)
-        logits = head.logits(query.features)  # (N, C)
-        scores = np.where(self.trained(samples, weight), logits, -np.inf)
-        if not len(retrieved):
-            return Prediction(softmax(logits), scores=scores)
-        winner, names = logits.argmax(1), np.array(vocabulary.names)
-        a = sample_coefficients(head, samples, weight)  # (C, S), those of the retrieved samples first
-        norms = np.linalg.norm(memory.class_sums(vocabulary.names), axis=1)  # (C,), NaN without a prototype
-        in_fused = (a * samples.visual_share) @ samples.target / norms  # (C, S) @ (S, C) -> (C, C)
-        factors = a[:, : len(retrieved)] + in_fused[:, retrieved.classes]  # (C, R)
-        contributions = factors[winner] * (query.features @ retrieved.vectors.T)  # (N, R)
-        owners = names[retrieved.classes]
-        without = ScoresWithout(copy.copy(self), query, memory, vocabulary, relevance, initial_weight)
-        options = {"leave_out": LeaveOneOut(without, winner)}
-        evidence = top_evidence(contributions, retrieved.ids, owners, logits.max(1), names[winner], **options)
-        return Prediction(softmax(logits), evidence, scores)
+        work = min(len(memory or ()), self.k * len(features[0])) * size[0] * size[1]
+        with few_threads(work, features[0].device):
+            return self._predict(queries, features, memory, vocabulary, initial_weight)
 
-    def samples(self, query: Query, retrieved: Retrieved, memory: Memory, vocabulary: Vocabulary) -> Samples:
+    def _predict(
+        self,
+        queries: Sequence[Query],
+        features: Sequence[Tensor],
+        memory: Memory,
+        vocabulary: Vocabulary,
+        initial_weight: InitialWeight,
+    ) -> list[Prediction]:
+        retrieved = self.retrieved(features, memory, vocabulary)
+        prototypes = to_tensor(class_prototypes(memory, vocabulary, features[0].shape[1]), features[0].device)
+        samples = [
+            self.samples(*pair, prototypes, vocabulary) for pair in zip(queries, retrieved, strict=True)
+        ]
+        tau = self.tau, self.spreads
+        relevance = [class_relevance(query.image_tensor, vocabulary, *tau) for query in queries]
+        weights = [own.weight(each) for own, each in zip(samples, relevance, strict=True)]
+        heads, predictions = self.solve_batch(samples, weights, initial_weight), []
+        for i, (x, head, query) in enumerate(zip(features, heads, queries, strict=True)):
+            logits = head.logits(x)  # (N, C)
+            trained, evidence = self.trained(samples[i], weights[i]), None
+            if len(retrieved[i]):
+                without = ScoresWithout(
+                    copy.copy(self), query, memory, vocabulary, relevance[i], initial_weight
+                )
+                training = samples[i], weights[i], head, retrieved[i]
+                evidence = partial(evidence_of, without, *training)
+            predictions.append(Prediction(softmax(logits), evidence, logits.where(trained, -torch.inf)))
+        return predictions
+
+    def retrieved(
+        self, features: Sequence[Tensor], memory: Memory, vocabulary: Vocabulary
+    ) -> list[Retrieved]:
+        """The prototypes to train on, of each image; the (N, D) features are on one device."""
+        if self.retrieve is None:
+            return retrieve_batch(features, memory, vocabulary, self.k)
+        chosen = [self.retrieve(to_array(x), memory, vocabulary, self.k) for x in features]
+        return to_tensor(chosen, features[0].device)
+
+    @numpy_door
+    def samples(
+        self, query: Query, retrieved: Retrieved, prototypes: Tensor, vocabulary: Vocabulary
+    ) -> Samples:
         """The training set of one image: retrieved, fused and pseudo-labelled samples.
+
+        Args:
+            query: patches or regions of the image.
+            retrieved: the prototypes to train on.
+            prototypes: (C, D) one for each class, NaN where the memory has none; see `class_prototypes`.
+            vocabulary: the classes.
 
         Raises:
             ValueError: there is neither text nor a prototype to learn from.
@@ -271,15 +344,16 @@ class RNS(Method):
         parts = [retrieved_samples(retrieved, len(vocabulary))]
         if vocabulary.has_text.any():
             if len(retrieved):
-                classes, prototypes = np.unique(retrieved.classes), memory.class_prototypes(vocabulary.names)
-                parts.append(fused_samples(prototypes, classes, vocabulary, self.lambdas, self.beta_fused))
-            known = supported_classes(memory, vocabulary)
-            parts.append(pseudo_samples(query.features, known, vocabulary, self.lambdas, self.beta_pseudo))
+                options = retrieved.classes, vocabulary, self.lambdas, self.beta_fused
+                parts.append(fused_samples(prototypes, *options))
+            known = ~prototypes.isnan().any(1)  # (C,)
+            parts.append(pseudo_samples(query.tensor, known, vocabulary, self.lambdas, self.beta_pseudo))
         if not sum(map(len, parts)):
             raise no_support_error(vocabulary)
         return Samples.join(parts)
 
-    def solve(self, samples: Samples, weight: NDArray, start: NDArray | None = None) -> Head:
+    @numpy_door
+    def solve(self, samples: Samples, weight: Tensor, start: Tensor | None = None) -> Head:
         """Train a head by the chosen solver.
 
         Args:
@@ -290,7 +364,29 @@ class RNS(Method):
         settings = vars(self) | {"mu": self.ridge(samples)}
         return SOLVERS[self.solver](samples.features, samples.target, weight, start, **settings)
 
-    def ridge(self, samples: Samples) -> float:
+    def solve_batch(
+        self, samples: Sequence[Samples], weights: Sequence[Tensor], start: NDArray | None = None
+    ) -> list[Head]:
+        """Train the heads of several images, each as `solve` does.
+
+        A GPU trains them together, as it mostly waits for launches. A CPU does one after the other: it would
+        also compute for the padding, and for images that are done.
+        """
+        device = weights[0].device
+        if device.type in ONE_BY_ONE:
+            return [self.solve(*one, start) for one in zip(samples, weights, strict=True)]
+        features, target = (
+            pad_sequence([getattr(own, name) for own in samples], batch_first=True)
+            for name in ("features", "target")
+        )  # (B, S, D), (B, S, C)
+        count = torch.tensor([float(len(own)) for own in samples], device=device)  # (B,)
+        settings = vars(self) | {"mu": torch.stack([self.ridge(own) for own in samples]), "count": count}
+        weight = pad_sequence(list(weights), batch_first=True)  # (B, S)
+        heads = SOLVERS[self.solver](features, target, weight, start, **settings)
+        return list(map(Head, heads.weight, heads.bias))
+
+    @numpy_door
+    def ridge(self, samples: Samples) -> Tensor:
         """The factor of |W|^2 / 2 in the objective of "lbfgs": mu * B / S * B / V for S samples.
 
         B is the variance between their K classes, V that within them plus B * K / S, since of few samples
@@ -304,16 +400,17 @@ class RNS(Method):
         scaled by s would have W / s and the same logits.
         """
         between, within = samples.variances
-        between = max(between, LEAST_VARIANCE)
-        within += between * len(np.unique(samples.label)) / len(samples)
+        between = between.clamp(min=LEAST_VARIANCE)
+        within = within + between * len(samples.label.unique()) / len(samples)
         return self.mu * between / len(samples) * between / within
 
-    def trained(self, samples: Samples, weight: NDArray) -> NDArray[np.bool_]:
+    @numpy_door
+    def trained(self, samples: Samples, weight: Tensor) -> Tensor:
         """(C,) the classes that the head can answer: "lbfgs" leaves out those that no sample stands for."""
         mass = weight @ samples.target  # (C,)
         return (mass > LEAST_SHARE * mass.sum()) | (self.solver != "lbfgs")
 
-    def objective(self, samples: Samples, weight: NDArray) -> RegularisedObjective:
+    def objective(self, samples: Samples, weight: Tensor) -> RegularisedObjective:
         """What "lbfgs" minimises; arguments as for `solve`."""
         return RegularisedObjective(samples.features, samples.target, weight, None, self.ridge(samples))
 
@@ -321,7 +418,31 @@ class RNS(Method):
 register_method("rns-published")(RNS.published)
 
 
-def sample_coefficients(head: Head, samples: Samples, weight: NDArray) -> NDArray[np.float32]:
+def evidence_of(
+    without: ScoresWithout, samples: Samples, weight: Tensor, head: Head, retrieved: Retrieved
+) -> Evidence:
+    """What each retrieved prototype gives to the winning logits of an image; see `RNS.predict`.
+
+    Args:
+        without: knows what was predicted with, and what would be without a prototype.
+        samples, weight, head, retrieved: of the image.
+    """
+    samples, weight, head, retrieved = to_array((samples, weight, head, retrieved))
+    x, names = without.query.features, np.array(without.vocabulary.names)
+    logits = head.logits(x)  # (N, C)
+    winner = logits.argmax(1)
+    a = sample_coefficients(head, samples, weight)  # (C, S), those of the retrieved samples first
+    norms = np.linalg.norm(without.memory.class_sums(names), axis=1)  # (C,), NaN without a prototype
+    in_fused = (a * samples.visual_share) @ samples.target / norms  # (C, S) @ (S, C) -> (C, C)
+    factors = a[:, : len(retrieved)] + in_fused[:, retrieved.classes]  # (C, R)
+    contributions = factors[winner] * (x @ retrieved.vectors.T)  # (N, R)
+    owners, leave_out = names[retrieved.classes], LeaveOneOut(without, winner)
+    totals, winners = logits.max(1), names[winner]
+    return top_evidence(contributions, retrieved.ids, owners, totals, winners, leave_out=leave_out)
+
+
+@numpy_door
+def sample_coefficients(head: Head, samples: Samples, weight: Tensor) -> Tensor:
     """(C, S) coefficients A with W = A X nearly: the share that each sample has in the head's weight.
 
     At the minimum of sum_s weight_s * loss_s + mu / 2 * |W|^2 the gradient vanishes, hence
@@ -336,5 +457,5 @@ def sample_coefficients(head: Head, samples: Samples, weight: NDArray) -> NDArra
     """
     error = (weight[:, None] * (samples.target - softmax(head.logits(samples.features)))).T  # (C, S)
     combined = error @ samples.features  # (C, S) @ (S, D) -> (C, D)
-    square = np.vdot(combined, combined)
-    return error * (np.vdot(head.weight, combined) / square if square else np.float32(0))
+    square = combined.square().sum()
+    return error * ((head.weight * combined).sum() / square).where(square > 0, 0)

@@ -5,18 +5,32 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from rose_kit.data import atomic_write, cache_folder, image_array
-from rose_kit.types import FeatureMap, check_positive
+from rose_kit.types import FeatureMap, check_positive, to_tensor
 
 Template = str | Callable[[str], str]  # "a photo of a {}.", or a function of the class name
+
+
+def find_device(name: str | torch.device = "auto") -> torch.device:
+    """A device by name; "auto" is the first GPU, of NVIDIA or else of Apple, or else the CPU.
+
+    Raises:
+        ValueError: this machine has no such device; lists those it has.
+    """
+    cards = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    apple = ["mps"] * torch.backends.mps.is_available()
+    known = [*(["cuda"] if cards else []), *apple, "cpu", *cards]
+    if name != "auto" and str(name) not in known:
+        raise ValueError(f"this machine has no device {str(name)!r}; it has: auto, {', '.join(known)}")
+    return torch.device(known[0] if name == "auto" else name)
 
 
 @dataclass(frozen=True)
@@ -82,7 +96,7 @@ class Encoder:
         fingerprint: names encoder, weights and dense variant; features of two encoders may be
             compared only if their fingerprints are equal.
         preferred_windows: what its makers recommend to pass to `encode_image`; None: the whole image.
-        device: where `dense` runs.
+        device: where `dense` runs and features stay; `to` changes it.
         batch_size: windows that go through `dense` at once.
         pad_mode: "constant", which is zeros, as RNS; or another mode of `torch.nn.functional.pad`.
         templates: prompts for class names, "a photo of a {}." or functions of the name.
@@ -97,6 +111,14 @@ class Encoder:
     batch_size: int = 16
     pad_mode: str = "constant"
     templates: Sequence[Template] = ("{}",)
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the encoder, with the modules and tensors that are its attributes, to a device."""
+        self.device = find_device(device)
+        for name, value in vars(self).items():
+            if isinstance(value, nn.Module | Tensor):
+                setattr(self, name, value.to(self.device))
+        return self
 
     def dense(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1], H and W whole patches -> (B, h, w, D), not yet normalised."""
@@ -156,17 +178,17 @@ class Encoder:
         """
         return self.encode_images([image], windows)[0]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode_images(self, images: Sequence[Any], windows: Windows | None = None) -> list[FeatureMap]:
         """Encode several images, those of one size together; see `encode_image`."""
-        originals = [image_tensor(image) for image in images]  # (3, H, W) each
+        originals = [image_tensor(image, self.device) for image in images]  # (3, H, W) each
         scaled = [x if windows is None else resize(x, windows.scaled_size(x.shape[1:])) for x in originals]
         padded = [pad(x, self.patch_size, self.pad_mode) for x in scaled]
         maps = {}  # position of an image -> its features
         for shape in {x.shape for x in padded}:
             same_size = [i for i, x in enumerate(padded) if x.shape == shape]
-            batch = torch.stack([padded[i] for i in same_size]).to(self.device)  # (B, 3, H, W)
-            features = self.slide(batch, windows).float().cpu().numpy()  # (B, h, w, D)
+            batch = torch.stack([padded[i] for i in same_size])  # (B, 3, H, W)
+            features = self.slide(batch, windows).float().to(self.device)  # (B, h, w, D)
             for i, values in zip(same_size, features, strict=True):
                 encoded_size, image_size = tuple(scaled[i].shape[1:]), tuple(originals[i].shape[1:])
                 maps[i] = FeatureMap(values, self.patch_size, encoded_size, image_size)
@@ -255,8 +277,8 @@ def starts(side: int, crop: int, stride: int) -> list[int]:
     return [*range(0, side - crop, stride), max(side - crop, 0)]
 
 
-def image_tensor(image: Any) -> Tensor:
-    """An image as users hold it -> (3, H, W) float32 in [0, 1]; floats are not quantised.
+def image_tensor(image: Any, device: str | torch.device = "cpu") -> Tensor:
+    """An image as users hold it -> (3, H, W) float32 in [0, 1] on a device; floats are not quantised.
 
     Args:
         image: (H, W, 3) uint8, (H, W, 3) float in [0, 1], or what `read_image` reads: a file, a PIL image.
@@ -269,12 +291,12 @@ def image_tensor(image: Any) -> Tensor:
     if len(shape) != 3 or shape[2] != 3 or not pixels.size or not (dtype == np.uint8 or dtype.kind == "f"):
         expected = "an (H, W, 3) array, uint8 or float in [0, 1], a file or a PIL image"
         raise ValueError(f"an image must be {expected}, got {type(image).__name__} of {shape} {dtype}")
-    if dtype == np.uint8:
-        pixels = pixels / np.float32(255)
+    if dtype == np.uint8:  # it takes a quarter of the way as bytes
+        return (to_tensor(pixels, device).permute(2, 0, 1) / 255).contiguous()
     low, high = pixels.min(), pixels.max()
     if not (low >= 0 and high <= 1):  # also refuses NaN
         raise ValueError(f"a float image must lie in [0, 1], got values from {low:g} to {high:g}")
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32))
+    return to_tensor(np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32), device)
 
 
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:

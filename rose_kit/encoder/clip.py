@@ -31,7 +31,7 @@ class OpenClipEncoder(Encoder):
         templates: prompts for class names, "a photo of a {}." or functions; by default CLIP's
             80 for ImageNet.
         name: the encoder's name in messages.
-        device: where it runs.
+        device: where it runs, see `find_device`; None: where the model is.
 
     Raises:
         ValueError: a dense variant that the tower lacks, or a vision tower of another kind.
@@ -44,20 +44,22 @@ class OpenClipEncoder(Encoder):
         dense: str = "maskclip",
         templates: Sequence[Template] = open_clip.OPENAI_IMAGENET_TEMPLATES,
         name: str = "open_clip",
-        device: str | torch.device = "cpu",
+        device: str | torch.device | None = None,
     ) -> None:
         self.tower = find_tower(model)
         if dense not in self.tower.variants:
             raise unknown_name(f"dense variant of {self.tower.name}:", dense, self.tower.variants)
         visual = model.visual
-        self.device = torch.device(device)
-        self.model, self.tokenizer = model.eval().to(self.device), tokenizer
+        self.device = next(model.parameters()).device
+        self.model, self.tokenizer = model.eval(), tokenizer
         self.variant, self.templates, self.name = dense, templates, name
         self.patch_size, self.dim = self.tower.patch_size, self.tower.dim
         mean = getattr(visual, "image_mean", None) or open_clip.OPENAI_DATASET_MEAN
         std = getattr(visual, "image_std", None) or open_clip.OPENAI_DATASET_STD
         channels = torch.tensor([mean, std], device=self.device, dtype=torch.float32)  # (2, 3)
         self._mean, self._std = channels[:, :, None, None]  # (3, 1, 1) each
+        if device is not None:
+            self.to(device)
 
     @classmethod
     def from_model(

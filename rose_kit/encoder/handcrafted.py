@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rose_kit.encoder.base import Encoder, Windows
 from rose_kit.registry import register_encoder
-from rose_kit.types import check_positive
+from rose_kit.types import check_positive, to_array
 
 LAB_CENTRE, LAB_SPREAD = (50, 0, 0), (25, 12, 12)
 CONTEXTS = (0.0, 1.0, 2.5)  # surroundings of a patch: Gaussians of these many patches
@@ -59,7 +59,7 @@ class HandcraftedEncoder(Encoder):
 
     def dense(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, h, w, 512)."""
-        described = np.stack([self._describe(image) for image in images.permute(0, 2, 3, 1).numpy()])
+        described = np.stack([self._describe(image) for image in to_array(images.permute(0, 2, 3, 1))])
         angles = described @ self._frequencies  # (B, h, w, G) @ (G, 256) -> (B, h, w, 256)
         return torch.from_numpy(np.concatenate([np.cos(angles), np.sin(angles)], axis=-1))
 

@@ -12,12 +12,13 @@ from unittest import mock
 import httpx
 import huggingface_hub.constants as hub
 import open_clip
+import torch
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from rose_kit.encoder.base import Encoder, WeightsUnavailable, Windows, content_hash
+from rose_kit.encoder.base import Encoder, WeightsUnavailable, Windows, content_hash, find_device
 from rose_kit.encoder.clip import OpenClipEncoder
 from rose_kit.registry import encoders, errors_as, register_encoder
 from rose_kit.types import unknown_name
@@ -28,7 +29,7 @@ BUNDLED = "vague"  # the tower that the plain name "bundled" means
 TEXT = "text.safetensors"  # what a folder with a text tower alone holds
 
 
-def load_encoder(name: str, **options: Any) -> Encoder:
+def load_encoder(name: str, device: str | torch.device = "auto", **options: Any) -> Encoder:
     """Build an encoder by name.
 
     Args:
@@ -39,15 +40,26 @@ def load_encoder(name: str, **options: Any) -> Encoder:
             "ARCHITECTURE/TAG": open_clip weights, fetched once, such as "ViT-B-16/laion2b_s34b_b88k"; those
                 of SigLIP and of multilingual models need the extra `transformers` for their tokenizers;
             "ARCHITECTURE/PATH": a local checkpoint (.safetensors, or .pt holding tensors only).
-        **options: passed on; for CLIP models `dense`, `device`, `templates`, ... of `OpenClipEncoder`.
+        device: where it runs, see `find_device`: "auto", "cpu", "cuda", "cuda:1", "mps".
+        **options: passed on; for CLIP models `dense`, `templates`, ... of `OpenClipEncoder`.
 
     Raises:
-        ValueError: the name is none of these; lists some that are known, and the nearest.
+        ValueError: the name is none of these; lists some that are known, and the nearest. Or this machine has
+            no such device, or the encoder cannot be moved to it.
         WeightsUnavailable: (a ValueError) the weights are missing, cannot be read, or could not be fetched.
 
     >>> load_encoder("handcrafted").dim
     512
     """
+    target, encoder = find_device(device), _load(name, options)
+    if hasattr(encoder, "to"):
+        return encoder.to(target)
+    if device != "auto":
+        raise ValueError(f"encoder {name!r} has no method `to`, so it cannot be moved to {str(device)!r}")
+    return encoder
+
+
+def _load(name: str, options: Mapping[str, Any]) -> Encoder:
     if name in encoders.names():
         return encoders.make(name, **options)
     if name and Path(name).is_dir():

@@ -1,6 +1,6 @@
 """The protocol every method follows, from zero-shot to a trained head."""
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Protocol, Self
 
 from numpy.typing import NDArray
@@ -53,6 +53,20 @@ class Method(Protocol):
             ValueError: the vocabulary has no text and the memory none of its classes.
         """
         ...
+
+    def predict_batch(
+        self, queries: Sequence[AnyQuery], memory: Memory, vocabulary: Vocabulary
+    ) -> list[Prediction]:
+        """The answers for several images, the same as one by one; arguments as for `predict`."""
+        return [self.predict(query, memory, vocabulary) for query in queries]
+
+
+def predict_all(
+    method: Method, queries: Sequence[AnyQuery], memory: Memory, vocabulary: Vocabulary
+) -> list[Prediction]:
+    """What a method answers for each image, together if it can."""
+    together = getattr(type(method), "predict_batch", Method.predict_batch) if len(queries) > 1 else None
+    return (together or Method.predict_batch)(method, queries, memory, vocabulary)
 
 
 def no_support_error(vocabulary: Vocabulary) -> ValueError:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rose_kit.fusion.method import Memory
 from rose_kit.memory.index import Filter, Where
-from rose_kit.types import Vocabulary
+from rose_kit.types import Columns, Vocabulary, numpy_door, to_array, to_tensor
 
 
 @dataclass(frozen=True)
-class Retrieved:
+class Retrieved(Columns):
     """The prototypes hit by at least one query, each once, and which query hit which.
 
     Args:
@@ -34,6 +36,7 @@ class Retrieved:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @numpy_door
     def nearest(self, k: int, without: int | None = None) -> Retrieved:
         """The k nearest neighbours of each query only, one prototype left out.
 
@@ -41,12 +44,11 @@ class Retrieved:
             k: fewer than were retrieved for each query, if one is left out.
             without: id of that prototype; the next neighbour takes its place.
         """
-        left_out = np.append(self.ids, -1)[self.positions] == (-2 if without is None else without)  # (N, k')
-        order = np.argsort(left_out, axis=1, kind="stable")[:, :k]  # (N, k), the one that is left out last
-        positions = np.take_along_axis(self.positions, order, 1)
-        rows = np.unique(positions[positions >= 0])
-        positions = np.where(positions < 0, -1, np.searchsorted(rows, positions))
-        scores = np.take_along_axis(self.scores, order, 1)
+        ids = torch.cat([self.ids, self.ids.new_full((1,), -1)])
+        left_out = ids[self.positions] == (-2 if without is None else without)  # (N, k')
+        order = left_out.byte().argsort(dim=1, stable=True)[:, :k]  # (N, k), the one that is left out last
+        rows, positions = _unique(self.positions.gather(1, order))
+        scores = self.scores.gather(1, order)
         return Retrieved(self.ids[rows], self.vectors[rows], self.classes[rows], positions, scores)
 
 
@@ -54,7 +56,8 @@ class Retrieved:
 Retrieval = Callable[[NDArray, Memory, Vocabulary, int], Retrieved]
 
 
-def retrieve(features: NDArray, memory: Memory, vocabulary: Vocabulary, k: int) -> Retrieved:
+@numpy_door
+def retrieve(features: Tensor, memory: Memory, vocabulary: Vocabulary, k: int) -> Retrieved:
     """The k nearest prototypes of each query among the vocabulary's classes (RNS, section 3).
 
     Args:
@@ -63,17 +66,43 @@ def retrieve(features: NDArray, memory: Memory, vocabulary: Vocabulary, k: int) 
         vocabulary: prototypes of other classes are not considered.
         k: neighbours per query.
     """
+    return retrieve_batch([features], memory, vocabulary, k)[0]
+
+
+def retrieve_batch(
+    features: Sequence[Tensor], memory: Memory, vocabulary: Vocabulary, k: int
+) -> list[Retrieved]:
+    """What is retrieved for each of several images, by one search; see `retrieve`.
+
+    Args:
+        features: (N, D) of each image, all on one device.
+        memory, vocabulary, k: as for `retrieve`.
+    """
+    size, first = [len(own) for own in features], features[0]
     if memory is None or not len(memory):
-        none, nowhere = np.empty(0, np.int64), np.full((len(features), k), -1)
-        scores = np.full(nowhere.shape, -np.inf, np.float32)
-        return Retrieved(none, np.empty((0, features.shape[1]), np.float32), none, nowhere, scores)
-    hits = memory.search(features, k, classes=vocabulary.names)
-    ids = np.unique(hits.ids[hits.ids >= 0])
-    positions = np.where(hits.ids < 0, -1, np.searchsorted(ids, hits.ids))
-    rows = memory.lookup(ids)
+        scores, ids = first.new_full((sum(size), k), -torch.inf), first.new_full((sum(size), k), -1).long()
+    else:
+        hits = memory.search(torch.cat(features), k, classes=vocabulary.names)
+        scores, ids = hits.scores, hits.ids
     index = {name: c for c, name in enumerate(vocabulary.names)}
-    classes = np.array([index[name] for name in rows.class_names.tolist()], dtype=np.int64)
-    return Retrieved(ids, np.asarray(rows.vectors, np.float32), classes, positions, hits.scores)
+    retrieved = []
+    for own_ids, own_scores in zip(ids.split(size), scores.split(size), strict=True):
+        own, positions = _unique(own_ids)
+        vectors, classes = first[:0], own
+        if len(own):
+            rows = memory.rows.of_ids(to_array(own))
+            vectors = memory.rows.tensor(first.device)[to_tensor(rows, first.device)]
+            classes = [index[name] for name in memory.class_names[rows].tolist()]
+            classes = torch.tensor(classes, device=first.device)
+        retrieved.append(Retrieved(own, vectors, classes, positions, own_scores))
+    return retrieved
+
+
+def _unique(values: Tensor) -> tuple[Tensor, Tensor]:
+    """The different values from 0, ascending, and the position of each value among them; -1 stays -1."""
+    different, positions = torch.unique(values, return_inverse=True)
+    below = int((different < 0).sum())
+    return different[below:], positions - below if below else positions
 
 
 _latest: tuple = (None, None, None)  # the rows, the condition and the part of the latest `restrict`
@@ -107,3 +136,10 @@ def restrict(memory: Memory, where: Where | None) -> Memory:
 def supported_classes(memory: Memory, vocabulary: Vocabulary) -> NDArray[np.bool_]:
     """(C,) whether the memory holds a prototype of each class."""
     return np.isin(vocabulary.names, () if memory is None else memory.classes)
+
+
+def class_prototypes(memory: Memory, vocabulary: Vocabulary, dim: int) -> NDArray[np.float32]:
+    """(C, dim) one prototype of each class (RNS, equation 5); NaN where the memory has none, or is None."""
+    if memory is None:
+        return np.full((len(vocabulary), dim), np.nan, np.float32)
+    return memory.class_prototypes(vocabulary.names)

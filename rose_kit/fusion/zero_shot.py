@@ -4,55 +4,28 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import Tensor
 
 from rose_kit.fusion.method import AnyQuery, InitialWeight, Memory, Method
 from rose_kit.registry import register_method
-from rose_kit.types import Prediction, Query, Vocabulary, unit
+from rose_kit.types import Prediction, Query, Vocabulary, numpy_door
 
 LOGIT_SCALE = 100.0  # CLIP's own temperature, 1 / 0.01
 
 
-def softmax(scores: NDArray) -> NDArray:
+@numpy_door
+def softmax(scores: Tensor) -> Tensor:
     """Softmax over the last axis; -inf scores get no mass.
 
     >>> softmax(np.array([0.0, 0.0, -np.inf])).tolist()
     [0.5, 0.5, 0.0]
     """
-    e = np.exp(scores - scores.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
+    return torch.softmax(scores, -1)
 
 
-def complete_text(vocabulary: Vocabulary) -> Vocabulary:
-    """Give every class a text: where all of a class's texts are missing, the mean of the others.
-
-    The convention of RNS for missing text. A class that keeps at least one of its texts just
-    loses the missing ones.
-
-    Args:
-        vocabulary: with at least one text that is not missing.
-
-    Returns:
-        A vocabulary without NaN rows in which every class owns at least one row.
-
-    Raises:
-        ValueError: no class has text.
-
-    >>> v = complete_text(Vocabulary(names=["a", "b"], text=[[0, 1], [np.nan, np.nan]]))
-    >>> v.text.tolist(), v.owner.tolist()
-    ([[0.0, 1.0], [0.0, 1.0]], [0, 1])
-    """
-    has_text = vocabulary.has_text
-    if not has_text.any():
-        raise ValueError(f"no class of the vocabulary has text: {', '.join(vocabulary.names)}")
-    keep = ~np.isnan(vocabulary.text).any(1)
-    present = vocabulary.text[keep]
-    missing = np.flatnonzero(~has_text)
-    text = np.concatenate([present, np.tile(unit(present.mean(0)), (len(missing), 1))])
-    return Vocabulary(vocabulary.names, text, np.concatenate([vocabulary.owner[keep], missing]))
-
-
-def class_cosines(features: NDArray, vocabulary: Vocabulary) -> NDArray[np.float32]:
+@numpy_door
+def class_cosines(features: Tensor, vocabulary: Vocabulary) -> Tensor:
     """Cosine of each feature with each class: the maximum over the class's texts.
 
     Classes without text share the completed text's cosine to the last bit, so that ties between
@@ -65,16 +38,19 @@ def class_cosines(features: NDArray, vocabulary: Vocabulary) -> NDArray[np.float
     Returns:
         (N, C) float32.
     """
-    complete = complete_text(vocabulary)
-    if features.shape[1] != complete.text.shape[1]:
-        raise ValueError(f"features are {features.shape[1]} wide, but the text is {complete.text.shape[1]}")
-    cosines = complete.reduce(features @ complete.text.T)  # (N, D) @ (D, T) -> (N, T) -> (N, C)
+    text, owner = vocabulary.completed.tensors(features.device)  # (T, D), (T,)
+    if features.shape[1] != text.shape[1]:
+        raise ValueError(f"features are {features.shape[1]} wide, but the text is {text.shape[1]}")
+    each, owner = features @ text.T, owner.expand(len(features), -1)  # (N, D) @ (D, T) -> (N, T)
+    none = each.new_full((len(features), len(vocabulary)), -torch.inf)
+    cosines = none.scatter_reduce(1, owner, each, "amax")  # (N, C)
     missing = np.flatnonzero(~vocabulary.has_text)
     cosines[:, missing[1:]] = cosines[:, missing[:1]]
     return cosines
 
 
-def zero_shot(features: NDArray, vocabulary: Vocabulary, scale: float = LOGIT_SCALE) -> NDArray[np.float32]:
+@numpy_door
+def zero_shot(features: Tensor, vocabulary: Vocabulary, scale: float = LOGIT_SCALE) -> Tensor:
     """(N, D) features -> (N, C) probabilities: softmax(scale * cosine) over the classes."""
     return softmax(scale * class_cosines(features, vocabulary))
 
@@ -102,5 +78,5 @@ class ZeroShot(Method):
         Raises:
             ValueError: the vocabulary has no text at all.
         """
-        cosines = class_cosines(Query.of(query).features, vocabulary)
+        cosines = class_cosines(Query.of(query).tensor, vocabulary)
         return Prediction(softmax(self.scale * cosines), scores=cosines)

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
-from rose_kit.memory.index import Filter, Index, Where, make_index, name_list
+from rose_kit.memory.index import Filter, Index, Where, exact_search_on_device, make_index, name_list
 from rose_kit.memory.prototypes import (
     Hits,
     Prototypes,
@@ -24,7 +26,16 @@ from rose_kit.memory.prototypes import (
     pool_prototypes,
 )
 from rose_kit.memory.storage import MemoryFormatError, read_folder, write_folder
-from rose_kit.types import FeatureMap, check_positive, class_name, composed, unit, unknown_name
+from rose_kit.types import (
+    FeatureMap,
+    check_positive,
+    class_name,
+    composed,
+    to_array,
+    to_tensor,
+    unit,
+    unknown_name,
+)
 
 
 class SupportMemory:
@@ -226,7 +237,8 @@ class SupportMemory:
         """The k rows with the largest inner product with each query.
 
         Args:
-            queries: (N, D).
+            queries: (N, D); of a tensor, the hits are tensors on its device, too. Away from the CPU, exact
+                search runs on that device.
             k: rows per query.
             classes: search among these class names only; a name without rows adds nothing.
             exclude_images: ids of images whose rows are left out, such as the query's own.
@@ -239,19 +251,24 @@ class SupportMemory:
         Raises:
             ValueError: the memory is empty, the queries have the wrong shape or are not finite, or k < 1.
         """
-        queries = np.ascontiguousarray(queries, dtype=np.float32)
-        if queries.ndim != 2 or queries.shape[1] != self.dim:
-            raise ValueError(f"queries must be (N, {self.dim}), got shape {queries.shape}")
-        bad = np.flatnonzero(~np.isfinite(queries).all(1))
-        if len(bad):
-            raise ValueError(f"query {bad[0]} is not finite ({len(bad)} of {len(queries)} are not)")
+        is_tensor = isinstance(queries, Tensor)
+        x = queries.float() if is_tensor else torch.from_numpy(np.ascontiguousarray(queries, np.float32))
+        if x.ndim != 2 or x.shape[1] != self.dim:
+            raise ValueError(f"queries must be (N, {self.dim}), got shape {tuple(x.shape)}")
+        if not (finite := x.isfinite().all(1)).all():
+            bad = torch.nonzero(~finite)[:, 0].tolist()
+            raise ValueError(f"query {bad[0]} is not finite ({len(bad)} of {len(x)} are not)")
         rows = self.rows
         if not len(rows):
             raise ValueError("the memory is empty: add images before searching it")
         check_positive(k=k)
         row_filter = Filter(classes, exclude_images, where)
-        scores, positions = self._index.search(rows, queries, k, row_filter)
-        return Hits(scores, np.where(positions < 0, -1, rows.ids[positions]))
+        if x.device.type != "cpu" and self._index.compares_all(rows, k, row_filter):
+            scores, positions = exact_search_on_device(rows.tensor(x.device), x, k, row_filter.mask(rows))
+        else:
+            scores, positions = to_tensor(self._index.search(rows, to_array(x), k, row_filter), x.device)
+        ids = to_tensor(rows.ids, x.device)[positions].where(positions >= 0, -1)
+        return Hits(scores, ids) if is_tensor else Hits(*to_array((scores, ids)))
 
     def lookup(self, ids: ArrayLike) -> Prototypes:
         """Rows by prototype id, in the order of the ids.

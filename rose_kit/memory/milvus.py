@@ -94,6 +94,10 @@ class MilvusIndex(Index):
                 return rerank(table.vectors, queries, positions, k)
         return super().search(table, queries, k, row_filter)
 
+    def compares_all(self, table: Prototypes, k: int, row_filter: Filter) -> bool:
+        """See `Index.compares_all`."""
+        return False
+
     def describe(self) -> str:
         """One line on what it is."""
         return f"milvus, collection {self.collection!r} at {self.uri!r}"

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
+from torch import Tensor
 
 from rose_kit.pooling import pool_masks
-from rose_kit.types import IGNORE, FeatureMap, composed
+from rose_kit.types import IGNORE, FeatureMap, composed, tensor_on
 
 THUMBNAIL_SIDE = 96  # pixels, the longer side at most
 Scalar = str | int | float | bool | None
@@ -134,6 +136,10 @@ class Prototypes:
         """Class name -> the sum (D,) of its rows."""
         codes, names = pd.factorize(self.class_names)
         return {name: np.asarray(self.vectors[codes == c]).sum(0) for c, name in enumerate(names)}
+
+    def tensor(self, device: torch.device) -> Tensor:
+        """(P, D) the vectors on a device, where they stay as long as the table does."""
+        return tensor_on(device, self, "vectors")
 
     def keys(self) -> list[tuple[str, str]]:
         """(image id, class name) of each row."""

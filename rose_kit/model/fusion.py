@@ -7,15 +7,13 @@ unchanged. One of your own is a class with `@register_fusion("its name")`, and i
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rose_kit.fusion.retrieval import retrieve
 from rose_kit.memory import SupportMemory
 from rose_kit.registry import register_fusion
-from rose_kit.types import Vocabulary
+from rose_kit.types import Vocabulary, to_tensor
 
 
 @dataclass(frozen=True)
@@ -47,16 +45,15 @@ def nearest_rows(z: Tensor, memory: SupportMemory, vocabulary: Vocabulary, k: in
     Raises:
         ValueError: the queries are not as wide as the memory.
     """
-    nearest = retrieve(z.detach().cpu().numpy(), memory, vocabulary, k)  # R different rows
-    prototypes = memory.class_prototypes(vocabulary.names)  # (C, D)
+    nearest = retrieve(z.detach(), memory, vocabulary, k)  # R different rows
+    prototypes = to_tensor(memory.class_prototypes(vocabulary.names), z.device)  # (C, D)
 
-    def gather(vectors: NDArray[np.float32]) -> Tensor:
+    def gather(vectors: Tensor) -> Tensor:
         """(R, D) -> (N, K, D)."""
-        padded = np.append(vectors, np.zeros((1, memory.dim), np.float32), 0)  # position -1 is this last row
-        return torch.as_tensor(padded[nearest.positions], device=z.device)
+        return nn.functional.pad(vectors, (0, 0, 0, 1))[nearest.positions]  # position -1 is this last row
 
-    valid = torch.as_tensor(nearest.positions >= 0, device=z.device)  # (N, K)
-    scores = torch.as_tensor(nearest.scores, device=z.device).where(valid, 0.0)
+    valid = nearest.positions >= 0  # (N, K)
+    scores = nearest.scores.where(valid, 0.0)
     return Neighbours(gather(nearest.vectors), gather(prototypes[nearest.classes]), scores, valid)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,9 +156,11 @@ class RoseMethod(Method):
         if memory is not None:
             memory.check_encoder(self.model)
         memory = restrict(memory if self.use_memory else None, self.where)
-        x = torch.as_tensor(query.features, device=self.model.scale.device).unflatten(0, query.layout)
+        x = query.tensor.unflatten(0, query.layout)  # (h, w, D)
+        if self.model.scale.device != x.device:  # it answers where the features are; the caller's model stays
+            self.model = copy.deepcopy(self.model).to(x.device)
         p = self.model(x, vocabulary, memory).softmax(-1)  # (h, w, D) -> (h, w, C)
-        return Prediction(p.flatten(0, 1).cpu().numpy())
+        return Prediction(p.flatten(0, 1))
 
 
 @register_method("rose")

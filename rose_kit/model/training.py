@@ -141,12 +141,13 @@ def loss(model: ROSE, dataset: EncodedDataset, positions: Sequence[int]) -> Tens
     Returns:
         () float32, the mean over all pixels of these classes.
     """
-    memory, total, weight = dataset.memory, torch.zeros(()), torch.zeros(())
+    memory, device = dataset.memory, model.scale.device
+    total, weight = torch.zeros(2, device=device)
     for i in positions:
         others = memory.subset(memory.ids[memory.image_ids != dataset.image_ids[i]])
-        logits = model(torch.from_numpy(dataset.maps[i].values), dataset.vocabulary, others)  # (h, w, C)
+        logits = model(dataset.maps[i].tensor.to(device), dataset.vocabulary, others)  # (h, w, C)
         anchored = logits[0, 0].isfinite()  # (C,)
-        log_p, target = logits[..., anchored].log_softmax(-1), dataset.targets[i][..., anchored]
+        log_p, target = logits[..., anchored].log_softmax(-1), dataset.targets[i].to(device)[..., anchored]
         total, weight = total - (target * log_p).sum(), weight + target.sum()
     return total / weight.clamp(min=1e-6)
 
@@ -185,6 +186,7 @@ def train(
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
     model = ROSE(dataset.memory.dim, dataset.memory.fingerprint, fusion, config.k)
+    model.to(dataset.maps[0].tensor.device)
     optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     schedule = LambdaLR(optimizer, lambda step: warm_cosine(step, config.steps, config.warmup))
     losses, batch = [], min(config.batch, len(dataset.maps))

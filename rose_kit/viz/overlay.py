@@ -1,6 +1,7 @@
 """A segmentation drawn over its image: colours, contours, and class names where the classes are."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -13,6 +14,8 @@ from rose_kit.data import image_array
 from rose_kit.pooling import resize_nearest
 
 SIDE = 384  # px, the longer side of an image with names on it
+NO_CLASS = 240  # grey of pixels without a class, where there is no image beneath
+APART, FAR_APART = 25, 45  # CIE Lab distances at which two colours are told apart, and that are preferred
 ALPHA = 0.55  # share of a class's colour in a pixel, as against the photograph
 OKABE_ITO = ("E69F00", "56B4E9", "009E73", "F0E442", "0072B2", "D55E00", "CC79A7")
 VIEWS = np.array([  # linear RGB as people see it: with full colour vision, with protanopia, with deuteranopia
@@ -62,15 +65,57 @@ def as_seen(colours: NDArray[np.uint8]) -> NDArray[np.float64]:
     return rgb2lab((linear @ VIEWS.transpose(0, 2, 1)).clip(0, 1) ** (1 / 2.2))
 
 
-def overlay(image: ArrayLike, labels: ArrayLike, names: Sequence[str]) -> NDArray[np.uint8]:
+def figure_colours(maps: Sequence[ArrayLike], count: int) -> NDArray[np.uint8]:
+    """Colours for classes in maps that are shown together, so that those that are there are told apart.
+
+    A class has its colour of `palette` if that is `FAR_APART` from those of all larger classes of the figure,
+    in full and in red-green-blind colour vision. Otherwise it has the first colour that is, or the furthest.
+    Where even that is less than `APART`, as with more than about ten classes, it is the one furthest from all
+    among those that are `APART` from the classes it touches.
+
+    Args:
+        maps: of labels, of any sizes.
+        count: C, of the classes; other labels are left out.
+
+    Returns:
+        (C, 3) uint8.
+    """
+    colours, choice = palette(count).copy(), palette(256)
+    seen = as_seen(choice)  # (3, 256, 3)
+    distances = np.linalg.norm(seen[:, :, None] - seen[:, None], axis=-1).min(0)  # (256, 256)
+    areas, touching = np.zeros(count), np.zeros((count, count), bool)
+    for labels in map(np.asarray, maps):
+        areas += np.bincount(labels[(labels >= 0) & (labels < count)], minlength=count) / labels.size
+        for a, b in ((labels[1:], labels[:-1]), (labels[:, 1:], labels[:, :-1])):
+            inside = (np.minimum(a, b) >= 0) & (np.maximum(a, b) < count)
+            touching[a[inside], b[inside]] = touching[b[inside], a[inside]] = True
+    taken: dict[int, int] = {}  # class -> its place in `choice`
+    for c in np.argsort(-areas, kind="stable")[: np.count_nonzero(areas)].tolist():
+        others = list(taken.values())
+        nearest = distances[:, others].min(1, initial=np.inf)  # (256,)
+        if nearest.max() >= APART:
+            best = np.flatnonzero(nearest >= min(nearest.max(), FAR_APART))
+            taken[c] = c if c in best else int(best[0])
+        else:
+            near = [taken[other] for other in taken if touching[c, other]]
+            fits = distances[:, near].min(1, initial=APART)  # (256,), at most APART
+            taken[c] = int(np.lexsort((nearest, fits))[-1])
+        colours[c] = choice[taken[c]]
+    return colours
+
+
+def overlay(
+    image: ArrayLike, labels: ArrayLike, names: Sequence[str], colours: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
     """Blend the colours of the classes over an image, with thin contours and class names.
 
-    Class c has colour `palette(len(names))[c]`; its name stands where the class is widest.
+    The name of a class stands where the class is widest.
 
     Args:
         image: (H, W, 3) uint8, or what `read_image` reads: a file or a PIL image.
         labels: (H, W) integers into `names`; pixels with other values, such as 255, are left as they are.
         names: (C,) class names, at most 256; an empty one is not written.
+        colours: (C, 3) uint8, one of each class; None: `palette(len(names))`, the same in every image.
 
     Returns:
         (H, W, 3) uint8.
@@ -84,9 +129,10 @@ def overlay(image: ArrayLike, labels: ArrayLike, names: Sequence[str]) -> NDArra
         raise ValueError(f"an image to draw on is uint8 (H, W, 3), got {image.dtype} {image.shape}")
     if labels.shape != image.shape[:2]:
         raise ValueError(f"labels are {labels.shape} (rows, columns), but the image is {image.shape[:2]}")
+    colours = palette(len(names)) if colours is None else colours
     named = (labels >= 0) & (labels < len(names))  # (H, W)
     out = image.copy()
-    out[named] = (image[named] * (1 - ALPHA) + palette(len(names))[labels[named]] * ALPHA).round()
+    out[named] = (image[named] * (1 - ALPHA) + colours[labels[named]] * ALPHA).round()
     out[contours(labels)] = 20
     return _write_names(out, labels, names)
 
@@ -123,20 +169,31 @@ def fit(pixels: ArrayLike, side: int = SIDE) -> NDArray:
     return np.array(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BOX))
 
 
-def label_map(labels: ArrayLike, names: Sequence[str]) -> NDArray[np.uint8]:
-    """Labels as flat colours with class names on them: an overlay without the image beneath.
-
-    A tenth of an overlay's size in a notebook, since the grain of the image is not in it.
+@dataclass(frozen=True)
+class LabelMap:
+    """Labels to show as colours with class names on them: `image_row` draws it, as does `np.asarray`.
 
     Args:
-        labels: (H, W) integers into `names`; what points nowhere is left light.
+        labels: (H, W) integers into `names`; what points nowhere is left as it is, or light grey.
         names: (C,) class names.
-
-    Returns:
-        (H', W', 3) uint8; the longer side has `SIDE` pixels.
+        image: (H, W, 3) uint8 beneath; None: colours alone, which takes a tenth of the size in a notebook.
     """
-    labels = fit(labels)
-    return overlay(np.full((*labels.shape, 3), 240, dtype=np.uint8), labels, names)
+
+    labels: NDArray[np.int64]
+    names: Sequence[str]
+    image: NDArray[np.uint8] | None = None
+
+    def draw(self, colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(C, 3) uint8 colours -> (H', W', 3) uint8; the longer side has at least `SIDE` pixels."""
+        labels = fit(self.labels)
+        if self.image is not None:
+            return overlay(fit(self.image), labels, self.names, colours)
+        named = (labels >= 0) & (labels < len(self.names))
+        flat = np.where(named[..., None], colours[np.where(named, labels, 0)], NO_CLASS).astype(np.uint8)
+        return overlay(flat, labels, self.names, colours)
+
+    def __array__(self, dtype=None, copy=None) -> NDArray[np.uint8]:
+        return self.draw(figure_colours([self.labels], len(self.names))).astype(dtype or np.uint8)
 
 
 def spotlight(image: NDArray[np.uint8], region: NDArray[np.bool_]) -> NDArray[np.uint8]:

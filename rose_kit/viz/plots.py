@@ -14,6 +14,7 @@ import numpy as np
 from IPython.display import Image as Inline
 from IPython.display import display
 from matplotlib.figure import Figure, FigureBase
+from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 from PIL import Image
 
@@ -21,7 +22,7 @@ from rose_kit.data import atomic_write
 from rose_kit.memory import SupportMemory
 from rose_kit.types import Evidence
 from rose_kit.viz.export import strongest_prototypes
-from rose_kit.viz.overlay import fit, outline, spotlight
+from rose_kit.viz.overlay import LabelMap, figure_colours, fit, outline, spotlight
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"  # apart for colour-blind eyes (Okabe and Ito 2008)
 INCH = 2.1  # width of an image in a row
@@ -29,16 +30,17 @@ BARE: dict[str, Any] = {"frame_on": False, "xticks": (), "yticks": ()}  # axes t
 
 
 def image_row(
-    images: Sequence[ArrayLike],
+    images: Sequence[ArrayLike | LabelMap],
     titles: Sequence[str] = (),
     columns: int | None = None,
     limits: tuple[float, float] | None = None,
     fig: FigureBase | None = None,
 ) -> FigureBase:
-    """Images and maps side by side, each under its title.
+    """Images and maps side by side, each under its title, and the colours of classes below.
 
     Args:
-        images: (H, W, 3) uint8 each, or (h, w) numbers, all on one scale from dark blue to yellow.
+        images: (H, W, 3) uint8 each, or (h, w) numbers, all on one scale from dark blue to yellow, or labels
+            as `LabelMap`s, all of the same names; their colours are chosen for this figure.
         titles: one per image, or none at all.
         columns: images to a row; by default all of them.
         limits: the numbers that are darkest and brightest; by default the least and the greatest of all.
@@ -49,6 +51,11 @@ def image_row(
     """
     if not len(images) or (titles and len(titles) != len(images)):
         raise ValueError(f"{len(images)} images do not go with {len(titles)} titles")
+    classes = [image for image in images if isinstance(image, LabelMap)]
+    if classes:
+        names = max((own.names for own in classes), key=len)
+        colours = figure_colours([own.labels for own in classes], len(names))
+        images = [own.draw(colours) if isinstance(own, LabelMap) else own for own in images]
     columns = columns or len(images)
     rows = -(-len(images) // columns)
     height = INCH * np.shape(images[0])[0] / np.shape(images[0])[1]
@@ -59,6 +66,11 @@ def image_row(
     for ax, image, title in zip(axes, images, titles or [""] * len(images), strict=False):
         ax.imshow(image, cmap="cividis", vmin=low, vmax=high)
         ax.set_title(title, fontsize=10)
+    if classes:
+        there = np.unique(np.concatenate([np.ravel(own.labels) for own in classes]))
+        shown = [Patch(color=colours[c] / 255, label=names[c]) for c in there if 0 <= c < len(names)]
+        options = {"loc": "outside lower center", "ncols": 2 * columns, "fontsize": 8, "frameon": False}
+        fig.legend(handles=shown, handlelength=1, columnspacing=1, **options)
     return fig
 
 

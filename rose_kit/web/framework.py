@@ -120,7 +120,8 @@ class RoseFramework:
     def ask(self, image: NDArray[np.uint8], question: str, day: date) -> FrameworkResult:
         """Segment what a question about an (H, W, 3) uint8 image means on a day.
 
-        Where the web or the language model fails, it warns and segments what the question says.
+        Where the web fails, it warns and segments what the question says; where the language model fails,
+        rules take its place.
 
         Raises:
             ValueError: the question is empty.

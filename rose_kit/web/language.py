@@ -239,7 +239,8 @@ def assess(
         texts: to read.
         question: that they may answer. A name in it is no answer to it.
         years: in which each was written, if that is known.
-        known: words that are names too, wherever a text has them with "the".
+        known: words that are names too, wherever a text has them with "the" and says of nobody by name
+            that it has the title.
 
     Returns:
         For each text, (name, vote in [-1, 1]) for every mention. What is no fact has no vote, and texts off
@@ -258,8 +259,10 @@ def assess(
         weight = 1 if any(name in lower for name in proper) or share >= 0.6 else 0.02
         headline = sentences(text)[0] if sentences(text) else ""
         weight *= not _is_no_fact(headline, year)
-        statements = _statements(text, [*answers, *kinds], common, year)
-        votes.append([(name, weight * sign) for name, sign in statements])
+        statements = list(_statements(text, [*answers, *kinds], common, year))
+        if any(vote > 0 for name, vote in statements if name not in kinds):  # "the dog" is who is named
+            statements = [(name, vote) for name, vote in statements if name not in kinds]
+        votes.append([(name, weight * vote) for name, vote in statements])
     return votes
 
 

@@ -75,27 +75,23 @@ class WebSense:
         """The rules; then the model; or else, what is not known is looked up."""
         saw = phrase, noun, cue
         if is_event:
-            return Decision(
-                True, f"{cue!r} says which {noun!r} is meant, and that depends on news", "rule", *saw
-            )
+            reason = f"{cue!r} says which {noun!r} is meant, and that depends on news"
+            return Decision(True, reason, "rule", *saw)
         if noun and not cue:
             return Decision(False, f"the segmenter knows {noun!r}, and nothing tells of time", "rule", *saw)
         if cue and not noun:
             return Decision(True, f"{cue!r} asks for what holds on {day}", "rule", *saw)
-        if self.llm:
-            return self.ask_model(question, day, saw)
-        if noun:
-            reason = f"the segmenter knows {noun!r}; {cue!r} tells of something else"
-            return Decision(False, reason, "rule", *saw)
-        reason = f"the segmenter does not know {phrase!r}, and there is no model to ask: better to look up"
-        return Decision(True, reason, "default", *saw)
-
-    def ask_model(self, question: str, day: date, saw: tuple[str, str, str]) -> Decision:
-        """The model's decision; if it gives none, it is looked up."""
-        prompt = PROMPT.format(day=day, question=question)
-        reply, by = ask_model(
-            self.llm, prompt, lambda reply: re.match(r"\W*(yes|no)\b.*", reply, re.I | re.S)
-        )
+        reply, by = ask_model(self.llm, PROMPT.format(day=day, question=question), parse_yes_or_no)
         if reply:
             return Decision(reply[1].lower() == "yes", f"the model says {reply[0][:200]!r}", "model", *saw)
-        return Decision(True, f"{by.removeprefix('rules, as ')}: better to look up", "default", *saw)
+        why = by.removeprefix("rules, as ") if self.llm else "there is no model to ask"
+        if noun:
+            reason = f"the segmenter knows {noun!r}; {cue!r} tells of something else; {why}"
+            return Decision(False, reason, "rule", *saw)
+        reason = f"the segmenter does not know {phrase!r}, and {why}: better to look up"
+        return Decision(True, reason, "default", *saw)
+
+
+def parse_yes_or_no(reply: str) -> re.Match | None:
+    """The reply, if it begins with yes or no, which is its first group."""
+    return re.match(r"\W*(yes|no)\b.*", reply, re.IGNORECASE | re.DOTALL)
