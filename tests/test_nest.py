@@ -9,8 +9,9 @@ import pytest
 from data_scripts.news import NewsWorld, Rumour, nest
 from data_scripts.news.__main__ import app
 from data_scripts.news.nest import NEST_SHARE, Result, ablation, build_nest, load_nest, run_nest, save_nest
-from data_scripts.news.nest.checks import CHECKS, fault
+from data_scripts.news.nest.checks import CHECKS, LEAST_DIFFERENCE, fault
 from data_scripts.news.nest.propose import propose
+from data_scripts.news.truth import difference
 from rose_kit.data import DataError
 from rose_kit.metrics import ciou, giou
 from rose_kit.web.irag import RetrievalResult
@@ -69,10 +70,10 @@ def fires(name, proposal, **change):
 
 def test_what_is_disputed_outdated_ambiguous_given_away_or_unsupported_is_discarded():
     p, newest = drawn("emerging"), drawn("novel", lambda p: p.form == "newest")
-    by_class = drawn("emerging", lambda p: p.who.is_class and len(p.scene.things) > 2)
-    second = [
-        t if t is by_class.target else replace(t, name=by_class.who.thing) for t in by_class.scene.things
-    ]
+    by_class = drawn("emerging", lambda p: p.who.is_class)
+    thing, other = by_class.who.thing, by_class.target.individual  # another of its class, plainly different:
+    look = next(n for n in range(99) if difference(thing, n, other) > LEAST_DIFFERENCE)
+    second = [*by_class.scene.things, replace(by_class.target, individual=look)]
     assert fires("ambiguous", by_class, scene=replace(by_class.scene, things=second))
     rumour = Rumour(p.day - timedelta(1), p.day + timedelta(1), p.role.members[0])
     assert fires("contested", p, day=p.role.reigns[1][0])
