@@ -30,9 +30,10 @@ demo: $(STAMP)  ## segment scenes with and without a memory: a table, and an ima
 
 test: export HF_HUB_OFFLINE = 1
 test: export OMP_NUM_THREADS ?= 1
-test: $(STAMP)  ## ruff, doctests, unit tests, and every notebook compared with what it holds
+test: $(STAMP)  ## ruff, mypy, doctests, unit tests, and every notebook compared with what it holds
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lab: $(STAMP)  ## JupyterLab on the notebooks
@@ -51,7 +52,7 @@ wheelhouse: $(LOCK) | $(BIN)/python  ## gather every package in WHEELS (by defau
 	$(if $(CPU),$(PIP) download --no-deps --dest $(or $(WHEELS),wheelhouse) $(INDEX) $(TORCH))
 
 clean:  ## remove runs/, caches and .venv
-	rm -rf runs $(VENV) .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf runs $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

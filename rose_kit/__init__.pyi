@@ -36,6 +36,7 @@ from .data import (
     DataError as DataError,
     FolderDataset as FolderDataset,
     Sample as Sample,
+    TorchDataset as TorchDataset,
     read_image as read_image,
     sample_support as sample_support,
 )
@@ -79,6 +80,7 @@ from .segmenter import (
     Segmenter as Segmenter,
 )
 from .evaluation import (
+    compare as compare,
     evaluate as evaluate,
 )
 from .viz.export import (

@@ -51,6 +51,7 @@ from rose_kit.registry import (
     providers,
     region_makers,
     segmenters,
+    versions,
 )
 from rose_kit.types import IGNORE, class_name, composed, join_names, split_names, unknown_name
 from rose_kit.web.types import Promptable, Provider
@@ -142,15 +143,6 @@ def configured(factory: Callable, texts: Iterable[str], what: str) -> Any:
     parameters = inspect.signature(factory).parameters.items()
     defaults = {name: None if p.default is p.empty else p.default for name, p in parameters}
     return call_with(factory, parse_options(texts, defaults, what), what)
-
-
-def check_quotes(names: Sequence[str], known: Sequence[str]) -> None:
-    """Refuse names that are parts of a known one with a comma, which `--classes` takes in quotes only."""
-    for whole in known:
-        parts = split_names(whole) if "," in whole and '"' not in whole else []
-        if whole not in names and parts and set(parts) <= set(names) - set(known):
-            hint = f"a name with a comma needs quotes: --classes '{join_names([whole])}'"
-            raise ValueError(f"there is a class {whole!r}, but --classes names {', '.join(parts)}; {hint}")
 
 
 def make_methods(names: Names, texts: Sequence[str], preset: Sequence[str]) -> dict[str, kit.Method]:
@@ -367,6 +359,7 @@ WindowOptions = Annotated[list[str] | None, option("NAME=VALUE of Windows, such 
 
 @app.command()
 def evaluate(
+    ctx: typer.Context,
     data: Data,
     methods: Annotated[Names, option("Names of methods [default: all but upper bounds].", **NAMES)] = None,
     preset: Annotated[Names, option("rns, rns-openclip, ..., or YAML files.", **PRESET)] = None,
@@ -385,11 +378,12 @@ def evaluate(
     regions: RegionOptions = None,
     domain: Annotated[str | None, option("Domain of a dataset that has several.")] = None,
     size: Annotated[int | None, option("Side in pixels of images that a dataset draws.")] = None,
+    query_seed: Annotated[int | None, option("Other query images, of a dataset that draws them.")] = None,
     support_windows: WindowOptions = None,
     query_windows: WindowOptions = None,
     device: Device = "auto",
     plugin: Plugin = None,
-    output: Annotated[Path | None, option("File for the rows, with IoU per class and ids.", "--json")] = None,
+    output: Annotated[Path | None, option("File for the rows, and what they depend on.", "--json")] = None,
 ) -> None:
     """Compare methods by their mIoU on the same images.
 
@@ -397,17 +391,20 @@ def evaluate(
     images and answers the same query images at their own size; the two never share an image. Methods
     that need text are left out, with a warning, where the encoder has none, as photos, the default for
     folders. With --support, classes of the two datasets match by name. A preset gives other defaults
-    to these options; --set adds to what it sets.
+    to these options; --set adds to what it sets. Beside NAME.json, the rows are in NAME.csv, too.
 
     Example: rose-kit evaluate photos --methods zero-shot,rns --shots 1,5 --json out.json
     """
+    import pandas as pd
+
     from rose_kit import evaluation
 
     chosen, region_maker = make_methods(methods, options or (), preset or ()), make_regions(regions)
-    check_outputs([output])
-    drawn = {name: value for name, value in (("domain", domain), ("size", size)) if value is not None}
-    pair = open_dataset(data, drawn, support=support_split, query=query_split, support_from=support)
-    check_quotes(classes or (), pair[1].class_names)
+    table = output.with_suffix(".csv") if output is not None and output.suffix == ".json" else None
+    check_outputs([output, table])
+    asked = {"domain": domain, "size": size, "query_seed": query_seed, "support_from": support}
+    asked |= {"support": support_split, "query": query_split}
+    pair = open_dataset(data, **{name: value for name, value in asked.items() if value is not None})
     variant = {} if dense is None else {"dense": dense}
     loaded = kit.load_encoder(choose_encoder(encoder, data), device, **variant)
     protocol = {"shots": shots, "seeds": seeds, "limit": limit, "classes": classes, "regions": region_maker}
@@ -416,11 +413,23 @@ def evaluate(
     protocol["query_windows"] = make_windows(query_windows, loaded)
     rows = evaluation.evaluate(*pair, loaded, chosen, **protocol, progress=sys.stderr.isatty())
     typer.echo(evaluation.table(rows))
+    if len(seeds) < evaluation.FEW_SEEDS:
+        warnings.warn(f"{len(seeds)} seed(s) are few: an interval over them says little", stacklevel=2)
+    best = pd.DataFrame([row["per_class_iou"] for row in rows]).astype(float).max()
+    if lost := ", ".join(best.index[best < 1]):
+        warnings.warn(f"classes that no method knows, with an IoU below 1 %: {lost}", stacklevel=2)
     if output is not None:
         text = getattr(loaded, "text_fingerprint", None)  # two text towers may share a vision tower
         about = {"rose_kit": kit.__version__, "encoder": loaded.fingerprint, "text": text}
+        about["versions"] = versions()
+        about["options"] = {name: str(v) if isinstance(v, Path) else v for name, v in ctx.params.items()}
+        names = ("support", "query")  # of drawn scenes, an id holds the seed
+        about |= {name: [one.ids[0], one.ids[-1], len(one)] for name, one in zip(names, pair, strict=True)}
         with new_result(output) as beside:
             evaluation.write_json(beside, rows, **about)
+        if table is not None:
+            with new_result(table) as beside:
+                evaluation.flat_table(rows).to_csv(beside, index=False)
         typer.echo(f"written to {output}")
 
 
@@ -578,7 +587,6 @@ def segment(
     support, encoder = load_memory(memory, device)
     if not len(support):
         raise ValueError(f"memory {str(memory)!r} is empty: `rose-kit memory add` fills it")
-    check_quotes(classes or (), support.classes)
     vocabulary = name_vocabulary(classes or list(map(class_name, support.classes)), encoder)
     unknown = [name for name in vocabulary.names if name not in support.classes]
     if unknown and vocabulary.text is None:
@@ -600,10 +608,9 @@ def segment(
     def answers() -> Iterator[tuple[str, NDArray, NDArray]]:
         """Segment and write image after image; yields what `write_coco` takes of each, if it is asked for."""
         for path in tqdm(images, "segmenting", disable=None):  # None: shown on terminals only
-            image = read_image(path)
-            encoded = segmenter.encode(image)
+            encoded = segmenter.encode(path)
             answer = segmenter.segment(encoded, vocabulary)
-            write_answer(out / path.stem, path, image, answer, support, effects)
+            write_answer(out / path.stem, path, answer, support, effects)
             with atomic_write(out / "classes.txt") as beside:  # a method that refuses writes nothing
                 beside.write_text(listing, encoding="utf-8")
             if coco is not None:
@@ -632,23 +639,17 @@ def class_list(out: Path, names: Sequence[str]) -> str:
 
 
 def write_answer(
-    stem: Path,
-    source: Path,
-    image: NDArray[np.uint8],
-    answer: kit.Segmentation,
-    memory: kit.SupportMemory,
-    effects: bool,
+    stem: Path, source: Path, answer: kit.Segmentation, memory: kit.SupportMemory, effects: bool
 ) -> None:
     """Write labels, overlay and evidence of one image to files that begin with `stem`."""
-    from rose_kit.viz.export import evidence_by_class, save_labels
-    from rose_kit.viz.overlay import overlay
+    from rose_kit.viz.export import evidence_by_class
 
     content = {"image": str(source), "classes": evidence_by_class(answer, memory, effects=effects)}
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     with new_result(f"{stem}.png") as beside:
-        save_labels(beside, answer.labels)
+        answer.save(beside)
     with new_result(f"{stem}.overlay.png") as beside:
-        Image.fromarray(overlay(image, answer.labels, answer.names)).save(beside)
+        Image.fromarray(answer.overlay()).save(beside)
     with new_result(f"{stem}.evidence.json") as beside:
         beside.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
@@ -691,7 +692,9 @@ def ask(
 
     beside = {kind: out.with_name(f"{out.stem}.{kind}.png") for kind in ("overlay", "image")}
     check_outputs([out, *beside.values(), thresholds if calibrate else None], [Path(image)])
-    model = (language_models[llm]() if language_models.has(llm) else language_model(llm)) if llm else None
+    model = None
+    if llm:
+        model = language_models[llm]() if llm in language_models.names() else language_model(llm)
     web = make_provider(provider, image)
     first, last = getattr(web, "days", (date.min, date.max))
     when = day.date() if day else min(last, date.today())
@@ -723,7 +726,7 @@ def make_provider(name: str, image: str) -> Provider:
     """The place to search: a registered one by its name, or a folder; for an example, one that has some."""
     from rose_kit.web.providers import Folder
 
-    if not providers.has(name) and Path(name).is_dir():
+    if name not in providers.names() and Path(name).is_dir():
         provider = Folder(name)
     else:
         factory = providers[name]
@@ -823,6 +826,9 @@ def find_notebook(name: str) -> Path:
     for key, path in known.items():
         if name.removesuffix(".ipynb") in (key, key.split("_")[0]):
             return path
+    if not known:
+        there = "they come with a clone of the project, so run this command in its folder"
+        raise ValueError(f"no notebook is in {str(Path.cwd())!r} or with this installation: {there}")
     raise unknown_name("notebook", name, known)
 
 
@@ -864,7 +870,7 @@ def sweep(
       shots: [1, 5]
       seeds: [1, 2, 3]
     Further keys: limit (images to answer). A folder has the options support and query (its splits), and
-    support_from (another dataset).
+    support_from (another dataset); scenes have size, domain and query_seed (other scenes to answer).
     """
     from rose_kit.evaluation import expand_grid, leaderboard, run_grid
 

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from safetensors import SafetensorError
 
-from rose_kit.registry import datasets, errors_as
+from rose_kit.registry import call_with, datasets, errors_as
 from rose_kit.types import (
     IGNORE,
     check_positive,
@@ -36,9 +37,6 @@ from rose_kit.types import (
 )
 
 SPLIT_PAIRS = (("support", "query"), ("train", "val"), ("train", "test"))
-# A name with commas and without quotes: `red, dark`. In a table, no blank follows a comma, or a number does.
-PROSE = re.compile(r'[^\s,"][^,"]*(, [^\W\d_][^,"]*)+')
-QUOTED = re.compile(r"(['\"`]).*\1")
 MAX_POOL = 5000  # images that a support draw looks at, as in the RNS release
 IGNORED = re.compile("ignored?|void|none|unlabel+ed|unknown|border|boundary|edge|don't care", re.IGNORECASE)
 # Pillow knows the first of these by name only; for the others it runs Ghostscript or needs Windows.
@@ -77,8 +75,11 @@ class Sample:
 class Dataset(Protocol):
     """Anything that gives samples by position: folders on disk, drawn images."""
 
-    class_names: Sequence[str]  # every class the masks may hold
-    ids: Sequence[str]  # (len,) image ids, all different
+    @property
+    def class_names(self) -> Sequence[str]: ...  # every class the masks may hold
+
+    @property
+    def ids(self) -> Sequence[str]: ...  # (len,) image ids, all different
 
     def __len__(self) -> int: ...
 
@@ -202,38 +203,90 @@ class FolderDataset:
         return odd
 
 
-def open_dataset(
-    data: str,
-    options: Mapping[str, Any] = {},
-    *,
-    support: str | None = None,
-    query: str | None = None,
-    support_from: str | None = None,
-) -> tuple[Dataset, Dataset]:
+def class_ids(name: str, mask: NDArray, classes: Mapping[int, str]) -> list[int]:
+    """The class ids that a mask holds, ascending, without 255.
+
+    Args:
+        name: of the image, for the message.
+        mask: (H, W) integers.
+        classes: id -> name.
+
+    Raises:
+        DataError: the mask holds an id that `classes` lacks.
+
+    >>> class_ids("a", np.array([[3, 255]]), {3: "cat"})
+    [3]
+    """
+    present = [c for c in np.unique(mask).tolist() if c != IGNORE]
+    unknown = [c for c in present if c not in classes]
+    if unknown:
+        raise DataError(f"the mask of {name!r} holds {unknown[0]}; its classes are {dict(classes)}")
+    return present
+
+
+class TorchDataset:
+    """Pairs of an image and its mask, as the datasets of torchvision give them, as a `Dataset` of the kit.
+
+    Args:
+        pairs: has a length, and gives by position an image, as `Segmenter` takes it, and its mask: (H, W)
+            class ids, 255 = ignore, in an array, a tensor or a PIL image.
+        classes: id -> class name.
+        name: the images' ids are this, a hyphen and their position.
+
+    Raises:
+        ValueError: as `class_names`. Reading a sample raises DataError for a mask of another size, or a value
+            that `classes` lacks.
+    """
+
+    def __init__(self, pairs: Any, classes: Mapping[int, str], name: str = "image") -> None:
+        self.pairs, self.classes, self.class_names = pairs, classes, class_names(classes.values())
+        self.ids = [f"{name}-{i}" for i in range(len(pairs))]
+        self._present: dict[int, frozenset[str]] = {}
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, i: int) -> Sample:
+        image, mask = self.pairs[i]
+        image, mask = eight_bits(image), np.asarray(mask)
+        if mask.shape != image.shape[:2] or mask.dtype.kind not in "iub":
+            expected = f"whole numbers, {image.shape[:2]} as its image"
+            raise DataError(f"the mask of {self.ids[i]} is {mask.dtype} {mask.shape}; expected {expected}")
+        present = class_ids(self.ids[i], mask, self.classes)
+        self._present[i] = frozenset(self.classes[c] for c in present)
+        return Sample(self.ids[i], image, mask, self.classes)
+
+    def classes_of(self, i: int) -> frozenset[str]:
+        """Names of the classes in mask `i`; it is read for this only once."""
+        if i not in self._present:
+            self[i]
+        return self._present[i]
+
+
+def open_dataset(data: str, **options: Any) -> tuple[Dataset, Dataset]:
     """Where support images are drawn from, and the images to answer.
 
     Args:
         data: a registered dataset by its name, or a folder in the folder format.
-        options: of a registered dataset; those of a folder are the further arguments.
-        support, query: splits of a folder, both or neither. By default support and query, else train and
-            val, else train and test; a folder without such a pair is halved at random, always alike.
-        support_from: another dataset, whose support images are drawn (its split `support`, or as
-            `open_support`) for the folder's split `query`, by default query, val, test or every image.
+        **options: of the registered dataset. Those of a folder are its splits `support` and `query`, both or
+            neither (by default support and query, else train and val, else train and test; a folder without
+            such a pair is halved at random, always alike); and `support_from`, another dataset, whose support
+            images are drawn (its split `support`, or as `open_support`) for the folder's split `query`, by
+            default query, val, test or every image.
 
     Raises:
         ValueError: no such folder, split or option, an option of the wrong type, only one split, or a folder
             of one image, which cannot be halved.
     """
-    if datasets.has(data):
-        if other := support or query or support_from:
-            raise ValueError(f"{data} takes no {other!r}: it draws support and query apart")
+    if data in datasets.names():
         return datasets.make(data, **options)
-    if others := sorted(options.keys() - {"support", "query", "support_from"}):
-        raise ValueError(
-            f"folder {data!r} has no {others[0]!r}: its options are support, query, support_from"
-        )
-    if options:
-        return open_dataset(data, **options)
+    return call_with(partial(_open_folder, data), options, f"folder {data!r}")
+
+
+def _open_folder(
+    data: str, support: str | None = None, query: str | None = None, support_from: str | None = None
+) -> tuple[Dataset, Dataset]:
+    """See `open_dataset`."""
     if support_from is not None:
         defaults = [name for _, name in SPLIT_PAIRS if name in _split_files(data)]
         return open_support(support_from, support), FolderDataset(data, query or next(iter(defaults), None))
@@ -272,7 +325,7 @@ def open_support(data: str | Path, split: str | None = None) -> Dataset:
         ValueError: as `open_dataset`.
     """
     if data in datasets.names():
-        return open_dataset(data, support=split)[0]
+        return open_dataset(data, **({"support": split} if split else {}))[0]
     defaults = [name for name in ("support", "train") if name in _split_files(data)]
     if not (split or defaults):
         _warn_unused(data, "every image is taken")
@@ -369,7 +422,7 @@ def read_classes(path: str | Path) -> dict[int, str]:
             name a class, an id or a name occurs twice, or a class has the id 255.
 
     Warns:
-        UserWarning: `0,red, dark` is read as one name; there are quotes around a name; or as `class_names`.
+        UserWarning: as `class_names`.
     """
     classes: dict[int, str] = {}
     for number, line in enumerate(_read_lines(Path(path)), start=1):
@@ -380,17 +433,11 @@ def read_classes(path: str | Path) -> dict[int, str]:
                 raise ValueError(f"{IGNORE} is {name!r}, but {IGNORE} means ignore: {way_out}")
             if not line.strip() or key == str(IGNORE) or (number == 1 and key.lower() == "id"):
                 continue
-            rest = line.partition(",")[2].rstrip()
-            if prose := PROSE.fullmatch(rest):
-                name, more = rest, []
             if not re.fullmatch("[0-9]{1,5}", key) or int(key) >= 2**16 or not name or any(more):
                 allowed = "an id up to 65535, quotes around a name that has a comma, no further columns"
                 raise ValueError(f"expected 'id,name': {allowed}; got {line[:80]!r}")
             if int(key) in classes or class_name(name) in classes.values():
                 raise ValueError(f"id {key} or name {name!r} occurs twice")
-        if prose or QUOTED.fullmatch(name):
-            hint = "a name with a comma belongs in double quotes, others in none"
-            warnings.warn(f"{path}, line {number}: all of {name!r} is read as one name; {hint}", stacklevel=2)
         classes[int(key)] = class_name(name)
     if not classes:
         raise DataError(f"{path} names no class")
@@ -501,8 +548,21 @@ def read_image(source: str | Path | Image.Image) -> NDArray[np.uint8]:
 
 
 def image_array(image: Any) -> Any:
-    """An image as users hold it -> array: a file or PIL image by `read_image`; anything else as it is."""
-    return read_image(image) if isinstance(image, str | Path | Image.Image) else image
+    """An image as users hold it -> array: a file or PIL image by `read_image`; a tensor, whose channels may
+    be first, as (3, H, W), with its channels last; anything else as it is.
+    """
+    if isinstance(image, str | Path | Image.Image):
+        return read_image(image)
+    if hasattr(image, "detach"):
+        image = image.detach().cpu().numpy()
+        return image.transpose(1, 2, 0) if image.ndim == 3 and image.shape[0] == 3 else image
+    return image
+
+
+def eight_bits(image: Any) -> NDArray[np.uint8]:
+    """An image as `image_array` takes it -> (H, W, 3) uint8; floats are shares of white."""
+    pixels = np.asarray(image_array(image))
+    return np.rint(255 * pixels).astype(np.uint8) if pixels.dtype.kind == "f" else pixels
 
 
 def image_suffixes() -> tuple[str, ...]:

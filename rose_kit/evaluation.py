@@ -14,8 +14,9 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from functools import partial
+from html import escape
 from math import floor
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed, parallel_config
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import bootstrap
+from scipy.special import stdtr, stdtrit
 from sklearn.model_selection import ParameterGrid
 from tqdm.auto import tqdm
 
@@ -67,7 +68,9 @@ from rose_kit.types import (
 ABSENT = -1  # in targets, a pixel of no class of the vocabulary; 255 may be the index of a class
 FEATURE_BUDGET = 2**29  # bytes of features that are cached; the rest is encoded again when needed
 CPU = torch.device("cpu")
+FEW_SEEDS = 3  # below this number an interval over seeds is as good as none
 FEW_IMAGES = 30  # below this number the intervals of a leaderboard are called too narrow
+MUCH_SHARED = 0.25  # of a draw's support images, that other draws hold too: above it, the same is said
 Row = dict[str, Any]
 EncodedQuery = tuple[EncodedImage, NDArray[np.int64]]  # an image and its (H, W) target
 Draws = Mapping[tuple[int, int], Sequence[int]]  # (shots, seed) -> positions of the support images
@@ -266,6 +269,17 @@ def add_dataset(
     return ids
 
 
+def shared_support(draws: Draws, shots: int, seed: int) -> float:
+    """The share of the images of a draw that one of another seed holds too, in the mean; 0 for a single seed.
+
+    >>> shared_support({(1, 0): [1, 2], (1, 1): [2, 3], (1, 2): [4, 5]}, 1, 0)
+    0.25
+    """
+    own = set(draws[shots, seed])
+    others = [own.intersection(drawn) for (b, s), drawn in draws.items() if b == shots and s != seed]
+    return float(np.mean([len(held) / len(own) for held in others])) if own and others else 0.0
+
+
 def build_memories(
     draws: Draws, pool: SupportExamples, progress: bool
 ) -> dict[tuple[int, int], SupportMemory]:
@@ -326,8 +340,8 @@ class Run:
     """One method with one draw of support images.
 
     Args:
-        about: method (its name), seed, shots, support_ids, without_visual and without_text, as in the rows of
-            `evaluate`.
+        about: method (its name), seed, shots, shared, support_ids, without_visual and without_text, as in the
+            rows of `evaluate`.
         method: fitted to the memory.
         memory: the prototypes of the draw.
         vocabulary: the classes to answer, with the texts that this draw leaves them.
@@ -348,7 +362,7 @@ class Run:
 
     def image_rows(self, query_ids: Sequence[str], counts: NDArray[np.int64]) -> list[Row]:
         """The rows of `evaluate` with `per_image`, from the (I, 3, C) counts of the query images."""
-        about = {key: self.about[key] for key in ("method", "seed", "shots")}
+        about = {key: self.about[key] for key in ("method", "seed", "shots", "shared")}
         about["support"] = joblib.hash(sorted(self.about["support_ids"]))
         about["classes"] = list(self.vocabulary.names)
         pairs = zip(query_ids, counts, strict=True)
@@ -401,9 +415,10 @@ def evaluate(
 
     Returns:
         One row per method, shots and seed: {"method", "seed", "shots", "miou" (percent), "per_class_iou"
-        (name -> percent, None for a class neither present nor predicted), "support_ids",
-        "query_ids", "without_visual" and "without_text" (names of the classes that lack them)}.
-        With `per_image`, one per method, shots, seed and query image: {"method", "seed", "shots",
+        (name -> percent, None for a class neither present nor predicted), "support_ids", "shared" (share of
+        them that another seed draws too), "query_ids", "without_visual" and "without_text" (names of the
+        classes that lack them)}.
+        With `per_image`, one per method, shots, seed and query image: {"method", "seed", "shots", "shared",
         "image_id", "support" (text that names the draw), "classes" (C names), and "target", "predicted" and
         "intersection" ((C,) int64 pixels)}.
 
@@ -513,7 +528,7 @@ def _fit(
         no_visual, no_text = missing.draw(names, seed)
         memory, vocabulary = without_classes(memory, no_visual), pool.vocabulary.without_text(no_text)
         examples = replace(pool, positions=draws[shots, seed], vocabulary=vocabulary, hidden=no_visual)
-        about = {"seed": seed, "shots": shots}
+        about = {"seed": seed, "shots": shots, "shared": shared_support(draws, shots, seed)}
         about["support_ids"] = [pool.dataset.ids[i] for i in examples.positions]
         about["without_visual"] = [name for name in names if name not in memory.classes]
         about["without_text"] = [names[c] for c in np.flatnonzero(~vocabulary.has_text)]
@@ -570,7 +585,15 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     for one in summarise(rows):
         score = f"{one['miou']:.1f} ± {one['half_width']:.1f}".removesuffix(" ± nan")
         lines.append(f"{one['method']:<{width}}  {one['shots']:>5}  {len(one['seeds']):>5}  {score}")
+    shared = pd.DataFrame(rows).reindex(columns=["shots", "shared"]).groupby("shots").shared.mean()
+    lines += [f"shots {b}: {note}" for b, share in shared.items() if (note := _shared_note(share))]
     return "\n".join(lines)
+
+
+def flat_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The rows of `evaluate` for spreadsheets: a column for the IoU of each class, none for lists."""
+    single = ({key: value for key, value in row.items() if not isinstance(value, list)} for row in rows)
+    return pd.json_normalize(list(single), sep=": ")
 
 
 def write_json(path: str | Path, rows: Sequence[Mapping[str, Any]], **provenance: Any) -> None:
@@ -589,7 +612,8 @@ def write_json(path: str | Path, rows: Sequence[Mapping[str, Any]], **provenance
 
 GROUP = ["dataset", "encoder", "shots"]  # methods are compared within one of these
 DRAW = ["seed", "support"]  # what two methods must share to be compared
-COLUMNS = [*GROUP, "method", "seeds", "images", "miou", "half_width", "difference", "low", "high", "verdict"]
+COLUMNS = [*GROUP, "method", "seeds", "images", "miou", "half_width"]
+COLUMNS += ["difference", "low", "high", "p", "verdict"]
 
 
 @dataclass
@@ -599,7 +623,8 @@ class Leaderboard:
     Args:
         table: a row per group and method, best first: dataset, encoder, shots, method, seeds, images, miou
             (percent, mean over seeds), half_width (of its Student t interval over seeds); difference to the
-            baseline in points of mIoU, its interval low to high, verdict.
+            baseline in points of mIoU, its interval low to high, p (that a difference as large comes by
+            chance where there is none, corrected for the number of methods), verdict.
         notes: what was left out of a comparison, and why.
     """
 
@@ -608,11 +633,17 @@ class Leaderboard:
 
     def __str__(self) -> str:
         """A table per group as text; also valid Markdown, since the tables are fenced."""
-        options = {"index": False, "float_format": "{:.1f}".format, "na_rep": ""}
         groups = self.table.groupby(GROUP, sort=False)
-        texts = {_title(group): lines.drop(columns=GROUP).to_string(**options) for group, lines in groups}
+        texts = {_title(group): lines.drop(columns=GROUP).to_string(**PRINTED) for group, lines in groups}
         notes = "".join(f"- {note}\n" for note in self.notes)
         return "".join(f"{title}\n\n```\n{text}\n```\n\n" for title, text in texts.items()) + notes
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """One table, for notebooks."""
+        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
+        return f"{self.table.to_html(**PRINTED)}<ul>{notes}</ul>"
 
 
 def leaderboard(
@@ -620,14 +651,17 @@ def leaderboard(
 ) -> Leaderboard:
     """Compare every method with a baseline, on what both answered with the same support.
 
-    A difference is measured on the same images with the same support, and its interval comes from drawing
-    the images again with replacement (Efron 1979): one draw serves both methods and all seeds, so what
-    makes an image hard for everybody cancels.
+    A difference is measured on the same images with the same support, so what makes an image hard for
+    everybody cancels. Its interval covers both what was drawn, images and support: the variance over images
+    drawn again with replacement (Efron 1979; one draw serves both methods and all seeds) and that over seeds
+    add up, and Student's t has the degrees of freedom of Satterthwaite (1946). What an image and a seed do
+    together counts twice, so that the interval is rather too wide. A verdict is about all methods of a group
+    at once: p is corrected by Holm (1979), and may settle nothing where the interval alone would.
 
     Args:
         rows: of `evaluate` with `per_image`, with columns dataset and encoder.
         baseline: one of the methods; None: knn-clip, else the first by name.
-        level: coverage of both intervals.
+        level: coverage of both intervals, and of all verdicts of a group together.
         draws: bootstrap draws of the images.
         seed: of the draws; the same rows and seed, the same leaderboard.
 
@@ -641,6 +675,7 @@ def leaderboard(
     notes: list[str] = []
     lines: list[Row] = []
     for group, members in rows.groupby(GROUP):
+        first = len(lines)
         answers = {name: _answers(own) for name, own in members.groupby("method")}
         for name, own in answers.items():
             line = dict(zip(GROUP, group, strict=True)) | {"method": name} | _score(own, level)
@@ -653,8 +688,15 @@ def leaderboard(
             if lost := max(own.count().sum(), base.count().sum()) - both.size // 2:
                 reason = f"{name} and {baseline} do not share {lost} answers: left out of the difference"
                 notes.append(f"{_title(group)}: {reason}")
+        if (few := min(line["seeds"] for line in lines[-len(answers) :])) < FEW_SEEDS:
+            notes.append(f"{_title(group)}: an interval over {few} seed(s) says little")
         if (few := min(map(len, answers.values()))) < FEW_IMAGES:
             notes.append(f"{_title(group)}: {few} images are few, and the intervals somewhat too narrow")
+        if members["seed"].nunique() == 1:
+            notes.append(f"{_title(group)}: one draw of support, so that the intervals cover images alone")
+        elif "shared" in members and (note := _shared_note(members["shared"].mean())):
+            notes.append(f"{_title(group)}: {note}")
+        _settle(lines[first:], level)
     lines.sort(key=lambda line: (*(line[name] for name in GROUP), -line["miou"]))
     return Leaderboard(pd.DataFrame(lines, columns=COLUMNS), notes)
 
@@ -684,7 +726,7 @@ def _score(answers: pd.DataFrame, level: float) -> Row:
 
 
 def _difference(both: pd.DataFrame, level: float, draws: int, seed: int) -> Row:
-    """Points of mIoU that the first of a pair is ahead, with the bootstrap interval, and what that says.
+    """Points of mIoU that the first of a pair is ahead, with the interval over images and seeds, and its p.
 
     Args:
         both: from `_shared`.
@@ -692,20 +734,100 @@ def _difference(both: pd.DataFrame, level: float, draws: int, seed: int) -> Row:
     """
     if both.empty:
         return {"verdict": "not comparable"}
-    counts = np.array(both.to_numpy().tolist())  # (I, 2 * S, 3, C), I images with S draws
+    counts = np.array(both.to_numpy().tolist())  # (I, 2 * S, 3, C), I images with S draws of support
 
-    def difference(at: NDArray) -> float:
-        """(I,) positions of images -> points of mIoU, averaged over draws."""
-        own, base = np.split(100 * mean_iou_of_counts(counts[at].sum(0)), 2)  # (S,) each
-        return float((own - base).mean())
+    def ahead(sums: NDArray) -> NDArray[np.float64]:
+        """(..., 2 * S, 3, C) counts -> (..., S) points of mIoU."""
+        own, base = np.split(100 * mean_iou_of_counts(sums), 2, axis=-1)
+        return own - base
 
-    images, low, high = np.arange(len(both)), -np.inf, np.inf
-    if len(images) > 1:
-        options = {"confidence_level": level, "n_resamples": draws, "batch": 250, "method": "percentile"}
-        result = bootstrap((images,), difference, vectorized=False, rng=seed, **options)
-        low, high = result.confidence_interval
-    verdict = "better" if low > 0 else "worse" if high < 0 else "not settled"
-    return {"difference": difference(images), "low": low, "high": high, "verdict": verdict}
+    images, by_seed = len(counts), ahead(counts.sum(0))  # (S,)
+    mean, seeds = float(by_seed.mean()), len(by_seed)
+    if images == 1:
+        return {"difference": mean, "low": -np.inf, "high": np.inf, "p": 1.0}
+    times = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), draws)  # (B, I)
+    again = ahead(np.tensordot(times.astype(float), counts, 1)).mean(-1)  # (B,)
+    variances = np.array([again.var(ddof=1), by_seed.var(ddof=1) / seeds if seeds > 1 else 0.0])
+    error = float(np.sqrt(variances.sum()))
+    if error == 0:
+        return {"difference": mean, "low": mean, "high": mean, "p": float(mean == 0)}
+    freedom = error**4 / (variances**2 / [images - 1, max(seeds - 1, 1)]).sum()
+    half, p = stdtrit(freedom, (1 + level) / 2) * error, 2 * stdtr(freedom, -abs(mean) / error)
+    return {"difference": mean, "low": mean - half, "high": mean + half, "p": float(p)}
+
+
+def _settle(lines: Sequence[Row], level: float) -> None:
+    """Correct the p of several comparisons by Holm's step-down rule, and say what follows from each."""
+    compared, least = sorted((line for line in lines if "p" in line), key=lambda line: line["p"]), 0.0
+    for i, line in enumerate(compared):
+        line["p"] = least = max(least, min(1.0, (len(compared) - i) * line["p"]))
+        ahead = "better" if line["difference"] > 0 else "worse"
+        line["verdict"] = ahead if least < 1 - level else "not settled"
+
+
+def _decimals(value: float) -> str:
+    """One decimal, and two near zero, where an interval may end.
+
+    >>> [_decimals(value) for value in (12.34, -0.04, -1.0)]
+    ['12.3', '-0.04', '-1.0']
+    """
+    return f"{value:.2f}" if abs(value) < 0.995 else f"{value:.1f}"
+
+
+PRINTED = {"index": False, "float_format": _decimals, "formatters": {"p": "{:.3f}".format}, "na_rep": ""}
+
+
+def _shared_note(share: float) -> str:
+    """What to say where the draws of several seeds share so much of their support images; "" if little."""
+    note = f"draws of support share {share:.0%} of their images: intervals over seeds are too narrow"
+    return note if share > MUCH_SHARED else ""
+
+
+def compare(
+    methods: Sequence[Method | str] | Mapping[str, Method],
+    data: str | tuple[Dataset, Dataset] = "scenes",
+    encoder: str | Encoder | None = None,
+    baseline: str | None = None,
+    **options: Any,
+) -> Leaderboard:
+    """Evaluate methods on the same images, and compare them: a board that a notebook shows as tables.
+
+    Args:
+        methods: methods, or names of registered ones; or the name that the board has for each -> method.
+        data: as for `open_dataset`; or support images, and images to answer.
+        encoder: or its name; None: the data's default.
+        baseline: as for `leaderboard`.
+        **options: of `evaluate`; images are cut into the encoder's preferred windows by default.
+
+    Raises:
+        ValueError: two methods are the same; or as `evaluate` and `leaderboard`.
+    """
+    if not isinstance(methods, Mapping):
+        made = [registered.make(one) if isinstance(one, str) else one for one in methods]
+        methods = {_label(method): method for method in made}
+        if len(methods) < len(made):
+            raise ValueError(f"two methods are the same; give names to others: {', '.join(methods)}")
+    name = data if isinstance(data, str) else "data"
+    if encoder is None or isinstance(encoder, str):
+        encoder = load_encoder(encoder or default_encoder(name))
+    rows = _image_rows(open_dataset(data) if isinstance(data, str) else data, encoder, methods, **options)
+    return leaderboard(rows.assign(dataset=name, encoder=encoder.name), baseline)
+
+
+def _label(method: Method) -> str:
+    """The name that a method is registered by, or its class's, and the options that are not the defaults."""
+    name = next((name for name, make in registered.items() if make is type(method)), type(method).__name__)
+    own = [one for one in fields(method) if one.default is not MISSING] if is_dataclass(method) else ()
+    changed = {one.name: getattr(method, one.name) for one in own if getattr(method, one.name) != one.default}
+    return " ".join([name, *(f"{option}={value}" for option, value in changed.items())])
+
+
+def _image_rows(
+    pair: tuple[Dataset, Dataset], encoder: Encoder, methods: Mapping[str, Method], **options: Any
+) -> pd.DataFrame:
+    """The rows of `evaluate` with `per_image`, in the windows that the encoder prefers."""
+    windows = dict.fromkeys(("support_windows", "query_windows"), preferred_windows(encoder) or Windows())
+    return pd.DataFrame(evaluate(*pair, encoder, methods, **windows | options, per_image=True))
 
 
 # --- grids of evaluations ---------------------------------------------------------------------------------
@@ -853,10 +975,9 @@ def _write_table(spec: Row, path: Path, plugin: str | Path | None, device: str) 
         load_plugin(plugin)  # this may be a process of its own
     encoder, (label, data) = load_encoder(spec["encoder"], device), spec["dataset"]
     methods = {name: registered.make(kind, **given) for name, (kind, given) in spec["methods"].items()}
-    options = dict.fromkeys(("support_windows", "query_windows"), preferred_windows(encoder) or Windows())
-    options |= {key: spec[key] for key in ("shots", "seeds", "limit")}
-    rows = evaluate(*open_dataset(*data), encoder, methods, **options, per_image=True, progress=False)
-    table = pd.DataFrame(rows).assign(dataset=label, encoder=spec["encoder"])
+    options = {key: spec[key] for key in ("shots", "seeds", "limit")} | {"progress": False}
+    rows = _image_rows(open_dataset(data[0], **data[1]), encoder, methods, **options)
+    table = rows.assign(dataset=label, encoder=spec["encoder"])
     with atomic_write(path) as beside:
         table.to_parquet(beside, index=False)
 

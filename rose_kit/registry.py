@@ -5,17 +5,25 @@ what lives outside the package: in a plugin file, or in an installed package tha
 entry-point group `rose_kit.datasets` (`.encoders`, `.methods` ...).
 """
 
+import inspect
+import platform
 import runpy
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
 
 from rose_kit.types import unknown_name
+
+
+def versions() -> dict[str, str]:
+    """Package -> version, of what numbers depend on."""
+    packages = ("rose_kit", "torch", "open_clip_torch", "faiss-cpu", "numpy")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
 class Registry(dict[str, Callable[..., Any]]):
@@ -58,12 +66,6 @@ class Registry(dict[str, Callable[..., Any]]):
         """All names, sorted: those registered here, and those that installed packages announce."""
         return sorted({*self, *entry_points(group=self.group).names})
 
-    def has(self, name: str) -> bool:
-        """Whether a name is registered; it then wins over a folder of that name, with a warning."""
-        if (registered := name in self.names()) and Path(name).is_dir():
-            warnings.warn(f"{name!r} is the {self.kind} of this name; the folder is './{name}'", stacklevel=3)
-        return registered
-
     def __missing__(self, name: str) -> Callable[..., Any]:
         """The factory under `registry[name]` if another package announces it, imported now.
 
@@ -89,6 +91,10 @@ def call_with(factory: Callable[..., Any], options: Mapping[str, Any], what: str
     Raises:
         ValueError: it lacks an option, or cannot take one of that type.
     """
+    known = inspect.signature(factory).parameters
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        for name in options.keys() - known.keys():
+            raise unknown_name(f"option of {what}:", name, known)
     try:
         return factory(**options)
     except TypeError as error:

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import compress
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, max_pool2d
 
 from rose_kit.adapter import RNS
-from rose_kit.data import image_array
+from rose_kit.data import eight_bits, image_array
 from rose_kit.encoder import Encoder, NoTextTower, Windows
 from rose_kit.fusion import Method
 from rose_kit.fusion.method import predict_all
@@ -41,6 +41,7 @@ class EncodedImage:
 
     feature_map: FeatureMap
     query: Query
+    image: Any = field(default=None, repr=False, compare=False)  # for those who look at the answer
 
 
 class Segmenter:
@@ -75,7 +76,8 @@ class Segmenter:
         """The expensive step: encode once, then segment with many vocabularies or methods.
 
         Args:
-            image: (H, W, 3) uint8, float in [0, 1], or what `read_image` reads: a file or a PIL image.
+            image: (H, W, 3) uint8, or float in [0, 1]; a tensor of that or of (3, H, W); or what `read_image`
+                reads: a file or a PIL image.
         """
         return encode_query(image, self.encoder, self.windows, self.regions)
 
@@ -96,7 +98,7 @@ class Segmenter:
         Raises:
             ValueError: no class of the vocabulary has text or a prototype in the memory.
         """
-        return self._segment([image], vocabulary)[0]
+        return self.segment_batch([image], vocabulary)[0]
 
     __call__ = segment
 
@@ -104,9 +106,6 @@ class Segmenter:
         self, images: Sequence[Any], vocabulary: Vocabulary | Sequence[str]
     ) -> list[Segmentation]:
         """Several images together, many times as fast on a GPU; arguments as for `segment`."""
-        return self._segment(images, vocabulary)
-
-    def _segment(self, images: Sequence[Any], vocabulary: Vocabulary | Sequence[str]) -> list[Segmentation]:
         new = [image for image in images if not isinstance(image, EncodedImage)]
         made = iter(encode_queries(new, self.encoder, self.windows, self.regions))
         encoded = [image if isinstance(image, EncodedImage) else next(made) for image in images]
@@ -119,14 +118,17 @@ class Segmenter:
             names = ", ".join(silent)
             warnings.warn(f"without text and prototype, so no pixel can get them: {names}", stacklevel=3)
         predictions = predict_all(self.method, [own.query for own in encoded], memory, vocabulary)
-        painted = [
-            paint(prediction.tensor, own.query, own.feature_map)
-            for prediction, own in zip(predictions, encoded, strict=True)
-        ]
-        return [
-            Segmentation(*pair, vocabulary.names, partial(getattr, prediction, "evidence"))
-            for pair, prediction in zip(painted, predictions, strict=True)
-        ]
+        answers = []
+        for own, prediction in zip(encoded, predictions, strict=True):
+            painted = paint(prediction.tensor, own.query, own.feature_map)
+            shown = None if own.image is None else partial(eight_bits, own.image)
+            evidence = partial(getattr, prediction, "evidence")
+            answers.append(Segmentation(*painted, vocabulary.names, evidence, shown))
+        return answers
+
+    def __repr__(self) -> str:
+        parts = f"{self.encoder!r}, {self.memory!r}, {self.method!r}"
+        return f"Segmenter({parts}, regions={self.regions!r}, windows={self.windows!r})"
 
 
 def encode_query(
@@ -151,9 +153,10 @@ def encode_queries(
     else:
         maps = [encoder.encode_image(image, windows=windows) for image in images]
     if regions is None:
-        return [EncodedImage(feature_map, Query.of(feature_map)) for feature_map in maps]
-    cut = [region_query(own, regions(image)) for own, image in zip(maps, images, strict=True)]
-    return list(map(EncodedImage, maps, cut))
+        cut = [Query.of(feature_map) for feature_map in maps]
+    else:
+        cut = [region_query(own, regions(image)) for own, image in zip(maps, images, strict=True)]
+    return list(map(EncodedImage, maps, cut, images))
 
 
 def name_vocabulary(names: Sequence[str], encoder: Encoder, text: bool = True) -> Vocabulary:

@@ -19,6 +19,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -167,6 +169,11 @@ def check_share(**values: float) -> None:
             raise ValueError(f"{name} must be in [0, 1], got {value!r}")
 
 
+def show_html(shown: Any) -> str:
+    """What a notebook shows of an object, by `rose_kit.viz.html`, which is loaded then."""
+    return import_module("rose_kit.viz.html").to_html(shown)
+
+
 # --- arrays and tensors -----------------------------------------------------------------------------------
 
 
@@ -261,7 +268,35 @@ class OnDemand:
         vars(instance)[self.given] = value
 
 
-class OnDevice:
+class Record:
+    """Base of dataclasses that hold arrays: equal if all they hold is, and told in a line."""
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and all(
+            _same(getattr(self, one.name), getattr(other, one.name)) for one in fields(self) if one.compare
+        )
+
+    def __repr__(self) -> str:
+        own = vars(self)  # where what was not asked for yet is not computed
+        values = {one.name: own.get(one.name, own.get(f"_{one.name}")) for one in fields(self) if one.repr}
+        return f"{type(self).__name__}({', '.join(f'{name}={_short(x)}' for name, x in values.items())})"
+
+
+def _same(a: Any, b: Any) -> bool:
+    if not (isinstance(a, np.ndarray) and isinstance(b, np.ndarray)):
+        return type(a) is type(b) and a == b
+    return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())  # NaN is NaN
+
+
+def _short(x: Any) -> str:
+    if hasattr(x, "dtype"):
+        return f"{str(x.dtype).removeprefix('torch.')} {tuple(x.shape)}"
+    if isinstance(x, tuple) and len(x) > 6:
+        return f"({', '.join(map(repr, x[:5]))}, ... {len(x)} in all)"
+    return "..." if callable(x) else repr(x)
+
+
+class OnDevice(Record):
     """Base of dataclasses whose first field is `OnDemand`."""
 
     @property
@@ -271,7 +306,7 @@ class OnDevice:
         return given if hasattr(given, "detach") else to_tensor(np.asarray(given))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class FeatureMap(OnDevice):
     """Dense features of one image: one unit-norm vector per patch.
 
@@ -313,8 +348,8 @@ class FeatureMap(OnDevice):
         return self.values.reshape(-1, self.dim)
 
 
-@dataclass(frozen=True)
-class Vocabulary:
+@dataclass(frozen=True, eq=False, repr=False)
+class Vocabulary(Record):
     """The classes to choose from, each with no, one or several texts.
 
     Args:
@@ -330,7 +365,7 @@ class Vocabulary:
     [True, True]
     """
 
-    names: tuple[str, ...]
+    names: Sequence[str]  # read as a tuple
     text: NDArray[np.float32] | None = None
     owner: NDArray[np.int64] = field(default=None)  # type: ignore[assignment]
 
@@ -414,7 +449,7 @@ class Vocabulary:
         return Vocabulary(self.names, text, self.owner)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Query(OnDevice):
     """The patches or regions of one image, to be labelled.
 
@@ -462,8 +497,8 @@ class Query(OnDevice):
         return len(self.tensor)
 
 
-@dataclass(frozen=True)
-class Evidence:
+@dataclass(frozen=True, eq=False, repr=False)
+class Evidence(Record):
     """What each prototype did for each prediction, one row per patch or region and prototype.
 
     The score that is explained is that of the class that won the patch, as the method has it before it makes
@@ -547,12 +582,14 @@ class Evidence:
         effect[rows] = changes[np.searchsorted(ids, self.prototype_id[rows]), self.query[rows]]
         return replace(self, effect=effect)
 
+    _repr_html_ = show_html
+
     def columns(self) -> dict[str, NDArray]:
         """The five columns by name, as `pandas.DataFrame` takes them."""
         return {name: column for name, column in vars(self).items() if name != "leave_out"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction(OnDevice):
     """The class probabilities of each patch or region.
 
@@ -574,8 +611,8 @@ class Prediction(OnDevice):
         return np.array(self.probabilities, dtype=dtype, copy=copy)
 
 
-@dataclass(frozen=True)
-class Segmentation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Segmentation(Record):
     """The class of each pixel.
 
     Args:
@@ -584,9 +621,50 @@ class Segmentation:
             (regions).
         names: (C,) class names.
         evidence: of the patches or regions, or None; or a function that makes it.
+        image: (H, W, 3) uint8, what was segmented, or None; or a function that makes it.
+
+    `np.asarray(segmentation)` is its labels.
     """
 
     labels: NDArray[np.int64] = OnDemand()
     scores: NDArray[np.float32] = OnDemand()
     names: tuple[str, ...]
     evidence: Evidence | None = OnDemand(None)
+    image: NDArray[np.uint8] | None = OnDemand(None)
+
+    def __array__(self, dtype=None, copy=None) -> NDArray:
+        return np.array(self.labels, dtype=dtype, copy=copy)
+
+    _repr_html_ = show_html
+
+    def overlay(self, image: Any = None) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8: the classes over the image, with their names; see `rose_kit.viz.overlay`.
+
+        Args:
+            image: as for `Segmenter`, of the labels' size; None: the one that was segmented.
+
+        Raises:
+            ValueError: there is no image, or it has another size.
+        """
+        if (image := self.image if image is None else image) is None:
+            raise ValueError("this segmentation does not hold its image; give it: overlay(image)")
+        return import_module("rose_kit.viz.overlay").overlay(image, self.labels, self.names)
+
+    def save(self, path: str | Path) -> None:
+        """Write the labels to a PNG, which shows them in the colours of `overlay`; in one step."""
+        import_module("rose_kit.viz.export").save_labels(path, self.labels)
+
+    def to_supervision(self) -> Any:
+        """The mask of each class as `supervision.Detections`, with its box, class id and name.
+
+        Raises:
+            ValueError: the package supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise ValueError(f"this needs another package: pip install supervision ({error})") from None
+        present = np.unique(self.labels)  # (K,)
+        masks = self.labels == present[:, None, None]  # (K, H, W)
+        names, boxes = np.array(self.names)[present], supervision.mask_to_xyxy(masks)
+        return supervision.Detections(boxes, masks, class_id=present, data={"class_name": names})

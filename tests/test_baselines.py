@@ -1,7 +1,5 @@
 """What RNS is compared with: offline and supervised heads, and an encoder that is tuned with masks."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -9,10 +7,8 @@ import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 from test_fusion import predicted
 
-from data_scripts.scenes import SceneDataset
-from experiments import finetune as tuning
-from experiments.finetune import FineTuning, dense_loss, finetune
-from rose_kit import SupportMemory, Vocabulary, load_encoder, unit
+from experiments.finetune import dense_loss
+from rose_kit import SupportMemory, Vocabulary, unit
 from rose_kit.adapter import OfflineLinear, OfflinePixels
 
 pytestmark = pytest.mark.filterwarnings("ignore:no image to draw holds. kite")
@@ -86,18 +82,3 @@ def test_dense_loss_is_cross_entropy_where_patches_are_pure_and_ignores_what_is_
     target = (labels[..., None] == torch.arange(4)).float()
     expected = F.cross_entropy((20 * patches @ text.T).flatten(0, 1), labels.flatten(), ignore_index=-1)
     torch.testing.assert_close(dense_loss(patches, text, target, 20.0), expected, atol=1e-5, rtol=0)
-
-
-def test_fine_tuning_makes_an_encoder_that_fits_its_masks_better_and_the_same_one_again(tmp_path):
-    scenes = SceneDataset(4, first=tuning.FIRST_SEED, size=32)
-
-    def tuned(name):
-        settings = FineTuning(steps=6, batch=4, warmup=1)
-        return finetune(tmp_path / name, dataset=scenes, settings=settings, progress=False)
-
-    before, after = load_encoder("bundled/clear"), tuned("a")
-    assert after.fingerprint == load_encoder(str(tmp_path / "a")).fingerprint == tuned("b").fingerprint
-    assert after.fingerprint != before.fingerprint
-    np.testing.assert_allclose(after.encode_text(["car"]), before.encode_text(["car"]), atol=2e-3)
-    losses = json.loads((tmp_path / "a" / "finetuning.json").read_text())["losses"]
-    assert losses[-1] < losses[0] and not list(tmp_path.glob(".*"))

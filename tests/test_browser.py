@@ -128,8 +128,8 @@ def test_teaching_changes_the_answer_and_undo_changes_it_back(page, screenshots)
 def test_sliders_change_the_mask(page, screenshots):
     widget = Widget(page, "playground")
     mask = widget.pixels(1)
-    widget.root.get_by_label("method").select_option("RNS")
-    widget.expect("RNS, k 4, ")
+    widget.root.get_by_label("method").select_option("rns")
+    widget.expect("rns, k 4, ")
     widget.becomes(1, mask, same=False)
     mask = widget.pixels(1)
     widget.root.get_by_role("slider").nth(2).focus()  # beta_fused
@@ -140,3 +140,14 @@ def test_sliders_change_the_mask(page, screenshots):
     page.mouse.click(box["x"] + 0.5 * box["width"], box["y"] + box["height"] / 2)
     widget.expect("k 1", "beta_fused 0, ")
     widget.save_screenshot(screenshots)
+
+
+@pytest.mark.parametrize("source", lab.DISPLAYS)
+def test_objects_show_themselves(page, source):
+    cell = page.locator(".jp-Notebook-cell").nth(1 + len(lab.WIDGETS) + list(lab.DISPLAYS).index(source))
+    shown = cell.locator(".jp-RenderedHTML")
+    shown.wait_for(timeout=lab.WAIT)
+    shown.scroll_into_view_if_needed()
+    images, cells = lab.DISPLAYS[source]
+    widths = shown.locator("img").evaluate_all("all => all.map(one => one.naturalWidth)")
+    assert len(widths) >= images and all(widths) and shown.locator("td").count() >= cells

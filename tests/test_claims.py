@@ -4,25 +4,32 @@ import math
 from collections import Counter
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from data_scripts.scenes import SEEN
 from experiments.claims import (
     CLAIMS,
     SceneBenchmark,
+    Setting,
     choose,
     measure,
     paired,
+    scores,
     verdict,
     write,
 )
 from experiments.claims.claim import Claim
+from experiments.claims.table import gains_table, methods_table
+from experiments.claims.tuned import PUBLISHED, tuned_method
 from experiments.claims.verdict import EQUAL, FAILS, HOLDS, LESS, MORE, UNCLEAR
-from experiments.tuning import PUBLISHED, SPACES, add_to_table, draw_trials, tune, tuned_method
+from experiments.tuning import SPACES, add_to_table, draw_trials, tune
+from rose_kit.adapter import RNS
 from rose_kit.metrics import mean_interval
 from rose_kit.model import methods
 
-NO_SCENES = SimpleNamespace(settings=lambda: "a")
+NO_SCENES = SimpleNamespace(settings=lambda: "a", apart=False)
 
 
 def test_the_verdict_is_about_the_whole_interval():
@@ -44,11 +51,11 @@ def test_an_interrupted_run_goes_on_where_it_stopped_and_its_table_is_written(tm
             raise KeyboardInterrupt
         return 10.0 + seed
 
-    claims = [Claim("c", "x", MORE, interrupted)]
+    claims = [Claim("c", "x", MORE, interrupted, language="vague")]
     with pytest.raises(KeyboardInterrupt):
         measure(claims, [1, 2, 3, 4], NO_SCENES, store, progress=False)
     with store.open("a") as file:
-        file.write("a,x,")  # a line that was cut short
+        file.write('a,"x, vague",')  # a line that was cut short
     table = measure(claims, [1, 2, 3, 4], NO_SCENES, store, progress=False)
     assert calls == [1, 2, 3, 3, 4] and not store.exists()
     csv, markdown = write(table, tmp_path / "out")
@@ -56,16 +63,45 @@ def test_an_interrupted_run_goes_on_where_it_stopped_and_its_table_is_written(tm
     mean, half, outcome = paired([11, 12, 13, 14], MORE)
     assert (line.effect, line.half_width) == pytest.approx((mean, half), abs=1e-3)
     assert (line.verdict, line.effects) == (outcome, "11.000 12.000 13.000 14.000")
-    assert f"| c | x | {MORE} | {mean:+.2f} ± {half:.2f}" in markdown.read_text()
+    assert f"| c | x | {MORE} | {mean:+.2f} ± {half:.2f}, **{outcome}** | - |" in markdown.read_text()
+
+
+@pytest.mark.filterwarnings("ignore:no image to draw holds")
+def test_seeds_kept_apart_share_no_scene_and_statements_are_differences_of_the_scores(tmp_path):
+    bench = SceneBenchmark("bundled", size=48, pool=5, queries=2, names=SEEN, apart=True)
+    plain, night = (Setting(RNS(), 1, support=domain) for domain in ("day", "night"))
+    drawn = {seed: bench.examples(plain, seed) for seed in (601, 602)}
+    assert not set(drawn[601].dataset.ids) & set(drawn[602].dataset.ids)
+    dark = bench.examples(night, 601)  # the same scenes in another light
+    assert dark.positions == drawn[601].positions and dark.dataset.ids[0] == "scene-1601000-night"
+    vague, clear = (bench.encoder(f"bundled/{name}") for name in ("vague", "clear"))
+    assert vague._maps is clear._maps is bench.encoder()._maps
+    assert not np.allclose(vague.encode_text(["bus"]), clear.encode_text(["bus"]))
+    asked = [*scores([1]), *(c for c in CLAIMS if c.statement == "RNS over zero-shot, shots 1")]
+    table = measure(asked, [601, 602], bench, tmp_path / "partial.csv", progress=False)
+    assert not [key for key in bench._cache if 601 in key]  # forgotten, once the next seed begins
+    by_seed = {(r.language, r.statement): np.array(r.effects.split(), float) for r in table.itertuples()}
+    for language in ("vague", "clear"):
+        own = by_seed[language, "rns, shots 1"] - by_seed[language, "zero-shot, shots 0"]
+        assert by_seed[language, "RNS over zero-shot, shots 1"] == pytest.approx(own, abs=2e-3)
+        mean, half = mean_interval(own)
+        cell = gains_table(table[table.claim == "scores"]).loc[(language, "zero-shot"), "1"]
+        assert [float(part) for part in cell.split(" ± ")] == pytest.approx([mean, half], abs=0.06)
+    shown = methods_table(table[table.claim == "scores"])
+    assert shown.loc[("clear", "zero-shot"), "1"] == "" != shown.loc[("clear", "zero-shot"), "any"]
+    written = {path.name: path for path in write(table, tmp_path / "out")}
+    assert len(pd.read_csv(written["rns_methods.csv"])) == len(asked) - 2
+    assert "1 statements" in written["rns_claims.md"].read_text()
 
 
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: choose(CLAIMS, ["one-shot", "shot"]), "'shot'"),
+        (lambda: choose(CLAIMS, ["shots", "shot"]), "'shot'"),
         (lambda: measure(CLAIMS, [1000], NO_SCENES), "1000"),
         (lambda: measure(CLAIMS, [1, 1], NO_SCENES), r"\[1, 1\]"),
         (lambda: SceneBenchmark(size=48, queries=0), "queries 0"),
+        (lambda: SceneBenchmark(size=48, pool=1001, apart=True), "pool 1001"),
         (lambda: draw_trials(["freda"], 2), "'freda'.*freeda"),
         (lambda: draw_trials(["zero-shot"], 10**6), "'zero-shot'.*1000000"),
         (lambda: tune(NO_SCENES, ["rns"], 2, [1], [1, 2], [2, 3]), r"\[2\]"),
@@ -90,6 +126,8 @@ def test_tuning_chooses_on_development_seeds_and_measures_that_on_others(tmp_pat
     asked = Counter()
 
     class Bench:
+        apart = False
+
         def settings(self):
             return "a"
 

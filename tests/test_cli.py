@@ -9,10 +9,10 @@ import shutil
 import subprocess
 import sys
 import unicodedata
-from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import typer
 import yaml
@@ -28,7 +28,7 @@ from rose_kit.types import join_names
 from rose_kit.viz.export import read_coco
 from rose_kit.web import providers
 from rose_kit.web.net import WebError
-from tests.imagefiles import IMAGES, tiff, turned
+from tests.imagefiles import turned
 
 QUICK = ("--encoder", "handcrafted", "--methods", "knn-clip", "--shots", "1", "--seeds", "1,2")
 QUESTION = "Segment the current regatta champion."
@@ -52,6 +52,10 @@ def test_evaluate_compares_methods_on_a_folder(run, folder, tmp_path):
     out = tmp_path / "new" / "out.json"
     given = ("--methods", "rns, knn-clip", "--set", "rns.k=2", "--shots", "1,2", "--classes", "bus,sky")
     lines = run("evaluate", folder, *QUICK, *given, "--json", out).splitlines()
+    about, table = json.loads(out.read_text()), pd.read_csv(out.with_suffix(".csv"))
+    assert about["versions"]["numpy"] == np.__version__ and about["support"] == ["p0", "p2", 3]
+    assert about["options"]["classes"] == ["bus", "sky"] and about["options"]["options"] == ["rns.k=2"]
+    assert len(table) == 8 and table["per_class_iou: bus"][3] == about["rows"][3]["per_class_iou"]["bus"]
     assert lines[0].split() == ["method", "shots", "seeds", "mIoU"] and "±" in lines[1]
     rows = rows_of(out)
     assert [(r["method"], r["shots"], r["seed"]) for r in rows] == [
@@ -67,9 +71,17 @@ def test_evaluate_draws_datasets_by_name_and_leaves_out_what_needs_text(few, tmp
     drawn = ["--size", "48", "--limit", "2", "--domain", "fog", "--json", str(out)]
     args = ["evaluate", few, *QUICK, "--methods", "zero-shot,knn-clip", *drawn]
     assert cli.status(args) == 0
-    assert capsys.readouterr().err.startswith("warning: left out: zero-shot")
+    err = capsys.readouterr().err
+    assert "warning: left out: zero-shot" in err and "warning: 2 seed(s) are few" in err
+    assert "warning: classes that no method knows, with an IoU below 1 %: " in err
     row = rows_of(out)[0]
     assert row["query_ids"] == ["scene-2000000-fog", "scene-2000002-fog"]
+    assert cli.status([*args, "--query-seed", "7"]) == 0
+    other = rows_of(out)[0]
+    assert other["query_ids"] == ["scene-2007000-fog", "scene-2007002-fog"]
+    assert other["support_ids"] == row["support_ids"]
+    capsys.readouterr()
+    assert cli.status([*args, "--query-seed", "1000"]) == 2 and "got 1000" in capsys.readouterr().err
 
 
 def test_folders_get_the_encoder_of_photographs_and_are_told_that_it_knows_no_names(
@@ -99,7 +111,7 @@ def test_evaluate_draws_support_from_another_folder_whose_classes_match_by_name(
     refused(*given, said=["'sheep'", "sky, grass, bus", "match by name"])
     run(*given, "--classes", "sky,grass", "--support-split", "val", "--json", out)
     assert {*rows_of(out)[0]["per_class_iou"]} == {"sky", "grass"}
-    refused("evaluate", "scenes", *QUICK, "--support", folder, said=["scenes", folder])
+    refused("evaluate", "scenes", *QUICK, "--support", folder, said=["scenes", "support_from"])
 
 
 def test_evaluate_takes_a_preset_a_plugin_splits_and_regions(run, folder, tmp_path):
@@ -199,55 +211,15 @@ def test_segment_writes_labels_overlays_evidence_and_coco(run, refused, memory, 
         assert sum(weights) + entry["rest"] == pytest.approx(entry["score"], abs=1e-4)
         row = held.lookup([entry["prototypes"][0]["prototype_id"]])
         assert row.class_names[0] == entry["prototypes"][0]["class"] == name
-    again = ("segment", photos[0], "--memory", memory, "--out", tmp_path / "two", "--method", "knn-clip")
+    pixels, lying = np.asarray(Image.open(photos[0])), tmp_path / "p4.png"
+    Image.fromarray(np.rot90(pixels)).save(lying, exif=turned(6))  # which a viewer shows upright
+    again = ("segment", lying, "--memory", memory, "--out", tmp_path / "two", "--method", "knn-clip")
     run(*again, "--classes", "grass,sky", "--regions", "slic:segments=12", "--effects")
+    assert Image.open(tmp_path / "two" / "p4.png").size == pixels.shape[1::-1]
     record = json.loads((tmp_path / "two" / "p4.evidence.json").read_text())["classes"]
     effects = [p["effect"] for entry in record.values() for p in entry["prototypes"]]
     assert max(effects) < 1e-6 and min(effects) < -0.01  # all of them voted for the answer
     refused(*again, said=["classes.txt", "sky, grass, bus"])  # ids of a folder keep their meaning
-
-
-@pytest.mark.filterwarnings("ignore:.* frames")
-def test_segment_answers_every_kind_of_file_as_a_png_of_what_it_shows(run, memory, tmp_path):
-    shown, paths = {}, []
-    for i, (suffix, save, expected) in enumerate(IMAGES.values()):
-        paths += [tmp_path / f"file{i}{suffix}", tmp_path / f"shown{i}.png"]
-        save(paths[-2])
-        Image.fromarray(np.rint(expected).astype(np.uint8)).save(paths[-1])
-        shown[f"file{i}"] = f"shown{i}"
-    options = ("--method", "knn-clip", "--coco", tmp_path / "coco.json")
-    run("segment", *paths, "--memory", memory, "--out", tmp_path / "out", *options)
-    labels = {path.stem: np.asarray(Image.open(tmp_path / "out" / f"{path.stem}.png")) for path in paths}
-    masks, _ = read_coco(tmp_path / "coco.json")
-    for path in paths[::2]:
-        assert labels[path.stem].shape == labels[shown[path.stem]].shape == masks[path.name].shape
-        assert (
-            np.mean(labels[path.stem] == labels[shown[path.stem]]) > 0.98
-        )  # JPEG, CMYK: a level more or less
-    assert any(len(np.unique(answer)) > 1 for answer in labels.values())
-
-
-BRING = {  # what a file of the folder becomes, given its pixels
-    "16 bits": (".png", lambda a: Image.fromarray(a[..., 1].astype(np.uint16) * 257).save),
-    "shares": (".tif", lambda a: tiff(a[..., 1] / np.float32(255))),
-    "1 of 2 frames": (".gif", lambda a: partial(Image.fromarray(a[..., 1]).save, save_all=True,
-                                                append_images=[Image.new("L", a.shape[1::-1])])),
-    "turned": (".webp", lambda a: partial(Image.fromarray(np.rot90(a[..., 1])).save, lossless=True,
-                                          exif=turned(6))),
-    "in a palette": (".bmp", lambda a: Image.fromarray(a[..., 1]).convert("P").save),
-}  # fmt: skip
-
-
-def test_evaluate_gives_the_same_for_the_same_photographs_in_other_files(run, folder):
-    pixels = {path.stem: np.asarray(Image.open(path)) for path in (folder / "images").iterdir()}
-    tables = {}
-    for kind, (suffix, save) in {"png": (".png", lambda a: Image.fromarray(a[..., 1]).save), **BRING}.items():
-        for path in (folder / "images").iterdir():
-            path.unlink()
-        for name, array in pixels.items():
-            save(array)(folder / "images" / f"{name}{suffix.upper()}")
-        tables[kind] = run("evaluate", folder, *QUICK)
-    assert all(table == tables["png"] for table in tables.values()), tables
 
 
 def rewrite_masks(folder, table):
@@ -314,7 +286,7 @@ def test_a_class_without_a_pixel_and_what_is_left_out_are_told_once(folder, tmp_
         assert cli.status([str(part) for part in line]) == 0
         err = capsys.readouterr().err
         assert all(err.count(text) == 1 for text in [*told, "left out: subfolders: 1 (images/more)"]), err
-        assert err.count("warning") == len(told) + 1
+        assert err.count("warning") - err.count("2 seed(s) are few") == len(told) + 1
 
 
 def test_results_are_written_anew_while_nobody_has_changed_them(run, refused, memory, folder, tmp_path):
@@ -498,9 +470,6 @@ def world(tmp_path_factory):
     (here / "cut.jpg").write_bytes(image[:-200])
     (write_folder(here / "cut") / "images" / "p5.jpg").write_bytes(image[:-200])
     shutil.copy(photos / "images" / "p4.jpg", here / "p4.jpg")
-    mask = write_folder(here / "resized") / "masks" / "p4.png"
-    Image.open(mask).resize((20, 20), 0).save(mask)
-    (write_folder(here / "commas") / "classes.txt").write_text('0,sky\n3,grass\n7,"bus, red"\n')
     (here / "mine").mkdir()
     for name in ("mine.json", "mine/p4.overlay.png", "mine/leaderboard.csv"):
         (here / name).write_text("{}")
@@ -524,7 +493,7 @@ def world(tmp_path_factory):
 
 
 EVALUATE = "evaluate photos --encoder handcrafted --methods knn-clip --shots 1 --seeds 1"
-ON = {name: EVALUATE.replace("photos", name) for name in ("scenes", "nowhere", "cut", "resized", "commas")}
+ON = {name: EVALUATE.replace("photos", name) for name in ("scenes", "nowhere", "cut")}
 BUILD = "memory build photos --encoder handcrafted --out new"
 SEGMENT = "segment --memory memory --out out p4.jpg"
 ASK = "ask example Segment-the-current-regatta-champion. --out m.png"
@@ -535,7 +504,6 @@ run | notebook
 {EVALUATE} --encoder handcraftd | 'handcraftd' | bundled
 {EVALUATE} --methods rsn | 'rsn' | 'rns'
 {EVALUATE} --seeds 1,two | 'two'
-{EVALUATE} --classes bus,zebra | 'zebra' | sky, grass, bus
 {EVALUATE} --preset rms | 'rms' | rns, rns-dinov3txt, rns-openclip
 {EVALUATE} --preset key.yaml | key.yaml | 'method' | 'methods'
 {EVALUATE} --preset kk.yaml | knn-clip | 'kk' | 'k'
@@ -556,17 +524,12 @@ run | notebook
 {EVALUATE} --json mine.json | 'mine.json'
 {EVALUATE} --classes "sky | CSV
 {EVALUATE} --classes sky,,bus | 'sky,,bus'
-{EVALUATE} --classes sky||x,bus | ''
 {EVALUATE} --classes Bus,sky | 'Bus' | did you mean 'bus'
-{ON["commas"]} --classes bus,red | 'bus, red' | quotes
 {EVALUATE} --domain fog | 'photos' | domain
 {EVALUATE} --size 64 | 'photos' | size
-{EVALUATE} --limit 0 | limit | 0
-{ON["scenes"]} --support-split train | 'train' | scenes
-{ON["resized"]} | p4.png | (20, 20) | (40, 48)
+{ON["scenes"]} --support-split train | 'support' | scenes
 {ON["cut"]} | p5.jpg
 memory remove memory --class buss | 'buss' | 'bus'
-memory remove memory | image_id | class_name
 memory info torn | torn
 memory info nowhere | 'nowhere'
 memory add memory photos | 'p0'

@@ -23,7 +23,6 @@ from rose_kit.data import (
 )
 from rose_kit.encoder.base import image_tensor
 from rose_kit.regions import Slic
-from rose_kit.registry import datasets
 from rose_kit.viz.overlay import overlay
 from rose_kit.web.net import IMAGE_FORMATS, WebError, decode_image
 from rose_kit.web.providers import Folder
@@ -273,7 +272,7 @@ def test_splits_keep_their_order_and_default_pairs_are_preferred_in_order(folder
     split(folder, "query", "d")
     assert [d.split for d in open_dataset(str(folder))] == ["support", "query"]
     assert [d.ids for d in open_dataset(str(folder), support="val", query="train")] == [["d"], ["c", "a"]]
-    for options, value in (({"support": "val"}, "None"), ({"options": {"size": 8}}, "'size'")):
+    for options, value in (({"support": "val"}, "None"), ({"size": 8}, "'size'")):
         with pytest.raises(ValueError, match=value):
             open_dataset(str(folder), **options)
 
@@ -306,16 +305,6 @@ def test_splits_that_are_not_used_are_named(folder, name):
     for door in (open_dataset, open_support):
         with pytest.warns(UserWarning, match=f"splits are not used.*: {name[:-4]}"):
             door(str(folder))
-
-
-def test_a_name_that_is_registered_wins_over_a_folder_with_a_warning(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(datasets, "own", lambda: ("support", "query"))
-    assert open_support("own") == "support"
-    (tmp_path / "own").mkdir()
-    for door in (open_dataset, open_support):
-        with pytest.warns(UserWarning, match="'own' is the dataset .*'./own'"):
-            door("own")
 
 
 def clear(folder):

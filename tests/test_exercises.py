@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -35,6 +36,34 @@ def test_solutions_stand_alone():
         for one in build.of(stem):
             name = one.solution.__name__
             assert course.verdict(scope[name]).startswith(f"right: {name}")
+
+
+def test_what_is_solved_is_remembered_until_it_is_reset(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("ROSE_KIT_CACHE", str(tmp_path))
+
+    def solved_lines():
+        capsys.readouterr()
+        course.progress()
+        told = capsys.readouterr().out.splitlines()
+        return [line for line in told if "[x]" in line or "are solved" in line]
+
+    course.check(solved("miou_by_hand"))
+    course.check(named("by_confidence", lambda read, seen: read))  # which is wrong
+    lines = solved_lines()
+    assert lines == ["00  [x] miou_by_hand", f"1 of {len(NAMES) - len(build.of('_template'))} are solved"]
+    course.reset("miou_by_hand")
+    with pytest.raises(NotImplementedError):
+        exec(f"{capsys.readouterr().out}\nmiou_by_hand([], [], 0)", {})
+    assert len(solved_lines()) == 1
+    cell = []
+    shell = SimpleNamespace(set_next_input=lambda text, replace: cell.append((text, replace)))
+    monkeypatch.setattr(course, "get_ipython", lambda: shell)
+    course.reset("miou_by_hand")
+    assert cell == [(build.gap(course.find("miou_by_hand")), True)]
+    (tmp_path / course.NOTES).write_text("torn")
+    with pytest.raises(ValueError, match="'mioo'"):
+        course.reset("mioo")
+    assert len(solved_lines()) == 1
 
 
 def attend(change):

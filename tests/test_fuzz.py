@@ -19,32 +19,14 @@ import yaml
 from PIL import Image
 
 from conftest import write_folder
-from rose_kit import FolderDataset, SupportMemory, cli, read_coco, write_coco
+from rose_kit import FolderDataset, cli, read_coco, write_coco
 from rose_kit.data import open_dataset, read_image
 from rose_kit.evaluation import expand_grid
-from rose_kit.memory import storage
 
 CASES, SECONDS = int(os.environ.get("ROSE_FUZZ", "300")), 20
-ODD = (
-    None,
-    True,
-    -1,
-    0,
-    255,
-    256,
-    65536,
-    2**70,
-    1e308,
-    0.5,
-    float("nan"),
-    "",
-    " ",
-    "1",
-    "sky",
-    "a|b",
-    "é\x00",
-)
-ODD += ([], {}, [[]], [None], {"a": 1}, [1, 2, 3], ["knn-clip"], {"knn-clip": {"k": 0}}, "x" * 300, "../../x")
+ODD = (None, True, -1, 0, 255, 256, 65536, 2**70, 1e308, 0.5, float("nan"), [], {}, [[]], [None], {"a": 1})
+ODD += ("", " ", "1", "sky", "a|b", "é\x00", "x" * 300, "../../x")
+ODD += ([1, 2, 3], ["knn-clip"], {"knn-clip": {"k": 0}})
 
 
 def pick(rng, items):
@@ -106,19 +88,9 @@ def unless_refused(call, *names):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A folder of annotated images, a memory and COCO JSON of it."""
+    """A folder of annotated images, and COCO JSON of it."""
     here = tmp_path_factory.mktemp("world")
     write_folder(here / "photos", count=4)
-    build = [
-        "memory",
-        "build",
-        str(here / "photos"),
-        "--encoder",
-        "handcrafted",
-        "--out",
-        str(here / "memory"),
-    ]
-    assert cli.status(build) == 0
     samples = list(FolderDataset(here / "photos"))
     write_coco(here / "coco.json", ((s.image_id, s.mask) for s in samples), samples[0].classes)
     polygon = {"id": 99, "image_id": 1, "category_id": 4, "area": 50, "iscrowd": 0, "bbox": [2, 2, 9, 9]}
@@ -140,21 +112,12 @@ def shown(path):
         return None
 
 
+FILES = [(mode, suffix) for mode in ("RGB", "L", "P", "1") for suffix in (".png", ".tif", ".bmp", ".gif")]
+FILES += 3 * [("RGB", ".jpg"), ("RGBA", ".png"), ("I;16", ".png"), ("F", ".tif"), ("RGBA", ".webp")]
+
+
 def an_image(rng, world, here):
-    mode, suffix = pick(
-        rng, [(m, s) for m in ("RGB", "L", "P", "1") for s in (".png", ".tif", ".bmp", ".gif")]
-    )
-    mode, suffix = pick(
-        rng,
-        [
-            (mode, suffix),
-            ("RGB", ".jpg"),
-            ("RGBA", ".png"),
-            ("I;16", ".png"),
-            ("F", ".tif"),
-            ("RGBA", ".webp"),
-        ],
-    )
+    mode, suffix = pick(rng, FILES)
     values = rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)
     deep = {"I;16": np.uint16, "F": np.float32}.get(mode)
     image = Image.fromarray(values[..., 0].astype(deep)) if deep else Image.fromarray(values).convert(mode)
@@ -226,35 +189,6 @@ def classes_and_splits(rng, world, here):
                 unless_refused(partial(dataset.__getitem__, i), folder)
 
 
-def a_memory(rng, world, here):
-    folder, before = here / "memory", SupportMemory.load(world / "memory")
-    folder.mkdir()
-    for path in (world / "memory").glob("[!.]*"):
-        (folder / path.name).write_bytes(path.read_bytes())
-    path, manifest = pick(rng, sorted(folder.iterdir())), json.loads((folder / "manifest.json").read_text())
-    sealed = rng.random() < 0.5  # by who knows how to: then the checksums say nothing
-    if path.name == "manifest.json" and sealed:
-        manifest.pop("sha256")
-        manifest = change_tree(rng, manifest)
-    else:
-        path.write_bytes(change_bytes(rng, path.read_bytes()))
-        if sealed and path.name in manifest["files"]:
-            manifest.pop("sha256")
-            manifest["files"][path.name] = storage._checksum(path)
-    if sealed and isinstance(manifest, dict):
-        path, text = folder / "manifest.json", json.dumps(manifest | {"sha256": storage._seal(manifest)})
-        path.write_text(text) if "sha256" not in manifest else None
-    memory = unless_refused(lambda: SupportMemory.load(folder), folder)
-    if memory is not None:
-        assert memory.vectors.shape == (len(memory), memory.dim) and len(memory.classes) <= len(memory)
-        hits = memory.search(np.eye(memory.dim, dtype=np.float32)[:2], k=3)
-        assert np.isin(hits.ids, [-1, *memory.ids]).all()
-        same = [
-            np.array_equal(getattr(memory, n), getattr(before, n)) for n in ("ids", "vectors", "class_names")
-        ]
-        assert sealed or all(same), "changed in silence"
-
-
 def coco(rng, world, here):
     path, tree = here / "coco.json", json.loads((world / "coco.json").read_text())
     before, kind = read_coco(world / "coco.json"), rng.integers(5)
@@ -301,68 +235,22 @@ def a_grid(rng, world, here):
         assert str(error)
 
 
+TEXTS = """
+1 0 -1 2,1 1,1 x nan 1e9 99999999999999999999 é sky sky|bus sky,bus a,,b
+slic slic:segments=0 slic:segments=9 handcrafted knn-clip rns,knn-clip
+knn-clip.k=2 knn-clip.k=0 knn-clip.k=nan knn-clip.weight=7 knn-clip.temperature=0
+"""
+OPTIONS = """
+--shots --seeds --limit --classes --regions --set --without-visual --encoder --methods --query-split
+--support-split --without-text --size --domain --preset
+"""
+GIVEN = {"encoder": "handcrafted", "methods": "knn-clip", "shots": "1", "seeds": "1", "limit": "1"}
+
+
 def the_command_line(rng, world, here):
-    texts = [
-        "1",
-        "0",
-        "-1",
-        "2,1",
-        "1,1",
-        "",
-        " ",
-        "x",
-        "nan",
-        "1e9",
-        "99999999999999999999",
-        "é",
-        "sky",
-        "sky|bus",
-    ]
-    texts += [
-        "sky,bus",
-        "a,,b",
-        "bus, sky",
-        "slic",
-        "slic:segments=0",
-        "slic:segments=9",
-        "knn-clip.k=2",
-        "knn-clip.k=0",
-    ]
-    texts += [
-        "knn-clip.k=nan",
-        "knn-clip.weight=7",
-        "knn-clip.temperature=0",
-        "handcrafted",
-        "knn-clip",
-        "rns,knn-clip",
-    ]
-    options = [
-        "--shots",
-        "--seeds",
-        "--limit",
-        "--classes",
-        "--regions",
-        "--set",
-        "--without-visual",
-        "--encoder",
-    ]
-    options += [
-        "--methods",
-        "--query-split",
-        "--support-split",
-        "--without-text",
-        "--size",
-        "--domain",
-        "--preset",
-    ]
-    given = {
-        "--encoder": "handcrafted",
-        "--methods": "knn-clip",
-        "--shots": "1",
-        "--seeds": "1",
-        "--limit": "1",
-    }
-    given |= {pick(rng, options): pick(rng, texts) for _ in range(1 + rng.integers(2))}
+    texts = ["", " ", "bus, sky", *TEXTS.split()]
+    given = {f"--{name}": value for name, value in GIVEN.items()}
+    given |= {pick(rng, OPTIONS.split()): pick(rng, texts) for _ in range(1 + rng.integers(2))}
     if rng.random() < 0.3:
         settings = {"methods": ["knn-clip"], "encoder": "handcrafted", "set": ["knn-clip.k=2"], "seeds": [1]}
         (here / "preset.yaml").write_text(yaml.safe_dump(change_tree(rng, settings)))
@@ -375,9 +263,7 @@ def the_command_line(rng, world, here):
     assert status in (0, 1, 2), status
 
 
-DOORS = {
-    d.__name__: d for d in (an_image, a_mask, classes_and_splits, a_memory, coco, a_grid, the_command_line)
-}
+DOORS = {d.__name__: d for d in (an_image, a_mask, classes_and_splits, coco, a_grid, the_command_line)}
 
 
 @pytest.mark.parametrize("door", DOORS)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rose_kit import cli
-from rose_kit.data import DataError, FolderDataset, Sample, classes_text, read_classes
+from rose_kit.data import DataError, FolderDataset, Sample, read_classes
 from rose_kit.encoder import HandcraftedEncoder
 from rose_kit.memory import SupportMemory
 from rose_kit.segmenter import name_vocabulary
@@ -143,14 +143,3 @@ def test_what_other_programs_write_as_classes_is_read_right_or_refused(tmp_path,
         else:
             with pytest.raises(DataError, match=classes):
                 read_classes(tmp_path / "classes.txt")
-
-
-@pytest.mark.parametrize("name", ["red, dark", "traffic light, red, left", "'sky'", "Sky\n1,sky"])
-def test_what_may_be_meant_otherwise_is_said(tmp_path, name):
-    (tmp_path / "classes.txt").write_text(f"0,{name}\n")
-    with pytest.warns(UserWarning, match=name.split("\n")[0]):
-        classes = read_classes(tmp_path / "classes.txt")
-    (tmp_path / "classes.txt").write_text(classes_text(classes))
-    assert classes[0] == name.split("\n")[0]
-    with warnings.catch_warnings(action="ignore"):
-        assert read_classes(tmp_path / "classes.txt") == classes

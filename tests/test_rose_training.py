@@ -142,14 +142,16 @@ def bench():
     return rose.RoseBenchmark(encoder, models, dataset, sizes, size=64, queries=1, pool=8)
 
 
-def test_every_statement_of_the_article_is_measured_and_reported(bench, tmp_path, monkeypatch):
+def test_what_fusion_adds_and_what_storing_costs_is_measured_and_reported(bench, tmp_path):
     claims = rose.claims_of(bench)
     assert len({claim.statement for claim in claims}) == len(claims)
-    few = [next(c for c in claims if c.name == name) for name in dict.fromkeys(c.name for c in claims)]
-    monkeypatch.setattr("experiments.rose.run.claims_of", lambda bench: few)
     rose.report_claims(bench, [3], tmp_path, progress=False)
     table = pd.read_csv(tmp_path / "rose_claims.csv")
-    assert table.statement.tolist() == [claim.statement for claim in few] and table.effect.notna().all()
+    assert table.statement.tolist() == [claim.statement for claim in claims] and table.effect.notna().all()
+    answers, novel = bench.answers(3), table[table.statement.str.contains("novel classes, 1 rows")]
+    rows = answers[(answers.group == "novel") & (answers.shots == 1)].groupby("method").after.mean()
+    assert novel.effect.item() == pytest.approx(rows["similarity"] - rows["none"], abs=2e-3)
+    rose.report_storing(bench, [3], tmp_path, progress=False)
     stored = pd.read_csv(tmp_path / "rose_storing.csv").set_index("store")
     raw, rows = stored.loc["raw images"], stored.loc["prototypes"]
     assert raw["rose"] == rows["rose"] and raw["rows"] == rows["rows"]  # the same, made anew

@@ -8,6 +8,7 @@ from rose_kit.adapter import RNS
 from rose_kit.encoder import load_encoder
 from rose_kit.fusion import Freeda, KnnClip, ZeroShot
 from rose_kit.memory import SupportMemory
+from rose_kit.model import methods as registered
 from rose_kit.segmenter import Segmenter, name_vocabulary
 from rose_kit.viz.widgets import EvidenceExplorer, FusionPlayground, TeachByExample
 
@@ -169,5 +170,20 @@ def test_sliders_start_where_the_methods_do_and_reach_them(segmenter, scene, voc
     ignored = FusionPlayground(segmenter, scene.image, vocabulary, np.full_like(scene.mask, 255))
     assert "none, as every pixel is ignored" in ignored.status
     knn = FusionPlayground(segmenter, scene.image, vocabulary)
-    assert knn.status.startswith("kNN-CLIP, weight 0.8, k 64, ")
-    assert list(knn.sliders["kNN-CLIP"]) == ["weight", "k", "temperature", "scale", "threshold"]
+    assert knn.status.startswith("knn-clip, weight 0.8, k 64, ")
+    assert list(knn.sliders["knn-clip"]) == ["weight", "k", "temperature", "scale", "threshold"]
+
+
+def test_any_registered_method_is_played_with_one_of_a_plugin_too(segmenter, scene, vocabulary, monkeypatch):
+    class Mine:
+        predict = KnnClip().predict
+
+    monkeypatch.setitem(registered, "mine", Mine)
+    names = ["zero-shot", "fssdino", "offline-linear", "mine"]
+    widget = FusionPlayground(segmenter, scene.image, vocabulary, methods=names)
+    for name in names:
+        widget.choice.value = name
+        assert widget.status.startswith(name) and "rk-error" not in widget.line.value
+    assert not widget.sliders["mine"] and "clusters" in widget.sliders["fssdino"]
+    with pytest.raises(ValueError, match="'rsn', did you mean 'rns'"):
+        FusionPlayground(segmenter, scene.image, vocabulary, methods=["rsn"])

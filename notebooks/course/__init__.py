@@ -7,21 +7,27 @@ docstring and a hint make the cell with the gap in the notebook and the page in 
 
 from __future__ import annotations
 
+import functools
 import importlib
+import json
 import os
 import re
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from IPython import get_ipython
 from numpy.typing import ArrayLike
 
+from rose_kit.data import atomic_write, cache_folder
 from rose_kit.types import unknown_name
 
 HERE = Path(__file__).parent
+NOTES = "solved_exercises.json"  # in the cache folder
 
 
 class Wrong(Exception):
@@ -70,17 +76,22 @@ def checks(solution: Callable) -> Callable[[Callable], Callable]:
     return register
 
 
+def names() -> dict[str, str]:
+    """Name of each exercise -> its file here, in the order of the lessons."""
+    known = {}
+    for path in sorted(HERE.glob("[nt]*.py")):
+        own = re.findall(r"^@exercise\((?:.|\n)*?^def (\w+)", path.read_text(encoding="utf-8"), re.M)
+        known |= dict.fromkeys(own, path.stem)
+    return known
+
+
 def find(name: str) -> Exercise:
     """The exercise of this name.
 
     Raises:
         ValueError: there is none; lists those there are.
     """
-    known = {}
-    for path in sorted(HERE.glob("[nt]*.py")):
-        names = re.findall(r"^@exercise\((?:.|\n)*?^def (\w+)", path.read_text(encoding="utf-8"), re.M)
-        known |= dict.fromkeys(names, path.stem)
-    if name not in known:
+    if name not in (known := names()):
         raise ValueError(f"there is no exercise {name!r}; there are: {', '.join(known)}")
     importlib.import_module(f"{__name__}.{known[name]}")
     return EXERCISES[name]
@@ -108,12 +119,58 @@ def verdict(answer: Callable) -> str:
 
 
 def check(answer: Callable) -> None:
-    """Print whether the answer to an exercise is right, or what is wrong with it.
+    """Print whether the answer to an exercise is right, or what is wrong with it; what is right is noted.
 
     Args:
         answer: the completed function; its name says which exercise it answers.
     """
-    print(verdict(answer))
+    told = verdict(answer)
+    if told.startswith("right: "):
+        _note({*_solved(), answer.__name__})
+    print(told)
+
+
+# --- how far one has come ----------------------------------------------------------------------------
+
+
+def progress() -> None:
+    """Print which exercises `check` has found right, lesson by lesson; the kit's cache folder keeps them."""
+    solved, known = _solved(), names()
+    lessons = sorted({file for file in known.values() if file != "template"})
+    for lesson in lessons:
+        own = [f"[{'x' if name in solved else ' '}] {name}" for name, file in known.items() if file == lesson]
+        print(f"{lesson[1:]}  {'  '.join(own)}")
+    print(f"{len(solved & known.keys())} of {sum(file in lessons for file in known.values())} are solved")
+
+
+def reset(*exercises: str) -> None:
+    """Forget which exercises are solved; the gap of the last one comes back into the cell that says so.
+
+    Args:
+        exercises: their names; none: all of them, and no cell changes.
+
+    Raises:
+        ValueError: there is no such exercise; lists those there are.
+    """
+    found = [find(name) for name in exercises]
+    _note(_solved() - set(exercises) if exercises else set())
+    if found:
+        from course.build import gap
+
+        shell = get_ipython()
+        show = print if shell is None else functools.partial(shell.set_next_input, replace=True)
+        show(gap(found[-1]))
+
+
+def _solved() -> set[str]:
+    with suppress(OSError, ValueError):
+        return set(json.loads((cache_folder() / NOTES).read_text(encoding="utf-8")))
+    return set()
+
+
+def _note(solved: set[str]) -> None:
+    with suppress(OSError), atomic_write(cache_folder() / NOTES) as beside:  # a full disk does not matter
+        beside.write_text(json.dumps(sorted(solved)), encoding="utf-8")
 
 
 # --- for the files of the exercises ------------------------------------------------------------------

@@ -27,7 +27,6 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode, v4
 from PIL import Image
-from ruff import find_ruff_bin
 
 FOLDER = Path(__file__).parents[1]
 SOLUTIONS, DOCS = FOLDER / "solutions", FOLDER.parent / "docs"
@@ -61,6 +60,8 @@ def of(stem: str) -> list[course.Exercise]:
 @functools.cache
 def formatted(code: str) -> str:
     """Code as ruff formats it."""
+    from ruff import find_ruff_bin  # for developers alone
+
     command = [find_ruff_bin(), "format", "--line-length", "110", "--stdin-filename", "x.py", "-"]
     return subprocess.run(command, input=code, capture_output=True, text=True, check=True).stdout.strip("\n")
 
@@ -74,9 +75,9 @@ def _parts(one: course.Exercise) -> tuple[str, str]:
     return "\n".join(lines[node.lineno - 1 : doc]), "\n".join(lines[doc : node.end_lineno])
 
 
-def stub(one: course.Exercise) -> str:
-    """The cell with the gap."""
-    return formatted(f"{_parts(one)[0]}\n    raise NotImplementedError({json.dumps(one.hint)})\n")
+def gap(one: course.Exercise) -> str:
+    """The function of an exercise without its body."""
+    return f"{_parts(one)[0]}\n    raise NotImplementedError({json.dumps(one.hint)})\n"
 
 
 def cells(stem: str) -> list[NotebookNode]:
@@ -85,7 +86,10 @@ def cells(stem: str) -> list[NotebookNode]:
     for i, one in enumerate(of(stem)):
         call = f"check({one.solution.__name__})"
         checking = call if i else f"from course import check\n\n{call}"
-        made += [v4.new_code_cell(text, metadata={"tags": ["exercise"]}) for text in (stub(one), checking)]
+        made += [
+            v4.new_code_cell(text, metadata={"tags": ["exercise"]})
+            for text in (formatted(gap(one)), checking)
+        ]
     return made
 
 
@@ -160,6 +164,8 @@ def prepare(path: Path) -> NotebookNode:
     nb = nbformat.read(path, as_version=4)
     stamp(nb, path.stem)
     nbformat.write(clean(nb), path)
+    from ruff import find_ruff_bin
+
     subprocess.run([find_ruff_bin(), "format", "--quiet", path], check=True)
     return nbformat.read(path, as_version=4)
 

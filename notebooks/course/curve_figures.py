@@ -67,7 +67,7 @@ def claims_figure(table: pd.DataFrame, fig: FigureBase | None = None) -> FigureB
     for verdict, colour in VERDICTS.items():
         ax.plot([], [], "o", color=colour, label=verdict)
     ax.axvline(0, color="black", linewidth=0.8)
-    named = [f"{line.claim}: {line.statement} (expected {line.expected})" for line in table.itertuples()]
+    named = [f"{line.language}, {line.statement} (expected {line.expected})" for line in table.itertuples()]
     ax.set_yticks(range(len(table)), named, fontsize=7)
     ax.invert_yaxis()  # the first claim on top
     ax.set_xlabel("effect, in points, with its 95 % interval over seeds")

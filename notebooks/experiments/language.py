@@ -12,7 +12,8 @@ import pandas as pd
 
 from data_scripts.bundled.text_tower import TextRecipe, train_text_tower
 from data_scripts.scenes import SEEN, SceneDataset
-from experiments.tuning import NO_TEXT, tuned_method
+from experiments.claims.benchmark import SharedImages
+from experiments.claims.tuned import NO_TEXT, tuned_method
 from rose_kit.adapter.offline import Supervised
 from rose_kit.encoder import OpenClipEncoder, load_encoder, preferred_windows
 from rose_kit.encoder.loading import TOWERS, load_bundled
@@ -28,15 +29,6 @@ TUNED = Path(__file__).parent / "results/tuning.csv"  # settings of all methods,
 AT_DEFAULTS = " at defaults"  # after a method's name: not tuned
 SCALES = (1.0, 3.0, 10.0, 30.0, 100.0)  # 1 / temperature of zero-shot
 Row = dict[str, Any]
-
-
-class SharedImages(CachedEncoder):
-    """The text tower of one encoder, and the cached images of another with the same vision tower."""
-
-    def __init__(self, text: OpenClipEncoder, images: CachedEncoder) -> None:
-        if text.fingerprint != images.fingerprint:
-            raise ValueError(f"the vision tower is {text.fingerprint!r}, not {images.fingerprint!r}")
-        vars(self).update(vars(images), encoder=text)
 
 
 class LanguageBench:

@@ -7,10 +7,8 @@ on other seeds, beside the defaults.
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,16 +18,14 @@ from sklearn.model_selection import ParameterSampler
 from experiments.claims import SceneBenchmark, measure
 from experiments.claims.benchmark import Setting
 from experiments.claims.claim import Claim
+from experiments.claims.tuned import NO_TEXT, PUBLISHED, Options, make_method
 from experiments.claims.verdict import MORE
 from rose_kit.adapter import RNS
 from rose_kit.data import atomic_write
 from rose_kit.evaluation import MissingSupport
-from rose_kit.fusion import Method
 from rose_kit.metrics import mean_interval
 from rose_kit.model import methods
 
-Options = Mapping[str, Any]
-NO_TEXT = " without text"  # after a method's name: it has the text of no class
 WEIGHTS = np.linspace(0.1, 0.9, 9).round(1).tolist()
 SPACES: dict[str, dict[str, Sequence]] = {  # method -> option -> the values it is drawn from
     "zero-shot": {"scale": np.geomspace(1, 200, 40).round(1).tolist()},
@@ -49,11 +45,6 @@ SPACES: dict[str, dict[str, Sequence]] = {  # method -> option -> the values it 
         "beta_fused": [0.5, 1.0, 1.5, 2.5, 4.0, 6.0],
         "beta_pseudo": [0.2, 0.5, 1.0, 2.0],
     },
-}
-# Rows that stand as their authors have them and are not tuned: name -> method and options.
-PUBLISHED: dict[str, tuple[str, Options]] = {
-    "rns-published": ("rns-published", {}),
-    "freeda-published": ("freeda", {"global_share": 1.0, "sigmoid": True}),
 }
 
 
@@ -159,43 +150,18 @@ def add_to_table(path: Path, rows: pd.DataFrame) -> None:
         rows.to_csv(beside, index=False, float_format="%.3f")
 
 
-def tuned_method(path: Path, name: str, encoder: str, answered: str = "patches") -> Method:
-    """A method with the setting that a recorded table has as chosen.
-
-    Args:
-        path: of the table, see `add_to_table`.
-        name: of the method in the table.
-        encoder, answered: the rows to read.
-
-    Raises:
-        ValueError: the table has no such row.
-    """
-    table = pd.read_csv(path, keep_default_na=False)
-    rows = table[(table.method == name) & (table.encoder == encoder) & (table.answered == answered)]
-    rows = rows[rows.chosen]
-    if not len(rows):
-        raise ValueError(f"{path} has no setting of {name!r} chosen for {encoder!r}, {answered!r}")
-    texts = [text.split("=") for text in rows.settings.item().split()]
-    return _method(name, {option: ast.literal_eval(value) for option, value in texts})
-
-
 def _scores(bench, drawn, shots, seeds, regions, store, progress) -> NDArray[np.float64]:
     """(T, B, S) mIoU in percent of T settings at B numbers of shots on S seeds."""
     claims = []
     for name, options in drawn:
         missing = MissingSupport(text=float(name.endswith(NO_TEXT)))
         for b in shots:
-            setting = Setting(_method(name, options), b, missing=missing, regions=regions, tuned=True)
+            setting = Setting(make_method(name, options), b, missing=missing, regions=regions, tuned=True)
             statement = f"{regions or 'patches'}, {name} {_text(options)}, shots {b}"
             claims.append(Claim(name, statement, MORE, lambda bench, seed, s=setting: bench.miou(s, seed)))
     table = measure(claims, seeds, bench, store, progress, keep=True)
     effects = [list(map(float, line.split())) for line in table.effects]
     return np.array(effects).reshape(len(drawn), len(shots), len(seeds))
-
-
-def _method(name: str, options: Options) -> Method:
-    kind, published = PUBLISHED.get(name, (name.removesuffix(NO_TEXT), {}))
-    return methods.make(kind, **published, **options)
 
 
 def _text(options: Options) -> str:

@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rose_kit.fusion.method import AnyQuery, InitialWeight, Memory, Support
+from rose_kit.fusion.method import AnyQuery, InitialWeight, Memory, Method, Support
 from rose_kit.fusion.retrieval import restrict
 from rose_kit.fusion.zero_shot import zero_shot
 from rose_kit.memory.index import Where
@@ -39,7 +39,7 @@ NO_SAMPLES = LabelledFeatures(np.empty((0, 0), np.float32), np.empty(0, np.int64
 
 @register_method("offline-linear")
 @dataclass
-class OfflineLinear:
+class OfflineLinear(Method):
     """A logistic regression on the memory's prototypes (RNS, figure 6).
 
     It is fitted once, and uses no text: a class without visual support is never answered. Where no class has

@@ -120,6 +120,9 @@ class Encoder:
                 setattr(self, name, value.to(self.device))
         return self
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, {self.dim}-d, patches of {self.patch_size} px)"
+
     def dense(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1], H and W whole patches -> (B, h, w, D), not yet normalised."""
         raise NotImplementedError

@@ -7,7 +7,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from rose_kit.fusion.method import AnyQuery, InitialWeight, Memory, Support, no_support_error
+from rose_kit.fusion.method import AnyQuery, InitialWeight, Memory, Method, Support, no_support_error
 from rose_kit.fusion.retrieval import restrict, supported_classes
 from rose_kit.fusion.zero_shot import ZeroShot, softmax
 from rose_kit.memory.index import Where
@@ -24,7 +24,7 @@ class ClassModel(NamedTuple):
 
 @register_method("fssdino")
 @dataclass
-class FssDino:
+class FssDino(Method):
     """Score of a class = maximum * mean of its similarity maps (FSSDINO, arXiv 2602.07550, and its release).
 
     The maps of a class are the cosine with each of its prototypes, the centres of a spherical k-means of its

@@ -1,6 +1,7 @@
 """The protocol every method follows, from zero-shot to a trained head."""
 
 from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import replace
 from typing import Protocol, Self
 
 from numpy.typing import NDArray
@@ -59,6 +60,10 @@ class Method(Protocol):
     ) -> list[Prediction]:
         """The answers for several images, the same as one by one; arguments as for `predict`."""
         return [self.predict(query, memory, vocabulary) for query in queries]
+
+    def __sklearn_clone__(self) -> Self:
+        """For `clone` of scikit-learn: the same options, and nothing of what was fitted."""
+        return replace(self)
 
 
 def predict_all(

@@ -31,6 +31,7 @@ from rose_kit.types import (
     check_positive,
     class_name,
     composed,
+    show_html,
     to_array,
     to_tensor,
     unit,
@@ -337,6 +338,8 @@ class SupportMemory:
     def __repr__(self) -> str:
         size = f"{len(self)} prototypes of {len(self.classes)} classes in {len(self.images)} images"
         return f"SupportMemory({size}, dim={self.dim}, fingerprint={self.fingerprint!r})"
+
+    _repr_html_ = show_html
 
     def describe_index(self) -> str:
         """One line on how the memory is searched. An index is trained by the first search that needs it."""

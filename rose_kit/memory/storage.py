@@ -28,7 +28,6 @@ from rose_kit.memory.prototypes import Prototypes
 
 FORMAT = 4
 MANIFEST = "manifest.json"
-TEXTS = ("index", "encoder", "fingerprint")  # of the manifest, beside the numbers dim and next_id
 TOKEN = "[0-9a-f]" * 8  # a pattern: the mark of one save
 STEMS = (f"prototypes-{TOKEN}", f".prototypes-{TOKEN}.{TOKEN}")
 # Of saves that did not end, and of memories that were replaced.
@@ -128,13 +127,7 @@ def read_folder(folder: Path) -> tuple[Prototypes, dict[str, Any]]:
                 raise ValueError(f"it is of format {manifest['format']!r}; this kit reads format {FORMAT}")
             if manifest.pop("sha256", None) != _seal(manifest):
                 raise ValueError("its checksum differs")
-            rows, texts = _read(folder, manifest["files"]), [manifest[key] for key in TEXTS]
-            next_id, least = manifest["next_id"], rows.ids.max(initial=-1) + 1
-            if rows.vectors.shape[1] != manifest["dim"] or type(next_id) is not int or next_id < least:
-                raise ValueError("it does not describe its rows")
-            if not all(text is None or isinstance(text, str) for text in texts):
-                raise ValueError(f"{', '.join(TEXTS)} must be texts, got {texts}")
-            return rows, manifest
+            return _read(folder, manifest["files"]), manifest
         except DAMAGE as error:
             if not path.is_file() or path.read_bytes() == content:  # else another process has just saved
                 raise MemoryFormatError(f"the memory {str(path)!r} cannot be read: {error}") from error

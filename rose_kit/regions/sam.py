@@ -13,7 +13,7 @@ from PIL import Image
 from segment_anything import SamAutomaticMaskGenerator, sam_model_registry
 from segment_anything.modeling import Sam as SamModel
 
-from rose_kit.data import cache_folder
+from rose_kit.data import cache_folder, eight_bits
 from rose_kit.encoder.base import WeightsUnavailable, image_tensor
 from rose_kit.encoder.loading import hub_if_it_answers
 from rose_kit.pooling import unique_inverse
@@ -56,8 +56,12 @@ class Sam:
     def __post_init__(self) -> None:
         model = self.checkpoint if isinstance(self.checkpoint, SamModel) else load_sam(self.checkpoint)
         model = model.to(self.device).eval()
-        thresholds = {name: value for name, value in vars(self).items() if name.endswith("_thresh")}
-        self.generator = SamAutomaticMaskGenerator(model, self.points_per_side, **thresholds)
+        self.generator = SamAutomaticMaskGenerator(model, self.points_per_side, **self.thresholds)
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """What a mask must reach, by the name that SAM has for it."""
+        return {name: value for name, value in vars(self).items() if name.endswith("_thresh")}
 
     def masks(self, image: Any) -> list[NDArray[np.bool_]]:
         """SAM's own masks of an image, which may overlap and leave gaps.
@@ -104,8 +108,7 @@ class Sam2(Sam):
         except ImportError as error:
             raise ValueError("SAM 2 needs an extra: pip install 'rose_kit[transformers]'") from error
         source, hint = str(self.checkpoint), "a folder, or fetched once; regions 'slic' need no weights"
-        settings = {name: value for name, value in vars(self).items() if name.endswith("_thresh")}
-        settings |= {"points_per_crop": self.points_per_side, "device": self.device}
+        settings = self.thresholds | {"points_per_crop": self.points_per_side, "device": self.device}
         safe = {"use_safetensors": True}  # no pickle
         with errors_as(WeightsUnavailable, f"cannot load SAM from {source!r} ({hint})"), hub_if_it_answers():
             self.generator = pipeline("mask-generation", source, model_kwargs=safe, **settings)
@@ -116,11 +119,6 @@ class Sam2(Sam):
         """See `Sam.masks`."""
         pixels = Image.fromarray(eight_bits(image))
         return [mask.numpy(force=True) for mask in self.generator(pixels)["masks"]]
-
-
-def eight_bits(image: Any) -> NDArray[np.uint8]:
-    """An image as `image_tensor` takes it -> (H, W, 3)."""
-    return (255 * image_tensor(image)).round().byte().permute(1, 2, 0).numpy()
 
 
 def load_sam(checkpoint: str | Path = "vit_b") -> SamModel:

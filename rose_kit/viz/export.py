@@ -21,33 +21,12 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from skimage.measure import label
 
-from rose_kit.data import DataError, Sample, atomic_write, classes_text, read_image
+from rose_kit.data import DataError, Sample, atomic_write, class_ids, classes_text, read_image
 from rose_kit.fusion import pooled_evidence
 from rose_kit.memory import SupportMemory
 from rose_kit.registry import errors_as
 from rose_kit.types import IGNORE, Evidence, Segmentation, class_names, composed
 from rose_kit.viz.overlay import palette
-
-
-def class_ids(name: str, mask: NDArray, classes: Mapping[int, str]) -> list[int]:
-    """The class ids that a mask holds, ascending, without 255.
-
-    Args:
-        name: of the image, for the message.
-        mask: (H, W) integers.
-        classes: id -> name.
-
-    Raises:
-        DataError: the mask holds an id that `classes` lacks.
-
-    >>> class_ids("a", np.array([[3, 255]]), {3: "cat"})
-    [3]
-    """
-    present = [c for c in np.unique(mask).tolist() if c != IGNORE]
-    unknown = [c for c in present if c not in classes]
-    if unknown:
-        raise DataError(f"the mask of {name!r} holds {unknown[0]}; its classes are {dict(classes)}")
-    return present
 
 
 def save_labels(path: str | Path, labels: ArrayLike) -> None:
@@ -62,7 +41,8 @@ def save_labels(path: str | Path, labels: ArrayLike) -> None:
     image = Image.fromarray(labels.astype(np.uint16 if wide else np.uint8))
     if not wide:
         image.putpalette([*palette(IGNORE).ravel().tolist(), 0, 0, 0])
-    image.save(path, format="png")
+    with atomic_write(path) as beside:
+        image.save(beside, format="png")
 
 
 # --- evidence ---------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """A segmentation drawn over its image: colours, contours, and class names where the classes are."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -10,7 +11,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt, maximum_position
 from skimage.color import rgb2lab
 
-from rose_kit.data import image_array
+from rose_kit.data import eight_bits
 from rose_kit.pooling import resize_nearest
 
 SIDE = 384  # px, the longer side of an image with names on it
@@ -112,7 +113,7 @@ def overlay(
     The name of a class stands where the class is widest.
 
     Args:
-        image: (H, W, 3) uint8, or what `read_image` reads: a file or a PIL image.
+        image: (H, W, 3), or whatever else `Segmenter` takes.
         labels: (H, W) integers into `names`; pixels with other values, such as 255, are left as they are.
         names: (C,) class names, at most 256; an empty one is not written.
         colours: (C, 3) uint8, one of each class; None: `palette(len(names))`, the same in every image.
@@ -123,8 +124,7 @@ def overlay(
     Raises:
         ValueError: the image is not RGB uint8, or the labels have another size.
     """
-    image = np.asarray(image_array(image))
-    labels = np.asarray(labels)
+    image, labels = eight_bits(image), np.asarray(labels)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"an image to draw on is uint8 (H, W, 3), got {image.dtype} {image.shape}")
     if labels.shape != image.shape[:2]:
@@ -194,6 +194,13 @@ class LabelMap:
 
     def __array__(self, dtype=None, copy=None) -> NDArray[np.uint8]:
         return self.draw(figure_colours([self.labels], len(self.names))).astype(dtype or np.uint8)
+
+
+def small_png(pixels: NDArray[np.uint8]) -> bytes:
+    """(H, W, 3) -> a PNG of at most 256 colours, a third of the size of a full one."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).quantize(256, dither=Image.Dither.NONE).save(file, format="png", optimize=True)
+    return file.getvalue()
 
 
 def spotlight(image: NDArray[np.uint8], region: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -22,7 +22,7 @@ from rose_kit.data import atomic_write
 from rose_kit.memory import SupportMemory
 from rose_kit.types import Evidence
 from rose_kit.viz.export import strongest_prototypes
-from rose_kit.viz.overlay import LabelMap, figure_colours, fit, outline, spotlight
+from rose_kit.viz.overlay import LabelMap, figure_colours, fit, outline, small_png, spotlight
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"  # apart for colour-blind eyes (Okabe and Ito 2008)
 INCH = 2.1  # width of an image in a row
@@ -166,10 +166,8 @@ def save(fig: Figure, path: str | Path) -> Path:
 
 
 def _png(fig: Figure) -> bytes:
-    """A PNG of at most 256 colours, a third of the size of a full one; the figure is closed."""
-    full, small = io.BytesIO(), io.BytesIO()
+    """See `small_png`; the figure is closed."""
+    full = io.BytesIO()
     fig.savefig(full, dpi=100, facecolor="white", bbox_inches="tight", pad_inches=0.05)
     plt.close(fig)
-    image = Image.open(full).convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    image.save(small, format="png", optimize=True)
-    return small.getvalue()
+    return small_png(np.asarray(Image.open(full).convert("RGB")))

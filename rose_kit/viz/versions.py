@@ -1,7 +1,6 @@
 """The line that makes a notebook's numbers traceable: versions and the parameters in effect."""
 
-import platform
-from importlib.metadata import version
+from rose_kit.registry import versions
 
 
 def print_versions(**parameters: object) -> None:
@@ -10,6 +9,5 @@ def print_versions(**parameters: object) -> None:
     Args:
         parameters: the notebook's parameters as they are after papermill replaced some.
     """
-    packages = ("rose_kit", "torch", "open_clip_torch", "faiss-cpu", "numpy")
-    print(f"python {platform.python_version()}, " + ", ".join(f"{p} {version(p)}" for p in packages))
+    print(", ".join(f"{package} {number}" for package, number in versions().items()))
     print("parameters: " + ", ".join(f"{name}={value!r}" for name, value in parameters.items()))

@@ -4,11 +4,12 @@ All of them work by mouse and by keyboard, and a line of text, which screen read
 happened.
 """
 
+import copy
 import html
 import io
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from rose_kit.adapter import RNS
-from rose_kit.data import image_array
-from rose_kit.fusion import Freeda, KnnClip, Method, pooled_evidence
+from rose_kit.data import eight_bits
+from rose_kit.fusion import Method, pooled_evidence
 from rose_kit.metrics import confusion_matrix, mean_iou
+from rose_kit.model import methods as registered
 from rose_kit.regions import Regions, make_regions
 from rose_kit.segmenter import Segmenter, name_vocabulary, query_map
 from rose_kit.types import IGNORE, Segmentation, Vocabulary, class_name
@@ -81,10 +82,9 @@ class ImageWidget(widgets.VBox):
 
     def __init__(self, segmenter: Segmenter, image: NDArray[np.uint8], side: int = SIDE) -> None:
         super().__init__()
-        self.segmenter, self.image, self.side = segmenter, np.asarray(image_array(image)), side
-        self.encoded, self.size = segmenter.encode(self.image), self.image.shape[:2]
-        if self.image.dtype != np.uint8:  # shares of white, as `encode` has checked
-            self.image = np.rint(255 * self.image).astype(np.uint8)
+        self.segmenter, self.encoded, self.side = segmenter, segmenter.encode(image), side
+        self.image = eight_bits(image)
+        self.size = self.image.shape[:2]
         # Nothing is drawn for the label -1, and `names[-1]` says so in words.
         self.unanswered = Segmentation(np.full(self.size, -1), np.empty((0, 0, 0)), ("unanswered",))
         self.segmentation = self.unanswered
@@ -226,16 +226,19 @@ class EvidenceExplorer(ImageWidget):
 class FusionPlayground(ImageWidget):
     """One image under one method, whose options can be changed.
 
-    In code, `choice.value` is the method, and `sliders[method][option].value` an option of it. What the
-    method learned in `fit` is not used.
+    In code, `choice.value` is the method, and `sliders[method][option].value` an option of it. A method with
+    something to fit is fitted to the memory anew each time.
 
     Args:
         segmenter: encoder, memory, regions and windows; its own method is not used.
         image: (H, W, 3) uint8, or what `Segmenter.encode` takes.
         vocabulary: the classes, or their names.
         truth: (H, W) the annotation, integers into the vocabulary, if there is one.
-        methods: name -> method with the options to start at, a dataclass; by default kNN-CLIP, FREEDA and
-            RNS at their defaults.
+        methods: names of any registered methods, a plugin's among them, or name -> method with the options to
+            start at, a dataclass.
+
+    Raises:
+        ValueError: a method is unknown.
     """
 
     def __init__(
@@ -244,13 +247,15 @@ class FusionPlayground(ImageWidget):
         image: NDArray[np.uint8],
         vocabulary: Vocabulary | Sequence[str],
         truth: NDArray[np.int64] | None = None,
-        methods: Mapping[str, Method] | None = None,
+        methods: Sequence[str] | Mapping[str, Method] = ("knn-clip", "freeda", "rns"),
     ) -> None:
         super().__init__(segmenter, image, side=256)
+        if not isinstance(methods, Mapping):
+            methods = {name: registered.make(name) for name in methods}
         if not isinstance(vocabulary, Vocabulary):
             vocabulary = name_vocabulary(vocabulary, segmenter.encoder)
         self.vocabulary, self.truth = vocabulary, truth
-        self.methods = methods or {"kNN-CLIP": KnnClip(), "FREEDA": Freeda(), "RNS": RNS()}
+        self.methods = methods
         photo = fit(self.image, self.side)
         self.answer = Canvas(photo, "the answer")
         images = [Canvas(photo, "the image"), self.answer]
@@ -271,7 +276,9 @@ class FusionPlayground(ImageWidget):
         name, score = self.choice.value, ""
         self.box.children = list(self.sliders[name].values())
         options = {option: slider.value for option, slider in self.sliders[name].items()}
-        method = replace(self.methods[name], **options)
+        method = replace(self.methods[name], **options) if options else self.methods[name]
+        if hasattr(method, "fit"):
+            method = copy.deepcopy(method).fit(self.segmenter.memory, self.vocabulary)
         segmenter = Segmenter(self.segmenter.encoder, self.segmenter.memory, method)
         changes = self.show_answer(segmenter.segment(self.encoded, self.vocabulary), self.answer)
         if self.truth is not None:
@@ -432,14 +439,15 @@ def make_sliders(method: Method, moved: Callable[[Any], None]) -> dict[str, widg
     solver, and change how long it takes rather than the answer, have no slider.
 
     Args:
-        method: a dataclass.
+        method: a dataclass; any other has no options.
         moved: called with the change when a slider is moved.
 
     Returns:
         option -> slider.
     """
     sliders: dict[str, widgets.Widget] = {}
-    options = {o.name: getattr(method, o.name) for o in fields(method) if o.init and o.name not in SOLVER}
+    own = fields(method) if is_dataclass(method) else ()
+    options = {o.name: getattr(method, o.name) for o in own if o.init and o.name not in SOLVER}
     for name, value in options.items():
         if type(value) is int:
             sliders[name] = widgets.IntSlider(value, min(1, value), max(8, 8 * value))

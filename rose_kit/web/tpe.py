@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 from rose_kit.web.language import is_injection, phrases, sentences, word_pattern
 from rose_kit.web.llm import Model, ask_model, fenced
 from rose_kit.web.types import Page, Provider, Source, Step
 
-MAX_SENTENCE, MAX_TEXT = 800, 4000  # characters; the rest of a longer one is not read
+MAX_SENTENCE, MAX_SENTENCES, MAX_TEXT = 800, 1000, 4000  # characters, sentences, characters for the model
 QUESTION = (
     "By this text alone, what kind of visible thing is {answer!r}? Reply with at most ten words, "
     "with one of these nouns if it fits: {known}. Reply UNKNOWN if the text does not say."
@@ -54,9 +54,14 @@ class TPE:
         return self.word_prompt(question, answer, text, by, page)  # 5.
 
     def find_pages(self, answer: str, day: date) -> list[Page]:
-        """Pages about the answer, without those that give orders to readers."""
-        pages = self.provider.search(answer, self.pages, day)
-        return [page for page in pages if not is_injection(f"{page.source.title} {page.text}")]
+        """Pages about the answer, without the sentences that are within three of an order to readers."""
+        pages = []
+        for page in self.provider.search(answer, self.pages, day):
+            lines = [sentence[:MAX_SENTENCE] for sentence in sentences(page.text)][:MAX_SENTENCES]
+            near = (" ".join([page.source.title, *lines[max(0, i - 3) : i + 4]]) for i in range(len(lines)))
+            kept = [line for line, text in zip(lines, near, strict=True) if not is_injection(text)]
+            pages.append(replace(page, text="\n".join(kept)))
+        return pages
 
     def rate_sentences(self, answer: str, pages: Sequence[Page]) -> list[tuple[int, str, Page]]:
         """(score, sentence, page) for each sentence about the answer, the best first.
@@ -72,8 +77,7 @@ class TPE:
         for page in pages:
             title, is_about = page.source.title.casefold(), False
             own = 4 * (title == answer.casefold()) - 4 * title.startswith(f"{answer.casefold()} (")
-            for sentence in sentences(page.text):
-                sentence = sentence[:MAX_SENTENCE]
+            for sentence in page.text.split("\n"):
                 goes_on = is_about and re.match(r"(?:It|He|She|They)\b", sentence)
                 is_about = bool(goes_on or re.search(rf"\b{name}\b", sentence))
                 if is_about:
@@ -82,7 +86,7 @@ class TPE:
         return sorted(rated, key=lambda candidate: -candidate[0])
 
     def define(self, answer: str, rated: Sequence[tuple[int, str, Page]]) -> tuple[str, str, Page | None]:
-        """(background, by what, its page): the model's words if they are known ones, or the best sentence."""
+        """(background, by what, its page): the model's words if they are known, or the best sentence."""
         if not rated or rated[0][0] <= 0:
             return "", "rules", None
         _, sentence, page = rated[0]

@@ -30,8 +30,7 @@ FOLDERS = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_
 
 SETUP = """
 from data_scripts.scenes import CLASSES, SEEN, SceneDataset
-from rose_kit import RNS, Segmenter, SupportMemory
-from rose_kit.encoder import load_encoder
+from rose_kit import RNS, Segmenter, SupportMemory, compare, load_encoder
 from rose_kit.viz.widgets import EvidenceExplorer, FusionPlayground, TeachByExample
 
 encoder = load_encoder("bundled/clear")
@@ -48,6 +47,13 @@ WIDGETS = {
     "teach": "TeachByExample(segmenter, scene.image, SEEN)",
     "playground": "FusionPlayground(segmenter, scene.image, CLASSES, scene.mask)",
 }
+DISPLAYS = {  # what ends a cell -> how many images and at least how many cells of tables it shows
+    "segmenter(scene.image, SEEN)": (1, 9),
+    "memory": (40, 36),
+    "segmenter(scene.image, SEEN).evidence": (0, 52),
+    """scenes = SceneDataset(6, first=1_000_000, size=64), SceneDataset(2, first=2_000_000, size=64)
+compare([RNS(), RNS(k=1), "knn-clip"], scenes, encoder, shots=1, progress=False)""": (0, 27),
+}
 
 
 def chromium() -> str | None:
@@ -63,7 +69,8 @@ def jupyter_lab(folder: Path) -> Iterator[str]:
         file.parent.mkdir(parents=True)
         file.write_text(text)
     (folder / "notebooks").mkdir()
-    nb = v4.new_notebook(cells=[v4.new_code_cell(source) for source in (SETUP.strip(), *WIDGETS.values())])
+    sources = (SETUP.strip(), *WIDGETS.values(), *DISPLAYS)
+    nb = v4.new_notebook(cells=[v4.new_code_cell(source) for source in sources])
     nb.metadata.kernelspec = {"display_name": "Python 3", "language": "python", "name": "python3"}
     nbformat.write(nb, folder / "notebooks/widgets.ipynb")
     env = os.environ | {name: str(folder / part) for name, part in FOLDERS.items()}
@@ -92,7 +99,7 @@ def jupyter_lab(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def open_notebook(folder: Path):
-    """The notebook with all widgets in sight: gives Playwright's page."""
+    """The notebook with all widgets in sight, and what objects show below them: gives Playwright's page."""
     from playwright.sync_api import sync_playwright
 
     with jupyter_lab(folder) as address, sync_playwright() as play:

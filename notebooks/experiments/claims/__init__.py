@@ -1,12 +1,10 @@
 """The claims of Retrieve and Segment as experiments: `CLAIMS`, measured by `measure`, written by `write`."""
 
-from experiments.claims import additions, few_shots, heads, lookup, missing
 from experiments.claims.benchmark import SceneBenchmark, Setting
 from experiments.claims.run import choose, measure
+from experiments.claims.statements import CLAIMS, further_scores, scores
 from experiments.claims.table import markdown, write
 from experiments.claims.verdict import Expected, paired, verdict
-
-CLAIMS = (*few_shots.CLAIMS, *missing.CLAIMS, *lookup.CLAIMS, *heads.CLAIMS, *additions.CLAIMS)
 
 __all__ = [
     "CLAIMS",
@@ -14,9 +12,11 @@ __all__ = [
     "SceneBenchmark",
     "Setting",
     "choose",
+    "further_scores",
     "markdown",
     "measure",
     "paired",
+    "scores",
     "verdict",
     "write",
 ]

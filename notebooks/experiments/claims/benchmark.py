@@ -1,23 +1,25 @@
 """Where claims are tested: scenes that are encoded once, and any setting's mIoU on them.
 
-A seed draws the support images and has query scenes of its own, so that an interval over seeds covers
-both. Settings of one seed share images, features and draws: their differences are paired.
+A seed draws the support images and has query scenes of its own, and support scenes too if it is told so: then
+seeds share no image, and an interval over seeds is one over images and draws. Settings of one seed share
+images, features and draws: their differences are paired.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_scripts.scenes import CLASSES, THINGS, SceneDataset
-from experiments.claims.weak import WEAK, perturb_weights
+from data_scripts.scenes.splits import QUERY, STRIDE, SUPPORT
 from rose_kit.data import Sample, sample_support
-from rose_kit.encoder import Encoder, load_encoder, preferred_windows
+from rose_kit.encoder import Encoder, OpenClipEncoder, load_encoder, preferred_windows
 from rose_kit.evaluation import (
     CachedEncoder,
     EncodedQuery,
@@ -34,10 +36,16 @@ from rose_kit.regions import Regions, make_regions
 from rose_kit.segmenter import encode_query
 from rose_kit.types import Vocabulary
 
-SUPPORT, QUERY = 1_000_000, 2_000_000  # scene seeds: no training has seen them, and they never meet
 COMPLETE = MissingSupport()  # nothing is missing
-STRIDE = 1000  # query scenes of seed s: QUERY + STRIDE * s and following
-MAX_SEEDS = 1000  # so that no two share a scene
+
+
+class SharedImages(CachedEncoder):
+    """The text tower of one encoder, and the cached images of another with the same vision tower."""
+
+    def __init__(self, text: OpenClipEncoder, images: CachedEncoder) -> None:
+        if text.fingerprint != images.fingerprint:
+            raise ValueError(f"the vision tower is {text.fingerprint!r}, not {images.fingerprint!r}")
+        vars(self).update(vars(images), encoder=text)
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ class Setting:
         support, query: domains (see `data_scripts.scenes.DOMAINS`); "day+night" is a support of both.
         missing: shares of the classes without prototypes, text or both; which ones, the seed decides.
         regions: name of the regions that are answered instead of patches, such as "slic"; None: patches.
-        encoder: "own", the benchmark's, or a key of `WEAK`.
+        encoder: "own", the benchmark's, or a name for `load_encoder`.
         tuned: whether `fit` is given the support images.
         images: query images to use; None: all of the benchmark's.
     """
@@ -80,12 +88,13 @@ class SceneBenchmark:
         size: side of the scenes, in pixels.
         pool: support scenes to draw from.
         queries: query scenes per seed.
+        names: the classes; by default those too that the bundled encoder has never seen or read.
+        apart: whether each seed has support scenes of its own; if not, all draw from the same.
+        others: further encoders that a setting may name.
 
     Raises:
-        ValueError: a size below 32, no support scenes, or queries outside 1 to 1000.
+        ValueError: a size below 32, no support scenes, or more of a seed than 1000.
     """
-
-    names = CLASSES  # those too that the bundled encoder has never seen or read
 
     def __init__(
         self,
@@ -94,14 +103,18 @@ class SceneBenchmark:
         size: int = 128,
         pool: int = 400,
         queries: int = 24,
+        names: Sequence[str] = CLASSES,
+        apart: bool = False,
+        others: Mapping[str, Encoder] = MappingProxyType({}),
     ) -> None:
-        if size < 32 or pool < 1 or not 1 <= queries <= STRIDE:
+        if size < 32 or pool < 1 or not 1 <= queries <= STRIDE or (apart and pool > STRIDE):
             given = f"size {size}, pool {pool}, queries {queries}"
             raise ValueError(f"a benchmark needs size >= 32, pool >= 1, queries up to {STRIDE}; got {given}")
         encoder = load_encoder(encoder) if isinstance(encoder, str) else encoder
-        self.size, self.pool, self.queries = size, pool, queries
-        self.windows = preferred_windows(encoder)  # of weak encoders too
-        self._cache: dict[tuple, Any] = {("encoder", "own"): CachedEncoder(encoder)}
+        self.size, self.pool, self.queries, self.names, self.apart = size, pool, queries, names, apart
+        self.windows = preferred_windows(encoder)  # of other encoders too
+        encoders = {"own": encoder, **others}
+        self._cache: dict[tuple, Any] = {("encoder", n): CachedEncoder(e) for n, e in encoders.items()}
 
     def cached(self, key: tuple, make: Callable[[], Any]) -> Any:
         """What `make` returned when it was first called under this key."""
@@ -110,13 +123,24 @@ class SceneBenchmark:
         return self._cache[key]
 
     def settings(self) -> str:
-        """What every number depends on besides the seed, in one line."""
+        """What every number depends on besides the seed and further encoders, in one line."""
         scenes = f"{self.size} px, {self.queries} query scenes a seed, {self.pool} support scenes"
-        return f"{self.encoder().fingerprint}; {scenes}"
+        scenes += " a seed" * self.apart
+        return f"{self.encoder().fingerprint}; {len(self.names)} classes, {scenes}"
+
+    def forget(self) -> None:
+        """Drop what was measured and encoded; of the encoders, those that are loaded stay."""
+        self._cache = {key: value for key, value in self._cache.items() if key[0] == "encoder"}
 
     def encoder(self, name: str = "own") -> CachedEncoder:
-        """The benchmark's own encoder, or a weak one by its name."""
-        return self.cached(("encoder", name), lambda: CachedEncoder(perturb_weights(WEAK[name])))
+        """The benchmark's own encoder, or another one, which shares its images if it has the same vision."""
+
+        def load() -> CachedEncoder:
+            encoder, own = load_encoder(name), self.encoder()
+            same = encoder.fingerprint == own.fingerprint
+            return SharedImages(encoder, own) if same else CachedEncoder(encoder)
+
+        return self.cached(("encoder", name), load)
 
     def text(self, encoder: str = "own") -> Vocabulary:
         """All classes with their texts."""
@@ -128,18 +152,22 @@ class SceneBenchmark:
 
     def examples(self, setting: Setting, seed: int) -> SupportExamples:
         """The support images that a seed draws, as `Method.fit` takes them."""
-        scenes = self.cached(
-            ("scenes", setting.support), lambda: self._scenes(self.pool, SUPPORT, setting.support)
-        )
-        drawn = self.cached(
-            ("draw", setting.support, setting.shots, seed),
-            lambda: sample_support(scenes, setting.shots, seed, classes=self.names),
+        first = SUPPORT + STRIDE * seed * self.apart
+
+        def scenes(domain: str) -> SceneDataset:
+            return self.cached(("scenes", domain, first), lambda: self._scenes(self.pool, first, domain))
+
+        drawn = self.cached(  # a scene has the same classes in every domain
+            ("draw", setting.shots, seed),
+            lambda: sample_support(scenes("day"), setting.shots, seed, classes=self.names),
         )
         encoder, hidden = self.encoder(setting.encoder), setting.missing.draw(self.names, seed)[0]
-        return SupportExamples(drawn, scenes, encoder, self.windows, self.text(setting.encoder), hidden)
+        return SupportExamples(
+            drawn, scenes(setting.support), encoder, self.windows, self.text(setting.encoder), hidden
+        )
 
     def _scenes(self, count: int, first: int, domain: str) -> SceneDataset:
-        things = [thing.name for thing in THINGS]
+        things = [thing.name for thing in THINGS if thing.name in self.names]
         return SceneDataset(count, first=first, size=self.size, domain=domain, classes=things)
 
     def memory(self, setting: Setting, seed: int) -> SupportMemory:

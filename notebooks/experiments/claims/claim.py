@@ -23,6 +23,7 @@ class Claim:
         paper: the effect that the paper or its authors' release reports, "" if it only says so in words.
         source: where that stands.
         unit: of the effect.
+        language: of the names, "vague" or "clear", where a statement is measured with both.
     """
 
     name: str
@@ -32,6 +33,12 @@ class Claim:
     paper: str = ""
     source: str = ""
     unit: str = "mIoU"
+    language: str = ""
+
+    @property
+    def key(self) -> str:
+        """What tells it from all others in a store."""
+        return f"{self.statement}, {self.language}" if self.language else self.statement
 
 
 def miou_difference(one: Setting, other: Setting) -> Measure:

@@ -1,4 +1,4 @@
-"""Claims about what is retrieved, and from where."""
+"""Other retrievals than that of the nearest, to compare with."""
 
 from __future__ import annotations
 
@@ -7,18 +7,10 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.claims.benchmark import Setting
-from experiments.claims.claim import Claim, miou_difference
-from experiments.claims.few_shots import WORDS, rns
-from experiments.claims.verdict import EQUAL, MORE
-from rose_kit.adapter import RNS
-from rose_kit.fusion import ZeroShot, retrieve
+from rose_kit.fusion import retrieve
 from rose_kit.fusion.retrieval import Retrieved
 from rose_kit.memory import SupportMemory
 from rose_kit.types import Vocabulary
-
-SHOTS = 5
-KS = (1, 4, 16)
 
 
 def in_nearest_classes(
@@ -65,60 +57,3 @@ RETRIEVALS = {
     "random": random,
     "furthest": furthest,
 }
-
-
-def retrieving(how: str) -> Setting:
-    """RNS at five shots, trained on prototypes chosen in this way."""
-    return Setting(RNS(retrieve=RETRIEVALS[how]), SHOTS)
-
-
-def _order(one: str, other: str, statement: str, paper: str) -> Claim:
-    effect = miou_difference(retrieving(one), retrieving(other))
-    return Claim("retrieval", statement, MORE, effect, paper, "Figure 5, " + WORDS)
-
-
-def from_to(support: str, query: str, method=None) -> Setting:
-    """RNS (or another method) with five shots of one domain, asked about another."""
-    return Setting(method or RNS(), SHOTS, support, query)
-
-
-def _domains(there: str, here: str) -> tuple[Claim, Claim]:
-    far, near, none = from_to(there, here), from_to(here, here), from_to(here, here, ZeroShot())
-    statement = f"{here} queries: RNS with a {there} memory over zero-shot"
-    better = f"{here} queries: a {here} memory over a {there} memory"
-    source = "Figure 9, " + WORDS
-    return (
-        Claim("domain", statement, MORE, miou_difference(far, none), "still improves", source),
-        Claim("domain", better, MORE, miou_difference(near, far), "in-domain is best", source),
-    )
-
-
-CLAIMS = (
-    _order("nearest", "classes", "nearest prototypes over all of the classes found", "slightly better"),
-    _order("classes", "random", "all prototypes of the classes found over random ones", "better"),
-    _order(
-        "random-in-classes",
-        "random",
-        "random prototypes of the classes found over random of all",
-        "clearly better",
-    ),
-    _order("random", "furthest", "random prototypes over the furthest", "furthest is worst"),
-    Claim(
-        "k",
-        "k = 4 over k = 1",
-        MORE,
-        miou_difference(rns(SHOTS), rns(SHOTS, k=1)),
-        "clearly",
-        "Table 5, " + WORDS,
-    ),
-    Claim(
-        "k",
-        "k = 16 over k = 4",
-        EQUAL,
-        miou_difference(rns(SHOTS, k=16), rns(SHOTS)),
-        "about equal",
-        "Table 5, " + WORDS,
-    ),
-    *_domains("day", "night"),
-    *_domains("night", "day"),
-)

@@ -117,13 +117,19 @@ def instance_metrics(
 
 
 def personal_metrics(
-    bench: SceneBenchmark, thing: str, seed: int, method: Method, images: int, scenes: int = 8
+    bench: SceneBenchmark,
+    thing: str,
+    seed: int,
+    method: Method,
+    images: int,
+    scenes: int = 8,
+    encoder: str = "own",
 ) -> dict[str, float]:
     """`instance_metrics` for an individual that the seed chooses, with so many images of it in memory.
 
     The memory also holds five shots of every class. The scenes show it beside two others, new in each.
     """
-    key = (thing, seed, images, scenes)
+    key = (thing, seed, images, scenes, encoder)
     problem = bench.cached(("personal", *key), lambda: _problem(bench, *key))
     made = ("personal metrics", repr(method), *key)
     return bench.cached(made, lambda: instance_metrics(method, *problem, thing))
@@ -150,13 +156,12 @@ def personal_frame(
 
 
 def _problem(
-    bench: SceneBenchmark, thing: str, seed: int, images: int, scenes: int
+    bench: SceneBenchmark, thing: str, seed: int, images: int, scenes: int, name: str
 ) -> tuple[list[EncodedQuery], SupportMemory, Vocabulary]:
-    encoder, individual, first = bench.encoder(), Personal(thing, seed), FIRST + STRIDE * seed
-    memory = bench.empty_memory()
-    memory.extend(bench.memory(Setting(method=None, shots=5), seed).rows)
+    encoder, individual, first = bench.encoder(name), Personal(thing, seed), FIRST + STRIDE * seed
+    memory = bench.memory(Setting(method=None, shots=5, encoder=name), seed).copy()
     shown = [individual.sample(first + i, size=bench.size) for i in range(images)]
     individual.add_to(memory, encoder, shown)
     vocabulary = individual.vocabulary(bench.names, encoder)
     query = individual.scenes(scenes, first + STRIDE // 2, size=bench.size)
-    return bench.encode(query, vocabulary), memory, vocabulary
+    return bench.encode(query, vocabulary, name), memory, vocabulary

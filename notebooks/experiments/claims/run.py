@@ -10,11 +10,12 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
-from experiments.claims.benchmark import MAX_SEEDS, SceneBenchmark
+from data_scripts.scenes.splits import MAX_SEEDS
+from experiments.claims.benchmark import SceneBenchmark
 from experiments.claims.claim import Claim
 from experiments.claims.verdict import paired
 
-Effects = dict[tuple[str, int], float]  # (statement, seed) -> effect
+Effects = dict[tuple[str, int], float]  # (key of a claim, seed) -> effect
 
 
 def choose(claims: Sequence[Claim], names: Iterable[str] | None) -> list[Claim]:
@@ -50,8 +51,8 @@ def measure(
         keep: leave the store where it is, for more claims.
 
     Returns:
-        One line per row: claim, statement, expected, effect, half_width, unit, verdict, paper, source,
-        seeds and effects (both separated by blanks).
+        One line per row: claim, language, statement, expected, effect, half_width, unit, verdict, paper,
+        source, seeds and effects (both separated by blanks).
 
     Raises:
         ValueError: there are no claims, or seeds are missing, repeat, or lie outside 0 to 999.
@@ -62,13 +63,16 @@ def measure(
         raise ValueError(f"seeds of claims lie between 0 and {MAX_SEEDS - 1}, got {list(seeds)}")
     bench = bench or SceneBenchmark()
     effects = _read(store, bench.settings()) if store else {}
-    todo = [(claim, seed) for seed in seeds for claim in claims if (claim.statement, seed) not in effects]
-    bar = tqdm(todo, disable=not progress, mininterval=1)
+    todo = [(claim, seed) for seed in seeds for claim in claims if (claim.key, seed) not in effects]
+    bar, last = tqdm(todo, disable=not progress, mininterval=1), None
     for claim, seed in bar:
+        if bench.apart and seed != last:
+            bench.forget()  # of the seed before, with which this one shares no scene
+        last = seed
         bar.set_description(f"{claim.name}, seed {seed}")
-        effects[claim.statement, seed] = claim.measure(bench, seed)
+        effects[claim.key, seed] = claim.measure(bench, seed)
         if store:
-            _append(store, bench.settings(), claim.statement, seed, effects[claim.statement, seed])
+            _append(store, bench.settings(), claim.key, seed, effects[claim.key, seed])
     table = pd.DataFrame([_line(claim, seeds, effects) for claim in claims])
     table.attrs["settings"] = bench.settings()
     if store and not keep:
@@ -77,10 +81,11 @@ def measure(
 
 
 def _line(claim: Claim, seeds: Sequence[int], effects: Effects) -> dict[str, object]:
-    values = [effects[claim.statement, seed] for seed in seeds]
+    values = [effects[claim.key, seed] for seed in seeds]
     mean, half_width, outcome = paired(values, claim.expected)
     return {
         "claim": claim.name,
+        "language": claim.language,
         "statement": claim.statement,
         "expected": str(claim.expected),
         "effect": round(mean, 3),

@@ -1,14 +1,12 @@
 """The article's claims about a trained ROSE, as experiments on scenes that no choice about it was made on.
 
 Of trials, support and queries, no other experiment draws the scenes, but that the verification bench
-calibrates on a few of the support's seeds. The images of self-training (`growth.stream`) are those of
-every benchmark: the notebook on growing memories uses them too.
+calibrates on a few of the support's seeds.
 """
 
 from experiments.rose.benchmark import RoseBenchmark
 from experiments.rose.claims import claims_of
-from experiments.rose.run import load_trained, report_claims, train_fusions, weight_hash
-from experiments.rose.storing import storing
+from experiments.rose.run import load_trained, report_claims, report_storing, train_fusions, weight_hash
 from experiments.rose.trial import Trial, check_seeds, summary
 from experiments.rose.world import HELD_OUT, RARE, TRAINED, ThinnedScenes, training_scenes
 
@@ -23,7 +21,7 @@ __all__ = [
     "claims_of",
     "load_trained",
     "report_claims",
-    "storing",
+    "report_storing",
     "summary",
     "train_fusions",
     "training_scenes",

@@ -10,7 +10,6 @@ import pandas as pd
 
 from data_scripts.scenes import SceneDataset
 from experiments.claims.benchmark import SceneBenchmark, Setting
-from experiments.claims.claim import Measure
 from experiments.rose.trial import Trial
 from experiments.rose.world import confusable_pairs
 from rose_kit.encoder import Encoder
@@ -23,11 +22,6 @@ from rose_kit.model.training import EncodedDataset, TrainConfig, at_most
 FURTHER = 6_000_000  # support and queries lie so far behind those of the RNS claims; `stream` is shared
 TEXT_ONLY, KNN = "text only", "knn-clip"
 ARTICLE = "the article, in words"  # the source of what it claims
-
-
-def difference(one: Measure, other: Measure) -> Measure:
-    """What one measure has more than another, in the same seed."""
-    return lambda bench, seed: one(bench, seed) - other(bench, seed)
 
 
 class RoseBenchmark(SceneBenchmark):
@@ -120,8 +114,3 @@ class RoseBenchmark(SceneBenchmark):
         table = self.answers(seed)
         mine = table[(table.method == method) & (table.group == group)]
         return float(np.nanmean(mine[mine.shots == (mine.shots.max() if many else mine.shots.min())][when]))
-
-    def others(self, seed: int, method: str) -> float:
-        """The worst change of the other classes' mIoU over all classes that were added."""
-        table = self.answers(seed)
-        return float(table[table.method == method].others.min())

@@ -1,85 +1,62 @@
-"""What the article says of retrieval, fusion and memory, in the form of the RNS claims."""
+"""What the article says of fusion: more than the same memory gives a head that looks nothing up."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+
+import numpy as np
 
 from experiments.claims.claim import Claim, Measure
-from experiments.claims.verdict import MORE, NO_WORSE, Expected
-from experiments.rose import memory_noise_claims, shift
-from experiments.rose.benchmark import ARTICLE, KNN, TEXT_ONLY, RoseBenchmark, difference
-
-TWENTY = Expected(low=20.0)  # points by which adding a class must raise its IoU
+from experiments.claims.verdict import MORE
+from experiments.rose.benchmark import ARTICLE, RoseBenchmark
+from experiments.rose.confusable import pairwise_accuracy
 
 
-def score(*options) -> Measure:
-    """`RoseBenchmark.score` with these options."""
-    return lambda bench, seed: bench.score(seed, *options)
+def _over_none(score: Callable[[RoseBenchmark, int, str], float]) -> Measure:
+    """The mean of the fusions less "none", in one seed."""
+
+    def effect(bench: RoseBenchmark, seed: int) -> float:
+        fusions = [name for name in bench.models if name != "none"]
+        return float(np.mean([score(bench, seed, name) for name in fusions]) - score(bench, seed, "none"))
+
+    return effect
 
 
-def _long_tail(fusion: str, few: int) -> list[Claim]:
-    blind, before = f"{fusion} without memory", score(fusion, "rare", "before")
-    more = {
-        "common classes, with the training's rows over the same weights without memory": difference(
-            score(fusion, "common"), score(blind, "common")
-        ),
-        "rare classes, with the training's rows over the same weights without memory": difference(
-            before, score(blind, "rare")
-        ),
-        f"rare classes, {few} rows added over the training's rows": difference(score(fusion, "rare"), before),
+def _confusable(bench: RoseBenchmark, seed: int, fusion: str) -> float:
+    key = ("confusable", fusion, seed)
+    method, memory = bench.rose(fusion), bench.trained_memory(seed)
+    return bench.cached(key, lambda: pairwise_accuracy(bench, seed, method, memory))
+
+
+def claims_of(bench: RoseBenchmark) -> list[Claim]:
+    """Statements about the mean of the fusions of a benchmark over "none", with the same rows in memory.
+
+    Raises:
+        ValueError: "none" is not among its models, or is alone.
+    """
+    if "none" not in bench.models or len(bench.models) < 2:
+        raise ValueError(f"fusions are compared with 'none'; got {', '.join(bench.models)}")
+    few, many = bench.shots
+    groups = {
+        "common and held-out classes": (("common", "held-out"), False),
+        f"rare classes, {few} rows added": (("rare",), False),
+        f"novel classes, {few} rows added": (("novel",), False),
+        f"novel classes, {many} rows added": (("novel",), True),
     }
-    return [
-        Claim("long tail", f"{fusion}: {statement}", MORE, m, source=ARTICLE, unit="IoU")
-        for statement, m in more.items()
-    ]
 
+    def score(groups: tuple[str, ...], rows: bool) -> Callable[[RoseBenchmark, int, str], float]:
+        return lambda b, seed, name: float(np.mean([b.score(seed, name, g, many=rows) for g in groups]))
 
-def _new_class(fusion: str, group: str, shots: int, many: bool = False) -> list[Claim]:
-    what = f"{fusion}: {group} classes, {shots} rows added"
-    after = score(fusion, group, "after", many)
-    rivals = {
-        "before": (score(fusion, group, "before", many), TWENTY),
-        "text only": (score(TEXT_ONLY, group, "after", many), MORE),
-        "kNN-CLIP with the same rows": (score(KNN, group, "after", many), MORE),
-        "the same weights without memory": (score(f"{fusion} without memory", group, "after", many), MORE),
-    }
+    rows = [(text, "IoU", score(*of)) for text, of in groups.items()]
+    rows.append(("things that text confuses, told apart", "% of pixels", _confusable))
     return [
         Claim(
-            "new class", f"{what}: over {rival}", expected, difference(after, m), source=ARTICLE, unit="IoU"
+            "fusion",
+            f"fusions over none, same memory: {text}",
+            MORE,
+            _over_none(s),
+            source=ARTICLE,
+            unit=unit,
         )
-        for rival, (m, expected) in rivals.items()
+        for text, unit, s in rows
     ]
-
-
-def _others(fusion: str) -> Claim:
-    statement = f"{fusion}: the other classes' mIoU when a class is added, at worst"
-    return Claim("other classes", statement, NO_WORSE, lambda bench, seed: bench.others(seed, fusion))
-
-
-def _fusion(fusion: str) -> list[Claim]:
-    groups = ("common", "rare", "held-out", "novel")
-    return [
-        Claim("fusion", f"{fusion} over none, same memory: {group} classes", MORE,
-            difference(score(fusion, group), score("none", group)), source=ARTICLE, unit="IoU")
-        for group in groups
-    ]  # fmt: skip
-
-
-def claims_of(bench: RoseBenchmark, lead: str | None = None) -> list[Claim]:
-    """Every statement, for the models of a benchmark.
-
-    Args:
-        bench: has at least one model.
-        lead: the one by which noisy and self-training memories are tested; by default the last.
-    """
-    fusions: Sequence[str] = list(bench.models)
-    lead, (few, many), claims = lead or fusions[-1], bench.shots, []
-    for fusion in fusions:
-        claims += _long_tail(fusion, few)
-        claims += _new_class(fusion, "held-out", few) + _new_class(fusion, "novel", few)
-        claims += _new_class(fusion, "novel", many, many=True)
-        claims.append(_others(fusion))
-        if fusion != "none" and "none" in fusions:
-            claims += _fusion(fusion)
-        claims += shift.claims(fusion)
-    return claims + memory_noise_claims.claims(lead)

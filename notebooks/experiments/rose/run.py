@@ -41,12 +41,16 @@ def load_trained(fusions: Sequence[str], heads: str) -> dict[str, ROSE]:
 
 
 def report_claims(bench: RoseBenchmark, seeds: Sequence[int], out: Path, progress: bool = True) -> None:
-    """Measure the article's claims and what to store, print and write them."""
+    """Measure the article's claims, print and write them."""
     table = measure(claims_of(bench), seeds, bench, out / "rose_claims.partial.csv", progress)
     for line in table.itertuples():
         measured = f"{line.effect:+.2f} ± {line.half_width:.2f}"
         print(f"{measured:>16}  {line.expected:>8}  {line.verdict:<13}  {line.claim}: {line.statement}")
     table.to_csv(out / "rose_claims.csv", index=False, float_format="%.3f")
+
+
+def report_storing(bench: RoseBenchmark, seeds: Sequence[int], out: Path, progress: bool = True) -> None:
+    """Measure what a memory could keep of each image, print and write it."""
     stored = storing(bench, list(bench.models)[-1], seeds, progress)
     print(stored.drop(columns="seed").groupby("store", sort=False).mean().round(1).to_string())
     stored.to_csv(out / "rose_storing.csv", index=False, float_format="%.3f")
