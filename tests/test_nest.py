@@ -70,10 +70,15 @@ def fires(name, proposal, **change):
 
 def test_what_is_disputed_outdated_ambiguous_given_away_or_unsupported_is_discarded():
     p, newest = drawn("emerging"), drawn("novel", lambda p: p.form == "newest")
-    by_class = drawn("emerging", lambda p: p.who.is_class)
-    thing, other = by_class.who.thing, by_class.target.individual  # another of its class, plainly different:
-    look = next(n for n in range(99) if difference(thing, n, other) > LEAST_DIFFERENCE)
-    second = [*by_class.scene.things, replace(by_class.target, individual=look)]
+
+    def most_different(p):  # of its class
+        return max(range(30), key=lambda n: difference(p.who.thing, n, p.target.individual))
+
+    def differs(p):
+        return difference(p.who.thing, most_different(p), p.target.individual) > LEAST_DIFFERENCE
+
+    by_class = drawn("emerging", lambda p: p.who.is_class and differs(p))
+    second = [*by_class.scene.things, replace(by_class.target, individual=most_different(by_class))]
     assert fires("ambiguous", by_class, scene=replace(by_class.scene, things=second))
     rumour = Rumour(p.day - timedelta(1), p.day + timedelta(1), p.role.members[0])
     assert fires("contested", p, day=p.role.reigns[1][0])
