@@ -8,11 +8,14 @@ import pytest
 
 from data_scripts.news import NewsWorld, Rumour, nest
 from data_scripts.news.__main__ import app
-from data_scripts.news.nest import NEST_SHARE, Result, build_nest, load_nest, run_nest, save_nest
-from data_scripts.news.nest.checks import CHECKS, fault
+from data_scripts.news.nest import NEST_SHARE, Result, ablation, build_nest, load_nest, run_nest, save_nest
+from data_scripts.news.nest.checks import CHECKS, LEAST_DIFFERENCE, fault
 from data_scripts.news.nest.propose import propose
+from data_scripts.news.truth import difference
 from rose_kit.data import DataError
 from rose_kit.metrics import ciou, giou
+from rose_kit.web.irag import RetrievalResult
+from rose_kit.web.types import Candidate, Mask
 
 WORLD = NewsWorld(5, date(2026, 1, 1), date(2026, 4, 30), "dev")
 COUNT = 24
@@ -67,10 +70,15 @@ def fires(name, proposal, **change):
 
 def test_what_is_disputed_outdated_ambiguous_given_away_or_unsupported_is_discarded():
     p, newest = drawn("emerging"), drawn("novel", lambda p: p.form == "newest")
-    by_class = drawn("emerging", lambda p: p.who.is_class and len(p.scene.things) > 2)
-    second = [
-        t if t is by_class.target else replace(t, name=by_class.who.thing) for t in by_class.scene.things
-    ]
+
+    def most_different(p):  # of its class
+        return max(range(30), key=lambda n: difference(p.who.thing, n, p.target.individual))
+
+    def differs(p):
+        return difference(p.who.thing, most_different(p), p.target.individual) > LEAST_DIFFERENCE
+
+    by_class = drawn("emerging", lambda p: p.who.is_class and differs(p))
+    second = [*by_class.scene.things, replace(by_class.target, individual=most_different(by_class))]
     assert fires("ambiguous", by_class, scene=replace(by_class.scene, things=second))
     rumour = Rumour(p.day - timedelta(1), p.day + timedelta(1), p.role.members[0])
     assert fires("contested", p, day=p.role.reigns[1][0])
@@ -143,4 +151,61 @@ def test_the_command_builds_a_benchmark(run, tmp_path):
     window = ("--seed", 7, "--start", "2026-01-01", "--end", "2026-03-01")
     run("--out", tmp_path / "made", *window, "--size", 64, "--count", 2, app=app)
     made = load_nest(tmp_path / "made")
-    assert len(made) == 2 and made.world == NewsWorld(7, date(2026, 1, 1), date(2026, 3, 1), "eval")
+    assert len(made) == 2 and made.world == NewsWorld(7, date(2026, 1, 1), date(2026, 3, 1), "test")
+
+
+PROMPTS = {  # question, first candidate -> what the text-only baseline asks the segmenter
+    ("Segment the mascot.", "sheep"): "Please segment sheep",
+    ("Segment the mascot.", "Marigold"): "Segment the mascot.",
+    ("Segment the mascot.", ""): "Segment the mascot.",
+    ("Segment the puppies.", "sheep"): "Segment the puppies.",
+}
+
+
+@pytest.mark.parametrize("question, found", PROMPTS)
+def test_text_only_search_never_does_worse_than_ask_the_question_where_the_answer_means_nothing(
+    question, found
+):
+    prompts = []
+
+    class Recorder:
+        def segment(self, image, prompt):
+            prompts.append(prompt)
+            return Mask(HALF, 1.0)
+
+    def irag(image, question, day):
+        return RetrievalResult(
+            "", candidates=(Candidate(found, 1.0), Candidate("dog", 0.1))[: 2 * bool(found)]
+        )
+
+    system = ablation.text_only_search(irag, Recorder(), ["sheep", "dog|puppie"])
+    result = system(np.zeros((96, 96, 3), np.uint8), question, date(2026, 3, 1))
+    assert prompts == [PROMPTS[question, found]] and result.answer == found and result.searched
+
+
+def test_goals_are_judged_by_the_interval_over_worlds():
+    scores = {ablation.BASE: 0.1, ablation.TEXT: 0.1, ablation.TPE: 0.3, ablation.VPE: 0.4}
+    scores |= {ablation.ALL: 0.5, ablation.GATED: 0.45}
+    about = {"kind": "emerging", "needs_web": True, "known_by_name": False, "searched": True}
+    rows = [
+        {
+            "system": name,
+            "seed": seed,
+            "iou": iou + 0.2 * (seed % 2) * (name == ablation.TPE),
+            **(about | {"kind": k}),
+        }
+        for name, iou in scores.items()
+        for seed in range(4)
+        for k in ("emerging", "novel")
+    ]
+    gate = [
+        {"system": ablation.RULES, "seed": seed, "needs_web": needed, "searched": needed or i < 2, "kind": ""}
+        for seed in range(4)
+        for needed in (True, False)
+        for i in range(10)
+    ]
+    gate += [row | {"system": ablation.SCRIPTED, "searched": True} for row in gate]
+    table = ablation.goals(rows, gate)
+    assert table["verdict"].tolist() == ["met", "met", "met", "unclear", "unclear", "met", "met", "missed"]
+    assert table["effect"].tolist() == pytest.approx([0, 40, 35, 0, 0, 80, 0, 5])
+    assert set(ablation.goals(rows[::8] + rows[1::8], gate[:20])["verdict"]) == {"unclear"}

@@ -11,8 +11,10 @@ from urllib.parse import quote
 import bm25s
 import numpy as np
 
+from data_scripts.news.articles import ArticleImage, ArticleWorld
+from data_scripts.news.pages import Page as NewsPage
 from data_scripts.news.photos import Photo
-from data_scripts.news.world import LICENCE, NewsWorld
+from data_scripts.news.world import NewsWorld
 from rose_kit.web.types import Page, ReferenceImage, Source
 
 MOST_HITS = 50  # that a search looks at
@@ -27,7 +29,9 @@ class Index:
 
     def __init__(self, texts: Sequence[tuple[str, str]]) -> None:
         self._bm25 = bm25s.BM25()
-        self._bm25.index(_tokens([f"{t} {t} {words}" for t, words in texts]), show_progress=False)
+        self._bm25.vocab_dict = {}  # of no texts
+        if tokens := _tokens([f"{title} {title} {words}" for title, words in texts]):
+            self._bm25.index(tokens, show_progress=False)
 
     def search(self, query: str) -> list[int]:
         """Positions of the documents that share a word with the query, best first."""
@@ -44,7 +48,7 @@ def _tokens(texts: Sequence[str]) -> list[list[str]]:
 
 
 class NewsArchive:
-    """A `Provider` of a world's pages and photos.
+    """A `Provider` of the pages and photos of a world, drawn or of real articles.
 
     Like Wikipedia, it searches the pages as they are at the end of the window, and then reads each as it was
     on the day that is asked about.
@@ -53,19 +57,19 @@ class NewsArchive:
         world: whose pages and photos.
     """
 
-    def __init__(self, world: NewsWorld) -> None:
+    def __init__(self, world: NewsWorld | ArticleWorld) -> None:
         self.world = world
         self._pages = Index([(page.title, page.revisions[-1].text) for page in world.pages])
         self._photos = Index([(photo.title, photo.caption) for photo in world.photos])
-        self._pixels = lru_cache(maxsize=512)(Photo.draw)
+        self._pixels = lru_cache(maxsize=512)(lambda photo: photo.draw())
 
     def search(self, query: str, limit: int, day: date) -> list[Page]:
         """Pages that share a word with the query, as they were at the end of the day, best first."""
         hits = self._pages.search(query)[:MOST_HITS]
-        revisions = ((self.world.pages[i].title, self.world.pages[i].on(day)) for i in hits)
+        revisions = ((self.world.pages[i], self.world.pages[i].on(day)) for i in hits)
         written = (
-            Page(_source(title, revision.saved.date(), LICENCE), revision.text)
-            for title, revision in revisions
+            Page(_source(page, revision.saved.date()), revision.text)
+            for page, revision in revisions
             if revision is not None
         )
         return list(islice(written, limit))
@@ -74,13 +78,9 @@ class NewsArchive:
         """Images whose title or caption shares a word with the query, taken by the day."""
         hits = self._photos.search(query)[:MOST_HITS]
         taken = (photo for i in hits if (photo := self.world.photos[i]).taken <= day)
-        return [
-            ReferenceImage(_source(p.title, p.taken, p.licence), self._pixels(p), p.caption)
-            for p in islice(taken, limit)
-        ]
+        return [ReferenceImage(_source(p, p.taken), self._pixels(p), p.caption) for p in islice(taken, limit)]
 
 
-def _source(title: str, day: date, licence: str) -> Source:
-    return Source(
-        f"http://miniature.example/wiki/{quote(title.replace(' ', '_'), safe=':')}", title, day, licence
-    )
+def _source(item: NewsPage | Photo | ArticleImage, day: date) -> Source:
+    wiki = f"http://miniature.example/wiki/{quote(item.title.replace(' ', '_'), safe=':')}"
+    return Source(item.url or wiki, item.title, day, item.licence)

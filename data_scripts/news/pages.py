@@ -27,11 +27,13 @@ class Revision:
 
 @dataclass(frozen=True)
 class Page:
-    """A page with its revisions, oldest first."""
+    """A page with its revisions, oldest first; without an address it is of the miniature web."""
 
     id: int
     title: str
     revisions: tuple[Revision, ...]
+    licence: str = "Creative Commons Attribution 4.0"
+    url: str = ""
 
     def on(self, day: date) -> Revision | None:
         """The page as it was at the end of a day; None where there was no such page yet."""

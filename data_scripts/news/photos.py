@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,7 @@ class Photo:
     taken: date
     licence: str
     seed: int
+    url: ClassVar[str] = ""  # that of its page in the miniature web
 
     def draw(self) -> NDArray[np.uint8]:
         """The image, (SIZE, SIZE, 3) uint8; the subject fills at least a twentieth of it."""

@@ -14,8 +14,6 @@ from data_scripts.news.pages import Page, write_pages
 from data_scripts.news.photos import Photo, take_photos
 from data_scripts.news.truth import Entity, Role, draw_products, draw_roles
 
-LICENCE = "Creative Commons Attribution 4.0"  # of the pages; photos have their own
-
 
 @dataclass(frozen=True)
 class NewsWorld:

@@ -2,6 +2,7 @@
 
 from data_scripts.news.nest.engine import NEST_SHARE, Nest, build_nest
 from data_scripts.news.nest.folder import load_nest, save_nest
+from data_scripts.news.nest.from_articles import build_from_articles, roles_by_model, roles_by_rules
 from data_scripts.news.nest.run import measure, run_nest
 from data_scripts.news.nest.sample import NestSample, same_answer
 from data_scripts.news.nest.systems import Result, System
@@ -13,10 +14,13 @@ __all__ = [
     "NestSample",
     "Result",
     "System",
+    "build_from_articles",
     "build_nest",
     "load_nest",
     "markdown",
     "measure",
+    "roles_by_model",
+    "roles_by_rules",
     "run_nest",
     "same_answer",
     "save_nest",

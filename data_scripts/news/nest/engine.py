@@ -9,6 +9,7 @@ from hashlib import sha256
 
 from tqdm.auto import tqdm
 
+from data_scripts.news.articles import ArticleWorld
 from data_scripts.news.nest.checks import fault
 from data_scripts.news.nest.propose import Proposal, propose
 from data_scripts.news.nest.sample import KINDS, NestSample
@@ -24,13 +25,13 @@ class Nest:
     """A benchmark.
 
     Args:
-        world: the miniature web it is about, in which its answers can be found.
+        world: the news it is about, in which its answers can be found.
         samples: in random order.
         discards: kind -> check -> how many proposals failed it first.
         nest_share: share of samples that need a look-up; 1 for NEST.
     """
 
-    world: NewsWorld
+    world: NewsWorld | ArticleWorld
     samples: tuple[NestSample, ...]
     discards: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     nest_share: float = 1.0

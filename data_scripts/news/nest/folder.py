@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from data_scripts.news.articles import ArticleWorld
 from data_scripts.news.nest.engine import Nest
 from data_scripts.news.nest.sample import NestSample
 from data_scripts.news.world import NewsWorld
 from rose_kit.data import DataError, read_image
 
 FORMAT = 1
+ARTICLES = "articles"  # folder of the articles that a benchmark was made from, if they are real
 _TEXTS = ("id", "question", "answer", "kind", "thing")
 
 
@@ -50,6 +52,9 @@ def save_nest(nest: Nest, out: str | Path) -> Path:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
     world = nest.world
     about = {"format": FORMAT, "seed": world.seed, "start": f"{world.start}", "end": f"{world.end}"}
+    if isinstance(world, ArticleWorld):
+        about["articles"] = ARTICLES
+        shutil.copytree(world.folder, beside / ARTICLES)
     about |= {"split": world.split, "nest_share": nest.nest_share, "discards": nest.discards}
     (beside / "nest.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     (beside / "README.md").write_text(_provenance(nest), encoding="utf-8")
@@ -70,9 +75,12 @@ def load_nest(folder: str | Path) -> Nest:
         if about["format"] != FORMAT:
             raise ValueError(f"format {about['format']!r} is not {FORMAT}")
         window = (date.fromisoformat(about[key]) for key in ("start", "end"))
-        world = NewsWorld(about["seed"], *window, about["split"])
+        if "articles" in about:
+            world = ArticleWorld(folder / ARTICLES, about["seed"], about["split"])
+        else:
+            world = NewsWorld(about["seed"], *window, about["split"])
         share, discards = float(about["nest_share"]), dict(about["discards"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, NotADirectoryError) as error:
         raise DataError(f"{folder / 'nest.json'}: {_say(error)}") from error
     path = folder / "samples.jsonl"
     lines = [(n, line) for n, line in enumerate(_text(path).splitlines(), 1) if line.strip()]
@@ -124,16 +132,25 @@ def _provenance(nest: Nest) -> str:
     """The README of a benchmark: what it was made from and how, and what was thrown away."""
     world, counts = nest.world, Counter(s.kind for s in nest.samples)
     plus = f" --plus --nest-share {nest.nest_share:g}" if nest.nest_share < 1 else ""
+    options = f"--seed {world.seed} --split {world.split} --count {len(nest)}{plus}"
+    if isinstance(world, ArticleWorld):
+        title, source = "NEST of articles", f"--articles {ARTICLES}"
+        origin = "Texts and images are those of `articles/`, under the licences that are stated there."
+    else:
+        title, source = "NEST in miniature", f"--start {world.start} --end {world.end}"
+        options += f" --size {nest.samples[0].image.shape[0]}"
+        origin = (
+            "Images are drawn, articles and questions are filled templates: all of it is made up, and CC0."
+        )
     lines = [
-        f"# NEST in miniature: {len(nest)} samples",
+        f"# {title}: {len(nest)} samples",
         "",
         f"News window {world.start} to {world.end}, seed {world.seed}, phrases of the {world.split} split; "
         f"{nest.nest_share:.0%} need a look-up.",
         "",
-        f"    python -m data_scripts.news --seed {world.seed} --start {world.start} --end {world.end} "
-        f"--split {world.split} --count {len(nest)}{plus} --size {nest.samples[0].image.shape[0]} --out DIR",
+        f"    python -m data_scripts.news {source} {options} --out DIR",
         "",
-        "Pictures are drawn, articles and questions are filled templates: all of it is made up, and CC0.",
+        origin,
         "`samples.jsonl` has one object a line; `masks/` hold 255 where the answer is, 0 elsewhere.",
         "",
         "| kind | samples | proposals discarded, by the first check they failed |",

@@ -16,7 +16,7 @@ from data_scripts.scenes import SEEN_THINGS, Placed, Scene, draw_scene
 from data_scripts.scenes.classes import BY_NAME, CLASS_ID
 
 _FIRST_SEED = 2**41  # apart from the images in the archive and from all other scenes
-_RECENT = 28  # days after its launch in which a product is asked for
+RECENT_DAYS = 28  # days after its launch in which a product is asked for
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _novel(world: NewsWorld, rng: np.random.Generator, size: int) -> Proposal | 
     """A product within weeks of its launch, sometimes beside another: by its name, or as a maker's newest."""
     fresh = [p for p in world.products if world.start <= p.since < world.end]
     product = pick(fresh, rng)
-    last = min(_RECENT, (world.end - product.since).days)
+    last = min(RECENT_DAYS, (world.end - product.since).days)
     day = product.since + timedelta(int(rng.integers(1, last + 1)))
     rivals = [p for p in world.products if p.since <= day and p is not product]
     others = [pick(rivals, rng)] if rng.random() < 0.4 else []
