@@ -90,7 +90,7 @@ BROKEN_METHODS = [  # the check that finds it, a line of the template, what it i
     ("evidence", RETURN, CLAIM.format(**EXACT | {"weight": "2 * s.max(1)"}), "add up to its winning score"),
     ("evidence", RETURN, CLAIM.format(**EXACT | {"effect": "0.1 * s.max(1)"}), "effects differ"),
     ("evidence", RETURN, CLAIM.format(**EXACT | {"effect": "s.max(1)", "scores": ""}), "no scores"),
-    ("missing support", "zero_shot(x, vocabulary, self.scale) if", "softmax(x @ vocabulary.text.T) if", "nan"),
+    ("missing support", "zero_shot(x, vocabulary, self.scale)", "softmax(x @ vocabulary.text.T)", "nan"),
     ("missing support", "            return None\n", "            raise KeyError('void')\n",
      "line 3"),
     ("missing support", "raise no_support_error(vocabulary)", GUESS, "ValueError"),
