@@ -6,7 +6,6 @@ fused with text; pseudo-labelled features of classes that have text but no visua
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,9 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from rose_kit.adapter.effects import ScoresWithout
-from rose_kit.adapter.solvers import LEAST_SHARE, Head, RegularisedObjective, adamw, few_threads, lbfgs
-from rose_kit.fusion.evidence import LeaveOneOut, top_evidence
+from rose_kit.adapter.solvers import LEAST_SHARE, Head, adamw, few_threads, lbfgs
+from rose_kit.fusion.evidence import LeaveOneOut, PredictWithout, top_evidence
 from rose_kit.fusion.method import AnyQuery, InitialWeight, Memory, Method, no_support_error
 from rose_kit.fusion.retrieval import (
     Retrieval,
@@ -265,7 +263,8 @@ class RNS(Method):
         W = A X, the logit W_c . x + b is the sum over samples of A_cs <X_s, x>. A retrieved sample is a
         prototype; a fused one contains v_c = sum_i v_ic / |sum_i v_ic|, hence every prototype of its class.
         The remainder row holds what comes from text, pseudo-labels, the bias, prototypes of the class that
-        were not retrieved, and the part of W that A X leaves over. Effects come from `ScoresWithout`.
+        were not retrieved, and the part of W that A X leaves over. Effects are between heads at the minimum
+        where the solver has one, so that they do not depend on where it stops.
         """
         return self.predict_batch([query], memory, vocabulary, initial_weight=initial_weight)[0]
 
@@ -309,11 +308,9 @@ class RNS(Method):
             logits = head.logits(x)  # (N, C)
             trained, evidence = self.trained(samples[i], weights[i]), None
             if len(retrieved[i]):
-                without = ScoresWithout(
-                    copy.copy(self), query, memory, vocabulary, relevance[i], initial_weight
-                )
-                training = samples[i], weights[i], head, retrieved[i]
-                evidence = partial(evidence_of, without, *training)
+                exact = replace(self, tolerance=0.0, where=None)  # the memory is the part that is allowed
+                without = PredictWithout(exact, query, memory, vocabulary, initial_weight)
+                evidence = partial(evidence_of, without, samples[i], weights[i], head, retrieved[i])
             predictions.append(Prediction(softmax(logits), evidence, logits.where(trained, -torch.inf)))
         return predictions
 
@@ -410,24 +407,23 @@ class RNS(Method):
         mass = weight @ samples.target  # (C,)
         return (mass > LEAST_SHARE * mass.sum()) | (self.solver != "lbfgs")
 
-    def objective(self, samples: Samples, weight: Tensor) -> RegularisedObjective:
-        """What "lbfgs" minimises; arguments as for `solve`."""
-        return RegularisedObjective(samples.features, samples.target, weight, None, self.ridge(samples))
-
 
 register_method("rns-published")(RNS.published)
 
 
 def evidence_of(
-    without: ScoresWithout, samples: Samples, weight: Tensor, head: Head, retrieved: Retrieved
+    without: PredictWithout, samples: Samples, weight: Tensor, head: Head, retrieved: Retrieved
 ) -> Evidence:
     """What each retrieved prototype gives to the winning logits of an image; see `RNS.predict`.
 
     Args:
-        without: knows what was predicted with, and what would be without a prototype.
+        without: what was predicted with; predicts without a prototype. "lbfgs" then starts at `head`, from
+            where it is less far, and the minimum is the same.
         samples, weight, head, retrieved: of the image.
     """
     samples, weight, head, retrieved = to_array((samples, weight, head, retrieved))
+    if without.method.solver == "lbfgs":
+        without = replace(without, initial_weight=head.weight)
     x, names = without.query.features, np.array(without.vocabulary.names)
     logits = head.logits(x)  # (N, C)
     winner = logits.argmax(1)

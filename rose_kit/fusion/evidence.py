@@ -93,18 +93,21 @@ class PredictWithout:
     Args:
         method: gives `Prediction.scores`; nobody changes it later.
         query, memory, vocabulary: what was predicted with; the memory is a snapshot.
+        initial_weight: (C, D) where a trained head starts; None: where it always does.
     """
 
     method: Method
     query: Query
     memory: SupportMemory
     vocabulary: Vocabulary
+    initial_weight: NDArray | None = None
 
     def __call__(self, prototype_id: int | None) -> NDArray[np.float32] | None:
         """(N, C) scores; None where neither text nor a prototype is left."""
         rest = self.memory.subset(self.memory.ids[self.memory.ids != prototype_id])
         if self.vocabulary.has_text.any() or np.isin(self.vocabulary.names, rest.classes).any():
-            return self.method.predict(self.query, rest, self.vocabulary).scores
+            start = {"initial_weight": self.initial_weight}
+            return self.method.predict(self.query, rest, self.vocabulary, **start).scores
         return None
 
 

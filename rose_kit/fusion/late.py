@@ -1,8 +1,7 @@
 """Late fusion: a visual and a textual score per class, mixed with one fixed weight."""
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +57,7 @@ class LateFusion(Method):
         winner = scores.argmax(1)  # (N,)
         ids, gains = sources(winner)  # (N, P) each
         names = np.array(vocabulary.names)[winner]
-        leave_out = LeaveOneOut(PredictWithout(copy.copy(self), query, memory, vocabulary), winner)
+        leave_out = LeaveOneOut(PredictWithout(replace(self, where=None), query, memory, vocabulary), winner)
         options = {"keep": ids.shape[1], "leave_out": leave_out}
         evidence = top_evidence(share * gains, ids, names[:, None], scores.max(1), names, **options)
         return self.prediction(scores, evidence)

@@ -36,21 +36,6 @@ class Retrieved(Columns):
     def __len__(self) -> int:
         return len(self.ids)
 
-    @numpy_door
-    def nearest(self, k: int, without: int | None = None) -> Retrieved:
-        """The k nearest neighbours of each query only, one prototype left out.
-
-        Args:
-            k: fewer than were retrieved for each query, if one is left out.
-            without: id of that prototype; the next neighbour takes its place.
-        """
-        ids = torch.cat([self.ids, self.ids.new_full((1,), -1)])
-        left_out = ids[self.positions] == (-2 if without is None else without)  # (N, k')
-        order = left_out.byte().argsort(dim=1, stable=True)[:, :k]  # (N, k), the one that is left out last
-        rows, positions = _unique(self.positions.gather(1, order))
-        scores = self.scores.gather(1, order)
-        return Retrieved(self.ids[rows], self.vectors[rows], self.classes[rows], positions, scores)
-
 
 # (N, D) features, memory, vocabulary, k -> the prototypes that an adapter is trained on
 Retrieval = Callable[[NDArray, Memory, Vocabulary, int], Retrieved]
