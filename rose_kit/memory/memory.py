@@ -373,7 +373,7 @@ class SupportMemory:
 
         Raises:
             OSError: the path is a file, or the disk refuses.
-            MemoryFormatError: (a ValueError) the folder has a `manifest.json` that is no memory's.
+            MemoryFormatError: (a ValueError) the folder has a `memory.safetensors` that is no memory.
         """
         saved = self.copy()  # another thread may change the memory meanwhile
         options = {"fingerprint": saved.fingerprint, "encoder": saved.encoder, "index": saved._index.name}
