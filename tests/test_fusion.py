@@ -251,14 +251,6 @@ def test_retrieval_against_a_loop(seed, k):
     assert set(drawn) <= set(allowed) and len(set(drawn)) == len(near)
 
 
-@pytest.mark.parametrize("name", sorted(RETRIEVALS))
-def test_rns_learns_from_what_the_given_function_retrieves(name):
-    features, memory, vocabulary = world()
-    ids = RETRIEVALS[name](features, memory, vocabulary, 1).ids
-    answer = RNS(k=1, retrieve=RETRIEVALS[name]).predict(features, memory, vocabulary)
-    assert set(answer.evidence.prototype_id) - {-1} <= set(ids)
-
-
 @pytest.mark.parametrize("name", ["knn-clip", "freeda", "fssdino", "rns", "offline-linear", "offline-pixels"])
 @pytest.mark.parametrize("where", [{"domain": "day"}, lambda facts: facts["domain"] != "night"])
 def test_where_answers_as_the_matching_part_of_the_memory_does(name, where):

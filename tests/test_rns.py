@@ -12,7 +12,6 @@ from test_fusion import world as random_world
 
 from experiments.claims.lookup import RETRIEVALS
 from rose_kit import RNS, Query, SupportMemory, Vocabulary, ZeroShot, unit
-from rose_kit.adapter import SOLVERS
 from rose_kit.adapter.rns import (
     LAMBDAS,
     Samples,
@@ -23,12 +22,11 @@ from rose_kit.adapter.rns import (
 )
 from rose_kit.adapter.solvers import kaiming_uniform
 from rose_kit.fusion import retrieve
-from rose_kit.fusion.retrieval import class_prototypes, supported_classes
+from rose_kit.fusion.retrieval import supported_classes
 
 FOLDER = Path(__file__).parent / "golden"
 DEVICES = ["cpu", *["cuda"] * torch.cuda.is_available(), *["mps"] * torch.backends.mps.is_available()]
 CASES = ["both_partial", "full", "no_text", "partial_text", "partial_visual"]
-MAKERS = {"adamw": RNS.published, "lbfgs": RNS}
 
 
 def world(seed: int = 0, n: int = 9):
@@ -49,7 +47,7 @@ def golden(case: str):
 
 def training_set(query, memory, vocabulary, method):
     retrieved = retrieve(query.features, memory, vocabulary, method.k)
-    prototypes = class_prototypes(memory, vocabulary, query.tensor.shape[1])
+    prototypes = memory.class_prototypes(vocabulary.names)
     samples = method.samples(query, retrieved, prototypes, vocabulary)
     return retrieved, samples, samples.weight(class_relevance(query.image_feature, vocabulary, method.tau))
 
@@ -228,19 +226,6 @@ def test_evidence_of_a_head_at_the_minimum_is_complete(text):
             assert name == (NAMES[c] if i == -1 else memory.class_names[i])
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("solver", sorted(SOLVERS))
-def test_evidence_adds_up_to_the_winning_logit(case, solver):
-    _, query, memory, vocabulary = golden(case)
-    method = MAKERS[solver](steps=50)
-    _, samples, weight = training_set(query, memory, vocabulary, method)
-    logits = method.solve(samples, weight).logits(query.features)
-    evidence = method.predict(query, memory, vocabulary).evidence
-    total = np.bincount(evidence.query, weights=evidence.weight, minlength=len(query))
-    np.testing.assert_allclose(total, logits.max(1), atol=1e-3)
-    assert np.bincount(evidence.query).max() <= 9 and (evidence.prototype_id >= 0).sum() >= len(query)
-
-
 # --- effects ----------------------------------------------------------------------------------------
 
 
@@ -257,35 +242,26 @@ def change(before, after, winner):
     return np.array(out)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_effects_are_what_leaving_one_out_changes_between_heads_at_the_minimum(case):
-    _, query, memory, v = golden(case)
-    answer, exact = RNS().predict(query, memory, v), RNS(tolerance=0)
-    winner, before = np.asarray(answer).argmax(1), exact.predict(query, memory, v).scores
+EFFECTS = [(case, {}) for case in CASES]
+EFFECTS += [("full", {"solver": "adamw", "steps": 30}), ("full", {"retrieve": RETRIEVALS["furthest"]})]
+
+
+@pytest.mark.parametrize(("case", "options"), EFFECTS)
+def test_effects_are_what_leaving_one_out_changes_between_heads_at_the_minimum(case, options):
+    """Another solver starts where it started before; another retrieval is asked again."""
+    z, query, memory, v = golden(case)
+    start = {"initial_weight": z["W0"]}
+    answer, exact = RNS(**options).predict(query, memory, v, **start), RNS(tolerance=0, **options)
+    winner, before = np.asarray(answer).argmax(1), exact.predict(query, memory, v, **start).scores
     ids = answer.evidence.strongest(40)[::4]
     effects = answer.evidence.leave_out(ids)  # (R, N)
     for effect, i in zip(effects, ids, strict=True):
-        true = change(before, exact.predict(query, without(memory, i), v).scores, winner)
+        after = exact.predict(query, without(memory, i), v, **start).scores
+        true = change(before, after, winner)
         np.testing.assert_array_equal(np.isfinite(effect), np.isfinite(true))
         np.testing.assert_allclose(effect, true, atol=0.01)  # where J stops falling in float32
     claimed = answer.evidence.with_effects(ids)
     rows = np.flatnonzero(np.isin(claimed.prototype_id, ids))
     known = effects[pd.Index(ids).get_indexer(claimed.prototype_id[rows]), claimed.query[rows]]
     np.testing.assert_array_equal(claimed.effect[rows], known)
-    assert len(rows) > 150 and np.isfinite(known).mean() > 0.9
-
-
-@pytest.mark.parametrize("options", [{"solver": "adamw", "steps": 30}, {"retrieve": RETRIEVALS["furthest"]}])
-def test_effects_by_training_anew(options):
-    """Another solver starts where it started before; another retrieval is asked again."""
-    z, query, memory, v = golden("full")
-    method = RNS(tolerance=0, **options)
-    start = {"initial_weight": z["W0"]}
-    answer = method.predict(query, memory, v, **start)
-    ids = answer.evidence.strongest(3)
-    evidence = answer.evidence.with_effects(ids)
-    for i in ids:
-        after = method.predict(query, without(memory, i), v, **start).scores
-        expected = change(answer.scores, after, answer.scores.argmax(1))
-        rows = np.flatnonzero(evidence.prototype_id == i)
-        np.testing.assert_allclose(evidence.effect[rows], expected[evidence.query[rows]], atol=0.01)
+    assert len(rows) > 100 and np.isfinite(known).mean() > 0.9

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rose_kit.fusion.method import Memory
+from rose_kit.fusion.method import Memory, SupportExample
 from rose_kit.memory.index import Filter, Where
-from rose_kit.types import Columns, Vocabulary, numpy_door, to_array, to_tensor
+from rose_kit.types import Columns, Query, Vocabulary, numpy_door, to_array, to_tensor
 
 
 @dataclass(frozen=True)
@@ -118,13 +118,27 @@ def restrict(memory: Memory, where: Where | None) -> Memory:
     return _latest[2]
 
 
+def support_patches(
+    support: Iterable[SupportExample], memory: Memory, where: Where | None
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64], Hashable]]:
+    """Features (N, D), labels (N,) and id of the support images that a method may learn from.
+
+    Args:
+        support: as for `Method.fit`.
+        memory: holds the metadata of the images.
+        where: metadata that one of an image's prototypes must have; None: all images are used.
+
+    Raises:
+        ValueError: there is a `where`, but no memory.
+    """
+    if where is not None and memory is None:
+        raise ValueError(f"where={where!r} needs a memory, which holds the metadata of the images")
+    images = None if where is None else restrict(memory, where).images
+    for query, labels, image_id in support:
+        if images is None or str(image_id) in images:
+            yield Query.of(query).features, np.asarray(labels), image_id
+
+
 def supported_classes(memory: Memory, vocabulary: Vocabulary) -> NDArray[np.bool_]:
     """(C,) whether the memory holds a prototype of each class."""
     return np.isin(vocabulary.names, () if memory is None else memory.classes)
-
-
-def class_prototypes(memory: Memory, vocabulary: Vocabulary, dim: int) -> NDArray[np.float32]:
-    """(C, dim) one prototype of each class (RNS, equation 5); NaN where the memory has none, or is None."""
-    if memory is None:
-        return np.full((len(vocabulary), dim), np.nan, np.float32)
-    return memory.class_prototypes(vocabulary.names)

@@ -1,9 +1,9 @@
 """A folder on disk that holds one saved memory: the file `memory.safetensors`.
 
-Its tensors are the ids, the vectors, the images of thumbnails, and `rows`: the bytes of a Parquet table that has
-a line for each row, with its texts and the bits of its thumbnail's mask. Its metadata are the format, what else a
-memory consists of as JSON, and a checksum of all that. A save replaces the file in one step, so that a reader
-sees the old memory or the new one, whole.
+Its tensors are the ids, the vectors, the images of thumbnails, and `rows`: the bytes of a Parquet table that
+has a line for each row, with its texts and the bits of its thumbnail's mask. Its metadata are the format,
+what else a memory consists of as JSON, and a checksum of all that. A save replaces the file in one step, so
+that a reader sees the old memory or the new one, whole.
 """
 
 import hashlib
