@@ -458,12 +458,11 @@ def evaluate(
         samples, counts = [query[i] for i in batch], []
         encoded = encode_queries([sample.image for sample in samples], encoder, query_windows, regions)
         targets = [relabel(sample, vocabulary) for sample in samples]
+        asked = [own.query for own in encoded]
         for run in runs:
-            asked = [own.query for own in encoded]
-            answers = zip(
-                predict_all(run.method, asked, run.memory, run.vocabulary), encoded, targets, strict=True
-            )
-            counts.append([class_counts(count_answer(*one)) for one in answers])
+            answers = predict_all(run.method, asked, run.memory, run.vocabulary)
+            counted = map(count_answer, answers, encoded, targets)
+            counts.append(list(map(class_counts, counted)))
         return np.array(counts).swapaxes(0, 1)
 
     size = batch_size or (1 if getattr(encoder, "device", CPU).type == "cpu" else 16)
@@ -944,7 +943,7 @@ def run_grid(
     missing = [(spec, path) for spec, path in zip(specs, paths, strict=True) if not path.exists()]
     with parallel_config("loky", n_jobs=jobs):
         find_device(device)  # a wrong name is said once, before any work
-        make = partial(_try_table, plugin=plugin, device=device)
+        make = partial(_write_table, plugin=plugin, device=device)
         failures = list(_each(lambda pair: make(*pair), missing, "evaluations", progress=None))
     if not (done := [path for path in paths if path.exists()]):
         raise ValueError(f"none of the {len(paths)} evaluations succeeded; the first: {failures[0]}")
@@ -960,26 +959,20 @@ def _read_table(path: Path) -> pd.DataFrame:
         return pd.read_parquet(path)
 
 
-def _try_table(spec: Row, path: Path, plugin: str | Path | None, device: str) -> str | None:
-    """Do one evaluation of a grid; says which one failed and why, so that the others go on."""
+def _write_table(spec: Row, path: Path, plugin: str | Path | None, device: str) -> str | None:
+    """Do one evaluation of a grid and write its table; says what failed and why, so that the others go on."""
+    label, (name, given) = spec["dataset"]
     try:
-        _write_table(spec, path, plugin, device)
+        if plugin is not None:
+            load_plugin(plugin)  # this may be a process of its own
+        encoder = load_encoder(spec["encoder"], device)
+        methods = {name: registered.make(kind, **own) for name, (kind, own) in spec["methods"].items()}
+        options = {key: spec[key] for key in ("shots", "seeds", "limit")} | {"progress": False}
+        rows = _image_rows(open_dataset(name, **given), encoder, methods, **options)
+        with atomic_write(path) as beside:
+            rows.assign(dataset=label, encoder=spec["encoder"]).to_parquet(beside, index=False)
     except Exception as error:
-        cell = f"{spec['dataset'][0]}, {spec['encoder']}, shots {spec['shots']}"
-        return f"{cell}: {type(error).__name__}: {error}"
-
-
-def _write_table(spec: Row, path: Path, plugin: str | Path | None, device: str) -> None:
-    """Do one evaluation of a grid and write its table."""
-    if plugin is not None:
-        load_plugin(plugin)  # this may be a process of its own
-    encoder, (label, data) = load_encoder(spec["encoder"], device), spec["dataset"]
-    methods = {name: registered.make(kind, **given) for name, (kind, given) in spec["methods"].items()}
-    options = {key: spec[key] for key in ("shots", "seeds", "limit")} | {"progress": False}
-    rows = _image_rows(open_dataset(data[0], **data[1]), encoder, methods, **options)
-    table = rows.assign(dataset=label, encoder=spec["encoder"])
-    with atomic_write(path) as beside:
-        table.to_parquet(beside, index=False)
+        return f"{label}, {spec['encoder']}, shots {spec['shots']}: {type(error).__name__}: {error}"
 
 
 def _table_name(spec: Row, plugin: str | Path | None) -> str:

@@ -561,8 +561,8 @@ class Evidence(Record):
         """The same evidence with the effects of its prototypes; what was computed once is kept.
 
         Args:
-            prototype_ids: of the prototypes to ask about; None: all that are listed. Each takes about as
-                long as a prediction.
+            prototype_ids: of the prototypes to ask about; None: all that are listed. Each takes as long as
+                one or two predictions.
 
         Returns:
             Evidence whose `effect` is NaN only in remainder rows, in rows of prototypes that were not asked

@@ -29,30 +29,22 @@ def clouds(seed: int = 0, images: int = 6, each: int = 30):
     return support, memory, Vocabulary(list("abc"))
 
 
-def test_offline_linear_is_scikit_learns_logistic_regression_and_knows_its_classes_by_name():
+@pytest.mark.parametrize("method", [OfflineLinear, OfflinePixels])
+def test_offline_heads_are_scikit_learns_logistic_regression_and_know_their_classes_by_name(method):
+    """On prototypes, or on every labelled patch."""
     support, memory, vocabulary = clouds()
+    x, y = memory.vectors, memory.class_names
+    if method is OfflinePixels:
+        x, y = (np.concatenate(column) for column in zip(*(s[:2] for s in support), strict=True))
+        x, y = x[np.isin(y, (0, 1, 2))], y[np.isin(y, (0, 1, 2))]
     features = support[0][0]
-    head = OfflineLinear(strength=10.0).fit(memory, vocabulary)
+    head = method(strength=10.0).fit(memory, vocabulary, support)
     p = predicted(head, features, memory, vocabulary)
-    twin = LogisticRegression(C=10.0, max_iter=5000, tol=1e-8).fit(memory.vectors, memory.class_names)
+    twin = LogisticRegression(C=10.0, max_iter=5000, tol=1e-8).fit(x, y)
     np.testing.assert_allclose(p, twin.predict_proba(features), atol=5e-3)
     q = predicted(head, features, memory, Vocabulary(["zebra", "c", "a"]))
     expected = p[:, [2, 0]] / p[:, [2, 0]].sum(1, keepdims=True)
     np.testing.assert_allclose(q, np.c_[np.zeros(len(p)), expected], atol=1e-6)
-
-
-def test_offline_pixels_is_at_the_minimum_of_its_objective():
-    """The gradient of C * sum of cross-entropy + |W|^2 / 2, by autograd, on every labelled patch."""
-    support, memory, vocabulary = clouds()
-    model = (
-        OfflinePixels(strength=2.0).fit(memory, vocabulary, support)._classify.__self__
-    )  # scikit-learn's own
-    x, y = (np.concatenate(column) for column in zip(*(s[:2] for s in support), strict=True))
-    labelled = np.isin(y, (0, 1, 2))
-    x, y = torch.from_numpy(x[labelled]).double(), torch.from_numpy(y[labelled])
-    w, b = (torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (model.coef_, model.intercept_))
-    (2.0 * F.cross_entropy(x @ w.T + b, y, reduction="sum") + w.square().sum() / 2).backward()
-    assert max(w.grad.abs().max(), b.grad.abs().max()) < 0.05  # of 168 samples
 
 
 @pytest.mark.parametrize(("method", "best"), [(OfflineLinear, 10.0), (OfflinePixels, 100.0)])

@@ -2,7 +2,6 @@
 
 import json
 import pickle
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -208,17 +207,6 @@ def test_where_nothing_can_be_kept_names_are_still_embedded(cache, obstacle):
     encoder = OpenClipEncoder(tiny_model(), byte_tokenizer, templates=["a {}."])
     assert encoder.encode_text(["bus"]).shape == (1, 24)
     cache.parent.chmod(0o700)
-
-
-def test_many_at_once_keep_the_same(cache):
-    encoder, names = (
-        OpenClipEncoder(tiny_model(), byte_tokenizer, templates=["a {}."]),
-        [f"n{i}" for i in range(9)],
-    )
-    with ThreadPoolExecutor(8) as pool:
-        first, *others = pool.map(lambda _: encoder.encode_text(names), range(8))
-    assert all(np.array_equal(first, other) for other in others)
-    assert len([path for path in cache.rglob("*") if path.is_file()]) == 9
 
 
 def test_fingerprint_names_weights_and_variant():

@@ -1,4 +1,4 @@
-"""The encoder of photographs: the packaged network as timm runs it, frozen; other weights are refused."""
+"""Frozen encoders, and the one of photographs: the packaged network as timm runs it, and no other weights."""
 
 import importlib
 import sys
@@ -14,12 +14,24 @@ from skimage import data
 from rose_kit.encoder import WeightsUnavailable, load_encoder, photos
 
 
-def test_constants_are_frozen():
-    """Any change of the weights, the stages or their statistics must raise the version in the fingerprint."""
-    encoder = load_encoder("photos")
-    gradient = np.linspace(0, 1, 64 * 64 * 3).reshape(64, 64, 3)
-    assert (encoder.fingerprint, encoder.dim) == ("photos 1, patch 16, weights 9656183eaeaf", 680)
-    expected = [0.00041, 0.17548, -0.11954, 0.00835]
+@pytest.mark.parametrize(
+    ("name", "side", "fingerprint", "dim", "expected"),
+    [
+        (
+            "photos",
+            64,
+            "photos 1, patch 16, weights 9656183eaeaf",
+            680,
+            [0.00041, 0.17548, -0.11954, 0.00835],
+        ),
+        ("handcrafted", 32, "handcrafted 1, 512-d, patch 8", 512, [0.05242, -0.05932, -0.05886, 0.06009]),
+    ],
+)
+def test_constants_are_frozen(name, side, fingerprint, dim, expected):
+    """A change of any constant, weight or random stream must raise the version in the fingerprint."""
+    encoder = load_encoder(name)
+    gradient = np.linspace(0, 1, side * side * 3).reshape(side, side, 3)
+    assert (encoder.fingerprint, encoder.dim) == (fingerprint, dim)
     np.testing.assert_allclose(encoder.encode_image(gradient).values[1, 2, :4], expected, atol=1e-4)
 
 

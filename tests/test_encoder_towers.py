@@ -1,5 +1,6 @@
 """Dense features of every kind of vision tower that open_clip has published weights for."""
 
+from contextlib import nullcontext
 from functools import partial
 from unittest import mock
 
@@ -122,14 +123,12 @@ def test_maskclip_of_a_last_block_is_attention_that_returns_its_values(kind):
     model = tiny(kind)
     encoder, trunk = OpenClipEncoder(model), model.visual.trunk
     image = torch.rand(1, 3, 3 * encoder.patch_size, 5 * encoder.patch_size)  # another size than its own
-    with attention_is_the_identity(call=2):
-        tokens = trunk.forward_features(normalised(image))[0, trunk.num_prefix_tokens :]
-    expected = model.visual.head(trunk.head(trunk.fc_norm(tokens))).reshape(3, 5, 24)
-    torch.testing.assert_close(encoder.dense(image)[0], expected, atol=1e-4, rtol=1e-4)
-    plain = OpenClipEncoder(model, dense="plain").dense(image)[0]
-    tokens = trunk.forward_features(normalised(image))[0, trunk.num_prefix_tokens :]
-    expected = model.visual.head(trunk.head(trunk.fc_norm(tokens))).reshape(3, 5, 24)
-    torch.testing.assert_close(plain, expected, atol=1e-4, rtol=1e-4)
+    plain = OpenClipEncoder(model, dense="plain")
+    for own, attention in ((encoder, attention_is_the_identity(call=2)), (plain, nullcontext())):
+        with attention:
+            tokens = trunk.forward_features(normalised(image))[0, trunk.num_prefix_tokens :]
+        expected = model.visual.head(trunk.head(trunk.fc_norm(tokens))).reshape(3, 5, 24)
+        torch.testing.assert_close(own.dense(image)[0], expected, atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()

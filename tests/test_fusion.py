@@ -242,11 +242,6 @@ def test_retrieval_against_a_loop(seed, k):
     assert retrieved.ids.tolist() == sorted(near)
     np.testing.assert_array_equal(retrieved.vectors, memory.vectors[retrieved.ids])
     assert [vocabulary.names[c] for c in retrieved.classes] == names[retrieved.ids].tolist()
-    more, i = retrieve(features, memory, vocabulary, k + 1), int(retrieved.ids[seed % len(retrieved)])
-    for without, rest in ((None, memory), (i, memory.subset(np.delete(memory.ids, i)))):
-        expected = retrieve(features, rest, vocabulary, k)
-        for column, values in vars(more.nearest(k, without)).items():
-            np.testing.assert_allclose(values, getattr(expected, column), atol=1e-6)
     rows = zip(retrieved.positions, retrieved.scores, order, features, strict=True)
     for positions, scores, row, x in rows:
         assert retrieved.ids[positions[positions >= 0]].tolist() == row[:k] and positions.shape == (k,)
@@ -254,14 +249,6 @@ def test_retrieval_against_a_loop(seed, k):
     assert RETRIEVALS["furthest"](features, memory, vocabulary, k).ids.tolist() == sorted(far)
     drawn = RETRIEVALS["random"](features, memory, vocabulary, k).ids
     assert set(drawn) <= set(allowed) and len(set(drawn)) == len(near)
-
-
-@pytest.mark.parametrize("name", sorted(RETRIEVALS))
-def test_rns_learns_from_what_the_given_function_retrieves(name):
-    features, memory, vocabulary = world()
-    ids = RETRIEVALS[name](features, memory, vocabulary, 1).ids
-    answer = RNS(k=1, retrieve=RETRIEVALS[name]).predict(features, memory, vocabulary)
-    assert set(answer.evidence.prototype_id) - {-1} <= set(ids)
 
 
 @pytest.mark.parametrize("name", ["knn-clip", "freeda", "fssdino", "rns", "offline-linear", "offline-pixels"])

@@ -1,4 +1,4 @@
-"""Regions: superpixels, soft pooling under them, and every method through the segmenter."""
+"""Regions: superpixels, and soft pooling under them."""
 
 import numpy as np
 import pytest
@@ -7,15 +7,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.ndimage import label
 from skimage.segmentation import felzenszwalb
-from test_segmenter import ColourEncoder, memory_of, scene
+from test_segmenter import scene
 
 from data_scripts.scenes import draw_scene
-from rose_kit import FeatureMap, Felzenszwalb, Segmenter, Slic, Vocabulary, make_regions, unit
+from rose_kit import FeatureMap, Felzenszwalb, Slic, make_regions, unit
 from rose_kit.pooling import patch_counts
-from rose_kit.registry import methods
 from rose_kit.segmenter import region_query
-
-NAMES = ["red", "green", "blue"]
 
 
 @settings(max_examples=25, deadline=None)
@@ -82,19 +79,3 @@ def test_regions_pool_softly_by_pixels(encoded, size):
     shares = patch_counts(feature_map, regions, range(6))
     assert ((shares > 0).sum(1) > 1).any(), "no patch is shared: nothing soft was tested"
     assert shares.sum() == encoded[0] * encoded[1]
-
-
-@pytest.mark.parametrize(("name", "regions"), [("rns", "slic"), ("freeda", lambda _: scene()[1] * 7 - 3)])
-def test_the_segmenter_paints_regions_with_evidence_for_each(name, regions):
-    encoder, (image, mask) = ColourEncoder(), scene()
-    memory, vocabulary = memory_of(image, mask, encoder), Vocabulary.encode(NAMES, encoder)
-    segmenter = Segmenter(encoder, memory, methods.make(name), regions=regions)
-    encoded = segmenter.encode(image)
-    result, ids = segmenter.segment(encoded, vocabulary), encoded.query.layout
-    assert (result.labels == mask).mean() > 0.9 and result.scores.shape == (3, *mask.shape)
-    for r in range(len(encoded.query)):  # one answer and one row of scores to a region
-        assert len(np.unique(result.labels[ids == r])) == 1
-        assert np.ptp(result.scores[:, ids == r], axis=1).max() == 0
-    assert set(result.evidence.query) == set(range(len(encoded.query)))
-    top = result.evidence.top(int(ids[0, 0]))  # the corner is red, and so is its strongest prototype
-    assert memory.lookup(top.prototype_id[top.prototype_id >= 0][:1]).class_names.tolist() == ["red"]

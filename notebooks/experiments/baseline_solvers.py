@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from scipy.optimize import minimize
+from torch.nn.functional import normalize
 
 from rose_kit.adapter import Head
 from rose_kit.adapter.solvers import RegularisedObjective
@@ -46,9 +47,43 @@ def newton_cg(features, target, weight, start, *, mu, tolerance, **_) -> Head:
     """Newton's method; each of its linear systems is solved by a few conjugate gradients, a pass each."""
 
     def direction(objective: RegularisedObjective, gradient):
-        return objective.newton_step(gradient, left=0.1**0.5, most=20)
+        return newton_step(objective, gradient, left=0.1**0.5, most=20)
 
     return _descend(direction, features, target, weight, start, mu, tolerance)
+
+
+def newton_step(objective: RegularisedObjective, gradient, left: float, most: int):
+    """(K, D + 1) minus (inverse Hessian) times (gradient), by conjugate gradients, a pass each.
+
+    Args:
+        gradient: (K, D + 1) of the objective at its current point.
+        left: share of the gradient that the step may leave over in the quadratic model.
+        most: passes, at most.
+    """
+    step, residual = torch.zeros_like(gradient), -gradient
+    # The objective is flat along one constant for all biases: rounding there would be divided by nothing.
+    flat = normalize(1 / objective.class_scale, dim=-2)  # (K, 1)
+    residual[..., -1:] -= flat * (flat * residual[..., -1:]).sum()
+    along, square = residual, residual.square().sum()
+    enough = left**2 * square
+    for _ in range(most):
+        if square <= enough:
+            break
+        curved = curvature(objective, along)
+        length = square / (along * curved).sum()
+        step, residual = step + length * along, residual - length * curved
+        square, before = residual.square().sum(), square
+        along = residual + square / before * along
+    return step
+
+
+def curvature(objective: RegularisedObjective, along):
+    """(K, D + 1) second derivative of the objective at its current point times a (K, D + 1) direction."""
+    curved = objective.p * objective.logits_of(along)  # (K, S)
+    curved = (curved - objective.p * curved.sum(-2, keepdim=True)) * objective.a * objective.class_scale
+    product = curved @ objective.x  # (K, S) @ (S, D + 1) -> (K, D + 1)
+    product[..., :-1] += objective.ridge * along[..., :-1]
+    return product
 
 
 def fixed_hessian(features, target, weight, start, *, mu, tolerance, **_) -> Head:

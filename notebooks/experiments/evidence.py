@@ -32,12 +32,12 @@ Row = dict[str, Any]
 
 def leave_one_out(
     method: Method, query: Query, memory: SupportMemory, vocabulary: Vocabulary, ids: NDArray, winner: NDArray
-) -> tuple[NDArray, NDArray, float]:
+) -> tuple[NDArray, float]:
     """Remove prototypes one at a time and predict again.
 
     Returns:
-        (R, N) changes of the winning scores, (R,) whether a class came in that had no score before, and the
-        seconds of the processor that a removal takes, the prediction included.
+        (R, N) changes of the winning scores, and the seconds of the processor that a removal takes, the
+        prediction included.
     """
     before = method.predict(query, memory, vocabulary).scores
     clock, after = time.process_time(), []
@@ -45,8 +45,7 @@ def leave_one_out(
         rest = memory.subset(memory.ids[memory.ids != i])
         after.append(method.predict(query, rest, vocabulary).scores)
     seconds = (time.process_time() - clock) / len(ids)
-    came_in = [(np.isfinite(scores) & ~np.isfinite(before)).any() for scores in after]
-    return np.stack([winning_change(before, scores, winner) for scores in after]), np.array(came_in), seconds
+    return np.stack([winning_change(before, scores, winner) for scores in after]), seconds
 
 
 def image_pairs(
@@ -56,9 +55,8 @@ def image_pairs(
 
     Returns:
         columns `weight` and `effect` as listed; `true`, the change without the prototype, for RNS between
-        heads at the minimum, and `stopped`, where its solver stops early; `came_in`, whether a class came in;
-        and in each row the image's `effect_ms`, `retrain_ms` and `predict_ms` of the processor (the first two
-        for each prototype).
+        heads at the minimum, and `stopped`, where its solver stops early; and in each row the image's
+        `effect_ms`, `retrain_ms` and `predict_ms` of the processor (the first two for each prototype).
     """
     clock = time.process_time()
     evidence = method.predict(query, memory, vocabulary).evidence
@@ -73,14 +71,13 @@ def image_pairs(
     winner = np.asarray(method.predict(query, memory, vocabulary)).argmax(1)
     exact = replace(method, tolerance=0.0) if isinstance(method, RNS) else method
     world = query, memory, vocabulary, ids, winner
-    true, came_in, retrain_s = leave_one_out(exact, *world)
+    true, retrain_s = leave_one_out(exact, *world)
     stopped = leave_one_out(method, *world)[0] if exact is not method else true
     columns = {
         "weight": evidence.weight[rows],
         "effect": evidence.effect[rows],
         "true": true[which, patches],
         "stopped": stopped[which, patches],
-        "came_in": came_in[which],
         "prototypes": len(ids),
     }
     times = {"effect_ms": effect_s, "retrain_ms": retrain_s, "predict_ms": predict_s}
@@ -101,12 +98,11 @@ def summary(images: Sequence[pd.DataFrame]) -> Row:
 
     Returns:
         `known_percent` of the pairs have an effect; in `gone_percent` the class could not be answered any
-        more (an effect of -inf, left out of all comparisons), and in `retrained_percent` a class came in, so
-        that RNS trains anew instead of taking a step. Comparisons are a Spearman correlation and the slope of
-        the true changes over what predicts them: without a prefix, effects and changes between heads at the
-        minimum; `step_`, the same without the retrained pairs; `stopped_`, effects and changes between heads
-        as the default solver leaves them; `early_`, the changes at the minimum and those; `weight_`, minus
-        the weight. `image_spearman` is the median over images, `change` the changes' standard deviation.
+        more (an effect of -inf, left out of all comparisons). Comparisons are a Spearman correlation and the
+        slope of the true changes over what predicts them: without a prefix, effects and changes between heads
+        at the minimum; `stopped_`, effects and changes between heads as the default solver leaves them;
+        `weight_`, minus the weight. `image_spearman` is the median over images, `change` the standard
+        deviation of the changes.
     """
     pairs = pd.concat(images)
     gone = np.isneginf(pairs.true)
@@ -116,15 +112,11 @@ def summary(images: Sequence[pd.DataFrame]) -> Row:
         "pairs": len(pairs),
         "known_percent": 100 * float(pairs.effect.notna().mean()),
         "gone_percent": 100 * float(gone.mean()),
-        "retrained_percent": 100 * float(pairs.came_in.mean()),
         "change": float(pairs.true[~gone].std()),
     }
-    step = pairs[~pairs.came_in]
     comparisons = {
         "": (pairs.effect, pairs.true),
-        "step_": (step.effect, step.true),
         "stopped_": (pairs.effect, pairs.stopped),
-        "early_": (pairs.true, pairs.stopped),
         "weight_": (-pairs.weight, pairs.true),
     }
     for name, (predicted, true) in comparisons.items():

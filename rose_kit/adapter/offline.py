@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rose_kit.fusion.method import AnyQuery, InitialWeight, Memory, Method, Support
-from rose_kit.fusion.retrieval import restrict
+from rose_kit.fusion.retrieval import restrict, support_patches
 from rose_kit.fusion.zero_shot import zero_shot
 from rose_kit.memory.index import Where
 from rose_kit.metrics import confusion_matrix, mean_iou
@@ -79,8 +79,7 @@ class OfflineLinear(Method):
         """
         if support is None and self.needs_support:
             raise ValueError("a classifier on patches needs support images: fit(..., support=...)")
-        memory = restrict(memory, self.where)
-        prototypes = labelled_prototypes(memory, vocabulary)
+        prototypes = labelled_prototypes(restrict(memory, self.where), vocabulary)
         patches = prototypes if support is None else self._patches(memory, support)
         samples = patches if self.needs_support else prototypes
         self.fitted_strength = self.strength or self._tune(samples, patches, len(vocabulary))
@@ -133,19 +132,9 @@ class OfflineLinear(Method):
         return STRENGTHS[int(np.argmax(scores))]
 
     def _patches(self, memory: Memory, support: Support) -> LabelledFeatures:
-        """Labelled patches of support images, `per_image` of each and `at_most` in all.
-
-        Raises:
-            ValueError: there is a `where`, but no memory that holds the metadata of the images.
-        """
-        if self.where is not None and memory is None:
-            raise ValueError(f"where={self.where!r} needs a memory, which holds the metadata of the images")
-        images = set() if memory is None else set(memory.images)
+        """Labelled patches of support images, `per_image` of each and `at_most` in all."""
         rng, parts = np.random.default_rng(self.seed), []
-        for query, labels, image_id in support:
-            if self.where is not None and str(image_id) not in images:
-                continue
-            features, labels = Query.of(query).features, np.asarray(labels)
+        for features, labels, image_id in support_patches(support, memory, self.where):
             rows = rng.permutation(np.flatnonzero(~np.isin(labels, (-1, IGNORE))))[: self.per_image]
             parts.append(LabelledFeatures(features[rows], labels[rows], np.full(len(rows), image_id)))
         patches = LabelledFeatures(*map(np.concatenate, zip(*parts or [NO_SAMPLES], strict=True)))

@@ -6,7 +6,6 @@ fused with text; pseudo-labelled features of classes that have text but no visua
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,18 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from rose_kit.adapter.effects import ScoresWithout
-from rose_kit.adapter.solvers import LEAST_SHARE, Head, RegularisedObjective, adamw, few_threads, lbfgs
+from rose_kit.adapter.solvers import LEAST_SHARE, Head, adamw, few_threads, lbfgs
 from rose_kit.fusion.evidence import LeaveOneOut, top_evidence
 from rose_kit.fusion.method import AnyQuery, InitialWeight, Memory, Method, no_support_error
-from rose_kit.fusion.retrieval import (
-    Retrieval,
-    Retrieved,
-    class_prototypes,
-    restrict,
-    retrieve_batch,
-)
+from rose_kit.fusion.retrieval import Retrieval, Retrieved, restrict, retrieve_batch
 from rose_kit.fusion.zero_shot import class_cosines, softmax, zero_shot
+from rose_kit.memory import SupportMemory
 from rose_kit.memory.index import Where
 from rose_kit.registry import register_method
 from rose_kit.types import (
@@ -50,8 +43,8 @@ from rose_kit.types import (
 LAMBDAS = (0.9, 0.8, 0.6, 0.4, 0.2, 0.0)
 SPREADS = 4  # temperature of the relevance, in standard deviations of the cosines: flat, as published
 LEAST_VARIANCE = 1e-4  # between the classes of unit-norm samples; below it they are taken to have this much
-# Called as solver(features, target, weight, start, **settings) with all settings of `RNS`.
 ONE_BY_ONE = ("cpu",)  # devices on which the heads of several images are trained one after the other
+# Called as solver(features, target, weight, start, **settings) with all settings of `RNS`.
 SOLVERS: dict[str, Callable[..., Head]] = {"adamw": adamw, "lbfgs": lbfgs}
 
 
@@ -265,7 +258,8 @@ class RNS(Method):
         W = A X, the logit W_c . x + b is the sum over samples of A_cs <X_s, x>. A retrieved sample is a
         prototype; a fused one contains v_c = sum_i v_ic / |sum_i v_ic|, hence every prototype of its class.
         The remainder row holds what comes from text, pseudo-labels, the bias, prototypes of the class that
-        were not retrieved, and the part of W that A X leaves over. Effects come from `ScoresWithout`.
+        were not retrieved, and the part of W that A X leaves over. Effects are between heads at the minimum
+        where the solver has one, so that they do not depend on where it stops.
         """
         return self.predict_batch([query], memory, vocabulary, initial_weight=initial_weight)[0]
 
@@ -279,43 +273,32 @@ class RNS(Method):
         initial_weight: InitialWeight = None,
     ) -> list[Prediction]:
         """See `Method.predict_batch`: one search for all images, and one solver that trains all heads."""
-        queries, memory = list(map(Query.of, queries)), restrict(memory, self.where)
+        queries = list(map(Query.of, queries))
         features = [query.tensor for query in queries]
         size = (len(vocabulary), features[0].shape[1])
+        memory = restrict(SupportMemory(size[1]) if memory is None else memory, self.where)
         if initial_weight is not None and np.shape(initial_weight) != size:
             raise ValueError(f"initial_weight has shape {np.shape(initial_weight)}, but the head is {size}")
-        work = min(len(memory or ()), self.k * len(features[0])) * size[0] * size[1]
+        work = min(len(memory), self.k * len(features[0])) * size[0] * size[1]
+        exact = replace(self, tolerance=0.0, where=None)  # the memory is the part that is allowed
         with few_threads(work, features[0].device):
-            return self._predict(queries, features, memory, vocabulary, initial_weight)
-
-    def _predict(
-        self,
-        queries: Sequence[Query],
-        features: Sequence[Tensor],
-        memory: Memory,
-        vocabulary: Vocabulary,
-        initial_weight: InitialWeight,
-    ) -> list[Prediction]:
-        retrieved = self.retrieved(features, memory, vocabulary)
-        prototypes = to_tensor(class_prototypes(memory, vocabulary, features[0].shape[1]), features[0].device)
-        samples = [
-            self.samples(*pair, prototypes, vocabulary) for pair in zip(queries, retrieved, strict=True)
-        ]
-        tau = self.tau, self.spreads
-        relevance = [class_relevance(query.image_tensor, vocabulary, *tau) for query in queries]
-        weights = [own.weight(each) for own, each in zip(samples, relevance, strict=True)]
-        heads, predictions = self.solve_batch(samples, weights, initial_weight), []
-        for i, (x, head, query) in enumerate(zip(features, heads, queries, strict=True)):
-            logits = head.logits(x)  # (N, C)
-            trained, evidence = self.trained(samples[i], weights[i]), None
-            if len(retrieved[i]):
-                without = ScoresWithout(
-                    copy.copy(self), query, memory, vocabulary, relevance[i], initial_weight
-                )
-                training = samples[i], weights[i], head, retrieved[i]
-                evidence = partial(evidence_of, without, *training)
-            predictions.append(Prediction(softmax(logits), evidence, logits.where(trained, -torch.inf)))
-        return predictions
+            retrieved = self.retrieved(features, memory, vocabulary)
+            prototypes = to_tensor(memory.class_prototypes(vocabulary.names), features[0].device)
+            samples, weights = [], []
+            for query, own in zip(queries, retrieved, strict=True):
+                samples.append(self.samples(query, own, prototypes, vocabulary))
+                relevance = class_relevance(query.image_tensor, vocabulary, self.tau, self.spreads)
+                weights.append(samples[-1].weight(relevance))
+            heads = self.solve_batch(samples, weights, initial_weight)
+            predictions = []
+            for query, *trained in zip(queries, samples, weights, heads, retrieved, strict=True):
+                own, weight, head, near = trained
+                logits = head.logits(query.tensor)  # (N, C)
+                scores = logits.where(self.trained(own, weight), -torch.inf)
+                world = query, memory, vocabulary
+                evidence = partial(evidence_of, exact, world, initial_weight, *trained) if len(near) else None
+                predictions.append(Prediction(softmax(logits), evidence, scores))
+            return predictions
 
     def retrieved(
         self, features: Sequence[Tensor], memory: Memory, vocabulary: Vocabulary
@@ -335,7 +318,7 @@ class RNS(Method):
         Args:
             query: patches or regions of the image.
             retrieved: the prototypes to train on.
-            prototypes: (C, D) one for each class, NaN where the memory has none; see `class_prototypes`.
+            prototypes: (C, D) one for each class, NaN where the memory has none.
             vocabulary: the classes.
 
         Raises:
@@ -410,35 +393,41 @@ class RNS(Method):
         mass = weight @ samples.target  # (C,)
         return (mass > LEAST_SHARE * mass.sum()) | (self.solver != "lbfgs")
 
-    def objective(self, samples: Samples, weight: Tensor) -> RegularisedObjective:
-        """What "lbfgs" minimises; arguments as for `solve`."""
-        return RegularisedObjective(samples.features, samples.target, weight, None, self.ridge(samples))
-
 
 register_method("rns-published")(RNS.published)
 
 
 def evidence_of(
-    without: ScoresWithout, samples: Samples, weight: Tensor, head: Head, retrieved: Retrieved
+    method: RNS,
+    world: tuple[Query, SupportMemory, Vocabulary],
+    start: InitialWeight,
+    samples: Samples,
+    weight: Tensor,
+    head: Head,
+    retrieved: Retrieved,
 ) -> Evidence:
     """What each retrieved prototype gives to the winning logits of an image; see `RNS.predict`.
 
     Args:
-        without: knows what was predicted with, and what would be without a prototype.
+        method: predicts again without a prototype; nobody changes it later.
+        world: what was predicted with.
+        start: the initial weight. "lbfgs" starts at `head` when it trains again: that is nearer, and the
+            minimum is the same.
         samples, weight, head, retrieved: of the image.
     """
+    query, memory, vocabulary = world
     samples, weight, head, retrieved = to_array((samples, weight, head, retrieved))
-    x, names = without.query.features, np.array(without.vocabulary.names)
-    logits = head.logits(x)  # (N, C)
+    logits, names = head.logits(query.features), np.array(vocabulary.names)  # (N, C)
     winner = logits.argmax(1)
     a = sample_coefficients(head, samples, weight)  # (C, S), those of the retrieved samples first
-    norms = np.linalg.norm(without.memory.class_sums(names), axis=1)  # (C,), NaN without a prototype
+    norms = np.linalg.norm(memory.class_sums(names), axis=1)  # (C,), NaN without a prototype
     in_fused = (a * samples.visual_share) @ samples.target / norms  # (C, S) @ (S, C) -> (C, C)
     factors = a[:, : len(retrieved)] + in_fused[:, retrieved.classes]  # (C, R)
-    contributions = factors[winner] * (x @ retrieved.vectors.T)  # (N, R)
-    owners, leave_out = names[retrieved.classes], LeaveOneOut(without, winner)
-    totals, winners = logits.max(1), names[winner]
-    return top_evidence(contributions, retrieved.ids, owners, totals, winners, leave_out=leave_out)
+    contributions = factors[winner] * (query.features @ retrieved.vectors.T)  # (N, R)
+    start = head.weight if method.solver == "lbfgs" else start
+    leave_out = LeaveOneOut(method, *world, winner, start)
+    columns = retrieved.ids, names[retrieved.classes], logits.max(1), names[winner]
+    return top_evidence(contributions, *columns, leave_out=leave_out)
 
 
 @numpy_door

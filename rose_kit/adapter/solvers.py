@@ -232,49 +232,6 @@ class RegularisedObjective:
         gradient[..., :-1].addcmul_(self.ridge, self.point[..., :-1])
         return gradient
 
-    def curvature(self, along: Tensor) -> Tensor:
-        """(K, D + 1) second derivative of J at the current point times a (K, D + 1) direction."""
-        curved = self.p * self.logits_of(along)  # (K, S)
-        curved = (curved - self.p * curved.sum(-2, keepdim=True)).mul_(self.a).mul_(self.class_scale)
-        product = curved @ self.x  # (K, S) @ (S, D + 1) -> (K, D + 1)
-        product[..., :-1].addcmul_(self.ridge, along[..., :-1])
-        return product
-
-    def newton_step(self, gradient: Tensor, left: float, most: int) -> Tensor:
-        """(K, D + 1) minus (inverse Hessian) times (gradient), by conjugate gradients, a pass each.
-
-        Args:
-            gradient: (K, D + 1) of J at the current point, of one image.
-            left: share of the gradient that the step may leave over in the quadratic model.
-            most: passes, at most.
-        """
-        step, residual = torch.zeros_like(gradient), -gradient
-        # J is flat along one constant for all biases: what rounding leaves there would be divided by nothing.
-        flat = F.normalize(1 / self.class_scale, dim=-2)  # (K, 1)
-        residual[..., -1:] -= flat * (flat * residual[..., -1:]).sum()
-        along, square = residual, _dot(residual, residual)
-        enough = left**2 * square
-        for _ in range(most):
-            if square <= enough:
-                break
-            curved = self.curvature(along)
-            length = square / _dot(along, curved)
-            step, residual = step + length * along, residual - length * curved
-            square, before = _dot(residual, residual), square
-            along = residual + square / before * along
-        return step
-
-    def go_to(self, head: Head) -> None:
-        """Go to the point that `head` makes this head of."""
-        weight, bias = self._rows(head.weight), self._rows(head.bias[..., None])  # (K, D), (K, 1)
-        bias = (bias + weight @ self.mean.mT).where(self.active[..., None], NEVER)
-        point = torch.cat([weight, bias / BIAS_UNIT], -1) / self.class_scale
-        self._set(point, self.logits_of(point))
-
-    def add(self, step: Tensor) -> None:
-        """Go one (K, D + 1) step, whether or not it lowers J."""
-        self._set(self.point + step, self.logits + self.logits_of(step))
-
     def move(self, direction: Tensor) -> float | Tensor:
         """One step of Newton's method along a (K, D + 1) direction, halved until J falls.
 

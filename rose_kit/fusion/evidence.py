@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -61,18 +61,26 @@ def top_evidence(
     return Evidence(np.nonzero(listed)[0], ids[listed], owners[listed], weight[listed], leave_out=leave_out)
 
 
+@dataclass
 class LeaveOneOut:
     """The effects of single prototypes on all patches or regions of an image, kept once they are computed.
 
+    The method answers the image again without each of them, so they are exact.
+
     Args:
-        scores_without: prototype id -> (N, C) scores without that prototype, -inf where a class has none, or
-            None where nothing could be answered; for None as the id, the scores with all prototypes.
+        method: gives `Prediction.scores`; nobody changes it later.
+        query, memory, vocabulary: what was predicted with; the memory is a snapshot.
         winner: (N,) the class that won.
+        initial_weight: (C, D) where a trained head starts; None: where it always does.
     """
 
-    def __init__(self, scores_without: Callable[[int | None], NDArray | None], winner: NDArray) -> None:
-        self.scores_without, self.winner = scores_without, winner
-        self.effects: dict[int, NDArray] = {}
+    method: Method
+    query: Query
+    memory: SupportMemory
+    vocabulary: Vocabulary
+    winner: NDArray
+    initial_weight: NDArray | None = None
+    effects: dict[int, NDArray] = field(default_factory=dict, init=False)
 
     @cached_property
     def scores(self) -> NDArray:
@@ -85,26 +93,12 @@ class LeaveOneOut:
             self.effects[i] = winning_change(self.scores, self.scores_without(i), self.winner)
         return np.stack([self.effects[i] for i in ids.tolist()])
 
-
-@dataclass
-class PredictWithout:
-    """The scores of a method without one prototype, for `LeaveOneOut`: it predicts again, so they are exact.
-
-    Args:
-        method: gives `Prediction.scores`; nobody changes it later.
-        query, memory, vocabulary: what was predicted with; the memory is a snapshot.
-    """
-
-    method: Method
-    query: Query
-    memory: SupportMemory
-    vocabulary: Vocabulary
-
-    def __call__(self, prototype_id: int | None) -> NDArray[np.float32] | None:
-        """(N, C) scores; None where neither text nor a prototype is left."""
+    def scores_without(self, prototype_id: int | None) -> NDArray[np.float32] | None:
+        """(N, C) scores, -inf where a class has none; None where neither text nor a prototype is left."""
         rest = self.memory.subset(self.memory.ids[self.memory.ids != prototype_id])
         if self.vocabulary.has_text.any() or np.isin(self.vocabulary.names, rest.classes).any():
-            return self.method.predict(self.query, rest, self.vocabulary).scores
+            start = {"initial_weight": self.initial_weight}
+            return self.method.predict(self.query, rest, self.vocabulary, **start).scores
         return None
 
 

@@ -19,8 +19,8 @@ class Freeda(LateFusion):
     """Score = weight * cos(x, v_c) + (1 - weight) * ((1 - g) * cos(x, t_c) + g * cos(image, t_c)).
 
     x is a patch or a superpixel, v_c the unit-norm sum of the class's prototypes in the memory, t_c its text,
-    g `global_share`. A class without visual support has its text's part as its score; without any text the
-    score is cos(x, v_c).
+    g `global_share`. A class without visual support has its text's part alone as its score, which by default
+    is mostly that of the whole image, the same for all x. Without any text the score is cos(x, v_c).
 
     FREEDA (CVPR 2024) has generated prototypes, superpixels (`regions="felzenszwalb"` of a `Segmenter` or
     of `evaluate`, where all methods answer the same ones), the text of the whole image alone (g = 1) and

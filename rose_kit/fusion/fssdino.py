@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rose_kit.fusion.method import AnyQuery, InitialWeight, Memory, Method, Support, no_support_error
-from rose_kit.fusion.retrieval import restrict, supported_classes
+from rose_kit.fusion.retrieval import restrict, support_patches, supported_classes
 from rose_kit.fusion.zero_shot import ZeroShot, softmax
 from rose_kit.memory.index import Where
 from rose_kit.registry import register_method
@@ -59,12 +59,7 @@ class FssDino(Method):
         """See `Method.fit`; without support images the method follows the memory, whatever is added to it."""
         self.fitted = None
         if support is not None:
-            images = None if self.where is None else set(restrict(memory, self.where).images)
-            parts = [
-                (Query.of(query).features, np.asarray(labels))
-                for query, labels, image_id in support
-                if images is None or str(image_id) in images
-            ]
+            parts = [own[:2] for own in support_patches(support, memory, self.where)]
             features, labels = map(np.concatenate, zip(*parts, strict=True)) if parts else np.empty((2, 0))
             own = {name: features[labels == c] for c, name in enumerate(vocabulary.names)}
             self.fitted = {name: self.describe(patches) for name, patches in own.items() if len(patches)}

@@ -1,13 +1,12 @@
 """Late fusion: a visual and a textual score per class, mixed with one fixed weight."""
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rose_kit.fusion.evidence import LeaveOneOut, PredictWithout, top_evidence
+from rose_kit.fusion.evidence import LeaveOneOut, top_evidence
 from rose_kit.fusion.method import AnyQuery, InitialWeight, Memory, Method
 from rose_kit.fusion.retrieval import restrict, supported_classes
 from rose_kit.memory.index import Where
@@ -58,7 +57,7 @@ class LateFusion(Method):
         winner = scores.argmax(1)  # (N,)
         ids, gains = sources(winner)  # (N, P) each
         names = np.array(vocabulary.names)[winner]
-        leave_out = LeaveOneOut(PredictWithout(copy.copy(self), query, memory, vocabulary), winner)
+        leave_out = LeaveOneOut(replace(self, where=None), query, memory, vocabulary, winner)
         options = {"keep": ids.shape[1], "leave_out": leave_out}
         evidence = top_evidence(share * gains, ids, names[:, None], scores.max(1), names, **options)
         return self.prediction(scores, evidence)

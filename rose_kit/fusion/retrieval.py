@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rose_kit.fusion.method import Memory
+from rose_kit.fusion.method import Memory, SupportExample
 from rose_kit.memory.index import Filter, Where
-from rose_kit.types import Columns, Vocabulary, numpy_door, to_array, to_tensor
+from rose_kit.types import Columns, Query, Vocabulary, numpy_door, to_array, to_tensor
 
 
 @dataclass(frozen=True)
@@ -35,21 +35,6 @@ class Retrieved(Columns):
 
     def __len__(self) -> int:
         return len(self.ids)
-
-    @numpy_door
-    def nearest(self, k: int, without: int | None = None) -> Retrieved:
-        """The k nearest neighbours of each query only, one prototype left out.
-
-        Args:
-            k: fewer than were retrieved for each query, if one is left out.
-            without: id of that prototype; the next neighbour takes its place.
-        """
-        ids = torch.cat([self.ids, self.ids.new_full((1,), -1)])
-        left_out = ids[self.positions] == (-2 if without is None else without)  # (N, k')
-        order = left_out.byte().argsort(dim=1, stable=True)[:, :k]  # (N, k), the one that is left out last
-        rows, positions = _unique(self.positions.gather(1, order))
-        scores = self.scores.gather(1, order)
-        return Retrieved(self.ids[rows], self.vectors[rows], self.classes[rows], positions, scores)
 
 
 # (N, D) features, memory, vocabulary, k -> the prototypes that an adapter is trained on
@@ -133,13 +118,27 @@ def restrict(memory: Memory, where: Where | None) -> Memory:
     return _latest[2]
 
 
+def support_patches(
+    support: Iterable[SupportExample], memory: Memory, where: Where | None
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64], Hashable]]:
+    """Features (N, D), labels (N,) and id of the support images that a method may learn from.
+
+    Args:
+        support: as for `Method.fit`.
+        memory: holds the metadata of the images.
+        where: metadata that one of an image's prototypes must have; None: all images are used.
+
+    Raises:
+        ValueError: there is a `where`, but no memory.
+    """
+    if where is not None and memory is None:
+        raise ValueError(f"where={where!r} needs a memory, which holds the metadata of the images")
+    images = None if where is None else restrict(memory, where).images
+    for query, labels, image_id in support:
+        if images is None or str(image_id) in images:
+            yield Query.of(query).features, np.asarray(labels), image_id
+
+
 def supported_classes(memory: Memory, vocabulary: Vocabulary) -> NDArray[np.bool_]:
     """(C,) whether the memory holds a prototype of each class."""
     return np.isin(vocabulary.names, () if memory is None else memory.classes)
-
-
-def class_prototypes(memory: Memory, vocabulary: Vocabulary, dim: int) -> NDArray[np.float32]:
-    """(C, dim) one prototype of each class (RNS, equation 5); NaN where the memory has none, or is None."""
-    if memory is None:
-        return np.full((len(vocabulary), dim), np.nan, np.float32)
-    return memory.class_prototypes(vocabulary.names)

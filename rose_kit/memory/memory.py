@@ -75,7 +75,8 @@ class SupportMemory:
     ) -> None:
         check_positive(dim=dim)
         self.dim, self.fingerprint, self.encoder = dim, fingerprint, encoder
-        self._tables = [Prototypes.make([], np.zeros((0, dim)), [], [])]  # joined when they are read
+        # In the order of adding. Copy the arrays, which are the memory's own, before you write to them.
+        self.rows = Prototypes.make([], np.zeros((0, dim)), [], [])
         self._next_id = 0
         self._keys: set[tuple[str, str]] | None = None  # of all rows, once they are needed
         self._index, self._shares_index = make_index(index, dim), False
@@ -178,8 +179,7 @@ class SupportMemory:
             ids = self._next_id + np.arange(len(rows))
             self._next_id += len(rows)  # first: a copy made in between must not give these ids again
             self._own_index()
-            # Vectors and free places of its own: nobody else may write to them.
-            self._tables.append(replace(rows, ids=ids, vectors=rows.vectors.copy(), _buffer=None))
+            self.rows = self.rows.extended(replace(rows, ids=ids))
             self._keys.update(keys)
         return ids
 
@@ -206,7 +206,7 @@ class SupportMemory:
                     raise unknown_name(what, name, dict.fromkeys(names))
                 chosen = chosen if name is None else chosen.take(names == name)
             self._own_index()
-            self._tables = [rows.take(~np.isin(rows.ids, chosen.ids))]
+            self.rows = rows.take(~np.isin(rows.ids, chosen.ids))
             self._keys = None
             return len(rows) - len(self)
 
@@ -220,7 +220,7 @@ class SupportMemory:
             ValueError: there is no such id.
         """
         twin = self.copy()
-        twin._tables = [twin.rows.take(np.unique(twin.rows.of_ids(ids)))]
+        twin.rows = twin.rows.take(np.unique(twin.rows.of_ids(ids)))
         twin._index = Index(self.dim)
         return twin
 
@@ -310,17 +310,6 @@ class SupportMemory:
         rows = [sums.get(composed(name), absent) for name in name_list("names", names)]
         return np.array(rows, dtype=np.float32).reshape(-1, self.dim)
 
-    # The arrays are the memory's own: copy them before you write to them.
-    @property
-    def rows(self) -> Prototypes:
-        """All rows, in the order of adding; tables that were added are joined when they are first read."""
-        with changes_lock:
-            first, *others = [table for table in self._tables if len(table)] or self._tables[:1]
-            if others:
-                first = first.extended(Prototypes.concatenate(others))
-            self._tables = [first]
-            return first
-
     ids = property(lambda self: self.rows.ids, doc="(P,) int64 prototype ids, increasing.")
     vectors = property(lambda self: self.rows.vectors, doc="(P, D) float32 prototypes, unit norm.")
     class_names = property(lambda self: self.rows.class_names, doc="(P,) object, the class of each row.")
@@ -355,7 +344,7 @@ class SupportMemory:
         is searched there until it changes, and exactly in this process from then on.
         """
         rows, twin = self.rows, object.__new__(type(self))
-        twin.__dict__ = self.__dict__ | {"_tables": [rows], "_keys": None, "_shares_index": True}
+        twin.__dict__ = self.__dict__ | {"rows": rows, "_keys": None, "_shares_index": True}
         return twin
 
     __copy__, __deepcopy__ = copy, lambda self, memo: self.copy()
@@ -373,7 +362,7 @@ class SupportMemory:
 
         Raises:
             OSError: the path is a file, or the disk refuses.
-            MemoryFormatError: (a ValueError) the folder has a `manifest.json` that is no memory's.
+            MemoryFormatError: (a ValueError) the folder has a `memory.safetensors` that is no memory.
         """
         saved = self.copy()  # another thread may change the memory meanwhile
         options = {"fingerprint": saved.fingerprint, "encoder": saved.encoder, "index": saved._index.name}
@@ -396,7 +385,7 @@ class SupportMemory:
             memory = cls(header["dim"], index=index or header["index"], **options)
         except ValueError as error:  # an index of another kit, or of another width
             raise MemoryFormatError(f"the memory {str(path)!r} cannot be read: {error}") from None
-        memory._tables, memory._next_id = [rows], header["next_id"]
+        memory.rows, memory._next_id = rows, header["next_id"]
         return memory
 
     def check_encoder(self, encoder: Any) -> None:

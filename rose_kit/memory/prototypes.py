@@ -98,11 +98,13 @@ class Prototypes:
         return cls(*map(np.concatenate, zip(*(table.columns for table in tables), strict=True)))
 
     def extended(self, more: Prototypes) -> Prototypes:
-        """These rows and then others. Extending n times by one row takes O(n) in all."""
+        """A copy of these rows and then others. Extending n times by one row takes O(n) in all."""
         buffer, end = self._buffer, len(self) + len(more)
         if buffer is None or buffer.used != len(self) or len(buffer.columns[0]) < end:
-            free = [np.empty((len(more) + end // 2, *c.shape[1:]), c.dtype) for c in self.columns]
-            buffer = _Buffer([np.concatenate(pair) for pair in zip(self.columns, free, strict=True)])
+            places = end + end // 2 if len(self) else end  # many rows are often added at once, and no others
+            buffer = _Buffer([np.empty((places, *c.shape[1:]), c.dtype) for c in self.columns])
+            for column, old in zip(buffer.columns, self.columns, strict=True):
+                column[: len(self)] = old
         for column, new in zip(buffer.columns, more.columns, strict=True):
             column[len(self) : end] = new
         buffer.used = end
