@@ -98,7 +98,7 @@ class Segmenter:
         Raises:
             ValueError: no class of the vocabulary has text or a prototype in the memory.
         """
-        return self.segment_batch([image], vocabulary)[0]
+        return self._answer([image], vocabulary)[0]
 
     __call__ = segment
 
@@ -106,6 +106,9 @@ class Segmenter:
         self, images: Sequence[Any], vocabulary: Vocabulary | Sequence[str]
     ) -> list[Segmentation]:
         """Several images together, many times as fast on a GPU; arguments as for `segment`."""
+        return self._answer(images, vocabulary)
+
+    def _answer(self, images: Sequence[Any], vocabulary: Vocabulary | Sequence[str]) -> list[Segmentation]:
         new = [image for image in images if not isinstance(image, EncodedImage)]
         made = iter(encode_queries(new, self.encoder, self.windows, self.regions))
         encoded = [image if isinstance(image, EncodedImage) else next(made) for image in images]

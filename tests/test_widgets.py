@@ -87,10 +87,8 @@ def test_weights_add_up_to_the_score_and_name_rows_of_the_memory(segmenter, scen
 
 
 def test_names_in_the_memory_are_never_read_as_markup(encoder, scene):
-    memory, name = (
-        SupportMemory(encoder.dim, fingerprint=encoder.fingerprint),
-        "<img src=x onerror=alert(1)> $_$",
-    )
+    memory = SupportMemory(encoder.dim, fingerprint=encoder.fingerprint)
+    name = "<img src=x onerror=alert(1)> $_$"
     memory.add(name, encoder.encode_image(scene.image), scene.mask * 0, {0: name}, thumbnail=scene.image)
     widget = EvidenceExplorer(Segmenter(encoder, memory, RNS()), scene.image, [name, "grass"])
     widget.explain(64, 64)
