@@ -373,14 +373,11 @@ def test_sweep_makes_each_table_once_and_a_leaderboard(run, folder, tmp_path):
     assert [p.name for p in out.glob("leaderboard.*")] == ["leaderboard.csv"]
 
 
-def test_check_passes_the_template_of_an_encoder_which_evaluate_takes(run, folder):
-    path = Path(__file__).parents[1] / "notebooks" / "plugins" / "my_encoder.py"
-    assert run("check", path).count("ok") == 2
-    args = ("--encoder", "my-encoder", "--methods", "knn-clip", "--shots", 1, "--seeds", 1, "--plugin", path)
-    assert "knn-clip" in run("evaluate", folder, *args)
-
-
-def test_check_shows_what_a_plugin_does_wrong_and_a_sweep_refuses_it(run, capsys, tmp_path):
+def test_check_says_what_is_right_and_wrong_and_a_sweep_refuses_what_is_wrong(run, capsys, folder, tmp_path):
+    template = Path(__file__).parents[1] / "notebooks" / "plugins" / "my_encoder.py"
+    assert run("check", template).count("ok") == 2
+    args = ("--encoder", "my-encoder", "--methods", "knn-clip", "--shots", 1, "--seeds", 1)
+    assert "knn-clip" in run("evaluate", folder, *args, "--plugin", template)
     path, grid = tmp_path / "mine.py", tmp_path / "grid.yaml"
     path.write_text(f"{MINE}\n    def predict(self, *a, initial_weight=None): return 1")
     grid.write_text("{methods: [rns], dataset: scenes}")
