@@ -55,7 +55,7 @@ from rose_kit.registry import (
     versions,
 )
 from rose_kit.types import IGNORE, class_name, composed, join_names, split_names, unknown_name
-from rose_kit.web.types import Promptable, Provider
+from rose_kit.web.types import Provider
 
 if TYPE_CHECKING:
     from rose_kit.segmenter import EncodedImage
@@ -184,7 +184,7 @@ def make_regions(text: str | None) -> kit.Regions | None:
     """What `--regions` asks for; None if not given."""
     import rose_kit.regions  # noqa: F401 (it registers every kind)
 
-    return make_named(region_makers, text) if text else None
+    return None if text is None else make_named(region_makers, text)
 
 
 def make_windows(texts: Sequence[str] | None, encoder: kit.Encoder) -> kit.Windows:
@@ -311,9 +311,8 @@ def record(path: Path, place: Path | None = None) -> None:
 def is_recorded(path: Path, place: Path | None = None) -> bool:
     """Whether a file is there, and is as a command wrote it; arguments as for `record`."""
     notes = (place or path).parent / RECORD
-    if not (path.is_file() and notes.is_file()):
-        return False
-    return _checksum(path, place or path) in notes.read_text("utf-8", "surrogateescape")
+    there = path.is_file() and notes.is_file()
+    return there and _checksum(path, place or path) in notes.read_text("utf-8", "surrogateescape")
 
 
 def _checksum(path: Path, place: Path) -> str:
@@ -713,6 +712,7 @@ def ask(
 
     Example: rose-kit ask photo.jpg "Segment the reigning champion." --provider wikimedia
     """
+    import rose_kit.web.promptable  # noqa: F401 (it registers our own segmenter)
     from rose_kit.web.framework import RoseFramework
     from rose_kit.web.llm import language_model
 
@@ -728,7 +728,7 @@ def ask(
     pixels = web.example(question, when) if image == "example" else read_image(Path(image))
     compares = kit.load_encoder(encoder, device)
     limits = read_thresholds(compares, thresholds, calibrate)
-    asks = make_segmenter(segmenter, encoder=compares, known=known)
+    asks = make_named(segmenters, segmenter, encoder=compares, known=known)
     framework = RoseFramework(asks, web, compares, known=known, thresholds=limits, llm=model)
     result = framework.ask(pixels, question, when)
     asked = f"question   {question!r}, asked on {when}"
@@ -760,13 +760,6 @@ def make_provider(name: str, image: str) -> Provider:
     if image == "example" and not hasattr(provider, "example"):
         raise ValueError(f"provider {name!r} has no example; name an image")
     return provider
-
-
-def make_segmenter(text: str, **given: Any) -> Promptable:
-    """What `--segmenter` asks for; it gets those of `given` that it takes."""
-    import rose_kit.web.promptable  # noqa: F401 (it registers our own)
-
-    return make_named(segmenters, text, **given)
 
 
 def read_thresholds(encoder: kit.Encoder, path: Path | None, data: str | None) -> Thresholds | None:
