@@ -43,6 +43,7 @@ from rose_kit.data import (
     warn_absent,
 )
 from rose_kit.registry import (
+    Registry,
     call_with,
     errors_as,
     language_models,
@@ -54,9 +55,11 @@ from rose_kit.registry import (
     versions,
 )
 from rose_kit.types import IGNORE, class_name, composed, join_names, split_names, unknown_name
-from rose_kit.web.types import Promptable, Provider
+from rose_kit.web.types import Provider
 
 if TYPE_CHECKING:
+    from rose_kit.segmenter import EncodedImage
+    from rose_kit.web.framework import FrameworkResult
     from rose_kit.web.vpe import Thresholds
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"  # of a clone
@@ -169,14 +172,19 @@ def make_methods(names: Names, texts: Sequence[str], preset: Sequence[str]) -> d
     return {name: configured(methods[name], given, name) for name, given in options.items()}
 
 
+def make_named(registry: Registry, text: str, **given: Any) -> Any:
+    """What NAME:OPTION=VALUE,... asks a registry for; it also gets those of `given` that it takes."""
+    name, _, options = text.partition(":")
+    taken = inspect.signature(factory := registry[name]).parameters
+    factory = partial(factory, **{key: value for key, value in given.items() if key in taken})
+    return configured(factory, options.split(",") if options else (), name)
+
+
 def make_regions(text: str | None) -> kit.Regions | None:
-    """What `--regions NAME:OPTION=VALUE,...` asks for; None if not given."""
+    """What `--regions` asks for; None if not given."""
     import rose_kit.regions  # noqa: F401 (it registers every kind)
 
-    if text is None:
-        return None
-    name, _, options = text.partition(":")
-    return configured(region_makers[name], options.split(",") if options else (), name)
+    return None if text is None else make_named(region_makers, text)
 
 
 def make_windows(texts: Sequence[str] | None, encoder: kit.Encoder) -> kit.Windows:
@@ -295,23 +303,21 @@ def record(path: Path, place: Path | None = None) -> None:
     """
     place = place or path
     notes = place.parent / RECORD
-    if path.is_file() and (line := _checksum(path, place.name)) not in _recorded(notes):
+    if path.is_file() and not is_recorded(path, place):
         with naming(notes), notes.open("a", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(line)
+            file.write(_checksum(path, place))
 
 
-def is_recorded(path: Path) -> bool:
-    """Whether a file is there, and is as a command wrote it."""
-    return path.is_file() and _checksum(path, path.name) in _recorded(path.parent / RECORD)
+def is_recorded(path: Path, place: Path | None = None) -> bool:
+    """Whether a file is there, and is as a command wrote it; arguments as for `record`."""
+    notes = (place or path).parent / RECORD
+    there = path.is_file() and notes.is_file()
+    return there and _checksum(path, place or path) in notes.read_text("utf-8", "surrogateescape")
 
 
-def _recorded(notes: Path) -> str:
-    return notes.read_text("utf-8", "surrogateescape") if notes.is_file() else ""
-
-
-def _checksum(path: Path, name: str) -> str:
+def _checksum(path: Path, place: Path) -> str:
     """A line as the program sha256sum prints it."""
-    return f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {name}\n"
+    return f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {place.name}\n"
 
 
 # --- arguments and options that several commands share ----------------------------------------------------
@@ -577,51 +583,71 @@ def segment(
 
     Example: rose-kit segment street.jpg --memory memory --out segmented --classes road,bus,sky
     """
-    from tqdm.auto import tqdm
-
-    from rose_kit.segmenter import name_vocabulary, pixel_probability
+    from rose_kit.segmenter import pixel_probability
 
     [answerer], region_maker = make_methods([method], (), ()).values(), make_regions(regions)
     if getattr(answerer, "needs_support", False):
         raise ValueError(f"method {method!r} is trained on annotated images, which a memory does not hold")
+    if instances and coco is None:
+        raise ValueError("--instances says how to write COCO: give --coco FILE as well")
     support, encoder = load_memory(memory, device)
     if not len(support):
         raise ValueError(f"memory {str(memory)!r} is empty: `rose-kit memory add` fills it")
-    vocabulary = name_vocabulary(classes or list(map(class_name, support.classes)), encoder)
-    unknown = [name for name in vocabulary.names if name not in support.classes]
-    if unknown and vocabulary.text is None:
-        raise unknown_name("class (the encoder has no text)", unknown[0], support.classes)
-    if unknown:
-        alone = f"the memory does not hold, so their names alone speak for: {', '.join(unknown)}"
-        warnings.warn(alone, stacklevel=2)
+    vocabulary = choose_vocabulary(classes, support, encoder)
     for path in images:
         read_image(path)  # so that a broken one is reported before anything is written
     listing = class_list(out, vocabulary.names)
     results = [out / f"{path.stem}{kind}" for path in images for kind in RESULTS]
     if len(set(results)) < len(results):
         raise ValueError(f"two of the images have the same name: {', '.join(map(str, images))}")
-    if instances and coco is None:
-        raise ValueError("--instances says how to write COCO: give --coco FILE as well")
     check_outputs([*results, coco], [*images, out / "classes.txt"])
     segmenter = kit.Segmenter(encoder, support, answerer, region_maker, make_windows((), encoder))
-
-    def answers() -> Iterator[tuple[str, NDArray, NDArray]]:
-        """Segment and write image after image; yields what `write_coco` takes of each, if it is asked for."""
-        for path in tqdm(images, "segmenting", disable=None):  # None: shown on terminals only
-            encoded = segmenter.encode(path)
-            answer = segmenter.segment(encoded, vocabulary)
-            write_answer(out / path.stem, path, answer, support, effects)
-            with atomic_write(out / "classes.txt") as beside:  # a method that refuses writes nothing
-                beside.write_text(listing, encoding="utf-8")
-            if coco is not None:
-                yield path.name, answer.labels, pixel_probability(answer, encoded)
-
+    answers = segment_images(images, segmenter, vocabulary, out, listing, effects)
     if coco is None:
-        list(answers())
+        list(answers)
     else:
+        masks = ((name, own.labels, pixel_probability(own, encoded)) for name, own, encoded in answers)
         with new_result(coco) as beside:
-            kit.write_coco(beside, answers(), dict(enumerate(vocabulary.names)), components=instances)
+            kit.write_coco(beside, masks, dict(enumerate(vocabulary.names)), components=instances)
     typer.echo(f"{len(images)} image(s) segmented into {len(vocabulary)} classes, in {out}")
+
+
+def choose_vocabulary(classes: Names, memory: kit.SupportMemory, encoder: kit.Encoder) -> kit.Vocabulary:
+    """The classes that the user names, else those of a memory; warns of those that it does not hold.
+
+    Raises:
+        ValueError: the memory does not hold a class, and the encoder cannot read its name.
+    """
+    from rose_kit.segmenter import name_vocabulary
+
+    vocabulary = name_vocabulary(classes or list(map(class_name, memory.classes)), encoder)
+    unknown = [name for name in vocabulary.names if name not in memory.classes]
+    if unknown and vocabulary.text is None:
+        raise unknown_name("class (the encoder has no text)", unknown[0], memory.classes)
+    if unknown:
+        alone = f"the memory does not hold, so their names alone speak for: {', '.join(unknown)}"
+        warnings.warn(alone, stacklevel=2)
+    return vocabulary
+
+
+def segment_images(
+    images: Iterable[Path],
+    segmenter: kit.Segmenter,
+    vocabulary: kit.Vocabulary,
+    out: Path,
+    listing: str,
+    effects: bool,
+) -> Iterator[tuple[str, kit.Segmentation, EncodedImage]]:
+    """Segment image after image, and write the results; yields each file name, answer and encoded image."""
+    from tqdm.auto import tqdm
+
+    for path in tqdm(images, "segmenting", disable=None):  # None: shown on terminals only
+        encoded = segmenter.encode(path)
+        answer = segmenter.segment(encoded, vocabulary)
+        write_answer(out / path.stem, path, answer, segmenter.memory, effects)
+        with atomic_write(out / "classes.txt") as beside:  # a method that refuses writes nothing
+            beside.write_text(listing, encoding="utf-8")
+        yield path.name, answer, encoded
 
 
 def class_list(out: Path, names: Sequence[str]) -> str:
@@ -686,15 +712,14 @@ def ask(
 
     Example: rose-kit ask photo.jpg "Segment the reigning champion." --provider wikimedia
     """
-    from rose_kit.viz.overlay import overlay
+    import rose_kit.web.promptable  # noqa: F401 (it registers our own segmenter)
     from rose_kit.web.framework import RoseFramework
     from rose_kit.web.llm import language_model
 
     beside = {kind: out.with_name(f"{out.stem}.{kind}.png") for kind in ("overlay", "image")}
     check_outputs([out, *beside.values(), thresholds if calibrate else None], [Path(image)])
-    model = None
-    if llm:
-        model = language_models[llm]() if llm in language_models.names() else language_model(llm)
+    own = language_models[llm] if llm in language_models.names() else partial(language_model, llm)
+    model = own() if llm else None
     web = make_provider(provider, image)
     first, last = getattr(web, "days", (date.min, date.max))
     when = day.date() if day else min(last, date.today())
@@ -703,47 +728,38 @@ def ask(
     pixels = web.example(question, when) if image == "example" else read_image(Path(image))
     compares = kit.load_encoder(encoder, device)
     limits = read_thresholds(compares, thresholds, calibrate)
-    asks = make_segmenter(segmenter, encoder=compares, known=known)
+    asks = make_named(segmenters, segmenter, encoder=compares, known=known)
     framework = RoseFramework(asks, web, compares, known=known, thresholds=limits, llm=model)
     result = framework.ask(pixels, question, when)
     asked = f"question   {question!r}, asked on {when}"
     for line in (asked, *result.lines(), f"model      {llm or 'none, rules'}"):
         typer.echo(printable(line))
+    write_mask(out, result, pixels, beside["overlay"], beside["image"] if image == "example" else None)
+    if result.failure:
+        raise typer.Exit(1)
+
+
+def write_mask(out: Path, result: FrameworkResult, pixels: NDArray, shown: Path, image: Path | None) -> None:
+    """Write the mask of an answer, the mask shown over the image, and the image if it has a path."""
+    from rose_kit.viz.overlay import overlay
+
     mask, name = result.mask.mask, result.answer.text if result.answer else "mask"
-    written = {out: (255 * mask).astype(np.uint8)}
-    written[beside["overlay"]] = overlay(pixels, np.where(mask, 0, IGNORE), [name])
-    if image == "example":
-        written[beside["image"]] = pixels
-    for path, array in written.items():
+    written = {out: (255 * mask).astype(np.uint8), shown: overlay(pixels, np.where(mask, 0, IGNORE), [name])}
+    for path, array in (written | ({image: pixels} if image else {})).items():
         with new_result(path) as place:
             Image.fromarray(array).save(place, "PNG")
         typer.echo(f"written    {path}")
-    if result.failure:
-        raise typer.Exit(1)
 
 
 def make_provider(name: str, image: str) -> Provider:
     """The place to search: a registered one by its name, or a folder; for an example, one that has some."""
     from rose_kit.web.providers import Folder
 
-    if name not in providers.names() and Path(name).is_dir():
-        provider = Folder(name)
-    else:
-        factory = providers[name]
-        provider = factory(image=image) if "image" in inspect.signature(factory).parameters else factory()
+    is_folder = name not in providers.names() and Path(name).is_dir()
+    provider = Folder(name) if is_folder else make_named(providers, name, image=image)
     if image == "example" and not hasattr(provider, "example"):
         raise ValueError(f"provider {name!r} has no example; name an image")
     return provider
-
-
-def make_segmenter(text: str, **given: Any) -> Promptable:
-    """What `--segmenter NAME:OPTION=VALUE,...` asks for; it gets those of `given` that it takes."""
-    import rose_kit.web.promptable  # noqa: F401 (it registers our own)
-
-    name, _, options = text.partition(":")
-    taken = inspect.signature(factory := segmenters[name]).parameters
-    factory = partial(factory, **{key: value for key, value in given.items() if key in taken})
-    return configured(factory, options.split(",") if options else (), name)
 
 
 def read_thresholds(encoder: kit.Encoder, path: Path | None, data: str | None) -> Thresholds | None:

@@ -79,7 +79,7 @@ class Segmenter:
             image: (H, W, 3) uint8, or float in [0, 1]; a tensor of that or of (3, H, W); or what `read_image`
                 reads: a file or a PIL image.
         """
-        return encode_query(image, self.encoder, self.windows, self.regions)
+        return encode_queries([image], self.encoder, self.windows, self.regions)[0]
 
     def segment(self, image: Any, vocabulary: Vocabulary | Sequence[str]) -> Segmentation:
         """Label each pixel with a class of the vocabulary.
@@ -98,7 +98,7 @@ class Segmenter:
         Raises:
             ValueError: no class of the vocabulary has text or a prototype in the memory.
         """
-        return self.segment_batch([image], vocabulary)[0]
+        return self._answer([image], vocabulary)[0]
 
     __call__ = segment
 
@@ -106,6 +106,9 @@ class Segmenter:
         self, images: Sequence[Any], vocabulary: Vocabulary | Sequence[str]
     ) -> list[Segmentation]:
         """Several images together, many times as fast on a GPU; arguments as for `segment`."""
+        return self._answer(images, vocabulary)
+
+    def _answer(self, images: Sequence[Any], vocabulary: Vocabulary | Sequence[str]) -> list[Segmentation]:
         new = [image for image in images if not isinstance(image, EncodedImage)]
         made = iter(encode_queries(new, self.encoder, self.windows, self.regions))
         encoded = [image if isinstance(image, EncodedImage) else next(made) for image in images]
@@ -131,22 +134,17 @@ class Segmenter:
         return f"Segmenter({parts}, regions={self.regions!r}, windows={self.windows!r})"
 
 
-def encode_query(
-    image: Any, encoder: Encoder, windows: Windows | None = None, regions: Regions | None = None
-) -> EncodedImage:
-    """Image -> its features, and the query: its patches, or its regions.
-
-    Args:
-        image: as for `Segmenter.encode`.
-        encoder, windows, regions: as for `Segmenter`.
-    """
-    return encode_queries([image], encoder, windows, regions)[0]
-
-
 def encode_queries(
     images: Sequence[Any], encoder: Encoder, windows: Windows | None = None, regions: Regions | None = None
 ) -> list[EncodedImage]:
-    """What `encode_query` makes of each of several images, which are encoded together if the encoder can."""
+    """Images -> the features and the query of each: its patches, or its regions.
+
+    They are encoded together if the encoder can do that.
+
+    Args:
+        images: as for `Segmenter.encode`.
+        encoder, windows, regions: as for `Segmenter`.
+    """
     images = [image_array(image) for image in images]
     if len(images) > 1 and hasattr(encoder, "encode_images"):
         maps = encoder.encode_images(images, windows=windows)

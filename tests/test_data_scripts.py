@@ -182,9 +182,8 @@ def test_benchmarks_stand_beside_the_published_numbers_and_are_done_once(tmp_pat
     here = tmp_path / "experiments"
     shutil.copytree(EXPERIMENTS / "results", here / "results")
     (here / "presets").mkdir()
-    (here / "presets" / "rns-openclip.yaml").write_text(
-        "{encoder: handcrafted, methods: [freeda, rns], seeds: 7}"
-    )
+    preset = "{encoder: handcrafted, methods: [freeda, rns], seeds: 7}"
+    (here / "presets" / "rns-openclip.yaml").write_text(preset)
     monkeypatch.setattr(cli, "NOTEBOOKS", tmp_path)
     monkeypatch.setattr(sys, "path", sys.path[:])
     monkeypatch.chdir(here)
@@ -199,12 +198,9 @@ def test_benchmarks_stand_beside_the_published_numbers_and_are_done_once(tmp_pat
         return pd.read_csv(tmp_path / "out" / "benchmarks.csv").set_index(["dataset", "shots", "method"])
 
     first = table("voc2012", "nowhere", "cityscapes", shots=[1, 20])
-    assert (
-        "no folder with images/" in capsys.readouterr().err and len(first) == 8 and first.miou.notna().all()
-    )
-    assert first.published["voc2012", 20, "rns"] == 75.94 and first.source["cityscapes", 1, "rns"].startswith(
-        "R"
-    )
+    assert "no folder with images/" in capsys.readouterr().err
+    assert len(first) == 8 and first.miou.notna().all() and first.published["voc2012", 20, "rns"] == 75.94
+    assert first.source["cityscapes", 1, "rns"].startswith("R")
     assert first.published.count() == 4 and set(first.index.levels[0]) == {"voc2012", "cityscapes"}
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.json")}
     assert table("cityscapes", "voc2012", shots=[1, 20]).miou.to_dict() == first.miou.to_dict()

@@ -1,10 +1,8 @@
 """Fetching archives from a real HTTP server on loopback; the table against other people's tables."""
 
 import hashlib
-import http.server
 import io
 import re
-import threading
 import zipfile
 
 import numpy as np
@@ -28,50 +26,40 @@ def archive_bytes(seed=0, size=300_000):
     return stream.getvalue()
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    """One file at /a.zip, with ranges; `server.cuts` ends transfers after so many bytes, one by one."""
-
-    def do_GET(self):
-        s = self.server
-        s.asked.append(self.headers.get("Range"))
-        first = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        start = int(first[1]) if first else 0
-        if start >= len(s.body):
-            self.send_response(416)
-            self.send_header("Content-Range", f"bytes */{len(s.body)}")
-            self.send_header("Content-Length", "0")
-            return self.end_headers()
-        self.send_response(206 if first else 200)
-        self.send_header("Content-Length", str(len(s.body) - start))
-        self.send_header("ETag", '"one"')
-        self.end_headers()
-        part = s.body[start:]
-        self.wfile.write(part[: s.cuts.pop(0)] if s.cuts else part)
-        self.close_connection = True
-
-    def log_message(self, *args):
-        pass
-
-
-@pytest.fixture
-def server(monkeypatch):
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(fetching, "PAUSE", 0)
     monkeypatch.setattr(fetching, "CHUNK", 10_000)  # transfers break off at whole pieces
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.body, server.asked, server.cuts = archive_bytes(), [], []
-    server.url = f"http://127.0.0.1:{server.server_port}/a.zip"
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+
+
+class File:
+    """A route of the server: a file with ranges; `cuts` ends transfers after so many bytes, one by one."""
+
+    def __init__(self):
+        self.body, self.ranges, self.cuts = archive_bytes(), [], []
+
+    def __call__(self, handler):
+        self.ranges.append(handler.headers.get("Range"))
+        first = re.fullmatch(r"bytes=(\d+)-", self.ranges[-1] or "")
+        start = int(first[1]) if first else 0
+        if start >= len(self.body):
+            return 416, {"Content-Range": f"bytes */{len(self.body)}"}, b""
+        part = self.body[start:]
+        sent = part[: self.cuts.pop(0)] if self.cuts else part
+        return (206 if first else 200), {"Content-Length": str(len(part)), "ETag": '"one"'}, sent
 
 
 @pytest.fixture
-def archive(server):
-    return Archive("a.zip", "300 kB", server.url, hashlib.md5(server.body).hexdigest())
+def file(server):
+    server.routes["/a.zip"] = file = File()
+    file.url = f"{server.url}/a.zip"
+    return file
+
+
+@pytest.fixture
+def archive(file):
+    return Archive("a.zip", "300 kB", file.url, hashlib.md5(file.body).hexdigest())
 
 
 def unsigned(archive):
@@ -82,31 +70,31 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_download_is_resumed(server, archive, tmp_path):
+def test_a_download_is_resumed(file, archive, tmp_path):
     """The server breaks off twice, then answers nothing more: what came is kept for the next call."""
-    server.cuts = [100_000, 50_000, 0]
-    with pytest.raises(ValueError, match=server.url):
+    file.cuts = [100_000, 50_000, 0]
+    with pytest.raises(ValueError, match=file.url):
         fetch(archive, tmp_path, progress=False)
-    assert (tmp_path / "a.zip.part").read_bytes() == server.body[:150_000]
+    assert (tmp_path / "a.zip.part").read_bytes() == file.body[:150_000]
     fetch(archive, tmp_path, progress=False)
-    assert server.asked == [None, "bytes=100000-", "bytes=150000-", "bytes=150000-"]
-    assert (tmp_path / "a.zip").read_bytes() == server.body and names(tmp_path) == ["a.zip"]
-    assert fetch(archive, tmp_path) and len(server.asked) == 4  # what is there is only checked
+    assert file.ranges == [None, "bytes=100000-", "bytes=150000-", "bytes=150000-"]
+    assert (tmp_path / "a.zip").read_bytes() == file.body and names(tmp_path) == ["a.zip"]
+    assert fetch(archive, tmp_path) and len(file.ranges) == 4  # what is there is only checked
 
 
-def test_a_wrong_checksum_is_refused(server, archive, tmp_path):
-    server.body = archive_bytes(seed=1)
-    with pytest.raises(ValueError, match=f"{server.url} .*{archive.md5}"):
+def test_a_wrong_checksum_is_refused(file, archive, tmp_path):
+    file.body = archive_bytes(seed=1)
+    with pytest.raises(ValueError, match=f"{file.url} .*{archive.md5}"):
         fetch(archive, tmp_path, progress=False)
     assert names(tmp_path) == []
-    (tmp_path / "a.zip").write_bytes(server.body)  # by hand: refused too, but the user's own file stays
+    (tmp_path / "a.zip").write_bytes(file.body)  # by hand: refused too, but the user's own file stays
     with pytest.raises(ValueError, match=archive.md5):
         fetch(archive, tmp_path, progress=False)
-    assert names(tmp_path) == ["a.zip"] and len(server.asked) == 1
+    assert names(tmp_path) == ["a.zip"] and len(file.ranges) == 1
 
 
-def test_trust_on_first_use(server, archive, tmp_path):
-    found = hashlib.sha256(server.body).hexdigest()
+def test_trust_on_first_use(file, archive, tmp_path):
+    found = hashlib.sha256(file.body).hexdigest()
     assert found in fetch(unsigned(archive), tmp_path, progress=False)
     assert (tmp_path / "a.zip.sha256").read_text() == f"{found}  a.zip\n"  # as sha256sum -c reads it
     (tmp_path / "a.zip").write_bytes(archive_bytes(seed=1))

@@ -120,10 +120,8 @@ Image.Image.save = lambda self, path, *a, **k: stop("save", path, self, path)
 @pytest.mark.parametrize(("name", "code", "command"), [("SIGINT", 130, "segment"), ("SIGTERM", 143, "add")])
 def test_a_process_that_is_stopped_halfway_through_a_file_leaves_no_part_of_it(here, name, code, command):
     (here / "stop.py").write_text(HALFWAY.replace("SIGNAL", name))
-    before, program = (
-        files(here),
-        [sys.executable, "-m", "rose_kit", *WRITERS[command].split(), "--plugin", "stop.py"],
-    )
+    before = files(here)
+    program = [sys.executable, "-m", "rose_kit", *WRITERS[command].split(), "--plugin", "stop.py"]
     env = os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(rose_kit.__file__))}
     done = subprocess.run(program, capture_output=True, text=True, env=env)
     assert done.returncode == code and "Traceback" not in done.stderr, done.stderr

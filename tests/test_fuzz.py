@@ -2,15 +2,12 @@
 
 Whatever comes in, what comes out is a right answer, or one of the kit's errors, which names the file; nothing
 hangs, and a change that changes nothing in what the file says gives the same answer. ROSE_FUZZ is the number
-of cases (300). A failure names its door and number, which make the case again.
+of cases (300).
 """
 
-import io
 import json
 import os
 import signal
-import traceback
-import warnings
 from functools import partial
 
 import numpy as np
@@ -40,10 +37,8 @@ def change_bytes(rng, content):
     for _ in range(1 + rng.integers(3)):
         at, length = rng.integers(len(content) + 1), int(2 ** rng.uniform(0, 6))
         part = content[at : at + length]
-        part = pick(
-            rng, [b"", part * 2, bytes(len(part)), rng.bytes(length), bytes(b ^ 1 << 4 for b in part)]
-        )
-        content[at : at + length] = part
+        turned = bytes(b ^ 1 << 4 for b in part)
+        content[at : at + length] = pick(rng, [b"", part * 2, bytes(len(part)), rng.bytes(length), turned])
         if rng.random() < 0.1:
             del content[at:]
     return bytes(content)
@@ -104,9 +99,7 @@ def shown(path):
     """What Pillow makes of a file by itself, as far as it says how the image looks; None if it is broken."""
     try:
         with Image.open(path) as file:
-            about = {k: file.info.get(k) for k in ("transparency", "exif")} | {
-                "orientation": file.getexif().get(274)
-            }
+            about = [file.info.get("transparency"), file.info.get("exif"), file.getexif().get(274)]
             return file.mode, file.getpalette(), repr(about), np.asarray(file).tobytes(), file.size
     except Exception:
         return None
@@ -127,112 +120,59 @@ def an_image(rng, world, here):
     content = path.read_bytes()
     path.write_bytes(content + rng.bytes(9) if rng.random() < 0.1 else change_bytes(rng, content))
     after, array = shown(path), unless_refused(lambda: read_image(path), path)
-    assert array is None or (
-        array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8 and array.size
-    )
-    assert array is None or after is not None, "Pillow refuses what the kit reads"
+    if array is not None:
+        assert array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8 and array.size
+        assert after is not None, "Pillow refuses what the kit reads"
     assert after != before or (array is not None and np.array_equal(array, answer)), "it shows the same"
 
 
 def a_mask(rng, world, here):
     dataset = FolderDataset(write_folder(here / "photos", count=2))
     path = here / "photos/masks/p1.png"
-    original = np.asarray(Image.open(path))
-    if rng.random() < 0.5:
-        path.write_bytes(change_bytes(rng, path.read_bytes()))
-    else:
-        changed = original.copy()
-        changed[tuple(rng.integers(40, size=2))] = pick(rng, [0, 3, 7, 8, 255])
-        kinds = [
-            changed,
-            changed[:-1],
-            np.dstack([changed] * 3),
-            changed.astype(np.uint16) * 257,
-            changed[..., :0],
-        ]
-        with np.errstate(all="ignore"):
-            buffer = io.BytesIO()
-            if (array := pick(rng, kinds)).size:
-                Image.fromarray(array).save(buffer, pick(rng, ["png", "tiff"]))
-        path.write_bytes(buffer.getvalue())
+    path.write_bytes(change_bytes(rng, path.read_bytes()))
     sample = unless_refused(lambda: dataset[1], path)
     if sample is not None:
         assert np.array_equal(sample.mask, np.asarray(Image.open(path))), "not the values of the file"
-        assert set(np.unique(sample.mask).tolist()) <= {*sample.classes, 255} and sample.mask.shape == (
-            40,
-            48,
-        )
+        assert {*np.unique(sample.mask).tolist()} <= {*sample.classes, 255} and sample.mask.shape == (40, 48)
 
 
 def classes_and_splits(rng, world, here):
     folder = write_folder(here / "photos", count=4)
     path = folder / pick(rng, ["classes.txt", "splits/train.txt", "splits/val.txt"])
-    content, kind = path.read_bytes(), rng.integers(4)
-    before = [(d.classes, d.ids) for d in open_dataset(str(folder))]
-    harmless = [
-        b"\xef\xbb\xbf" + content,
-        content.replace(b"\n", b"\r\n"),
-        content + b"\n\n \n",
-        content.rstrip(),
-    ]
-    path.write_bytes(pick(rng, harmless) if kind == 0 else change_bytes(rng, content))
-    both = unless_refused(lambda: open_dataset(str(folder)), path, folder)
-    assert kind or both is not None, "refused, though it says the same"
-    if both is not None:
-        after = [(d.classes, d.ids) for d in both]
-        assert kind or after == before, "read otherwise, though it says the same"
-        for dataset in both:
-            assert len(set(dataset.class_names)) == len(dataset.classes) > 0 and all(
-                map(str.strip, dataset.class_names)
-            )
-            for i in range(len(dataset)):
-                unless_refused(partial(dataset.__getitem__, i), folder)
+    before, content = [(d.classes, d.ids) for d in open_dataset(str(folder))], path.read_bytes()
+    for same in (b"\xef\xbb\xbf" + content, content.replace(b"\n", b"\r\n"), content + b"\n\n \n"):
+        path.write_bytes(same)
+        assert [(d.classes, d.ids) for d in open_dataset(str(folder))] == before, "it says the same"
+    path.write_bytes(change_bytes(rng, content))
+    for dataset in unless_refused(lambda: open_dataset(str(folder)), path, folder) or ():
+        assert len(set(dataset.class_names)) == len(dataset.classes) > 0
+        assert all(map(str.strip, dataset.class_names))
+        for i in range(len(dataset)):
+            unless_refused(partial(dataset.__getitem__, i), folder)
 
 
 def coco(rng, world, here):
     path, tree = here / "coco.json", json.loads((world / "coco.json").read_text())
-    before, kind = read_coco(world / "coco.json"), rng.integers(5)
-    if kind == 0:
-        tree = {key: tree[key] for key in rng.permutation(list(tree)).tolist()} | {"licenses": []}
-        text = json.dumps(tree, indent=int(rng.integers(3))).encode()
-        path.write_bytes(pick(rng, [text, b"\xef\xbb\xbf" + text]))
-    elif kind == 1:
-        path.write_bytes(change_bytes(rng, json.dumps(tree).encode()))
-    else:
-        path.write_text(json.dumps(change_tree(rng, tree)))
+    changed = json.dumps(change_tree(rng, tree)).encode()
+    path.write_bytes(change_bytes(rng, json.dumps(tree).encode()) if rng.random() < 0.2 else changed)
     read = unless_refused(lambda: read_coco(path), path)
     if read is not None:
         masks, classes = read
         assert all(m.ndim == 2 and set(np.unique(m).tolist()) <= {*classes, 255} for m in masks.values())
         assert all(isinstance(name, str) and name for name in [*classes.values(), *masks]), "no names"
-    if kind == 0:
-        assert read is not None and read[1] == before[1]
-        assert all(np.array_equal(read[0][name], mask) for name, mask in before[0].items())
 
 
 def a_grid(rng, world, here):
-    grid = {
-        "methods": ["knn-clip", {"rns": {"k": [4, 8]}}],
-        "dataset": "photos",
-        "shots": [1],
-        "seeds": [1],
-        "limit": 2,
-    }
+    grid = {"methods": ["knn-clip", {"rns": {"k": [4, 8]}}], "dataset": "photos", "shots": [1], "seeds": [1]}
     path = here / "grid.yaml"
     if rng.random() < 0.5:
         path.write_bytes(change_bytes(rng, yaml.safe_dump(grid).encode()))
     else:
         path.write_text(yaml.safe_dump(change_tree(rng, grid)))
     content = unless_refused(lambda: cli.read_yaml(path), path)
-    try:
-        for spec in expand_grid(content):
-            assert (
-                spec["methods"]
-                and spec["seeds"]
-                and all(type(n) is int for n in [spec["shots"], *spec["seeds"]])
-            )
-    except ValueError as error:
-        assert str(error)
+    for spec in unless_refused(lambda: expand_grid(content), "") or ():
+        numbers = [spec["shots"], *spec["seeds"]]
+        assert spec["methods"] and spec["seeds"] and all(type(n) is int for n in numbers)
 
 
 TEXTS = """
@@ -257,39 +197,23 @@ def the_command_line(rng, world, here):
         given = {"--preset": str(here / "preset.yaml"), "--limit": "1"}
     if given.get("--encoder") not in ("handcrafted", None) or "scenes" in given.values():
         given["--encoder"] += "-x"  # none that takes long to load
-    status = cli.status(
-        ["evaluate", str(world / "photos"), *(word for pair in given.items() for word in pair)]
-    )
-    assert status in (0, 1, 2), status
+    words = [word for pair in given.items() for word in pair]
+    assert cli.status(["evaluate", str(world / "photos"), *words]) in (0, 1, 2)
 
 
 DOORS = {d.__name__: d for d in (an_image, a_mask, classes_and_splits, coco, a_grid, the_command_line)}
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("case", range(CASES // len(DOORS)))
 @pytest.mark.parametrize("door", DOORS)
 def test_whatever_is_changed_the_answer_is_right_or_an_error_that_names_the_file(
-    door, world, tmp_path, capsys, monkeypatch
+    door, case, world, tmp_path, monkeypatch
 ):
-    def late(*_):
-        pytest.fail(f"a case takes longer than {SECONDS} s")
-
     monkeypatch.chdir(tmp_path)
-    failures, alarm = {}, signal.signal(signal.SIGALRM, late)
-    for n in range(CASES // len(DOORS) + 1):
-        (here := tmp_path / str(n)).mkdir()
-        signal.alarm(SECONDS)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                DOORS[door](np.random.default_rng([list(DOORS).index(door), n]), world, here)
-        except Exception as error:
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{os.path.basename(frame.filename)}:{frame.lineno}"
-            failures.setdefault(f"{type(error).__name__} at {where}", []).append(
-                f"case {n}: {str(error)[:200]}"
-            )
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, alarm)
-    assert not failures, "\n".join(
-        f"{what}, {len(cases)} times, {cases[0]}" for what, cases in failures.items()
-    )
+    signal.signal(signal.SIGALRM, lambda *_: pytest.fail(f"it takes longer than {SECONDS} s"))
+    signal.alarm(SECONDS)
+    try:
+        DOORS[door](np.random.default_rng([list(DOORS).index(door), case]), world, tmp_path)
+    finally:
+        signal.alarm(0)

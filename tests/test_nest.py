@@ -174,9 +174,8 @@ def test_text_only_search_never_does_worse_than_ask_the_question_where_the_answe
             return Mask(HALF, 1.0)
 
     def irag(image, question, day):
-        return RetrievalResult(
-            "", candidates=(Candidate(found, 1.0), Candidate("dog", 0.1))[: 2 * bool(found)]
-        )
+        candidates = (Candidate(found, 1.0), Candidate("dog", 0.1)) if found else ()
+        return RetrievalResult("", candidates=candidates)
 
     system = ablation.text_only_search(irag, Recorder(), ["sheep", "dog|puppie"])
     result = system(np.zeros((96, 96, 3), np.uint8), question, date(2026, 3, 1))
@@ -186,17 +185,13 @@ def test_text_only_search_never_does_worse_than_ask_the_question_where_the_answe
 def test_goals_are_judged_by_the_interval_over_worlds():
     scores = {ablation.BASE: 0.1, ablation.TEXT: 0.1, ablation.TPE: 0.3, ablation.VPE: 0.4}
     scores |= {ablation.ALL: 0.5, ablation.GATED: 0.45}
-    about = {"kind": "emerging", "needs_web": True, "known_by_name": False, "searched": True}
+    about = {"needs_web": True, "known_by_name": False, "searched": True}
     rows = [
-        {
-            "system": name,
-            "seed": seed,
-            "iou": iou + 0.2 * (seed % 2) * (name == ablation.TPE),
-            **(about | {"kind": k}),
-        }
+        about
+        | {"system": name, "seed": seed, "kind": kind, "iou": iou + 0.2 * (seed % 2) * (name == ablation.TPE)}
         for name, iou in scores.items()
         for seed in range(4)
-        for k in ("emerging", "novel")
+        for kind in ("emerging", "novel")
     ]
     gate = [
         {"system": ablation.RULES, "seed": seed, "needs_web": needed, "searched": needed or i < 2, "kind": ""}

@@ -35,23 +35,16 @@ def folder(tmp_path):
     columns = np.arange(800)[None].repeat(300, 0)  # (300, 800)
     for name, chosen in (("Chelsea", columns < 400), ("cup", columns >= 450)):
         Image.fromarray((chosen * 255).astype(np.uint8)).save(folder / "masks" / "hall" / f"{name}.png")
-    story = {
-        "title": "A mouser for the museum",
-        "date": "2026-03-01",
-        "licence": "CC BY 4.0",
-        "url": "http://a.example",
-    }
-    story["text"] = (
-        "It took two votes. Chelsea has been named the official mouser of the museum. All are glad."
-    )
+    story = {"title": "A mouser for the museum", "date": "2026-03-01", "licence": "CC BY 4.0"}
+    text = "It took two votes. Chelsea has been named the official mouser of the museum. All are glad."
+    story |= {"url": "http://a.example", "text": text}
     story["images"] = [{"file": "portrait.png", "caption": "Chelsea, photographed on Sunday"}]
     (folder / "vote.json").write_text(json.dumps(story))
     (folder / "hall.html").write_text(HTML)
     rumour = "Is Felix next?\n2026-03-20\nIf Felix is the official mouser of the museum by May, eat my hat."
     (folder / "rumour.txt").write_text(rumour)
-    (folder / "change.md").write_text(
-        "# Felix takes over\n2026-04-10\nFelix is the new official mouser of the museum."
-    )
+    change = "# Felix takes over\n2026-04-10\nFelix is the new official mouser of the museum."
+    (folder / "change.md").write_text(change)
     return folder
 
 
@@ -65,11 +58,8 @@ def test_questions_are_of_what_the_articles_say_and_show_on_their_day(folder, tm
         assert (world.start, world.end) == (date(2026, 3, 1), date(2026, 4, 10))
         nest = build_from_articles(world, 10, nest_share=0.5, size=200)
         samples = {s.kind: s for s in nest}
-        assert {s.kind: s.answer for s in nest} == {
-            "emerging": "Chelsea",
-            "novel": "Chelsea",
-            "static": "cup",
-        }
+        answers = {"emerging": "Chelsea", "novel": "Chelsea", "static": "cup"}
+        assert {s.kind: s.answer for s in nest} == answers
         first = date(2026, 3, 6)
         assert first <= samples["emerging"].day <= date(2026, 4, 9) and ROLE in samples["emerging"].question
         assert first <= samples["novel"].day <= date(2026, 3, 29) and "Chelsea" in samples["novel"].question
@@ -81,18 +71,15 @@ def test_questions_are_of_what_the_articles_say_and_show_on_their_day(folder, tm
     back = load_nest(save_nest(nest, tmp_path / "nest"))
     assert [vars(s).keys() for s in back] == [vars(s).keys() for s in nest] and back.world.seed == world.seed
     for a, b in zip(back, nest, strict=True):
-        assert np.array_equal(a.mask, b.mask) and (a.question, a.day, a.answer) == (
-            b.question,
-            b.day,
-            b.answer,
-        )
+        assert np.array_equal(a.mask, b.mask)
+        assert (a.question, a.day, a.answer) == (b.question, b.day, b.answer)
 
     def systems(archive):
         return {"half": lambda image, question, day: Result(np.arange(200)[None].repeat(75, 0) < 100)}
 
-    assert {row["kind"]: row["iou"] for row in measure([back], systems, False)} == {
-        row["kind"]: row["iou"] for row in run_nest(nest, systems(None), False)
-    }
+    rows = measure([back], systems, False), run_nest(nest, systems(None), False)
+    first, second = ({row["kind"]: row["iou"] for row in own} for own in rows)
+    assert first == second
 
 
 def test_the_web_of_the_articles_knows_no_future_and_not_the_images_that_are_asked_about(folder):
@@ -114,13 +101,11 @@ def test_what_is_doubted_disputed_unsupported_or_too_small_is_not_asked(folder):
 
     assert discards()["emerging"] == {}
     (folder / "other.txt").write_text("Not so\n2026-03-01\nFelix is the official mouser of the museum.")
-    assert {s.kind for s in build_from_articles(ArticleWorld(folder), 10)} == {
-        "novel"
-    }  # two names on one day
+    kinds = {s.kind for s in build_from_articles(ArticleWorld(folder), 10)}
+    assert kinds == {"novel"}  # two names on one day
     (folder / "other.txt").unlink()
-    Image.fromarray(np.pad(np.full((9, 9), 255, np.uint8), ((0, 291), (791, 0)))).save(
-        folder / "masks" / "hall" / "cup.png"
-    )
+    tiny = np.pad(np.full((9, 9), 255, np.uint8), ((0, 291), (791, 0)))
+    Image.fromarray(tiny).save(folder / "masks" / "hall" / "cup.png")
     assert discards()["static"] == {"hidden": 1}
     story = json.loads((folder / "vote.json").read_text()) | {"images": []}
     (folder / "vote.json").write_text(json.dumps(story))
@@ -141,30 +126,18 @@ def test_a_model_reads_roles_and_what_it_makes_up_is_dropped(folder):
     nest = build_from_articles(ArticleWorld(folder), 10, read_roles=roles_by_model(llm))
     assert [s.answer for s in nest if s.kind == "emerging"] == ["Chelsea"] and len(asked) == 4
     assert "keeper of the hall" in next(s.question for s in nest if s.kind == "emerging")
-    for reply in (
-        "[1]",
-        '[{"role": 3, "holder": "Chelsea"}]',
-        '[{"role": "king"}]',
-        "[",
-        "",
-        '[{"role": "", "holder": ""}]',
-    ):
+    for name in ("portrait.png", "vote.json"):
+        (folder / name).unlink()
+    for reply in ("[1]", '[{"role": 3, "holder": "Chelsea"}]', '[{"role": "king"}]', "[", ""):
         with pytest.raises(DataError, match="unsupported 1|nothing to ask"):
-            (folder / "portrait.png").unlink(missing_ok=True)
-            (folder / "vote.json").unlink(missing_ok=True)
-            build_from_articles(
-                ArticleWorld(folder), 10, read_roles=roles_by_model(lambda prompt, reply=reply: reply)
-            )
+            read = roles_by_model(lambda prompt, reply=reply: reply)
+            build_from_articles(ArticleWorld(folder), 10, read_roles=read)
 
 
 BAD = {
     "no date": ("bad.txt", "A headline\nand no day\nbut a text", "bad.txt.*no date here"),
     "no object": ("bad.json", "[1]", "bad.json.*must be an object"),
-    "an image elsewhere": (
-        "bad.txt",
-        "A\n2026-01-01\nb ![c](../portrait.png)",
-        "'../portrait.png' must be a file",
-    ),
+    "elsewhere": ("bad.txt", "A\n2026-01-01\nb ![c](../portrait.png)", "'../portrait.png' must be a file"),
 }
 
 

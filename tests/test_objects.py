@@ -45,15 +45,12 @@ def records():
     """Makers of one object each, and of one that differs in a value."""
     rng = np.random.default_rng(0)
     values, problem = unit(rng.normal(size=(3, 4, 8))), ToyProblem(KnnClip)
-    fm = lambda x: FeatureMap(x, 4, (12, 16), (30, 40))  # noqa: E731
+    fm = lambda x, size=(30, 40): FeatureMap(x, 4, (12, 16), size)  # noqa: E731
     predict = lambda k: KnnClip(k=k).predict(problem.image, problem.memory, problem.vocabulary)  # noqa: E731
     text = np.where(np.arange(16).reshape(2, 8) < 8, np.nan, 1)  # NaN is NaN
     return {
         "FeatureMap": (lambda: fm(values), lambda: fm(torch.from_numpy(-values))),
-        "FeatureMap, tensor": (
-            lambda: fm(torch.from_numpy(values)),
-            lambda: replace(fm(values), image_size=(9, 9)),
-        ),
+        "FeatureMap, tensor": (lambda: fm(torch.from_numpy(values)), lambda: fm(values, (9, 9))),
         "Vocabulary": (lambda: Vocabulary(["a", "b"], text), lambda: Vocabulary(["a", "b"], text, [0, 0])),
         "Vocabulary, 99": (lambda: Vocabulary(map(str, range(99))), lambda: Vocabulary(map(str, range(98)))),
         "Query": (lambda: Query(values[0]), lambda: Query(values[0], (2, 2))),
@@ -73,9 +70,8 @@ def test_a_record_is_printed_in_a_line_equal_to_its_like_and_comes_back_from_a_p
 def test_a_segmentation_is_an_array_a_drawing_and_a_file(answer, tmp_path):
     image, _ = scene()
     assert "evidence=..." in repr(answer)  # what is costly is not made to be printed
-    assert (
-        np.array_equal(np.asarray(answer), answer.labels) and np.asarray(answer, np.uint8).dtype == np.uint8
-    )
+    assert np.array_equal(np.asarray(answer), answer.labels)
+    assert np.asarray(answer, np.uint8).dtype == np.uint8
     drawn = overlay(image, answer.labels, NAMES)
     for given in (None, image, image / 255, torch.from_numpy(image).permute(2, 0, 1), Image.fromarray(image)):
         assert np.array_equal(answer.overlay(given), drawn)
@@ -90,10 +86,8 @@ def test_a_segmentation_is_an_array_a_drawing_and_a_file(answer, tmp_path):
 
 def test_a_segmentation_becomes_detections_of_supervision(answer, monkeypatch):
     """What supervision's own `Detections` is given: a mask, a box, an id and a name for each class."""
-    stand_in = SimpleNamespace(
-        Detections=lambda xyxy, mask, **more: SimpleNamespace(xyxy=xyxy, mask=mask, **more)
-    )
-    stand_in.mask_to_xyxy = lambda masks: masks.any((1, 2))
+    detections = lambda xyxy, mask, **more: SimpleNamespace(xyxy=xyxy, mask=mask, **more)  # noqa: E731
+    stand_in = SimpleNamespace(Detections=detections, mask_to_xyxy=lambda masks: masks.any((1, 2)))
     monkeypatch.setitem(sys.modules, "supervision", stand_in)
     found = replace(answer, labels=np.where(answer.labels == 1, 0, answer.labels)).to_supervision()
     assert found.class_id.tolist() == [0, 2] and found.data["class_name"].tolist() == ["red", "blue"]
@@ -138,9 +132,8 @@ def test_a_notebook_shows_what_a_memory_holds_and_reads_no_name_as_markup():
     encoder, (image, mask) = ColourEncoder(), scene()
     memory, name = SupportMemory(3), "<img src=x onerror=alert(1)>"
     for i in range(3):
-        memory.add(
-            f"{i}", encoder.encode_image(image), mask, {0: name, 1: "green"}, thumbnail=image if i else None
-        )
+        stored = image if i else None
+        memory.add(f"{i}", encoder.encode_image(image), mask, {0: name, 1: "green"}, thumbnail=stored)
     html = memory._repr_html_()
     assert len(images_of(html)) == 4 and ">3</td>" in html and "&lt;img src=x" in html
     shown = Segmenter(encoder, memory).segment(image, [name, "green"])

@@ -172,8 +172,11 @@ def test_a_region_lost_in_resizing_takes_the_patch_it_lies_in():
 
 def test_without_text_the_memory_answers_and_without_prototypes_the_text(world):
     encoder, memory, image, mask = world
-    with pytest.warns(UserWarning, match="no pixel can get them: tram$"):
-        Segmenter(ColourEncoder(text=False), memory).segment(image, ["red", "tram"])
+    segmenter = Segmenter(ColourEncoder(text=False), memory)
+    for ask in (segmenter, segmenter.segment, lambda image, names: segmenter.segment_batch([image], names)):
+        with pytest.warns(UserWarning, match="no pixel can get them: tram$") as caught:
+            ask(image, ["red", "tram"])
+        assert caught[0].filename == __file__  # who asked, wherever the warning is made
     result = Segmenter(ColourEncoder(text=False), memory).segment(image, ["blue|sea", "red", "green"])
     assert result.names == ("blue", "red", "green")
     assert (np.array([1, 2, 0])[mask] == result.labels).mean() > 0.9

@@ -57,12 +57,8 @@ class Counting(NewsArchive):
 @pytest.fixture
 def framework():
     archive = Counting()
-    irag = IRAG(
-        archive,
-        lambda image, found: {n: Match(tuple(r), similarity=0.9) for n, r in found.items()},
-        pages=6,
-        images=3,
-    )
+    matcher = lambda image, found: {n: Match(tuple(r), similarity=0.9) for n, r in found.items()}  # noqa: E731
+    irag = IRAG(archive, matcher, pages=6, images=3)
     whole = RoseFramework(Full(), archive, load_encoder("bundled"), known=KNOWN)
     return whole.replace(irag=irag, vpe=Emptied())
 

@@ -112,11 +112,10 @@ class Two:
 
 @pytest.mark.parametrize("seen", ["Tamsin", "Nutmeg", "neither"])
 def test_of_equal_candidates_the_one_in_the_image_is_the_answer(seen):
-    irag = IRAG(
-        Two(),
-        lambda image, found: {n: Match(similarity=float(seen in r[0].caption)) for n, r in found.items()},
-    )
-    result = irag(IMAGE, "Segment the champion.", DAY)
+    matcher = lambda image, found: {  # noqa: E731
+        name: Match(similarity=float(seen in references[0].caption)) for name, references in found.items()
+    }
+    result = IRAG(Two(), matcher)(IMAGE, "Segment the champion.", DAY)
     assert result.agreed == (seen != "neither") and set(result.matches) == {"Tamsin", "Nutmeg"}
     assert result.answer.text == seen if result.agreed else result.answer == result.candidates[0]
     names = [reference.caption for reference in result.references]

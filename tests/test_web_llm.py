@@ -102,9 +102,8 @@ def test_a_scripted_endpoint_takes_part_in_every_step_and_rules_take_over_where_
     server.routes["/v1/chat/completions"] = route
     llm = language_model("m", base_url=f"{server.url}/v1", timeout=1, max_retries=0)
     whole = RoseFramework(Full(), NewsArchive(WORLD), load_encoder("bundled"), known=KNOWN, llm=llm)
-    whole.irag.matcher = lambda image, found: {
-        name: Match(tuple(images), similarity=float(name == HOLDER.name)) for name, images in found.items()
-    }
+    of_name = lambda name, images: Match(tuple(images), similarity=float(name == HOLDER.name))  # noqa: E731
+    whole.irag.matcher = lambda image, found: {name: of_name(name, own) for name, own in found.items()}
     result = whole.replace(vpe=None).ask(IMAGE, QUESTION, DAY)
     found = result.retrieval
     by = (result.decision.by, found.query_by, found.read_by, result.background.by)

@@ -73,11 +73,8 @@ def test_what_a_detector_found_replaces_a_wrong_mask_as_it_is(vpe, episode):
 
 def test_an_image_is_encoded_once_for_all_candidates_and_for_the_verification(vpe, episode, monkeypatch):
     encoded, encode = [], vpe.encoder.encode_image
-    monkeypatch.setattr(
-        vpe.encoder,
-        "encode_image",
-        lambda image, windows=None: encoded.append(image) or encode(image, windows),
-    )
+    spy = lambda image, windows=None: encoded.append(image) or encode(image, windows)  # noqa: E731
+    monkeypatch.setattr(vpe.encoder, "encode_image", spy)
     matches = vpe.match(episode.image, {str(i): [r] for i, r in enumerate(episode.references)})
     vpe.verify(Mask(episode.others[0], 0.7), matches["0"])
     assert len(encoded) == 1 + len(episode.references)

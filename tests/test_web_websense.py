@@ -57,20 +57,15 @@ def late(prompt):
         (lambda prompt: "NO, that is a mountain.", False, "model"),
         (lambda prompt: "**Yes**", True, "model"),
         (lambda prompt: "", True, "default"),
-        (lambda prompt: "I cannot say yes or no", True, "default"),
         (lambda prompt: "notably, it is a mountain", True, "default"),
         (late, True, "default"),
         (None, True, "default"),
     ],
 )
-def test_a_model_decides_only_what_rules_leave_open_and_without_a_clear_answer_it_is_looked_up(
-    llm, retrieve, by
-):
+def test_a_model_decides_what_rules_leave_open_and_without_a_clear_answer_it_is_looked_up(llm, retrieve, by):
     gate = WebSense(llm, KNOWN)
     decision = gate("Segment the matterhorn.", DAY)
     assert (decision.retrieve, decision.by) == (retrieve, by) and decision.reason
     assert gate("Segment the current champion.", DAY).by == "rule" == gate("Segment the dog.", DAY).by
-    other = gate(
-        "Now segment the dog.", DAY
-    )  # a model is asked; if it says nothing, the rules are as without
+    other = gate("Now segment the dog.", DAY)  # a model is asked; if it says nothing, it is as without
     assert (other.retrieve, other.by) == ((retrieve, by) if by == "model" else (False, "rule"))

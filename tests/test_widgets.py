@@ -80,6 +80,8 @@ def test_weights_add_up_to_the_score_and_name_rows_of_the_memory(segmenter, scen
     shown, widget.go_to.index = widget.evidence.png, len(widget.go_to.options) - 1
     assert widget.status.startswith(f"row {row}, column {column}: ") and widget.evidence.png != shown
     assert widget.segmentation.names[widget.segmentation.labels[row, column]] == name
+    floats = EvidenceExplorer(segmenter, scene.image / 255, vocabulary)  # shown as whole levels
+    assert floats.canvas.png == EvidenceExplorer(segmenter, scene.image, vocabulary).canvas.png
     with pytest.raises(ValueError, match="128"):
         widget.explain(128, 0)
     with pytest.raises(ValueError, match="ZeroShot gives no evidence"):
@@ -87,19 +89,12 @@ def test_weights_add_up_to_the_score_and_name_rows_of_the_memory(segmenter, scen
 
 
 def test_names_in_the_memory_are_never_read_as_markup(encoder, scene):
-    memory, name = (
-        SupportMemory(encoder.dim, fingerprint=encoder.fingerprint),
-        "<img src=x onerror=alert(1)> $_$",
-    )
+    memory = SupportMemory(encoder.dim, fingerprint=encoder.fingerprint)
+    name = "<img src=x onerror=alert(1)> $_$"
     memory.add(name, encoder.encode_image(scene.image), scene.mask * 0, {0: name}, thumbnail=scene.image)
     widget = EvidenceExplorer(Segmenter(encoder, memory, RNS()), scene.image, [name, "grass"])
     widget.explain(64, 64)
     assert "<img src=x" not in widget.line.value and "&lt;img src=x" in widget.line.value
-
-
-def test_an_image_of_floats_is_shown_as_one_of_whole_levels(segmenter, scene):
-    widgets = [EvidenceExplorer(segmenter, image, CLASSES) for image in (scene.image, scene.image / 255)]
-    assert widgets[0].canvas.png == widgets[1].canvas.png
 
 
 def test_an_example_is_one_prototype_and_undo_takes_it_back(segmenter, scene):

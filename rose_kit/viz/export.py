@@ -253,7 +253,7 @@ def read_coco(path: str | Path) -> tuple[dict[str, NDArray[np.integer]], dict[in
     Warns:
         UserWarning: annotations cover no pixel; or as `class_names`.
     """
-    try:
+    with errors_as(DataError, f"{path} cannot be read as COCO JSON"):
         content = json.loads(Path(path).read_bytes())  # UTF-8, 16 or 32, with or without a byte-order mark
         if lacking := [key for key in ("images", "annotations", "categories") if key not in content]:
             raise ValueError(f"it has no {lacking[0]!r}; results alone are no data set")
@@ -262,22 +262,20 @@ def read_coco(path: str | Path) -> tuple[dict[str, NDArray[np.integer]], dict[in
         numbers = {i: int(i) - shift for i in categories if re.fullmatch("[0-9]{1,6}", i)}  # -> class id
         if wrong := [i for i in categories if not 0 <= numbers.get(i, -1) < 2**16 or numbers[i] == IGNORE]:
             allowed = f"whole numbers from 0 to {2**16 - 1 + shift} without {IGNORE + shift} (ignore)"
-            raise DataError(f"category {wrong[0]}, {categories[wrong[0]]['name']!r}: ids must be {allowed}")
+            raise ValueError(f"category {wrong[0]}, {categories[wrong[0]]['name']!r}: ids must be {allowed}")
         names = class_names(category["name"] for category in categories.values())
-        classes = dict(zip(numbers.values(), names, strict=True))
         images, masks = _by_id(content, "images", "file_name"), {}
         for i, image in images.items():
             sides = image.get("height"), image.get("width")
             size = tuple(int(s) if re.fullmatch("[0-9]{1,9}", s := str(_id(side))) else 0 for side in sides)
             if not 0 < size[0] * size[1] <= Image.MAX_IMAGE_PIXELS:
-                raise DataError(f"image {image['file_name']!r} is no image of {sides} (rows, columns)")
-            masks[i] = np.full(size, IGNORE, np.uint16 if max(classes, default=0) > IGNORE else np.uint8)
-        _paint(masks, numbers, [a if isinstance(a, Mapping) else {} for a in content["annotations"]])
+                raise ValueError(f"image {image['file_name']!r} is no image of {sides} (rows, columns)")
+            masks[i] = np.full(size, IGNORE, np.uint16 if max(numbers.values()) > IGNORE else np.uint8)
+        regions = _regions(content["annotations"], {i: mask.shape for i, mask in masks.items()}, numbers)
+        for _, i, c, runs in sorted(regions, key=lambda region: -region[0]):
+            masks[i][coco_mask.decode(runs) > 0] = c
+        classes = dict(zip(numbers.values(), names, strict=True))
         return {image["file_name"]: masks[i] for i, image in images.items()}, classes
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read as COCO JSON: {type(error).__name__}: {error}") from error
 
 
 def _by_id(content: Mapping[str, Any], what: str, key: str) -> dict[str, Mapping[str, Any]]:
@@ -288,7 +286,7 @@ def _by_id(content: Mapping[str, Any], what: str, key: str) -> dict[str, Mapping
         i, value = _id(item.get("id")), item.get(key)
         if i is None or i in found or not (value and isinstance(value, str)) or value in values:
             fault = f"id {item.get('id')!r} and {key} {item.get(key)!r}"
-            raise DataError(f"{what}: {fault}; each needs an id and a name of its own")
+            raise ValueError(f"{what}: {fault}; each needs an id and a name of its own")
         values.add(value)
         found[i] = item
     return found
@@ -301,48 +299,41 @@ def _id(value: Any) -> str | None:
     return re.sub(r"^(-?)0*(\d+)(\.0*)?$", r"\1\2", str(value).strip()) or None
 
 
-def _paint(
-    masks: Mapping[str, NDArray], numbers: Mapping[str, int], annotations: Sequence[Mapping[str, Any]]
-) -> None:
-    """Write class ids into the masks, where annotations are; refuses them if one is wrong.
+def _regions(
+    annotations: Sequence[Any], sizes: Mapping[str, tuple[int, int]], numbers: Mapping[str, int]
+) -> list[tuple[int, str, int, dict[str, Any]]]:
+    """(pixels, image id, class id, run lengths) of annotations; refuses all of them if one is wrong.
 
     Args:
-        masks: image id -> (H, W).
-        numbers: category id -> class id.
         annotations: of COCO.
+        sizes: image id -> (H, W).
+        numbers: category id -> class id.
     """
+    annotations = [a if isinstance(a, Mapping) else {} for a in annotations]
     ids = [_id(a.get("id")) or f"at position {n}, which has no id" for n, a in enumerate(annotations)]
-    image_ids = [_id(a.get("image_id")) for a in annotations]
-    times, faults, empty, last = Counter(ids), {}, [], None
-    for n in sorted(range(len(ids)), key=lambda n: str(image_ids[n])):
-        i, a = image_ids[n], annotations[n]
-        c = numbers.get(_id(a.get("category_id")))
+    times, regions, faults = Counter(ids), [], []
+    for i, a in zip(ids, annotations, strict=True):
+        image_id, class_id = _id(a.get("image_id")), numbers.get(_id(a.get("category_id")))
         try:
-            if times[ids[n]] > 1:
-                raise DataError(f"{times[ids[n]]} annotations have this id")
-            if i not in masks or c is None:
+            if times[i] > 1:
+                raise DataError(f"{times[i]} annotations have this id")
+            if image_id not in sizes or class_id is None:
                 pair = f"image_id {a.get('image_id')!r} or category_id {a.get('category_id')!r}"
                 raise DataError(f"its {pair} is not in the file")
-            region = decode_segmentation(a.get("segmentation"), masks[i].shape)
+            runs = run_lengths(a.get("segmentation"), sizes[image_id])
+            regions.append((int(coco_mask.area(runs)), image_id, class_id, runs))
         except DataError as error:
-            faults[n] = error
-            continue
-        if i != last:
-            last, fewest = i, np.full(region.shape, np.inf)  # (H, W) pixels of the annotation on top
-        pixels = region.sum()
-        seen = region & (pixels <= fewest)
-        masks[i][seen], fewest[seen] = c, pixels
-        empty += [] if pixels else [ids[n]]
+            faults.append(f"annotation {i}: {error}")
     if faults:
-        first, count = min(faults), f"{len(faults)} of {len(ids)} annotations cannot be read"
-        raise DataError(f"annotation {ids[first]}: {faults[first]} ({count})")
-    if empty:
+        raise ValueError(f"{faults[0]} ({len(faults)} of {len(ids)} annotations cannot be read)")
+    if empty := [i for i, (pixels, *_) in zip(ids, regions, strict=True) if not pixels]:
         count = f"{len(empty)} of {len(ids)} annotations do not"
         warnings.warn(f"annotation {empty[0]} covers no pixel ({count})", stacklevel=3)
+    return regions
 
 
-def decode_segmentation(segmentation: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """COCO's `segmentation`, run lengths or polygons, as the mask that pycocotools makes of it.
+def run_lengths(segmentation: Any, size: tuple[int, int]) -> dict[str, Any]:
+    """COCO's `segmentation`, run lengths or polygons, as the compressed run lengths that pycocotools takes.
 
     All is checked first, since pycocotools reads and writes past its buffers if it is malformed.
 
@@ -351,13 +342,10 @@ def decode_segmentation(segmentation: Any, size: tuple[int, int]) -> NDArray[np.
             [[x, y, x, y, ...], ...].
         size: (H, W) of the image.
 
-    Returns:
-        (H, W) bool.
-
     Raises:
         DataError: there are none, or the run lengths or the polygons do not fit the image.
 
-    >>> decode_segmentation({"size": [2, 2], "counts": [1, 3]}, (2, 2)).astype(int).tolist()
+    >>> coco_mask.decode(run_lengths({"size": [2, 2], "counts": [1, 3]}, (2, 2))).tolist()
     [[0, 1], [1, 1]]
     """
     if not segmentation or segmentation == [[]]:
@@ -366,15 +354,14 @@ def decode_segmentation(segmentation: Any, size: tuple[int, int]) -> NDArray[np.
         if isinstance(segmentation, list):
             polygons = [np.reshape(xy, (-1, 2)).astype(float) for xy in segmentation]
             if all(len(xy) >= 3 and (np.abs(xy) <= 2 * max(size)).all() for xy in polygons):
-                flat = [xy.ravel().tolist() for xy in polygons]
-                return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(flat, *size))) > 0
+                return coco_mask.merge(coco_mask.frPyObjects([xy.ravel().tolist() for xy in polygons], *size))
         elif list(segmentation["size"]) == list(size):
             counts = segmentation["counts"]
             if not isinstance(counts, str):
                 if sum(counts) == size[0] * size[1] and min(counts) >= 0:
-                    return np.repeat(np.arange(len(counts)) % 2 > 0, counts).reshape(size, order="F")
+                    return coco_mask.frPyObjects({"size": list(size), "counts": counts}, *size)
             elif re.fullmatch("[0-o]*[0-O]", counts):  # the last character ends a number
                 mask = coco_mask.decode(segmentation)  # raises if it has more pixels than the image
                 if coco_mask.encode(mask)["counts"] == counts.encode():
-                    return mask > 0
+                    return segmentation
     raise DataError(f"a segmentation does not fit an image of {list(size)}: {str(segmentation)[:80]}")

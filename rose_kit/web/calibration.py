@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import combinations, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from rose_kit.evaluation import CachedEncoder
 from rose_kit.metrics import giou
 from rose_kit.types import IGNORE, unit
 from rose_kit.web.types import ReferenceImage, Source
-from rose_kit.web.vpe import Thresholds, VisualPromptEnhancer, foreground
+from rose_kit.web.vpe import Thresholds, VisualPromptEnhancer
 
 PARTS = (0.2, 0.3, 0.4, 0.5, 0.6)  # tried for `part`
 FALSE_CORRECTIONS = 0.05  # of images that do not show what the references show
@@ -185,12 +185,10 @@ def _pairs(vpe: VisualPromptEnhancer, episodes: Sequence[Episode]) -> tuple[list
     """Minus the cosine distance of pairs of references that show the same, and that do not."""
     same, other = [], []
     for episode in episodes:
-        views = [vpe.encoder.encode_image(r.image, windows=vpe.reference_windows) for r in episode.references]
-        clear = [(i, v.flat()[p].mean(0)) for i, v in enumerate(views) if (p := foreground(v)).any()]
-        for k, (i, one) in enumerate(clear):
-            for j, another in clear[:k]:
-                similarity = float(unit(one) @ unit(another))
-                (other if {i, j} & set(episode.wrong) else same).append(similarity - 1)
+        shown = vpe.encode_references(episode.references)
+        means = [(i, unit(objects.mean(0))) for i, objects, _ in shown]  # (D,) each
+        for (i, one), (j, another) in combinations(means, 2):
+            (other if {i, j} & set(episode.wrong) else same).append(float(one @ another) - 1)
     return same, other
 
 

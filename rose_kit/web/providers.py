@@ -7,7 +7,6 @@ import io
 import json
 import re
 import warnings
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -171,23 +170,21 @@ class Folder(ListingProvider):
             raise NotADirectoryError(f"{self.path} is not a folder")
         with errors_as(WebError, str(index)):
             text = io.StringIO(read_text(index) if index.is_file() else "file\n", newline="")
-            table = csv.DictReader(text, skipinitialspace=True)
+            table, self.rows = csv.DictReader(text, skipinitialspace=True), {}
             if "file" not in (header := table.fieldnames or ()):
                 raise ValueError(f"expected the columns {', '.join(COLUMNS)}, got {', '.join(header)}")
-            rows = list(table)
-            if long := [row["file"] for row in rows if any(row.get(None, ()))]:
-                raise ValueError(f"{long[0]!r} has too many cells; text with commas needs quotes")
-            rows = [{key: row[key] for key in COLUMNS if row.get(key)} for row in rows]
-            names = [composed(row.get("file", "")) for row in rows]
-            if len(set(names)) < len(names):
-                raise ValueError(f"{Counter(names).most_common(1)[0][0]!r} has several lines")
-        self.rows = dict(zip(names, rows, strict=True))
+            for row in table:
+                if any(row.get(None, ())):
+                    raise ValueError(f"{row['file']!r} has too many cells; text with commas needs quotes")
+                if (name := composed(row["file"] or "")) in self.rows:
+                    raise ValueError(f"{name!r} has several lines")
+                self.rows[name] = {key: row[key] for key in COLUMNS if row.get(key)}
         left_out: dict[str, list[str]] = {}
         there = {composed(f.name) for f in list_files(index.parent, (*TEXTS, *image_suffixes()), left_out)}
         others = left_out.get("files of other kinds", [])
         others[:] = [name for name in others if Path(name).name != index.name]
         left_out["columns of index.csv"] = [name for name in header if name not in COLUMNS]
-        left_out["lines of index.csv without a file"] = [name for name in names if name not in there]
+        left_out["lines of index.csv without a file"] = [name for name in self.rows if name not in there]
         warn_left_out(index.parent, left_out)
 
     def _list(self, kind: str, query: str) -> Mapping[str, Path]:

@@ -213,17 +213,21 @@ class VisualPromptEnhancer:
         Returns:
             The images that are used; the discriminant, None if no image can be used.
         """
-        views = [self.encoder.encode_image(r.image, windows=self.reference_windows) for r in references]
-        objects = [foreground(view) for view in views]  # (h * w,) bool each
-        clear = [i for i, patches in enumerate(objects) if patches.any()]
-        means = [views[i].flat()[objects[i]].mean(0) for i in clear]  # (D,) each
-        used = [clear[k] for k in largest_cluster(means, self.thresholds.same)]
+        shown = self.encode_references(references)
+        means = [objects.mean(0) for _, objects, _ in shown]  # (D,) each
+        used = [shown[k] for k in largest_cluster(means, self.thresholds.same)]
         if not used:
             return (), None
-        features = np.concatenate([views[i].flat() for i in used])
-        is_object = np.concatenate([objects[i] for i in used])
-        discriminant = Discriminant(view.feature_map, features[is_object], features[~is_object])
-        return tuple(references[i] for i in used), discriminant
+        objects, backgrounds = (np.concatenate([own[part] for own in used]) for part in (1, 2))
+        return tuple(references[i] for i, _, _ in used), Discriminant(view.feature_map, objects, backgrounds)
+
+    def encode_references(
+        self, references: Sequence[ReferenceImage]
+    ) -> list[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
+        """(position, (P, D) features of the object, (B, D) of the rest) of those that show an object."""
+        maps = [self.encoder.encode_image(r.image, windows=self.reference_windows) for r in references]
+        parted = [(i, own.flat(), foreground(own)) for i, own in enumerate(maps)]
+        return [(i, v[is_object], v[~is_object]) for i, v, is_object in parted if is_object.any()]
 
     def propose(self, view: ImageView, discriminant: Discriminant) -> tuple[NDArray[np.bool_], float]:
         """What looks like the object: what a detector found, if that is similar enough to replace a mask, or

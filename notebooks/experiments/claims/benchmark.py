@@ -33,7 +33,7 @@ from rose_kit.fusion import Method, ZeroShot
 from rose_kit.memory import SupportMemory
 from rose_kit.metrics import iou
 from rose_kit.regions import Regions, make_regions
-from rose_kit.segmenter import encode_query
+from rose_kit.segmenter import encode_queries
 from rose_kit.types import Vocabulary
 
 COMPLETE = MissingSupport()  # nothing is missing
@@ -211,7 +211,7 @@ class SceneBenchmark:
         """Encoded images, with the vocabulary's class of each pixel."""
         own = self.encoder(encoder)
         return [
-            (encode_query(sample.image, own, self.windows, regions), relabel(sample, vocabulary))
+            (encode_queries([sample.image], own, self.windows, regions)[0], relabel(sample, vocabulary))
             for sample in samples
         ]
 
