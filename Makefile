@@ -36,8 +36,9 @@ test: $(STAMP)  ## ruff, mypy, doctests, unit tests, and every notebook compared
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-lab: $(STAMP)  ## JupyterLab on the notebooks
-	$(BIN)/jupyter lab --notebook-dir=notebooks
+lab: export JUPYTER_CONFIG_PATH := $(CURDIR)/notebooks/course/lab
+lab: $(STAMP)  ## JupyterLab on the table of contents of the notebooks
+	$(BIN)/jupyter lab
 
 notebooks: $(STAMP)  ## execute every notebook in a fresh kernel and save it; renew its figure in docs/
 	$(BIN)/python notebooks/course/build.py

@@ -3,13 +3,16 @@
 import ast
 import re
 import sys
+import tomllib
 import warnings
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import nbformat
 import papermill
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 
 from course import build
 
@@ -22,6 +25,11 @@ MACHINE = r"(?<![\w.:/])/(?:home|Users|root|tmp|work|usr|opt|var)/[^\s\"']*"
 
 def read(path):
     return nbformat.read(path, as_version=4)
+
+
+def code_of(nb):
+    """The code cells, without the one that is for Google Colab."""
+    return [c for c in nb.cells if c.cell_type == "code" and "colab" not in c.metadata.get("tags", [])]
 
 
 def tagged(nb, tag):
@@ -45,7 +53,7 @@ def test_a_notebook_was_executed_in_a_fresh_kernel_and_is_fit_to_publish(path):
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_a_notebook_opens_with_typed_literal_parameters_and_the_versions(path):
     nb = read(path)
-    parameters, versions = [c for c in nb.cells if c.cell_type == "code"][:2]
+    parameters, versions = code_of(nb)[:2]
     assert tagged(nb, "header") == [nb.cells[0]] and tagged(nb, "footer") == [nb.cells[-1]]
     assert tagged(nb, "parameters") == [parameters] and tagged(nb, "versions") == [versions]
     assert all(re.fullmatch(r"\w+: [^=]+ = .+  # .+", line) for line in parameters.source.splitlines())
@@ -62,7 +70,7 @@ def test_a_notebook_opens_with_typed_literal_parameters_and_the_versions(path):
 def test_a_notebook_names_the_parameter_that_it_cannot_take(path, tmp_path, monkeypatch):
     monkeypatch.chdir(path.parent)
     monkeypatch.setattr(sys, "path", [str(FOLDER), *sys.path])
-    code = [c.source for c in read(path).cells if c.cell_type == "code"]
+    code = [c.source for c in code_of(read(path))]
     last = next(i for i, source in enumerate(code) if "check_parameters(\n" in source)
     declared = papermill.inspect_notebook(str(path))
     defaults = {name: ast.literal_eval(about["default"]) for name, about in declared.items()}
@@ -103,3 +111,25 @@ def test_lessons_are_numbered_in_order_and_link_to_their_neighbours():
         titles = [nb.cells[0].source.splitlines()[0].removeprefix("# ") for nb in (first, second)]
         assert f"**Next:** [{titles[1]}]({after.name})" in first.cells[-1].source
         assert f"**Previous:** [{titles[0]}]({before.name})" in second.cells[0].source
+
+
+def test_badges_lead_to_lessons_that_fetch_the_kit_from_the_same_address(monkeypatch):
+    """Where Colab opens a lesson, its first cell clones what pyproject.toml names; elsewhere nothing."""
+    project = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text())["project"]
+    owner = project["urls"]["Repository"].removeprefix("https://github.com/")
+    pages = "\n".join((FOLDER.parent / page).read_text() for page in ("README.md", "notebooks/README.md"))
+    opened = set(re.findall(rf"colab[\w.]+/github/{owner}/blob/main/notebooks/(\w+)\.ipynb", pages))
+    assert opened and set(re.findall(r"mybinder\.org/v2/gh/([^?)]+)/HEAD\?", pages)) == {owner}
+    cells = {path.stem: cell for path in STORY for cell in tagged(read(path), "colab")}
+    (source,) = {cell.source for cell in cells.values()}
+    assert cells.keys() == opened and not any(cell.outputs for cell in cells.values())
+    commands = []
+    shell = SimpleNamespace(
+        system=commands.append, run_line_magic=lambda *parts: commands.append(" ".join(parts))
+    )
+    code = TransformerManager().transform_cell(source)
+    exec(code, {"get_ipython": lambda: shell})
+    assert not commands
+    monkeypatch.setitem(sys.modules, "google.colab", ModuleType("google.colab"))
+    exec(code, {"get_ipython": lambda: shell})
+    assert f" {project['urls']['Repository']} /content" in commands[0] and len(commands) == 4

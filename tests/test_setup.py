@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import rose_kit
@@ -30,16 +31,19 @@ OTHERS = {"data_scripts", "course", "experiments", "plugins"}
 
 def test_conda_lists_what_pyproject_does_and_says_which_notebook_needs_each_line():
     text = (ROOT / "environment.yml").read_text()
-    assert yaml.safe_load(text)["channels"] == ["conda-forge"]
+    environment = yaml.safe_load(text)
+    assert environment["channels"] == ["conda-forge"]
+    python = re.fullmatch(r"python=(3\.\d+)", environment["dependencies"][0])  # Binder reads no other form
+    assert SpecifierSet(PROJECT["requires-python"]).contains(python[1])
     lines = [line for line in text.splitlines() if re.search("[>=]=", line)]
     matches = [re.fullmatch(r"\s+- ([\w-]+[>=]=[\w.]+)(?:\s+# (.+))?", line) for line in lines]
     listed = {r.name: str(r.specifier) for m in matches if (r := Requirement(m[1]))}
     names = {"torch": "pytorch-cpu", "open_clip_torch": "open-clip-torch"}
     scale = [*OPTIONAL["milvus"], *OPTIONAL["dask"]]
     expected = {names.get(r.name, r.name): str(r.specifier) for r in [*CORE, *scale]}
-    assert listed == {"python": PROJECT["requires-python"]} | expected
+    assert listed == expected
     known = {path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")}
-    for match in matches[1:]:
+    for match in matches:
         named = set(re.findall(r"\d\d_\w+", match[2] or ""))
         assert ("every notebook" in match[2] or named) and named <= known, match[0]
 

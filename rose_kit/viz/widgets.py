@@ -276,6 +276,9 @@ class FusionPlayground(ImageWidget):
         name, score = self.choice.value, ""
         self.box.children = list(self.sliders[name].values())
         options = {option: slider.value for option, slider in self.sliders[name].items()}
+        setting = ", ".join([name, *(f"{option} {value:.3g}" for option, value in options.items())])
+        if self.status.startswith(f"{setting}: "):  # a page sends a value back with another last digit
+            return
         method = replace(self.methods[name], **options) if options else self.methods[name]
         if hasattr(method, "fit"):
             method = copy.deepcopy(method).fit(self.segmenter.memory, self.vocabulary)
@@ -285,8 +288,7 @@ class FusionPlayground(ImageWidget):
             counts = confusion_matrix(self.segmentation.labels, self.truth, len(self.vocabulary))
             miou = f"{100 * mean_iou(counts):.1f} %" if counts.any() else "none, as every pixel is ignored"
             score = f" Its mIoU on this image: {miou}."
-        values = ", ".join(f"{option} {value:.3g}" for option, value in options.items())
-        self.set_status(f"{name}, {values}: {changes}{score}")
+        self.set_status(f"{setting}: {changes}{score}")
 
 
 class TeachByExample(ImageWidget):

@@ -1,8 +1,9 @@
-"""A real JupyterLab in a real Chromium: what the browser test drives the widgets with."""
+"""A real JupyterLab in a real Chromium, set up as by `make lab`: how the browser test drives lessons."""
 
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -16,14 +17,14 @@ from urllib.request import urlopen
 
 import nbformat
 from nbformat import v4
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
 
 FLAGS = ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
          "disable-component-update", "disable-sync")  # fmt: skip
 WAIT = 120_000  # ms; only a machine that is stuck takes so long
-SETTINGS = {
-    "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
-    "notebook-extension/tracker": '{"windowingMode": "none"}',  # cells out of sight stay in the page
-}
+ROOT = Path(__file__).parents[2]
+WINDOWING = '{"windowingMode": "none"}'  # cells out of sight stay in the page
 FOLDERS = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime",
            "IPYTHONDIR": "ipython", "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
            "JUPYTERLAB_SETTINGS_DIR": "settings"}  # fmt: skip
@@ -31,7 +32,6 @@ FOLDERS = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_
 SETUP = """
 from data_scripts.scenes import CLASSES, SEEN, SceneDataset
 from rose_kit import RNS, Segmenter, SupportMemory, compare, load_encoder
-from rose_kit.viz.widgets import EvidenceExplorer, FusionPlayground, TeachByExample
 
 encoder = load_encoder("bundled/clear")
 windows = encoder.preferred_windows
@@ -42,10 +42,11 @@ for scene in SceneDataset(12, first=1_000_000, size=128):
 segmenter = Segmenter(encoder, memory, RNS(), windows=windows)
 scene = SceneDataset(1, first=2_000_004, size=128)[0]
 """
-WIDGETS = {
-    "explorer": "EvidenceExplorer(segmenter, scene.image, SEEN)",
-    "teach": "TeachByExample(segmenter, scene.image, SEEN)",
-    "playground": "FusionPlayground(segmenter, scene.image, CLASSES, scene.mask)",
+# The widget of each lesson, and parameters that shorten what comes before it and leave the widget as it is.
+LESSONS = {
+    "EvidenceExplorer": ("03_retrieval", {}),
+    "FusionPlayground": ("04_fusion", {"shots": [1], "queries": 5}),
+    "TeachByExample": ("14_your_images", {}),
 }
 DISPLAYS = {  # what ends a cell -> how many images and at least how many cells of tables it shows
     "segmenter(scene.image, SEEN)": (1, 9),
@@ -63,25 +64,28 @@ def chromium() -> str | None:
 
 @contextmanager
 def jupyter_lab(folder: Path) -> Iterator[str]:
-    """Start JupyterLab away from the user's own settings; gives the address of a notebook of the widgets."""
-    for plugin, text in SETTINGS.items():
-        file = folder / "settings/@jupyterlab" / f"{plugin}.jupyterlab-settings"
-        file.parent.mkdir(parents=True)
-        file.write_text(text)
-    (folder / "notebooks").mkdir()
-    sources = (SETUP.strip(), *WIDGETS.values(), *DISPLAYS)
-    nb = v4.new_notebook(cells=[v4.new_code_cell(source) for source in sources])
+    """Start JupyterLab on a copy of the course, away from the user's own settings; gives its address."""
+    settings = folder / "settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(WINDOWING)
+    for part in ("docs", "notebooks"):
+        shutil.copytree(ROOT / part, folder / "root" / part)
+    shutil.copy(ROOT / "README.md", folder / "root")
+    for stem, parameters in LESSONS.values():
+        path = folder / "root/notebooks" / f"{stem}.ipynb"
+        nbformat.write(parameterize_notebook(load_notebook_node(str(path)), parameters), path)
+    nb = v4.new_notebook(cells=[v4.new_code_cell(source) for source in (SETUP.strip(), *DISPLAYS)])
     nb.metadata.kernelspec = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    nbformat.write(nb, folder / "notebooks/widgets.ipynb")
+    nbformat.write(nb, folder / "root/notebooks/objects.ipynb")
     env = os.environ | {name: str(folder / part) for name, part in FOLDERS.items()}
     env |= {"JUPYTER_PREFER_ENV_PATH": "1", "OMP_NUM_THREADS": "1"}
+    env["JUPYTER_CONFIG_PATH"] = str(ROOT / "notebooks/course/lab")
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"http://127.0.0.1:{free.getsockname()[1]}"
     token = secrets.token_hex(16)
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
                f"--ServerApp.port={address.split(':')[-1]}", "--ServerApp.port_retries=0",
-               f"--IdentityProvider.token={token}",
-               f"--ServerApp.root_dir={folder / 'notebooks'}"]  # fmt: skip
+               f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder / 'root'}"]  # fmt: skip
     with open(folder / "log", "wb") as log:
         server = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
     try:
@@ -91,25 +95,46 @@ def jupyter_lab(folder: Path) -> Iterator[str]:
                 urlopen(f"{address}/api?token={token}", timeout=5).close()
                 break
             time.sleep(0.2)
-        yield f"{address}/doc/tree/widgets.ipynb?token={token}"
+        yield f"{address}/?token={token}"
     finally:
         server.terminate()  # it ends its kernels, too
         server.wait()
 
 
 @contextmanager
-def open_notebook(folder: Path):
-    """The notebook with all widgets in sight, and what objects show below them: gives Playwright's page."""
+def open_lab(folder: Path):
+    """The page that JupyterLab opens with: gives Playwright's page."""
     from playwright.sync_api import sync_playwright
 
     with jupyter_lab(folder) as address, sync_playwright() as play:
         browser = play.chromium.launch(executable_path=chromium(), args=[f"--{flag}" for flag in FLAGS])
-        page = browser.new_page(viewport={"width": 1010, "height": 900})
+        page = browser.new_page(viewport={"width": 1366, "height": 900})
         page.set_default_timeout(WAIT)
         page.goto(address)
-        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_text("Run All Cells", exact=True).click()
-        page.locator(".rk-widget").nth(len(WIDGETS) - 1).locator(".rk-status").wait_for()
         yield page
         browser.close()
+
+
+def open_notebook(page, stem: str) -> None:
+    """Open a notebook of the course by itself, with a kernel that is ready."""
+    page.goto(f"{re.split('/lab|/doc', page.url)[0]}/doc/tree/notebooks/{stem}.ipynb")
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+
+
+def run(page, command: str) -> None:
+    """Choose a command of the menu Run."""
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_text(command, exact=True).click()
+
+
+def open_widget(page, name: str):
+    """Open a widget's lesson, run the cells up to the one that makes it; gives the widget's element."""
+    stem, _ = LESSONS[name]
+    open_notebook(page, stem)
+    code = page.locator(".jp-CodeCell").filter(has_text=f"{name}(").locator(".jp-InputArea-editor")
+    for command in ("Run All Above Selected Cell", "Run Selected Cell"):
+        code.click()
+        run(page, command)
+    widget = page.locator(".rk-widget")
+    widget.locator(".rk-status").wait_for()
+    return widget
