@@ -7,8 +7,14 @@ from rose_kit import SupportMemory, unit
 
 
 @exercise(
-    hint="find the image ids in memory.rows.metadata, then remove(image_id=...)",
+    level=1,
     minutes=10,
+    hints=(
+        "find the ids of these images in the metadata of the rows, then remove image by image",
+        "`zip(memory.rows.image_ids, memory.rows.metadata)` gives the image id and the facts "
+        "of each row; collect the ids in a set, and sum what `memory.remove(image_id=...)` "
+        "returns for each",
+    ),
     right="Forget the night, and look at 'same class' again.",
 )
 def forget_domain(memory, domain):
@@ -48,8 +54,14 @@ def _small_memory():
 
 
 @exercise(
-    hint="start with one, then again and again take the one farthest from all taken",
+    level=2,
     minutes=20,
+    hints=(
+        "start with one, then again and again take the one farthest from all taken",
+        "the cosine of each row to the nearest one taken is `(vectors @ "
+        "vectors[taken].T).max(1)`; take the row where it is smallest, never one that is "
+        "taken already; return ids, not positions",
+    ),
     right="Keep five prototypes per class with it, and measure what is lost.",
 )
 def diverse(memory, name, n):
