@@ -2,16 +2,18 @@
 
 import importlib
 import inspect
+import re
 import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from nbformat import v4
 from scipy.sparse.csgraph import connected_components
 
 import course
 from course import build
-from rose_kit import Vocabulary
+from rose_kit import Vocabulary, unit
 from rose_kit.fusion.zero_shot import softmax
 from rose_kit.pooling import patch_counts, pool_masks
 
@@ -67,10 +69,53 @@ def test_what_is_solved_is_remembered_until_it_is_reset(capsys, tmp_path, monkey
     assert len(solved_lines()) == 1
 
 
+def test_a_lesson_goes_on_with_what_is_right_and_with_the_solution_until_then(capsys):
+    right = named("late_fusion", lambda *given: solved("late_fusion")(*given))
+    assert course.yours(right) is right and not capsys.readouterr().out
+    for wrong in (lambda *given: None, lambda cosine, vote, scale, weight: vote):
+        assert course.yours(named("late_fusion", wrong)) is solved("late_fusion")
+        assert capsys.readouterr().out.startswith("late_fusion is not solved yet")
+
+
+def test_hints_come_one_by_one_and_the_second_is_repeated(capsys):
+    for number in (0, 1, 1):
+        course.hint("late_fusion")
+        assert capsys.readouterr().out.endswith(course.find("late_fusion").hints[number] + "\n")
+    with pytest.raises(ValueError, match="'late'"):
+        course.hint("late")
+    for one in course.EXERCISES.values():
+        assert one.level in (1, 2, 3) and len(set(one.hints)) == 2 and all(one.hints)
+
+
+CELLS = {
+    "no gap": (["check({name})"], "tagged `exercise` are []"),
+    "two gaps": (["def {name}(): 0", "def {name}(): 0", "check({name})"], "'late_fusion', 'late_fusion'"),
+    "a check before its gap": (["check({name})", "def {name}(): 0"], "no cell below says check(late_fusion)"),
+    "another name": (["def other(): 0", "check(other)"], "other is not in n04.py"),
+}
+
+
+@pytest.mark.parametrize(("sources", "said"), CELLS.values(), ids=CELLS)
+def test_a_gap_is_written_where_the_lesson_has_it_and_misplaced_cells_are_refused(sources, said):
+    def lesson(*sources):
+        cells = [v4.new_code_cell(source.replace("{name}", "late_fusion")) for source in sources]
+        for cell in cells:
+            cell.metadata.tags = ["exercise"] if "def " in cell.source else []
+        return v4.new_notebook(cells=cells)
+
+    good = lesson("x = 1", "def {name}(): 0", "y = 2", "check({name})", "z = 3")
+    build.stamp(good, "04_fusion")
+    gap = build.gap(course.find("late_fusion"))
+    assert [c.source for c in good.cells] == ["x = 1", gap, "y = 2", "check(late_fusion)", "z = 3"]
+    with pytest.raises(ValueError, match=re.escape(said)):
+        build.stamp(lesson(*sources), "04_fusion")
+
+
 def attend(change):
     """keys_attend with one line of its source changed."""
     scope = dict(vars(sys.modules["course.n01"]))
-    source = inspect.getsource(solved("keys_attend")).split("\n", 5)[-1]
+    source = inspect.getsource(solved("keys_attend"))
+    source = source[source.index("def ") :]
     assert change[0] in source
     exec(source.replace(*change), scope)
     return scope["keys_attend"]
@@ -136,6 +181,9 @@ TYPICAL = [
     ("keys_attend", ("y = x + ", "y = "), "the residual"),
     ("keys_attend", ("return y + ", "return y # "), "leaves out the MLP"),
     ("keys_attend", (".softmax(-1)", ".softmax(-2)"), "wrong axis"),
+    ("prototypes_of", lambda n, x: (n / n.sum(0)).T @ x, "length is not 1"),
+    ("prototypes_of", lambda n, x: unit((n > 0).T.astype(float) @ x), "every patch that a class touches"),
+    ("prototypes_of", lambda n, x: unit((n / n.sum(1, keepdims=True)).T @ x), "of a patch, not of a class"),
     ("forget_domain", lambda m, d: forget_if(m, lambda x: x == d)[1], "how many images went"),
     ("forget_domain", lambda m, d: forget_if(m, lambda x: x != d)[0], "removes the other domain"),
     ("diverse", lambda m, name, n: ids_of(m, name)[[0] * n], "more than once"),

@@ -14,7 +14,7 @@ import papermill
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
-from course import build
+from course import build, maps
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 STORY = sorted(FOLDER.glob("[0-9]*.ipynb"))
@@ -44,10 +44,6 @@ def test_a_notebook_was_executed_in_a_fresh_kernel_and_is_fit_to_publish(path):
     assert [c.execution_count for c in code] == list(range(1, len(code) + 1))
     assert path.stat().st_size < 400_000
     assert not re.findall(MACHINE, path.read_text())
-    for target in re.findall(
-        r"\]\(([^)#:]+)\)", "\n".join(c.source for c in nb.cells if c.cell_type == "markdown")
-    ):
-        assert (path.parent / target).is_file(), target
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
@@ -101,7 +97,56 @@ def test_a_wrong_parameter_ends_a_run_in_one_line(refused, tmp_path, name, param
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_a_lesson_holds_its_exercises_as_their_source_has_them(path):
-    assert [c.source for c in tagged(read(path), "exercise")] == [c.source for c in build.cells(path.stem)]
+    nb = read(path)
+    build.stamp(nb, path.stem)
+    if path in STORY:
+        build.link_terms(nb)
+        assert (maps.FOLDER / f"{path.stem[:2]}.svg").read_text(encoding="utf-8") == maps.svg(path.stem[:2])
+        assert maps.link(path.stem[:2]) in nb.cells[0].source
+    assert nb == read(path)
+
+
+@pytest.mark.parametrize("path", [p for p in STORY if tagged(read(p), "quiz")], ids=lambda path: path.stem)
+def test_a_quiz_has_three_questions_whose_answers_are_folded(path):
+    (quiz,) = tagged(read(path), "quiz")
+    _, *questions = re.split(r"^\*\*\d\.", quiz.source, flags=re.M)
+    assert len(questions) == 3
+    for question in questions:
+        options = re.findall(r"^- ([A-D])\. ", question, re.M)
+        ((right, why),) = re.findall(
+            r"\n\n<details>\n<summary>Answer</summary>\n\n\*\*([A-D])\.\*\* (.+?)\n\n</details>",
+            question,
+            re.S,
+        )
+        assert options == list("ABCD")[: len(options)] and len(options) > 2 and right in options
+        assert all(re.search(rf"\b{other}\b", why) for other in options if other != right)
+
+
+def text_of(page):
+    if page.suffix != ".ipynb":
+        return page.read_text(encoding="utf-8")
+    return "\n\n".join(c.source for c in read(page).cells if c.cell_type == "markdown")
+
+
+def anchors(page):
+    """Where a link into a page can go: ids, and headings as GitHub names them."""
+    prose = re.sub(r"^```.*?^```", "", text_of(page), flags=re.M | re.S)
+    slugs = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in re.findall(r"^#+ (.+)$", prose, re.M))
+    return {slug.replace(" ", "-") for slug in slugs} | set(re.findall(r'id="([^"]+)"', prose))
+
+
+ROOT = FOLDER.parent
+MARKDOWN = [*ROOT.glob("*.md"), *FOLDER.rglob("*.md"), *(ROOT / "docs").glob("*.md")]
+PAGES = sorted({*PATHS, *(page for page in MARKDOWN if ".ipynb_checkpoints" not in page.parts)})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_lead_to_files_and_anchors_that_are_there(page):
+    for target in re.findall(r"\]\(([^):\s]+)\)", text_of(page)):
+        file, _, anchor = target.partition("#")
+        path = (page.parent / file).resolve() if file else page
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(path), target
 
 
 def test_lessons_are_numbered_in_order_and_link_to_their_neighbours():

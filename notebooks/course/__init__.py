@@ -1,8 +1,9 @@
 """The exercises: `check(answer)` says whether an answer is right, and in words what is wrong with it.
 
-Each notebook has one file here, `n00.py` and so on: the only source of its exercises. A solution, its
-docstring and a hint make the cell with the gap in the notebook and the page in `solutions/`
-(`python notebooks/course/build.py` writes them), and the check beside it makes the message.
+Each notebook has one file here, `n00.py` and so on: the only source of its exercises. A solution and its
+docstring make the cell with the gap in the notebook and the page in `solutions/`
+(`python notebooks/course/build.py` writes them), and the check beside it makes the message. A lesson goes on
+with `yours(answer)`: the reader's function once it is right, the solution until then.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import os
 import re
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -40,27 +42,37 @@ class Exercise:
 
     Args:
         solution: a right answer; its name, signature and docstring are those of the gap.
-        hint: what the gap says when it is called.
+        level: 1 (easy), 2 (medium) or 3 (hard).
         minutes: that it takes.
+        hints: the first says where to begin, the second is close to the solution.
         right: what a right answer shows, or what to try next.
         check: takes an answer, raises `Wrong`.
     """
 
     solution: Callable
-    hint: str
+    level: int
     minutes: int
+    hints: tuple[str, str]
     right: str
     check: Callable[[Callable], None] | None = None
 
+    @property
+    def effort(self) -> str:
+        """Difficulty and minutes, as in "level 2 of 3, about 15 min"."""
+        return f"level {self.level} of 3, about {self.minutes} min"
+
 
 EXERCISES: dict[str, Exercise] = {}
+_GIVEN: Counter[str] = Counter()  # hints that were given, by exercise
 
 
-def exercise(*, hint: str, minutes: int, right: str = "") -> Callable[[Callable], Callable]:
+def exercise(
+    *, level: int, minutes: int, hints: tuple[str, str], right: str = ""
+) -> Callable[[Callable], Callable]:
     """Register the solution below as an exercise."""
 
     def register(solution: Callable) -> Callable:
-        EXERCISES[solution.__name__] = Exercise(solution, hint, minutes, right)
+        EXERCISES[solution.__name__] = Exercise(solution, level, minutes, hints, right)
         return solution
 
     return register
@@ -128,6 +140,32 @@ def check(answer: Callable) -> None:
     if told.startswith("right: "):
         _note({*_solved(), answer.__name__})
     print(told)
+
+
+def yours(answer: Callable) -> Callable:
+    """The reader's own function if its check finds it right; else the solution, and a line that says so.
+
+    Args:
+        answer: the function of an exercise; its name says which one.
+    """
+    if verdict(answer).startswith("right: "):
+        return answer
+    print(f"{answer.__name__} is not solved yet: what follows uses the solution")
+    return find(answer.__name__).solution
+
+
+def hint(name: str) -> None:
+    """Print the first hint for an exercise, and the second, closer to the solution, when asked again.
+
+    Args:
+        name: of the exercise, which is that of its function.
+
+    Raises:
+        ValueError: there is no such exercise; lists those there are.
+    """
+    hints = find(name).hints
+    number = _GIVEN[name] = min(_GIVEN[name] + 1, len(hints))
+    print(f"hint {number} of {len(hints)}: {hints[number - 1]}")
 
 
 # --- how far one has come ----------------------------------------------------------------------------

@@ -1,10 +1,12 @@
 """Execute and save notebooks: `python notebooks/course/build.py [NAME ...]`, all of them without a name.
 
-The .ipynb files are the only source, but for their exercises, whose solutions, hints and checks stand in this
-folder: from them come, in each lesson, a cell with a gap and a cell that checks it (both tagged `exercise`,
-before the footer), and a page in notebooks/solutions. Each notebook is formatted, executed in a fresh kernel,
-stripped of what differs from run to run, and written back. The figure of the cell tagged `cover` is saved
-as a thumbnail for the table of contents. `--no-run` writes exercises and formats only.
+The .ipynb files are the only source, but for their exercises, whose solutions, hints and checks stand in
+this folder: from them come the gap in each cell tagged `exercise`, wherever the lesson has it, and a page in
+notebooks/solutions. The map at the top of a lesson comes from maps.py, and terms of glossary.md are linked
+where a lesson first uses them. Each notebook is formatted, executed in a fresh kernel, stripped of what
+differs from run to run, and written back. In JupyterLab, the source of a cell tagged `folded` is collapsed.
+The figure of the cell tagged `cover` is saved as a thumbnail for the table of contents. `--no-run` does all
+but execute.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import importlib
 import inspect
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -25,7 +28,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbformat import NotebookNode, v4
+from nbformat import NotebookNode
 from PIL import Image
 
 FOLDER = Path(__file__).parents[1]
@@ -39,6 +42,7 @@ if str(FOLDER) not in sys.path:  # as it is for a notebook, which runs in its ow
     sys.path.insert(0, str(FOLDER))
 
 import course  # noqa: E402
+from course import maps  # noqa: E402
 
 
 def module_of(stem: str) -> str:
@@ -77,42 +81,31 @@ def _parts(one: course.Exercise) -> tuple[str, str]:
 
 def gap(one: course.Exercise) -> str:
     """The function of an exercise without its body."""
-    return f"{_parts(one)[0]}\n    raise NotImplementedError({json.dumps(one.hint)})\n"
-
-
-def cells(stem: str) -> list[NotebookNode]:
-    """The cells of a notebook's exercises: a gap and its check, one after the other."""
-    made = []
-    for i, one in enumerate(of(stem)):
-        call = f"check({one.solution.__name__})"
-        checking = call if i else f"from course import check\n\n{call}"
-        made += [
-            v4.new_code_cell(text, metadata={"tags": ["exercise"]})
-            for text in (formatted(gap(one)), checking)
-        ]
-    return made
+    name = one.solution.__name__
+    todo = f"{one.effort}; hint({name!r}) helps"
+    return formatted(f"{_parts(one)[0]}\n    raise NotImplementedError({json.dumps(todo)})\n")
 
 
 def stamp(nb: NotebookNode, stem: str) -> None:
-    """Put the exercises before the footer, in place of those that are there."""
-    names = {one.solution.__name__ for one in of(stem)}
-    old = [c for c in nb.cells if _is_exercise(c, names)]
-    made = cells(stem)
-    if [c.source for c in old] == [c.source for c in made] and all(
-        "exercise" in c.metadata.tags for c in old
-    ):
-        return
-    kept = [c for c in nb.cells if not _is_exercise(c, names)]
-    at = next((i for i, c in enumerate(kept) if "footer" in c.metadata.get("tags", [])), len(kept))
-    nb.cells = [*kept[:at], *made, *kept[at:]]
+    """Write the gap of each exercise into the cell tagged `exercise` that defines its function.
 
-
-def _is_exercise(cell: NotebookNode, names: set[str]) -> bool:
-    """Whether a cell is tagged so, or defines a gap of the same name."""
-    if "exercise" in cell.metadata.get("tags", []):
-        return True
-    gap = cell.cell_type == "code" and "raise NotImplementedError(" in cell.source
-    return gap and any(f"def {name}(" in cell.source for name in names)
+    Raises:
+        ValueError: not exactly one such cell per exercise, or no `check(...)` in a later cell.
+    """
+    gaps = {one.solution.__name__: gap(one) for one in of(stem)}
+    found = []
+    for i, c in enumerate(nb.cells):
+        if "exercise" in c.metadata.get("tags", []):
+            (name,) = re.findall(r"^def (\w+)\(", c.source, re.M)
+            found.append(name)
+            if name in gaps and any(f"check({name})" in later.source for later in nb.cells[i + 1 :]):
+                c.source = gaps[name]
+                continue
+            raise ValueError(
+                f"{stem}: {name} is not in {module_of(stem)}.py, or no cell below says check({name})"
+            )
+    if sorted(found) != sorted(gaps):
+        raise ValueError(f"{stem}: tagged `exercise` are {found}; in {module_of(stem)}.py are {list(gaps)}")
 
 
 def solution_page(stem: str) -> str:
@@ -141,6 +134,44 @@ def write_solutions(stems: list[str]) -> None:
             (SOLUTIONS / f"{stem}.py").write_text(solution_page(stem), encoding="utf-8")
 
 
+@functools.cache
+def glossary() -> dict[str, str]:
+    """Each term of glossary.md -> its anchor, longer terms first."""
+    page = (FOLDER / "glossary.md").read_text(encoding="utf-8")
+    found = {term: anchor for anchor, term in re.findall(r'<a id="([\w-]+)"></a>\*\*(.+?)\*\*', page)}
+    return dict(sorted(found.items(), key=lambda pair: -len(pair[0])))
+
+
+# What takes no link on a page of Markdown: code, formulas, HTML, links, headings and rows of tables.
+NO_PROSE = r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|<[^>]*>|!?\[[^\]]*\]\([^)]*\)|^[#|].*?$"
+
+
+def link_terms(nb: NotebookNode) -> None:
+    """Link each term of the glossary where the prose first has it; the header, the quiz and links stay."""
+    page = [
+        c
+        for c in nb.cells
+        if c.cell_type == "markdown" and not {"header", "quiz"} & {*c.metadata.get("tags", [])}
+    ]
+    for term, anchor in glossary().items():
+        to = f"(glossary.md#{anchor})"
+        # a word of small letters may begin a sentence; an abbreviation is found as it is written
+        word = f"[{term[0]}{term[0].upper()}]{re.escape(term[1:])}" if term.islower() else re.escape(term)
+        word = word.replace(r"\ ", r"\s+")
+        pattern = re.compile(rf"(?P<no>{NO_PROSE})|(?<![\w-]){word}(?:e?s)?(?![\w-])", re.M | re.S)
+        hits = ((c, m) for c in page for m in pattern.finditer(c.source) if not m["no"])
+        if any(to in c.source for c in page) or (hit := next(hits, None)) is None:
+            continue
+        cell, m = hit
+        cell.source = f"{cell.source[: m.start()]}[{m[0]}]{to}{cell.source[m.end() :]}"
+
+
+def write_map(stem: str) -> None:
+    """Write the map of a lesson."""
+    maps.FOLDER.mkdir(exist_ok=True)
+    (maps.FOLDER / f"{stem[:2]}.svg").write_text(maps.svg(stem[:2]), encoding="utf-8")
+
+
 def clean(nb: NotebookNode) -> NotebookNode:
     """Strip what differs from run to run: ids, timings, widget state, progress bars, kernel details."""
     nb.metadata = nbformat.from_dict(METADATA)
@@ -149,6 +180,8 @@ def clean(nb: NotebookNode) -> NotebookNode:
         c.id = f"cell-{i:02d}"
         tags = c.metadata.get("tags")
         c.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        if "folded" in (tags or []):
+            c.metadata.jupyter = {"source_hidden": True}
         if c.cell_type == "code":
             c.outputs = [o for o in c.outputs if not _is_progress(o)]
     return nb
@@ -163,6 +196,9 @@ def prepare(path: Path) -> NotebookNode:
     """Write the exercises of a notebook into it, and format it."""
     nb = nbformat.read(path, as_version=4)
     stamp(nb, path.stem)
+    if path in FOLDER.glob("[0-9]*.ipynb"):
+        link_terms(nb)
+        write_map(path.stem)
     nbformat.write(clean(nb), path)
     from ruff import find_ruff_bin
 

@@ -7,8 +7,14 @@ from rose_kit.metrics import confusion_matrix, mean_iou
 
 
 @exercise(
-    hint="count shared and joint pixels of each class over all images, divide, then average",
+    level=1,
     minutes=10,
+    hints=(
+        "count the shared and the joint pixels of each class over all images, divide, then average",
+        "stack the images into one array; for class c the shared pixels are `np.sum((answers "
+        "== c) & (truths == c))`, the joint ones the same with `|`; leave out a class without "
+        "joint pixels",
+    ),
     right="This is the mIoU of every table in this course.",
 )
 def miou_by_hand(answers, truths, count):

@@ -7,8 +7,14 @@ from course import checks, exercise, expect
 
 
 @exercise(
-    hint="values mixed by softmax(k k^T / sqrt(d)) per head, then as attend_to_self",
+    level=3,
     minutes=25,
+    hints=(
+        "mix the values of each head by softmax(k k^T / sqrt(d)), then go on as attend_to_self does",
+        "`F.linear(block.ln_1(x), weight, bias).unflatten(-1, (3, heads, -1)).permute(2, 0, "
+        "3, 1, 4)` holds q, k, v of shape (1, heads, L, d); `block.attn.out_proj` joins the "
+        "heads; x is added, then `block.mlp(block.ln_2(y))`",
+    ),
     right="Now hold it against the table of the five endings.",
 )
 def keys_attend(block, x):

@@ -2,13 +2,60 @@
 
 import numpy as np
 
-from course import checks, exercise, expect
+from course import checks, close, exercise, expect, shaped
 from rose_kit import SupportMemory, unit
 
 
 @exercise(
-    hint="find the image ids in memory.rows.metadata, then remove(image_id=...)",
+    level=1,
     minutes=10,
+    hints=(
+        "turn the counts of each class into shares that add up to 1, then average the features with them",
+        "`counts / counts.sum(0)` is P of shape (N, C); its transpose times x is (C, D); `unit` scales rows "
+        "to length 1",
+    ),
+    right="The prototypes of the next figure are yours.",
+)
+def prototypes_of(counts, x):
+    """(C, D) prototypes, of length 1: the mean of the patches, each counted by the pixels it shares.
+
+    Args: counts (N, C) pixels of each class in each patch; x (N, D) features of the patches.
+    """
+    membership = counts / counts.sum(0)  # (N, C), columns add up to 1
+    return unit(membership.T @ x)  # (C, N) @ (N, D) -> (C, D)
+
+
+@checks(prototypes_of)
+def _(answer):
+    rng = np.random.default_rng(0)
+    counts, x = rng.integers(1, 65, (6, 3)).astype(float), unit(rng.normal(size=(6, 4)))
+    counts[0, 1] = 0
+    given = counts.copy()
+    found = shaped(answer(counts, x), (3, 4), "(C, D)")
+    expect(close(counts, given), "changes the counts it is given: write to a new array")
+    wrong = [
+        (unit((counts > 0).T.astype(float) @ x), "counts every patch that a class touches as one"),
+        (unit(np.eye(3)[counts.argmax(1)].T @ x), "gives each patch to one class alone: use the shares"),
+        (
+            unit((counts / counts.sum(1, keepdims=True)).T @ x),
+            "divides by the sum of a patch, not of a class",
+        ),
+    ]
+    for other, says in wrong:
+        expect(not close(found, other), says)
+    expect(close(np.linalg.norm(found, axis=1), np.ones(3)), "returns rows whose length is not 1: scale them")
+    expect(close(found, prototypes_of(counts, x)), "weighs the patches in another way than equation 2")
+
+
+@exercise(
+    level=1,
+    minutes=10,
+    hints=(
+        "find the ids of these images in the metadata of the rows, then remove image by image",
+        "`zip(memory.rows.image_ids, memory.rows.metadata)` gives the image id and the facts "
+        "of each row; collect the ids in a set, and sum what `memory.remove(image_id=...)` "
+        "returns for each",
+    ),
     right="Forget the night, and look at 'same class' again.",
 )
 def forget_domain(memory, domain):
@@ -48,8 +95,14 @@ def _small_memory():
 
 
 @exercise(
-    hint="start with one, then again and again take the one farthest from all taken",
+    level=2,
     minutes=20,
+    hints=(
+        "start with one, then again and again take the one farthest from all taken",
+        "the cosine of each row to the nearest one taken is `(vectors @ "
+        "vectors[taken].T).max(1)`; take the row where it is smallest, never one that is "
+        "taken already; return ids, not positions",
+    ),
     right="Keep five prototypes per class with it, and measure what is lost.",
 )
 def diverse(memory, name, n):

@@ -12,8 +12,14 @@ def _top(s, k, axis):
 
 
 @exercise(
-    hint="top k of x @ v.T along both axes, then `and`",
+    level=2,
     minutes=15,
+    hints=(
+        "find the k nearest along both axes of x @ v.T; both have to hold",
+        "`np.argsort(np.argsort(-s, axis=1), axis=1)` is the rank of each prototype for its "
+        "patch; with axis=0 it is the rank of each patch for its prototype; compare both with "
+        "k",
+    ),
     right="Let only mutual neighbours vote; what becomes of a patch that has none?",
 )
 def mutual(x, v, k):

@@ -7,8 +7,13 @@ from rose_kit.fusion.zero_shot import softmax
 
 
 @exercise(
-    hint="the names' softmax is that of scale * cosine; then the weighted sum",
+    level=1,
     minutes=15,
+    hints=(
+        "turn the cosines into probabilities first, then take the weighted sum",
+        "the names give `softmax(scale * cosine)`; the vote has the share `weight`, the names "
+        "what is left of 1",
+    ),
     right="Now mix: with a quiet vote, what do scales of 5 and 100 bring?",
 )
 def late_fusion(cosine, vote, scale, weight):

@@ -7,8 +7,13 @@ from rose_kit.fusion.zero_shot import softmax
 
 
 @exercise(
-    hint="each step: the errors p - target, weighted, times the samples; plus mu * W; then against it",
+    level=2,
     minutes=15,
+    hints=(
+        "in each step, the gradient is the sum of errors times samples, plus mu * W; go against it",
+        "the error is `softmax(x @ w.T) - target` of shape (S, C), each row times its weight; "
+        "its transpose times x is (C, D); add `mu * w`, multiply by the rate, subtract from w",
+    ),
     right="How many steps does it take to come as near to the minimum as L-BFGS in ten passes?",
 )
 def descend(x, target, weight, mu, rate, steps):

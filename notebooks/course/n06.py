@@ -10,8 +10,14 @@ from rose_kit.pooling import patch_counts
 
 
 @exercise(
-    hint="patch_counts(features, regions, ids).argmax(1) says which region that is",
+    level=2,
     minutes=15,
+    hints=(
+        "find the region that owns each patch, then average the patches of each region",
+        "`patch_counts(features, regions, ids).argmax(1)` gives the owner of each patch; "
+        "start with an array full of NaN, and fill row r with `unit` of the mean of "
+        "`features.flat()[owner == r]`",
+    ),
     right="Which regions of the scene get no patch at all?",
 )
 def hard_pooling(features, regions):
@@ -49,8 +55,15 @@ def _(answer):
 
 
 @exercise(
-    hint="a graph of neighbours, then scipy.sparse.csgraph.connected_components",
+    level=3,
     minutes=30,
+    hints=(
+        "make a graph whose nodes are regions and whose edges join similar neighbours, then "
+        "find its components",
+        "the pairs of neighbours are `regions[:, :-1]` with `regions[:, 1:]`, and "
+        "`regions[:-1]` with `regions[1:]`; put those above the threshold into a `coo_array`; "
+        "`connected_components(links, directed=False)[1][regions]` is the answer",
+    ),
     right="Do fewer, larger regions answer better?",
 )
 def merged(regions, query, threshold):

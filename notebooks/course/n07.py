@@ -8,8 +8,14 @@ from rose_kit import Query, SupportMemory, Vocabulary, unit
 
 
 @exercise(
-    hint="pseudo_labels(...).scores['size'] says which; then a shorter Vocabulary",
+    level=3,
     minutes=20,
+    hints=(
+        "find the classes whose pseudo-label is too small, and make a shorter vocabulary without them",
+        "`pseudo_labels(query, memory, vocabulary)` has `classes` and `scores['size']`; a "
+        "`Vocabulary` takes the names, the rows of `text` whose `owner` stays, and their "
+        "owners counted anew from 0",
+    ),
     right="Ask RNS with it: does mIoU rise, and what does it cost where the class is there?",
 )
 def trusted(query, memory, vocabulary, least=0.05):

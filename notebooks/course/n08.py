@@ -7,8 +7,14 @@ from rose_kit import SupportMemory, unit
 
 
 @exercise(
-    hint="search for each new row, and ask whether its neighbours bear its name",
+    level=2,
     minutes=15,
+    hints=(
+        "search for each new row, and ask how many of its neighbours have its name",
+        "`memory.lookup(hits.rows).class_names.reshape(hits.rows.shape)` are the names of the "
+        "neighbours (R, k); compare them with `rows.class_names[:, None]` and take the mean "
+        "of each row",
+    ),
     right="Now ask it about the careless rows: how many bad ones does it refuse, and how many good ones?",
 )
 def vetted(memory, rows, k=4):

@@ -6,8 +6,14 @@ from course import checks, exercise, expect
 
 
 @exercise(
-    hint="try every value that occurs, and for each count both kinds of mistake",
+    level=2,
     minutes=15,
+    hints=(
+        "try every value that occurs, and for each count both kinds of mistake",
+        "`odds >= cuts[:, None]` says for each cut which patches are called mine; the mean "
+        "over those that are mine, plus the mean of the opposite over the others, is largest "
+        "at the best cut",
+    ),
     right="Use it on the odds of the scene: is 0 a good place to cut?",
 )
 def best_cut(odds, mine):

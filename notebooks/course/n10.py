@@ -7,8 +7,13 @@ from rose_kit import SupportMemory, unit
 
 
 @exercise(
-    hint="`memory.copy()` first, then `remove(class_name=...)` takes the rows away; ask `late_iou` again",
+    level=1,
     minutes=10,
+    hints=(
+        "work on a copy, so that the memory that is given stays as it is",
+        "`memory.copy()` makes the copy, `remove(class_name=name)` takes the rows away, and "
+        "returns their number: return the copy",
+    ),
     right="What does the model answer with it?",
 )
 def forget(memory, name):

@@ -4,8 +4,13 @@ from course import checks, exercise, expect
 
 
 @exercise(
-    hint="raise nprobe from 1 on until recall_of(nprobe) is high enough",
+    level=1,
     minutes=10,
+    hints=(
+        "raise nprobe from 1 on until the recall is high enough",
+        "in a loop over `range(1, most + 1)`, return the first nprobe whose "
+        "`recall_of(nprobe)` is `wanted` or more; after the loop, return None",
+    ),
     right="Ask it with the recall of this notebook: how many lists does 0.99 take?",
 )
 def effort_for(wanted, recall_of, most):

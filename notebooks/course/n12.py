@@ -4,8 +4,13 @@ from course import checks, exercise, expect
 
 
 @exercise(
-    hint="keep the pairs whose date is not later; ISO dates compare as strings do",
+    level=1,
     minutes=10,
+    hints=(
+        "keep the pages whose date is not later, then sort them",
+        "dates of this form compare as strings do: `page[0] <= day`; `sorted(..., key=lambda "
+        "page: page[0], reverse=True)` puts the newest first",
+    ),
     right="Without it, an answer could know what had not yet happened when it was asked.",
 )
 def known_by(pages, day):

@@ -7,8 +7,14 @@ from rose_kit.metrics import ciou, giou
 
 
 @exercise(
-    hint="intersection and union of each pair first; gIoU averages ratios, cIoU divides sums",
+    level=1,
     minutes=15,
+    hints=(
+        "count intersection and union of each pair first; gIoU averages ratios, cIoU divides sums",
+        "with arrays `shared` and `either` of one number per image, the ratios are "
+        "`np.where(either == 0, 1, shared / np.maximum(either, 1))`; gIoU is their mean, cIoU "
+        "`shared.sum() / either.sum()`",
+    ),
     right="Which of the two would a method gain by guessing 'nothing' more often?",
 )
 def both_ious(answers, truths):

@@ -6,8 +6,13 @@ from course import checks, exercise, expect
 
 
 @exercise(
-    hint="rows and columns that hold a pixel; width and height are last - first + 1",
+    level=1,
     minutes=10,
+    hints=(
+        "find the first and the last row and column that hold a pixel",
+        "`np.flatnonzero(mask.any(0))` lists the columns that hold a pixel, `mask.any(1)` the "
+        "rows; the width is last - first + 1",
+    ),
     right="COCO JSON has one beside each mask: compare with the file you exported.",
 )
 def box_of(mask):

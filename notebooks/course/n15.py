@@ -6,8 +6,13 @@ from course import checks, close, exercise, expect, shaped
 
 
 @exercise(
-    hint="entropy (N, 1) of each, then weights from exp(-entropy)",
+    level=2,
     minutes=20,
+    hints=(
+        "compute the entropy (N, 1) of each, then weights from exp(-entropy)",
+        "exp(-entropy) is `np.exp((p * np.log(np.maximum(p, 1e-12))).sum(1, keepdims=True))`; "
+        "divide each of the two by their sum, and add what is weighted",
+    ),
     right="Put it into a copy of the template, and see where it lands.",
 )
 def by_entropy(seen: np.ndarray, read: np.ndarray) -> np.ndarray:

@@ -7,7 +7,15 @@ from rose_kit import FeatureMap, pool_masks, unit
 from rose_kit.pooling import patch_counts
 
 
-@exercise(hint="keep the patches whose pixels are all 1, then average them", minutes=10)
+@exercise(
+    level=1,
+    minutes=10,
+    hints=(
+        "keep the patches whose pixels are all of class 1, then average them",
+        "`patch_counts(features, mask, [1])[:, 0]` counts the pixels of class 1 in each "
+        "patch; a patch inside has `features.patch_size**2` of them; `unit` scales their mean",
+    ),
+)
 def pool_inside(features: FeatureMap, mask: np.ndarray) -> np.ndarray:
     """(D,) prototype of the patches that lie wholly under class 1 of the mask."""
     pixels = patch_counts(features, mask, [1])[:, 0]  # (N,)

@@ -2,6 +2,17 @@
 
 import numpy as np
 
+from rose_kit import unit
+
+
+def prototypes_of(counts, x):
+    """(C, D) prototypes, of length 1: the mean of the patches, each counted by the pixels it shares.
+
+    Args: counts (N, C) pixels of each class in each patch; x (N, D) features of the patches.
+    """
+    membership = counts / counts.sum(0)  # (N, C), columns add up to 1
+    return unit(membership.T @ x)  # (C, N) @ (N, D) -> (C, D)
+
 
 def forget_domain(memory, domain):
     """Remove every image whose metadata has this domain; returns how many rows went."""
