@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rose_kit.viz.overlay import ALPHA, APART, as_seen, figure_colours, overlay, palette
+from rose_kit.viz.overlay import ALPHA, APART, DIFFERENT, as_seen, figure_colours, overlay, palette
 from rose_kit.viz.plots import LabelMap, image_row
 
 RNG = np.random.default_rng(0)
@@ -43,6 +43,10 @@ def test_classes_of_a_figure_are_told_apart_by_their_colours():
         order = stripes[0, ::5]
         apart = distances(figure_colours([stripes], 42))
         assert apart[order[1:], order[:-1]].min() >= APART
+        mixed = rng.choice(rng.choice(42, 17, replace=False), (12, 12))  # nearly all touch: none are the same
+        shown = np.unique(mixed)
+        apart = distances(figure_colours([mixed], 42)[shown])
+        assert apart[~np.eye(len(shown), dtype=bool)].min() >= DIFFERENT
     assert np.array_equal(figure_colours([np.array([[0, 1]])], 2), palette(2))  # nothing to change
 
 

@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 from data_scripts.scenes import SceneDataset
 from rose_kit.data import Dataset, atomic_write
 from rose_kit.encoder import OpenClipEncoder
-from rose_kit.encoder.base import image_tensor
+from rose_kit.encoder.base import find_device, image_tensor
 from rose_kit.encoder.loading import WEIGHTS, load_bundled
 from rose_kit.evaluation import relabel
 from rose_kit.model.training import warm_cosine
@@ -58,6 +58,7 @@ def finetune(
     dataset: Dataset | None = None,
     settings: FineTuning = FineTuning(),
     progress: bool = True,
+    device: str = "auto",
 ) -> OpenClipEncoder:
     """Fine-tune the vision tower on annotated images and write the encoder to a folder.
 
@@ -68,23 +69,27 @@ def finetune(
             part of the kit uses.
         settings: see `FineTuning`.
         progress: show a progress bar.
+        device: where it is trained, see `load_encoder`.
 
     Returns:
-        The fine-tuned encoder.
+        The fine-tuned encoder, there.
 
     Raises:
-        ValueError: `out` has files in it, images differ in size, or the base cannot be read.
+        ValueError: `out` has files in it, images differ in size, the base cannot be read, or there is no such
+            device.
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{str(out)!r} exists already: name a new folder")
-    encoder = load_bundled(base, name=str(out))
+    target = find_device(device)
+    encoder = load_bundled(base, name=str(out), device=target)
     dataset = SceneDataset(PICTURES, first=FIRST_SEED, size=SIZE) if dataset is None else dataset
     vocabulary = Vocabulary.encode(dataset.class_names, encoder)
-    images, targets = _batches(dataset, vocabulary, encoder.patch_size, progress)
-    losses = _train(encoder, images, targets, torch.from_numpy(vocabulary.text), settings, progress)
+    drawn = _batches(dataset, vocabulary, encoder.patch_size, progress)
+    images, targets, text = (part.to(target) for part in (*drawn, torch.from_numpy(vocabulary.text)))
+    losses = _train(encoder, images, targets, text, settings, progress)
     _export(out, Path(base), encoder, {**asdict(settings), "pictures": len(dataset), "losses": losses})
-    return load_bundled(out, name=str(out))
+    return load_bundled(out, name=str(out), device=target)
 
 
 def dense_loss(patches: Tensor, text: Tensor, target: Tensor, scale: float) -> Tensor:
@@ -137,7 +142,7 @@ def _train(
         x, target = images[rows], targets[rows]
         if rng.random() < 0.5:  # mirrored
             x, target = x.flip(-1), target.flip(-2)
-        with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16):
+        with sdpa_kernel(SDPBackend.MATH), torch.autocast(images.device.type, torch.bfloat16):
             patches = encoder.dense(x)  # (B, h, w, D)
         loss = dense_loss(F.normalize(patches.float(), dim=-1), text, target, settings.scale)
         optimizer.zero_grad()

@@ -16,7 +16,7 @@ from rose_kit.pooling import resize_nearest
 
 SIDE = 384  # px, the longer side of an image with names on it
 NO_CLASS = 240  # grey of pixels without a class, where there is no image beneath
-APART, FAR_APART = 25, 45  # CIE Lab distances at which two colours are told apart, and that are preferred
+DIFFERENT, APART, FAR_APART = 10, 25, 45  # CIE Lab distances: not the same, told apart, preferred
 ALPHA = 0.55  # share of a class's colour in a pixel, as against the photograph
 OKABE_ITO = ("E69F00", "56B4E9", "009E73", "F0E442", "0072B2", "D55E00", "CC79A7")
 VIEWS = np.array([  # linear RGB as people see it: with full colour vision, with protanopia, with deuteranopia
@@ -72,7 +72,7 @@ def figure_colours(maps: Sequence[ArrayLike], count: int) -> NDArray[np.uint8]:
     A class has its colour of `palette` if that is `FAR_APART` from those of all larger classes of the figure,
     in full and in red-green-blind colour vision. Otherwise it has the first colour that is, or the furthest.
     Where even that is less than `APART`, as with more than about ten classes, it is the one furthest from all
-    among those that are `APART` from the classes it touches.
+    among those that are `APART` from the classes it touches, and `DIFFERENT` from all if there is one.
 
     Args:
         maps: of labels, of any sizes.
@@ -99,7 +99,7 @@ def figure_colours(maps: Sequence[ArrayLike], count: int) -> NDArray[np.uint8]:
             taken[c] = c if c in best else int(best[0])
         else:
             near = [taken[other] for other in taken if touching[c, other]]
-            fits = distances[:, near].min(1, initial=APART)  # (256,), at most APART
+            fits = distances[:, near].min(1, initial=APART) * (nearest >= DIFFERENT)  # (256,), at most APART
             taken[c] = int(np.lexsort((nearest, fits))[-1])
         colours[c] = choice[taken[c]]
     return colours
