@@ -70,8 +70,9 @@ def test_overlay_blends_by_the_formula_and_leaves_ignored_pixels():
     labels = HALVES.copy()
     labels[:10] = 255
     out = overlay(PHOTO, labels, ["", "b"])  # an empty name writes nothing
-    expected = PHOTO[20:, :59] * (1 - ALPHA) + palette(1)[0] * ALPHA
-    assert np.abs(out[20:, :59] - expected).max() <= 0.5 and np.array_equal(out[:9], PHOTO[:9])
+    grey = 80 + PHOTO[20:, :59] @ [0.2125, 0.7154, 0.0721] * 175 / 255  # ITU-R BT.709
+    expected = grey[..., None] * (1 - ALPHA) + palette(1)[0] * ALPHA
+    assert np.abs(out[20:, :59] - expected).max() <= 0.51 and np.array_equal(out[:9], PHOTO[:9])
     assert np.array_equal(overlay(Image.fromarray(PHOTO), labels, ["", "b"]), out)
     for image, wrong in ((PHOTO[..., 0], HALVES), (PHOTO, HALVES[:5])):
         with pytest.raises(ValueError, match=r"\(90, 120"):

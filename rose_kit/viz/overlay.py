@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt, maximum_position
-from skimage.color import rgb2lab
+from skimage.color import rgb2gray, rgb2lab
 
 from rose_kit.data import eight_bits
 from rose_kit.pooling import resize_nearest
@@ -17,7 +17,8 @@ from rose_kit.pooling import resize_nearest
 SIDE = 384  # px, the longer side of an image with names on it
 NO_CLASS = 240  # grey of pixels without a class, where there is no image beneath
 DIFFERENT, APART, FAR_APART = 10, 25, 45  # CIE Lab distances: not the same, told apart, preferred
-ALPHA = 0.55  # share of a class's colour in a pixel, as against the photograph
+ALPHA = 0.7  # share of a class's colour in a pixel, as against the photograph, of which a pale grey is left
+GREY = 80  # what black becomes in it: on black, orange would look like olive
 OKABE_ITO = ("E69F00", "56B4E9", "009E73", "F0E442", "0072B2", "D55E00", "CC79A7")
 VIEWS = np.array([  # linear RGB as people see it: with full colour vision, with protanopia, with deuteranopia
     [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
@@ -69,7 +70,7 @@ def as_seen(colours: NDArray[np.uint8]) -> NDArray[np.float64]:
 def figure_colours(maps: Sequence[ArrayLike], count: int) -> NDArray[np.uint8]:
     """Colours for classes in maps that are shown together, so that those that are there are told apart.
 
-    A class has its colour of `palette` if that is `FAR_APART` from those of all larger classes of the figure,
+    A class has its colour of `palette` if that is `FAR_APART` from those of the classes before it,
     in full and in red-green-blind colour vision. Otherwise it has the first colour that is, or the furthest.
     Where even that is less than `APART`, as with more than about ten classes, it is the one furthest from all
     among those that are `APART` from the classes it touches, and `DIFFERENT` from all if there is one.
@@ -84,14 +85,14 @@ def figure_colours(maps: Sequence[ArrayLike], count: int) -> NDArray[np.uint8]:
     colours, choice = palette(count).copy(), palette(256)
     seen = as_seen(choice)  # (3, 256, 3)
     distances = np.linalg.norm(seen[:, :, None] - seen[:, None], axis=-1).min(0)  # (256, 256)
-    areas, touching = np.zeros(count), np.zeros((count, count), bool)
+    shown, touching = np.zeros(count, bool), np.zeros((count, count), bool)
     for labels in map(np.asarray, maps):
-        areas += np.bincount(labels[(labels >= 0) & (labels < count)], minlength=count) / labels.size
+        shown[labels[(labels >= 0) & (labels < count)]] = True
         for a, b in ((labels[1:], labels[:-1]), (labels[:, 1:], labels[:, :-1])):
             inside = (np.minimum(a, b) >= 0) & (np.maximum(a, b) < count)
             touching[a[inside], b[inside]] = touching[b[inside], a[inside]] = True
     taken: dict[int, int] = {}  # class -> its place in `choice`
-    for c in np.argsort(-areas, kind="stable")[: np.count_nonzero(areas)].tolist():
+    for c in np.flatnonzero(shown).tolist():
         others = list(taken.values())
         nearest = distances[:, others].min(1, initial=np.inf)  # (256,)
         if nearest.max() >= APART:
@@ -110,7 +111,8 @@ def overlay(
 ) -> NDArray[np.uint8]:
     """Blend the colours of the classes over an image, with thin contours and class names.
 
-    The name of a class stands where the class is widest.
+    Beneath a class the image is a pale grey, so that a colour looks the same on dark and on light. The name
+    of a class stands where the class is widest.
 
     Args:
         image: (H, W, 3), or whatever else `Segmenter` takes.
@@ -132,9 +134,9 @@ def overlay(
     colours = palette(len(names)) if colours is None else colours
     named = (labels >= 0) & (labels < len(names))  # (H, W)
     out = image.copy()
-    out[named] = (image[named] * (1 - ALPHA) + colours[labels[named]] * ALPHA).round()
-    out[contours(labels)] = 20
-    return _write_names(out, labels, names)
+    grey = GREY + rgb2gray(image[named])[:, None] * (255 - GREY)  # (P, 1)
+    out[named] = (grey * (1 - ALPHA) + colours[labels[named]] * ALPHA).round()
+    return _annotate(out, labels, names)
 
 
 def contours(labels: NDArray) -> NDArray[np.bool_]:
@@ -190,7 +192,7 @@ class LabelMap:
             return overlay(fit(self.image), labels, self.names, colours)
         named = (labels >= 0) & (labels < len(self.names))
         flat = np.where(named[..., None], colours[np.where(named, labels, 0)], NO_CLASS).astype(np.uint8)
-        return overlay(flat, labels, self.names, colours)
+        return _annotate(flat, labels, self.names)
 
     def __array__(self, dtype=None, copy=None) -> NDArray[np.uint8]:
         return self.draw(figure_colours([self.labels], len(self.names))).astype(dtype or np.uint8)
@@ -243,8 +245,9 @@ def deepest_pixel(region: NDArray[np.bool_]) -> tuple[int, int]:
     return int(row), int(column)
 
 
-def _write_names(canvas: NDArray[np.uint8], labels: NDArray, names: Sequence[str]) -> NDArray[np.uint8]:
-    """White letters with a dark rim, the largest class first; a name that would cover another is left out."""
+def _annotate(canvas: NDArray[np.uint8], labels: NDArray, names: Sequence[str]) -> NDArray[np.uint8]:
+    """Contours, and white letters with a dark rim, the largest class first; none covers another's name."""
+    canvas[contours(labels)] = 20
     image = Image.fromarray(canvas)
     draw = ImageDraw.Draw(image)
     style = {"font": ImageFont.load_default(max(9, round(min(labels.shape) / 22))), "stroke_width": 1}
