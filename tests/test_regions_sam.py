@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from segment_anything import sam_model_registry
 
-from course.tiny_sam import tiny_sam
 from data_scripts.scenes import draw_scene
 from rose_kit import Sam, load_sam
 from rose_kit.encoder import WeightsUnavailable
 from rose_kit.regions import Sam2, sam
 from rose_kit.regions.sam import flatten
+from tests.tiny_sam import tiny_sam
 
 LENIENT = {"points_per_side": 4, "pred_iou_thresh": -1e9, "stability_score_thresh": 0.0}
 IMAGE = draw_scene(3, 96).image
