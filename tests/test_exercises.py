@@ -143,6 +143,14 @@ def ids_of(memory, name):
     return memory.ids[memory.class_names == name]
 
 
+def by_middle(features, regions):
+    own = regions[4::8, 4::8].ravel()
+    pooled = np.full((regions.max() + 1, features.dim), np.nan, np.float32)
+    for r in np.unique(own):
+        pooled[r] = unit(features.flat()[own == r].mean(0))
+    return pooled
+
+
 def merge_anywhere(regions, query, threshold):
     return connected_components(query.features @ query.features.T > threshold, directed=False)[1][regions]
 
@@ -163,6 +171,13 @@ def entropy_with_log0(seen, read):
     return (sure[0] * seen + sure[1] * read) / (sure[0] + sure[1])
 
 
+def descend_without_bias(x, target, weight, mu, rate, steps):
+    w = np.zeros((target.shape[1], x.shape[1]))
+    for _ in range(steps):
+        w = w - rate * ((weight[:, None] * (softmax(x @ w.T) - target)).T @ x + mu * w)
+    return w, np.zeros(len(w))
+
+
 def top(s, k, axis):
     return np.argsort(np.argsort(-s, axis=axis), axis=axis) < k
 
@@ -176,6 +191,9 @@ TYPICAL = [
     ("pool_inside", lambda f, m: f.flat()[patch_counts(f, m, [1])[:, 0] == 64].mean(0), "length is not 1"),
     ("miou_by_hand", lambda a, t, n: np.mean(np.stack(a) == np.stack(t)), "share of right pixels"),
     ("miou_by_hand", mean_of_images, "averages over images"),
+    ("name_probabilities", lambda s, scale: solved("name_probabilities")(s.T, scale).T, "over patches"),
+    ("name_probabilities", lambda s, scale: naive_softmax(scale * s), "not finite"),
+    ("name_probabilities", lambda s, scale: np.exp(scale * s), "add up to 1"),
     ("keys_attend", ("_, k, v = ", "k, _, v = "), "uses the queries"),
     ("keys_attend", (" / k.shape[-1] ** 0.5", ""), "forgets to divide"),
     ("keys_attend", ("y = x + ", "y = "), "the residual"),
@@ -199,9 +217,12 @@ TYPICAL = [
     ("descend", lambda x, t, a, mu, rate, n: solved("descend")(x, t, a, mu, -rate, n), "climbs"),
     ("descend", lambda x, t, a, mu, rate, n: solved("descend")(x, t, a, 0, rate, n), "leaves out mu"),
     ("descend", lambda x, t, a, mu, rate, n: solved("descend")(x, t, a / len(x), mu, rate, n), "the mean"),
+    ("descend", lambda x, t, a, mu, rate, n: descend_without_bias(x, t, a, mu, rate, n), "leaves b at 0"),
+    ("descend", lambda *given: solved("descend")(*given)[0], "two arrays"),
     ("hard_pooling", lambda f, regions: pool_masks(f, regions, range(regions.max() + 1))[0],
      "is soft pooling"),
     ("hard_pooling", lambda f, regions: np.nan_to_num(solved("hard_pooling")(f, regions)), "make it NaN"),
+    ("hard_pooling", lambda f, regions: by_middle(f, regions), "one pixel of a patch"),
     ("merged", merge_anywhere, "do not touch"),
     ("merged", lambda r, q, t: solved("merged")(r, q, -1), "not alike"),
     ("merged", lambda r, q, t: 2 * solved("merged")(r, q, t), "gaps"),

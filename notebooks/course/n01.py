@@ -1,9 +1,43 @@
-"""The exercise of 01_dense_features."""
+"""The exercises of 01_dense_features."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
-from course import checks, exercise, expect
+from course import checks, close, exercise, expect, shaped
+
+
+@exercise(
+    level=1,
+    minutes=10,
+    hints=(
+        "exp of the scaled cosines, divided by its sum over the names of each patch",
+        "take the largest of each row away first, `s = scale * (cosines - cosines.max(1, keepdims=True))`, "
+        "so that `np.exp(s)` cannot overflow; then divide by `.sum(1, keepdims=True)`",
+    ),
+    right="The next figure paints the nearest names with it.",
+)
+def name_probabilities(cosines, scale):
+    """(N, C) cosines of patches and names -> (N, C) probabilities: softmax of scale * cosine over names."""
+    e = np.exp(scale * (cosines - cosines.max(1, keepdims=True)))  # minus the largest: no overflow
+    return e / e.sum(1, keepdims=True)
+
+
+@checks(name_probabilities)
+def _(answer):
+    cosines = np.random.default_rng(0).uniform(-0.5, 0.9, (7, 4))
+    found = shaped(answer(cosines.copy(), 5.0), (7, 4), "(N, C)")
+    wrong = [
+        (np.exp(5 * cosines), "returns rows that do not add up to 1: divide by the sum over the names"),
+        (name_probabilities(cosines.T, 5.0).T, "takes the softmax over patches: it goes over names"),
+        (name_probabilities(cosines, 1.0), "leaves out the scale"),
+        (name_probabilities(cosines, 1 / 5), "divides by the scale: the cosines are multiplied by it"),
+    ]
+    for other, says in wrong:
+        expect(not close(found, other), says)
+    expect(close(found, name_probabilities(cosines, 5.0)), "returns other values than the formula")
+    loud = shaped(answer(cosines, 5000.0), (7, 4), "(N, C)")
+    expect(close(loud.sum(1), np.ones(7)), "overflows for a large scale: subtract each row's maximum first")
 
 
 @exercise(

@@ -10,22 +10,23 @@ from rose_kit.fusion.zero_shot import softmax
     level=2,
     minutes=15,
     hints=(
-        "in each step, the gradient is the sum of errors times samples, plus mu * W; go against it",
-        "the error is `softmax(x @ w.T) - target` of shape (S, C), each row times its weight; "
-        "its transpose times x is (C, D); add `mu * w`, multiply by the rate, subtract from w",
+        "in each step, take the gradients for W and for b at the same place, and go against both",
+        "the error is `softmax(x @ w.T + b) - target` of shape (S, C), each row times its weight; its "
+        "transpose times x, plus `mu * w`, is the gradient for W, and its sum over the samples the one for b",
     ),
-    right="How many steps does it take to come as near to the minimum as L-BFGS in ten passes?",
+    right="The figure below now has your descent beside the other two.",
 )
 def descend(x, target, weight, mu, rate, steps):
-    """(C, D) the head after so many steps of gradient descent on J, from zeros and without a bias.
+    """(C, D), (C,) the head W, b after so many steps of gradient descent on J, from zeros.
 
     Args: x (S, D) samples; target (S, C) their distributions; weight (S,); mu, rate numbers.
     """
-    w = np.zeros((target.shape[1], x.shape[1]))
+    w, b = np.zeros((target.shape[1], x.shape[1])), np.zeros(target.shape[1])
     for _ in range(steps):
-        error = softmax(x @ w.T) - target  # (S, D) @ (D, C) -> (S, C)
-        w = w - rate * ((weight[:, None] * error).T @ x + mu * w)  # (C, S) @ (S, D) -> (C, D)
-    return w
+        error = weight[:, None] * (softmax(x @ w.T + b) - target)  # (S, D) @ (D, C) -> (S, C)
+        w = w - rate * (error.T @ x + mu * w)  # (C, S) @ (S, D) -> (C, D)
+        b = b - rate * error.sum(0)
+    return w, b
 
 
 @checks(descend)
@@ -33,7 +34,10 @@ def _(answer):
     rng = np.random.default_rng(0)
     x, target, weight = rng.normal(size=(9, 4)), rng.dirichlet(np.ones(3), 9), rng.random(9)
     given = x.copy(), target.copy(), weight.copy()
-    found = shaped(answer(x, target, weight, 0.5, 0.1, 3), (3, 4), "(C, D)")
+    found = answer(x, target, weight, 0.5, 0.1, 3)
+    expect(found is not None, "returns None: is the `return` missing?")
+    expect(isinstance(found, tuple) and len(found) == 2, "does not return two arrays, W and b")
+    w, b = shaped(found[0], (3, 4), "W (C, D)"), shaped(found[1], (3,), "b (C,)")
     expect(
         all(close(a, b) for a, b in zip((x, target, weight), given, strict=True)), "changes what it is given"
     )
@@ -46,5 +50,8 @@ def _(answer):
         ((x, target, weight, 0.5, 0.1, 1), "takes a single step"),
     ]
     for other, says in wrong:
-        expect(not close(found, descend(*other)), says)
-    expect(close(found, descend(x, target, weight, 0.5, 0.1, 3)), "goes another way than the gradient of J")
+        expect(not close(w, descend(*other)[0]), says)
+    right = descend(x, target, weight, 0.5, 0.1, 3)
+    expect(not close(b, 0 * b), "leaves b at 0: the bias has a gradient too, the sum of the errors")
+    expect(close(w, right[0]), "goes another way with W than the gradient of J, taken where W and b are now")
+    expect(close(b, right[1]), "goes another way with b than the sum of the errors (b has no regulariser)")

@@ -52,6 +52,14 @@ def _(answer):
     expect(
         close(found, hard_pooling(features, regions)), "gives some patch to another region than most of it"
     )
+    corner = np.zeros((32, 32), np.int64)
+    corner[2:7, 2:7] = 1  # the middle of a patch, but less than half of it
+    corner[16:, 16:] = 2
+    middle = answer(features, corner)
+    expect(
+        close(middle, hard_pooling(features, corner)),
+        "looks at one pixel of a patch: it belongs to the region that holds most of its pixels",
+    )
 
 
 @exercise(

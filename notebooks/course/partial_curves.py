@@ -52,6 +52,9 @@ def partial_curves(
     encoder = CachedEncoder(encoder)
     rows: list[Row] = []
     for kind, share, gaps in tqdm(points, "gaps", disable=not progress):
+        if share == 0 and (whole := [row for row in rows if row["share"] == 0 and row["kind"] == kinds[0]]):
+            rows += [{**row, "kind": kind} for row in whole]  # no gap is the same for every kind
+            continue
         blank = gaps.text == 1
         able = {n: m for n, m in methods.items() if not (blank and getattr(m, "needs_text", False))}
         if able and gaps.both < 1:
