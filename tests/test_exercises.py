@@ -139,6 +139,11 @@ def mean_of_images(answers, truths, count):
     return np.mean([one([a], [t], count) for a, t in zip(answers, truths, strict=True)])
 
 
+def mean_of_classes(answers, truths, classes):
+    pairs = [(np.stack(answers) == c, np.stack(truths) == c) for c in classes]
+    return np.mean([(a & t).sum() / (a | t).sum() for a, t in pairs])
+
+
 def ids_of(memory, name):
     return memory.ids[memory.class_names == name]
 
@@ -194,6 +199,8 @@ TYPICAL = [
     ("name_probabilities", lambda s, scale: solved("name_probabilities")(s.T, scale).T, "over patches"),
     ("name_probabilities", lambda s, scale: naive_softmax(scale * s), "not finite"),
     ("name_probabilities", lambda s, scale: np.exp(scale * s), "add up to 1"),
+    ("miou_by_hand", lambda a, t, n: mean_of_classes(a, t, np.unique(a)), "that only the truth"),
+    ("miou_by_hand", lambda a, t, n: mean_of_classes(a, t, np.unique(t)), "or only an answer holds"),
     ("keys_attend", ("_, k, v = ", "k, _, v = "), "uses the queries"),
     ("keys_attend", (" / k.shape[-1] ** 0.5", ""), "forgets to divide"),
     ("keys_attend", ("y = x + ", "y = "), "the residual"),
@@ -204,10 +211,17 @@ TYPICAL = [
     ("prototypes_of", lambda n, x: unit((n / n.sum(1, keepdims=True)).T @ x), "of a patch, not of a class"),
     ("forget_domain", lambda m, d: forget_if(m, lambda x: x == d)[1], "how many images went"),
     ("forget_domain", lambda m, d: forget_if(m, lambda x: x != d)[0], "removes the other domain"),
+    ("forget_domain", lambda m, d: m.remove(image_id=next(iter(
+        i for i, facts in zip(m.image_ids, m.rows.metadata, strict=True) if facts.get("domain") == d))),
+     "alone are by night"),
+    ("prototypes_of", lambda n, x: unit((n > 32).T.astype(float) @ x), "another way than equation 2"),
     ("diverse", lambda m, name, n: ids_of(m, name)[[0] * n], "more than once"),
     ("diverse", lambda m, name, n: np.searchsorted(ids_of(m, name), solved("diverse")(m, name, n)),
      "ids are asked for"),
     ("diverse", lambda m, name, n: ids_of(m, name)[:n], "most alike"),
+    ("diverse", lambda m, name, n: ids_of(m, name)[np.argsort(m.vectors[m.class_names == name]
+     @ m.class_prototypes([name])[0])[:n]], "lie close together"),
+    ("diverse", lambda m, name, n: np.resize(solved("diverse")(m, name, n), n), "fewer than n"),
     ("mutual", lambda x, v, k: top(x @ v.T, k, 1) | top(x @ v.T, k, 0), "both have to be"),
     ("mutual", lambda x, v, k: top(x @ v.T, k, 1), "asks the patches only"),
     ("mutual", lambda x, v, k: top(-x @ v.T, k, 1) & top(-x @ v.T, k, 0), "takes the furthest"),

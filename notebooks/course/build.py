@@ -142,22 +142,37 @@ def glossary() -> dict[str, str]:
     return dict(sorted(found.items(), key=lambda pair: -len(pair[0])))
 
 
-# What takes no link on a page of Markdown: code, formulas, HTML, links, headings and rows of tables.
-NO_PROSE = r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|<[^>]*>|!?\[[^\]]*\]\([^)]*\)|^[#|].*?$"
+# What takes no link on a page of Markdown: code, headings, rows of tables, formulas, HTML, links, captions.
+NO_PROSE = (
+    r"^```.*?^```|^(?: {4}|\t).*?$|^ {0,3}[#|].*?$"
+    r"|(?P<mark>`+|\$\$?)(?:(?!\n\n).)*?(?P=mark)|<[^>]*>"
+    r"|!?\[(?:[^\[\]]|\[[^\[\]]*\](?:\([^)]*\))?)*\]\([^)]*\)"
+)
+TERM_LINK = re.compile(r"\[([^\[\]]*)\]\(glossary\.md#[\w-]+\)")
 
 
 def link_terms(nb: NotebookNode) -> None:
-    """Link each term of the glossary where the prose first has it; the header, the quiz and links stay."""
+    """Link each term of the glossary where the prose first has it; the header, the quiz and links stay.
+
+    Links to the glossary that stand in code or elsewhere outside prose are taken out.
+    """
     page = [
         c
         for c in nb.cells
         if c.cell_type == "markdown" and not {"header", "quiz"} & {*c.metadata.get("tags", [])}
     ]
+    for c in page:
+        c.source = re.sub(
+            NO_PROSE,
+            lambda m: m[0] if TERM_LINK.fullmatch(m[0]) else TERM_LINK.sub(r"\1", m[0]),
+            c.source,
+            flags=re.M | re.S,
+        )
     for term, anchor in glossary().items():
         to = f"(glossary.md#{anchor})"
         # a word of small letters may begin a sentence; an abbreviation is found as it is written
         word = f"[{term[0]}{term[0].upper()}]{re.escape(term[1:])}" if term.islower() else re.escape(term)
-        word = word.replace(r"\ ", r"\s+")
+        word = word.replace(r"\ ", r"(?: |\n) *")
         pattern = re.compile(rf"(?P<no>{NO_PROSE})|(?<![\w-]){word}(?:e?s)?(?![\w-])", re.M | re.S)
         hits = ((c, m) for c in page for m in pattern.finditer(c.source) if not m["no"])
         if any(to in c.source for c in page) or (hit := next(hits, None)) is None:

@@ -34,12 +34,12 @@ def miou_by_hand(answers, truths, count):
 
 @checks(miou_by_hand)
 def _(answer):
-    truths = [np.array([[0, 0, 0], [1, 1, 1]]), np.array([[0, 0, 0], [0, 0, 1]])]
+    truths = [np.array([[0, 0, 0], [1, 1, 1]]), np.array([[0, 0, 0], [3, 0, 1]])]
     answers = [np.array([[0, 0, 1], [1, 1, 1]]), np.array([[0, 0, 1], [0, 2, 2]])]
-    cm = sum(confusion_matrix(a, t, 4) for a, t in zip(answers, truths, strict=True))
-    each = [mean_iou(confusion_matrix(a, t, 4)) for a, t in zip(answers, truths, strict=True)]
+    cm = sum(confusion_matrix(a, t, 5) for a, t in zip(answers, truths, strict=True))
+    each = [mean_iou(confusion_matrix(a, t, 5)) for a, t in zip(answers, truths, strict=True)]
     ious = np.diag(cm) / np.maximum(cm.sum(0) + cm.sum(1) - np.diag(cm), 1)
-    found = answer(answers, truths, 4)
+    found = answer(answers, truths, 5)
     expect(found is not None, "returns None: is the `return` missing?")
     expect(np.ndim(found) == 0, f"returns shape {np.shape(found)} where one number is asked for")
     expect(not np.isnan(found), "returns NaN: a class that is nowhere was divided by 0")
@@ -47,8 +47,11 @@ def _(answer):
         np.diag(cm).sum() / cm.sum(): "returns the share of right pixels: a class has to count as one",
         np.mean(each): "averages over images: count over all of them first, then divide",
         ious.mean(): "counts a class that is nowhere as 0: leave it out",
-        np.mean((np.diag(cm) / np.maximum(cm.sum(1), 1))[:2]): "divides by the truth alone: what is wrongly "
-        "answered has to count, too",
+        np.mean(
+            (np.diag(cm) / np.maximum(cm.sum(1), 1))[cm.sum(1) > 0]
+        ): "divides by the truth alone: what is wrongly answered has to count, too",
+        ious[cm.sum(1) > 0].mean(): "leaves out a class that only the truth or only an answer holds: its IoU "
+        "is 0",  # there is one of each, so that both mistakes give this number
         100 * mean_iou(cm): "returns percent where a number from 0 to 1 is asked for",
     }
     for value, says in wrong.items():
