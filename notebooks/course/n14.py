@@ -37,6 +37,9 @@ def _(answer):
     expect(found != [11, 4, 11, 4], "is one pixel short: the last one belongs to the box")
     expect(found != [11, 4, 5, 12], "swaps width and height")
     expect(found == [11, 4, 12, 5], f"returns {found} where [11, 4, 12, 5] is right")
+    disc = np.hypot(*np.mgrid[-5:6, -4:7]) < 4  # its first pixel in row order is not its leftmost
+    says = "is wrong for a disc, whose first pixel, row by row, is not the leftmost one"
+    expect([float(value) for value in answer(disc)] == [1, 2, 7, 7], says)
     one = np.zeros((3, 3), bool)
     one[2, 1] = True
     expect(list(answer(one)) == [1, 2, 1, 1], "is wrong for a single pixel, whose box is 1 x 1")
