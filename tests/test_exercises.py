@@ -171,6 +171,15 @@ def first(counts, fits, otherwise=None):
     return next((n for n in range(1, counts + 1) if fits(n)), otherwise)
 
 
+def blended(weights, rows):
+    return (weights[..., None] * rows).sum(1)
+
+
+def softmax_plain(scores):
+    with np.errstate(all="ignore"):
+        return np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+
+
 def bisected(wanted, recall, most):
     low, high = 1, most + 1
     while low < high:
@@ -223,6 +232,10 @@ TYPICAL = [
     ("vetted", lambda m, rows, k=4: solved("vetted")(m, rows, 4), "no notice of k"),
     ("vetted", lambda m, rows, k=4: ~solved("vetted")(m, rows, k), "contradict"),
     ("best_cut", lambda odds, mine: max(odds, key=lambda t: ((odds >= t) == mine).mean()), "mine are few"),
+    ("blend", lambda z, s, r, g, t: solved("blend")(z, s, r, 1, t), "no notice of the gate"),
+    ("blend", lambda z, s, r, g, t: solved("blend")(z, s, r, g, 1 / t), "divide by it"),
+    ("blend", lambda z, s, r, g, t: z + g * blended(np.exp(s / t), r), "do not add up to 1"),
+    ("blend", lambda z, s, r, g, t: z + g * blended(softmax_plain(s / t), r), "overflows"),
     ("forget", lambda memory, name: memory.remove(class_name=name) and memory, "work on a copy"),
     ("forget", lambda memory, name: memory.copy().remove(class_name=name), "returns a count"),
     ("effort_for", lambda wanted, recall, most: first(most, lambda n: recall(n) > wanted),

@@ -13,7 +13,7 @@ from course import checks, exercise, expect
         "`np.flatnonzero(mask.any(0))` lists the columns that hold a pixel, `mask.any(1)` the "
         "rows; the width is last - first + 1",
     ),
-    right="COCO JSON has one beside each mask: compare with the file you exported.",
+    right="The boxes of the next figure are yours.",
 )
 def box_of(mask):
     """COCO's bounding box [x, y, width, height] in pixels of an (H, W) bool mask that is not empty."""
