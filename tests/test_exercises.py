@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 import course
 from course import build
-from rose_kit import Vocabulary
+from rose_kit import Vocabulary, unit
 from rose_kit.fusion.zero_shot import softmax
 from rose_kit.pooling import patch_counts, pool_masks
 
@@ -202,6 +202,9 @@ TYPICAL = [
     ("keys_attend", ("y = x + ", "y = "), "the residual"),
     ("keys_attend", ("return y + ", "return y # "), "leaves out the MLP"),
     ("keys_attend", (".softmax(-1)", ".softmax(-2)"), "wrong axis"),
+    ("prototypes_of", lambda n, x: (n / n.sum(0)).T @ x, "length is not 1"),
+    ("prototypes_of", lambda n, x: unit((n > 0).T.astype(float) @ x), "every patch that a class touches"),
+    ("prototypes_of", lambda n, x: unit((n / n.sum(1, keepdims=True)).T @ x), "of a patch, not of a class"),
     ("forget_domain", lambda m, d: forget_if(m, lambda x: x == d)[1], "how many images went"),
     ("forget_domain", lambda m, d: forget_if(m, lambda x: x != d)[0], "removes the other domain"),
     ("diverse", lambda m, name, n: ids_of(m, name)[[0] * n], "more than once"),

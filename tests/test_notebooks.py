@@ -128,7 +128,8 @@ def anchors(page):
 
 
 ROOT = FOLDER.parent
-PAGES = sorted({*PATHS, *ROOT.glob("*.md"), *FOLDER.rglob("*.md"), *(ROOT / "docs").glob("*.md")})
+MARKDOWN = [*ROOT.glob("*.md"), *FOLDER.rglob("*.md"), *(ROOT / "docs").glob("*.md")]
+PAGES = sorted({*PATHS, *(page for page in MARKDOWN if ".ipynb_checkpoints" not in page.parts)})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -157,6 +157,7 @@ def link_terms(nb: NotebookNode) -> None:
         to = f"(glossary.md#{anchor})"
         # a word of small letters may begin a sentence; an abbreviation is found as it is written
         word = f"[{term[0]}{term[0].upper()}]{re.escape(term[1:])}" if term.islower() else re.escape(term)
+        word = word.replace(r"\ ", r"\s+")
         pattern = re.compile(rf"(?P<no>{NO_PROSE})|(?<![\w-]){word}(?:e?s)?(?![\w-])", re.M | re.S)
         hits = ((c, m) for c in page for m in pattern.finditer(c.source) if not m["no"])
         if any(to in c.source for c in page) or (hit := next(hits, None)) is None:
