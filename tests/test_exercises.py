@@ -191,6 +191,27 @@ def first(counts, fits, otherwise=None):
     return next((n for n in range(1, counts + 1) if fits(n)), otherwise)
 
 
+def blended(weights, rows):
+    return (weights[..., None] * rows).sum(1)
+
+
+def softmax_plain(scores):
+    with np.errstate(all="ignore"):
+        return np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+
+
+def bisected(wanted, recall, most):
+    low, high = 1, most + 1
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if recall(middle) >= wanted else (middle + 1, high)
+    return low if low <= most else None
+
+
+def box_of_ends(rows, columns):
+    return [columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1]
+
+
 TYPICAL = [
     ("pool_inside", lambda f, m: pool_masks(f, m, [1])[0][0], "patches on the border"),
     ("pool_inside", lambda f, m: f.flat()[patch_counts(f, m, [1])[:, 0] == 64].mean(0), "length is not 1"),
@@ -245,14 +266,21 @@ TYPICAL = [
      "drops the texts"),
     ("vetted", all_neighbours, "at least half is enough"),
     ("vetted", lambda m, rows, k=4: np.ones(len(rows.ids), bool), "lies among cats"),
+    ("vetted", lambda m, rows, k=4: solved("vetted")(m, rows, 1), "nearest row alone"),
+    ("vetted", lambda m, rows, k=4: solved("vetted")(m, rows, 4), "no notice of k"),
     ("vetted", lambda m, rows, k=4: ~solved("vetted")(m, rows, k), "contradict"),
     ("best_cut", lambda odds, mine: max(odds, key=lambda t: ((odds >= t) == mine).mean()), "mine are few"),
+    ("blend", lambda z, s, r, g, t: solved("blend")(z, s, r, 1, t), "no notice of the gate"),
+    ("blend", lambda z, s, r, g, t: solved("blend")(z, s, r, g, 1 / t), "divide by it"),
+    ("blend", lambda z, s, r, g, t: z + g * blended(np.exp(s / t), r), "do not add up to 1"),
+    ("blend", lambda z, s, r, g, t: z + g * blended(softmax_plain(s / t), r), "overflows"),
     ("forget", lambda memory, name: memory.remove(class_name=name) and memory, "work on a copy"),
     ("forget", lambda memory, name: memory.copy().remove(class_name=name), "returns a count"),
     ("effort_for", lambda wanted, recall, most: first(most, lambda n: recall(n) > wanted),
      "exactly that is enough"),
     ("effort_for", lambda wanted, recall, most: first(most, lambda n: recall(n) >= wanted, most),
      "does not return None"),
+    ("effort_for", bisected, "try them in turn"),
     ("known_by", lambda pages, day: sorted(pages, reverse=True), "its own future"),
     ("known_by", lambda pages, day: sorted((p for p in pages if p[0] < day), reverse=True), "the day itself"),
     ("known_by", lambda pages, day: sorted(p for p in pages if p[0] <= day), "begins with the oldest"),
@@ -261,6 +289,7 @@ TYPICAL = [
     ("both_ious", lambda a, t: [solved("both_ious")(a, t)[1]] * 2, "sums before it divides"),
     ("box_of", lambda m: [solved("box_of")(m)[i] for i in (1, 0, 3, 2)], "gives y before x"),
     ("box_of", lambda m: [11, 4, 11, 4], "one pixel short"),
+    ("box_of", lambda m: box_of_ends(*np.where(m)), "wrong for a disc"),
     ("box_of", lambda m: [11, 4, 22, 8], "last column and row"),
     ("by_entropy", entropy_with_log0, "logarithm of 0"),
 ]  # fmt: skip

@@ -15,7 +15,7 @@ from rose_kit import SupportMemory, unit
         "neighbours (R, k); compare them with `rows.class_names[:, None]` and take the mean "
         "of each row",
     ),
-    right="Now ask it about the careless rows: how many bad ones does it refuse, and how many good ones?",
+    right="Below, it keeps bad rows out of six memories.",
 )
 def vetted(memory, rows, k=4):
     """(R,) bool: which new rows a memory should let in: at least half of their k nearest bear their name."""
@@ -48,3 +48,7 @@ def _(answer):
     expect(not found[1], "lets in a 'dog' that lies among cats")
     expect(found[0] and found[2], "refuses a row all of whose neighbours bear its name")
     expect(found[3], "refuses a row half of whose neighbours bear its name: at least half is enough")
+    lone = Prototypes.make(np.arange(1), vectors[3:], ["fox"], ["lone"])
+    sole = memory.subset(memory.ids[:13])  # one fox is left: of four neighbours, it is one
+    expect(not answer(sole, lone)[0], "goes by the nearest row alone: k of them have a say")
+    expect(answer(sole, lone, 2)[0], "takes no notice of k: with k=2, one fox is half of the neighbours")

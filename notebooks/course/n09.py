@@ -14,7 +14,7 @@ from course import checks, exercise, expect
         "over those that are mine, plus the mean of the opposite over the others, is largest "
         "at the best cut",
     ),
-    right="Use it on the odds of the scene: is 0 a good place to cut?",
+    right="The solid line of the next figure is yours.",
 )
 def best_cut(odds, mine):
     """The threshold t that tells best: patches with `odds >= t` are called mine.

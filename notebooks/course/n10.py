@@ -1,9 +1,57 @@
-"""The exercise of 10_trainable_rose."""
+"""The exercises of 10_trainable_rose."""
 
 import numpy as np
 
-from course import checks, exercise, expect
+from course import checks, close, exercise, expect, shaped
 from rose_kit import SupportMemory, unit
+
+
+@exercise(
+    level=2,
+    minutes=15,
+    hints=(
+        "a softmax over the k scores of a patch makes weights that add up to 1; then sum the rows by them",
+        "with `w` (N, k) the softmax of `scores / temperature`, the sum is `(w[..., None] * rows).sum(1)` of "
+        "shape (N, D); add it, times the gate, to z",
+    ),
+    right="The next figure is made with it.",
+)
+def blend(z, scores, rows, gate, temperature):
+    """(N, D) patches with their rows blended in, each row weighed by a softmax of its score.
+
+    Args: z (N, D) patches; scores (N, k) cosines; rows (N, k, D); gate (N, 1); temperature above 0.
+    """
+    w = np.exp((scores - scores.max(1, keepdims=True)) / temperature)  # (N, k)
+    w = w / w.sum(1, keepdims=True)  # the weights of a patch add up to 1
+    return z + gate * (w[..., None] * rows).sum(1)  # (N, k, 1) * (N, k, D) -> (N, D)
+
+
+@checks(blend)
+def _(answer):
+    rng = np.random.default_rng(0)
+    z, scores, rows = rng.normal(size=(5, 4)), rng.uniform(-1, 1, (5, 3)), rng.normal(size=(5, 3, 4))
+    gate, temperature = rng.uniform(0, 2, (5, 1)), 0.5
+    found = shaped(answer(z, scores, rows, gate, temperature), (5, 4), "(N, D)")
+    w = np.exp(scores / temperature)
+    w = w / w.sum(1, keepdims=True)
+    wrong = [
+        (gate * (w[..., None] * rows).sum(1), "leaves out the patch itself: the blend is added to z"),
+        (z + (w[..., None] * rows).sum(1), "takes no notice of the gate"),
+        (z + gate * rows.mean(1), "weighs all rows alike: a better score counts more"),
+        (blend(z, scores, rows, gate, 1 / temperature), "multiplies by the temperature: divide by it"),
+        (
+            z + gate * (np.exp(scores / temperature)[..., None] * rows).sum(1),
+            "uses weights that do not add up to 1: divide by their sum",
+        ),
+    ]
+    for other, says in wrong:
+        expect(not close(found, other), says)
+    expect(close(found, blend(z, scores, rows, gate, temperature)), "weighs the rows by something else")
+    sharp = answer(z, scores, rows, gate, 1e-3)
+    expect(
+        bool(np.isfinite(sharp).all()),
+        "overflows at a low temperature: take the largest score away from all before the exponential",
+    )
 
 
 @exercise(
@@ -14,7 +62,7 @@ from rose_kit import SupportMemory, unit
         "`memory.copy()` makes the copy, `remove(class_name=name)` takes the rows away, and "
         "returns their number: return the copy",
     ),
-    right="What does the model answer with it?",
+    right="The third map of the next figure is made with it.",
 )
 def forget(memory, name):
     """The memory without a class; the one it is given stays as it is."""

@@ -11,7 +11,7 @@ from course import checks, exercise, expect
         "dates of this form compare as strings do: `page[0] <= day`; `sorted(..., key=lambda "
         "page: page[0], reverse=True)` puts the newest first",
     ),
-    right="Without it, an answer could know what had not yet happened when it was asked.",
+    right="The filled circles of the next figure are yours.",
 )
 def known_by(pages, day):
     """The pages that had appeared by a day, that day included, newest first.

@@ -15,7 +15,7 @@ from rose_kit.metrics import ciou, giou
         "`np.where(either == 0, 1, shared / np.maximum(either, 1))`; gIoU is their mean, cIoU "
         "`shared.sum() / either.sum()`",
     ),
-    right="Which of the two would a method gain by guessing 'nothing' more often?",
+    right="The curves of the next figure are yours.",
 )
 def both_ious(answers, truths):
     """(gIoU, cIoU), from 0 to 1, of a list of (H, W) bool answers and one of truths.

@@ -13,7 +13,7 @@ from course import checks, exercise, expect
         "`np.flatnonzero(mask.any(0))` lists the columns that hold a pixel, `mask.any(1)` the "
         "rows; the width is last - first + 1",
     ),
-    right="COCO JSON has one beside each mask: compare with the file you exported.",
+    right="The boxes of the next figure are yours.",
 )
 def box_of(mask):
     """COCO's bounding box [x, y, width, height] in pixels of an (H, W) bool mask that is not empty."""
@@ -37,6 +37,9 @@ def _(answer):
     expect(found != [11, 4, 11, 4], "is one pixel short: the last one belongs to the box")
     expect(found != [11, 4, 5, 12], "swaps width and height")
     expect(found == [11, 4, 12, 5], f"returns {found} where [11, 4, 12, 5] is right")
+    disc = np.hypot(*np.mgrid[-5:6, -4:7]) < 4  # its first pixel in row order is not its leftmost
+    says = "is wrong for a disc, whose first pixel, row by row, is not the leftmost one"
+    expect([float(value) for value in answer(disc)] == [1, 2, 7, 7], says)
     one = np.zeros((3, 3), bool)
     one[2, 1] = True
     expect(list(answer(one)) == [1, 2, 1, 1], "is wrong for a single pixel, whose box is 1 x 1")
