@@ -4,17 +4,23 @@
         --segmenter grounded-sam --known "person,car,boat" --encoder ViT-B-16/laion2b_s34b_b88k \\
         --calibrate photos --thresholds vit_b_16.json
 
-Copy this file and change `segment` for a segmenter of your own: `segment(image, prompt) -> Mask` is all that
-is needed. With `objects` as well, masks that look wrong are replaced by what a detector found.
+Copy this file (and `sam_boxes.py`, for boxes) and change `segment` for a segmenter of your own:
+`segment(image, prompt) -> Mask` is all that is needed. With `objects` as well, masks that look wrong are
+replaced by what a detector found.
 """
+
+import sys
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from rose_kit import register_segmenter
-from rose_kit.encoder import WeightsUnavailable
 from rose_kit.web.language import noun_phrases
 from rose_kit.web.types import Mask
+
+sys.path.append(str(Path(__file__).parent))
+from sam_boxes import SAM, BoxFiller, load_pretrained
 
 DETECTOR = "IDEA-Research/grounding-dino-tiny"
 MOST_OBJECTS = 30
@@ -34,29 +40,22 @@ class GroundedSam:
         WeightsUnavailable: (a ValueError) a model is neither a folder nor could it be fetched.
     """
 
-    def __init__(
-        self, detector=DETECTOR, filler="facebook/sam-vit-base", known=None, threshold=0.35, device="cpu"
-    ) -> None:
-        try:
-            import transformers as hub
-        except ImportError as error:
-            raise ValueError(
-                "Grounding DINO needs transformers: pip install 'rose_kit[transformers]'"
-            ) from error
+    def __init__(self, detector=DETECTOR, filler=SAM, known=None, threshold=0.35, device="cpu") -> None:
         self.threshold, self.device, self.known = threshold, device, tuple(known or ())
-        self.finder = _load(detector, hub.GroundingDinoProcessor, hub.GroundingDinoForObjectDetection, device)
-        self.filler = _load(filler, hub.SamProcessor, hub.SamModel, device)
+        kinds = "GroundingDinoProcessor", "GroundingDinoForObjectDetection"
+        self.finder, self.fill_boxes = load_pretrained(detector, *kinds, device), BoxFiller(filler, device)
 
     def segment(self, image: np.ndarray, prompt: str) -> Mask:
         """(H, W, 3) uint8 -> the union of all boxes' masks, (H, W); confidence: the best box's."""
         scores, boxes = self.find_boxes(image, " . ".join(noun_phrases(prompt)).lower() + " .")
         chosen = scores >= min(self.threshold, float(scores.max()))
-        return Mask(self.fill_boxes(image, boxes[chosen]).any(0), float(scores.max()))
+        return Mask(self.fill_boxes(image, boxes[chosen].tolist()).any(0), float(scores.max()))
 
     def objects(self, image: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 -> (K, H, W) bool: masks of whatever is in it."""
         scores, boxes = self.find_boxes(image, "object .")
-        return self.fill_boxes(image, boxes[scores.argsort(descending=True)[:MOST_OBJECTS]])
+        best = scores.argsort(descending=True)[:MOST_OBJECTS]
+        return self.fill_boxes(image, boxes[best].tolist())
 
     @torch.inference_mode()
     def find_boxes(self, image: np.ndarray, text: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -66,21 +65,3 @@ class GroundedSam:
         read = reader.post_process_grounded_object_detection
         found = read(finder(**inputs), inputs.input_ids, threshold=0.0, target_sizes=[image.shape[:2]])[0]
         return found["scores"], found["boxes"]
-
-    @torch.inference_mode()
-    def fill_boxes(self, image: np.ndarray, boxes: torch.Tensor) -> np.ndarray:
-        """(K, 4) boxes -> (K, H, W) bool; the image is encoded once."""
-        cutter, filler = self.filler
-        inputs = cutter(image, input_boxes=[boxes.tolist()], return_tensors="pt").to(self.device)
-        out = filler(**inputs, multimask_output=False)
-        sizes = inputs["original_sizes"].cpu(), inputs["reshaped_input_sizes"].cpu()
-        masks = cutter.image_processor.post_process_masks(out.pred_masks.cpu(), *sizes)[0]  # (K, 1, H, W)
-        return masks[:, 0].numpy()
-
-
-def _load(name, processor: type, model: type, device: str) -> tuple:
-    try:
-        return processor.from_pretrained(name), model.from_pretrained(name).eval().to(device)
-    except (OSError, ValueError) as error:
-        message = f"{str(name)!r} is no folder of a {model.__name__}, nor could it be fetched"
-        raise WeightsUnavailable(message) from error
