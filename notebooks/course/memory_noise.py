@@ -1,4 +1,4 @@
-"""Noise in a memory, of labels and of domains, and what helps: filters, and weights by confidence."""
+"""Noise in the labels of a memory, and what tells the wrong rows."""
 
 from __future__ import annotations
 
@@ -8,15 +8,6 @@ from numpy.typing import NDArray
 from rose_kit.fusion import ZeroShot
 from rose_kit.memory import Prototypes, SupportMemory
 from rose_kit.types import Vocabulary, unit
-
-
-def _memory(like: SupportMemory, rows: Prototypes) -> SupportMemory:
-    made = SupportMemory(like.dim, fingerprint=like.fingerprint, encoder=like.encoder)
-    made.extend(rows)
-    return made
-
-
-# --- noise --------------------------------------------------------------------------------------------------
 
 
 def with_label_noise(
@@ -35,7 +26,10 @@ def with_label_noise(
     Raises:
         ValueError: the share is out of range.
     """
-    wrong, rng = _random_rows(len(memory), share, seed), np.random.default_rng([seed, 1])
+    if not 0 <= share <= 1:
+        raise ValueError(f"share must be in [0, 1], got {share}")
+    wrong = np.random.default_rng(seed).permutation(len(memory)) < round(share * len(memory))  # (P,)
+    rng, rows = np.random.default_rng([seed, 1]), memory.rows
     held, names = set(memory.rows.keys()), memory.class_names.astype(object)
     drawn = [rng.permutation(memory.classes).tolist() for _ in names]  # for every row: shares are nested
     for i in np.flatnonzero(wrong):
@@ -43,52 +37,12 @@ def with_label_noise(
         names[i] = next((n for n in drawn[i] if (image, n) not in held), names[i])
         wrong[i] = names[i] != memory.class_names[i]
         held.add((image, names[i]))
-    return _memory(memory, _renamed(memory.rows, names=names)), wrong
-
-
-def with_domain_noise(
-    memory: SupportMemory, other: SupportMemory, share: float, seed: int
-) -> tuple[SupportMemory, NDArray[np.bool_]]:
-    """A copy in which a share of the rows is of another domain: right names, other light.
-
-    Args:
-        memory: stays as it is.
-        other: gives for each row it must replace one of the same class, drawn at random.
-        share: of the rows, in [0, 1]; a row whose class `other` lacks stays.
-        seed: of the draw.
-
-    Returns:
-        the copy, its rows in the same order; (P,) which of them are of the other domain.
-
-    Raises:
-        ValueError: the share is out of range.
-    """
-    replaced, rng = _random_rows(len(memory), share, seed), np.random.default_rng([seed, 2])
-    vectors = np.array(memory.vectors)
-    for i, name in enumerate(memory.class_names):
-        rows = np.flatnonzero(other.class_names == name)
-        pick = rng.integers(max(len(rows), 1))  # for every row: shares are nested
-        replaced[i] &= bool(len(rows))
-        if replaced[i]:
-            vectors[i] = other.vectors[rows[pick]]
-    return _memory(memory, _renamed(memory.rows, vectors=vectors)), replaced
-
-
-def _random_rows(count: int, share: float, seed: int) -> NDArray[np.bool_]:
-    if not 0 <= share <= 1:
-        raise ValueError(f"share must be in [0, 1], got {share}")
-    return np.random.default_rng(seed).permutation(count) < round(share * count)
-
-
-def _renamed(rows: Prototypes, names=None, vectors=None) -> Prototypes:
-    names = rows.class_names if names is None else names
-    vectors = rows.vectors if vectors is None else vectors
-    return Prototypes.make(
-        rows.ids, vectors, list(names), rows.image_ids.tolist(), metadata=list(rows.metadata)
+    noisy = SupportMemory(memory.dim, fingerprint=memory.fingerprint, encoder=memory.encoder)
+    metadata = list(rows.metadata)
+    noisy.extend(
+        Prototypes.make(rows.ids, rows.vectors, list(names), rows.image_ids.tolist(), metadata=metadata)
     )
-
-
-# --- filters -----------------------------------------------------------------------------------------------
+    return noisy, wrong
 
 
 def agreement(memory: SupportMemory, k: int = 5) -> NDArray[np.float64]:
@@ -122,11 +76,6 @@ def zero_shot_confidence(memory: SupportMemory, vocabulary: Vocabulary) -> NDArr
     ]
 
 
-def confidence(memory: SupportMemory, vocabulary: Vocabulary, k: int = 5) -> NDArray[np.float64]:
-    """(P,) in [0, 1]: the mean of `agreement` and `zero_shot_confidence`."""
-    return (agreement(memory, k) + zero_shot_confidence(memory, vocabulary)) / 2
-
-
 def filter_lowest(memory: SupportMemory, score: NDArray, share: float) -> SupportMemory:
     """The memory without a share of its rows: those of the lowest score, class by class.
 
@@ -149,29 +98,3 @@ def filter_lowest(memory: SupportMemory, score: NDArray, share: float) -> Suppor
         lowest = rows[np.argsort(score[rows], kind="stable")]
         keep[lowest[: min(round(share * len(rows)), max(len(rows) - 1, 0))]] = False
     return memory.subset(memory.ids[keep])
-
-
-def weighted(memory: SupportMemory, weights: NDArray) -> SupportMemory:
-    """One row per class: the unit-norm sum of its rows, each as much as its weight.
-
-    Equal weights give `class_prototypes`. A class whose weights are all 0 counts its rows equally.
-
-    Args:
-        memory: P rows; stays as it is.
-        weights: (P,) at least 0.
-
-    Raises:
-        ValueError: a weight is negative or not a number.
-    """
-    weights = np.asarray(weights, dtype=np.float64)
-    if not (weights >= 0).all():
-        raise ValueError(f"weights must be at least 0, got {weights[~(weights >= 0)][0]}")
-    vectors = []
-    for name in memory.classes:
-        own = memory.class_names == name
-        most = weights[own].max()
-        some = weights[own] / most if most else np.ones(own.sum())  # tiny ones would vanish in float32
-        vectors.append(unit(some @ memory.vectors[own]))  # (n,) @ (n, D) -> (D,)
-    names = list(memory.classes)
-    rows = Prototypes.make(range(len(names)), np.array(vectors), names, [f"all of {n}" for n in names])
-    return _memory(memory, rows)

@@ -13,7 +13,6 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from course.growth import evaluate_memory
-from course.memory_noise import weighted
 from experiments.claims.benchmark import miou_percent
 from experiments.rose.benchmark import RoseBenchmark
 from rose_kit.data import Sample
@@ -52,7 +51,10 @@ def patches(bench: RoseBenchmark, shown: Shown) -> SupportMemory:
 def means(bench: RoseBenchmark, shown: Shown) -> SupportMemory:
     """A row per class: the mean of its prototypes."""
     memory = prototypes(bench, shown)
-    return weighted(memory, np.ones(len(memory)))
+    names = list(memory.classes)
+    images = [f"all of {name}" for name in names]
+    means = memory.class_prototypes(names)  # (C, D)
+    return SupportMemory.from_prototypes(means, names, images, fingerprint=memory.fingerprint)
 
 
 def _write_images(shown: Shown, folder: Path) -> None:
