@@ -208,6 +208,7 @@ class Changes(RuleBasedStateMachine):
             np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:image .* adds no prototype")
 class TestChanges(Changes.TestCase):
     settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
