@@ -148,6 +148,7 @@ def test_what_fusion_adds_and_what_storing_costs_is_measured_and_reported(bench,
     rose.report_claims(bench, [3], tmp_path, progress=False)
     table = pd.read_csv(tmp_path / "rose_claims.csv")
     assert table.statement.tolist() == [claim.statement for claim in claims] and table.effect.notna().all()
+    assert set(table.language) == {"vague"}  # what the bundled encoder reads
     answers, novel = bench.answers(3), table[table.statement.str.contains("novel classes, 1 rows")]
     rows = answers[(answers.group == "novel") & (answers.shots == 1)].groupby("method").after.mean()
     assert novel.effect.item() == pytest.approx(rows["similarity"] - rows["none"], abs=2e-3)

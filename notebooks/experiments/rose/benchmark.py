@@ -10,11 +10,12 @@ import pandas as pd
 
 from data_scripts.scenes import SceneDataset
 from experiments.claims.benchmark import SceneBenchmark, Setting
+from experiments.claims.statements import LANGUAGES, tuned
 from experiments.rose.trial import Trial
 from experiments.rose.world import confusable_pairs
 from rose_kit.encoder import Encoder
 from rose_kit.encoder.base import content_hash
-from rose_kit.fusion import KnnClip, ZeroShot
+from rose_kit.fusion import KnnClip, Method, ZeroShot
 from rose_kit.memory import SupportMemory
 from rose_kit.model import ROSE, RoseMethod
 from rose_kit.model.training import EncodedDataset, TrainConfig, at_most
@@ -62,6 +63,16 @@ class RoseBenchmark(SceneBenchmark):
         return super()._scenes(count, first + FURTHER, domain)
 
     @property
+    def language(self) -> str:
+        """Of the encoder's names, "vague" or "clear"; "" where nothing was tuned with the encoder."""
+        names = {"bundled": "vague"} | {name: language for language, name in LANGUAGES.items()}
+        return names.get(self.encoder().name, "")
+
+    def knn_clip(self) -> Method:
+        """kNN-CLIP as it was tuned with the encoder's language; as it comes where it was not."""
+        return tuned(KNN, self.language) if self.language else KnnClip()
+
+    @property
     def shots(self) -> tuple[int, int]:
         """Few and many: images by which a class is added, and by which a novel one is once more."""
         default = inspect.signature(Trial).parameters
@@ -101,7 +112,7 @@ class RoseBenchmark(SceneBenchmark):
 
     def _answers(self, seed: int) -> pd.DataFrame:
         trial, memory = self.trial(seed), self.trained_memory(seed)
-        rows = trial.rows(TEXT_ONLY, ZeroShot(), None) + trial.rows(KNN, KnnClip(), memory)
+        rows = trial.rows(TEXT_ONLY, ZeroShot(), None) + trial.rows(KNN, self.knn_clip(), memory)
         for name in self.models:
             rows += trial.rows(f"{name} without memory", self.rose(name), None)
             rows += trial.rows(name, self.rose(name), memory)

@@ -57,6 +57,7 @@ def claims_of(bench: RoseBenchmark) -> list[Claim]:
             _over_none(s),
             source=ARTICLE,
             unit=unit,
+            language=bench.language,
         )
         for text, unit, s in rows
     ]
