@@ -143,13 +143,22 @@ def test_teaching_changes_the_answer_and_undo_changes_it_back(page, screenshots)
     for count, point in enumerate(CAP, start=1):
         widget.drag(point)
         widget.expect(f"Regions picked: {count} ")
-    widget.root.get_by_label("name").fill("cap")
+    field = widget.root.get_by_label("name")
+    field.fill("cap")
     add.click()
     widget.expect("added 'cap', a new class", "most to 'cap'")
     widget.becomes(1, answer, same=False)
     widget.save_screenshot(screenshots / "widget_teach.png")
+    for count, point in enumerate(CAP, start=1):  # the name that stands in the field, however soon it is sent
+        widget.drag(point)
+        field.press_sequentially(f"name {count}")
+        field.press("Enter") if count % 2 else add.click()
+        widget.expect(f"added 'name {count}', a new class")
+    for count in range(len(CAP), 0, -1):
+        widget.root.get_by_role("button", name="Undo").click()
+        widget.expect(f"took back 'name {count}', stored as 'officer/{count + 1}'")
     widget.root.get_by_role("button", name="Undo").click()
-    widget.expect("took back 'officer/1'", "pixels changed")
+    widget.expect("took back 'cap', stored as 'officer/1'", "pixels changed")
     widget.becomes(1, answer)
 
 

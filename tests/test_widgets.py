@@ -48,6 +48,11 @@ def stroke(widget, *points):
     widget.canvas._handle_custom_msg({"stroke": [list(point) for point in points]}, [])
 
 
+def enter(widget, name):
+    """What the browser sends when a name is typed, and Add clicked."""
+    widget.name._handle_custom_msg({"text": name}, [])
+
+
 def click(button):
     button._handle_button_msg(button, {"event": "click"}, [])
 
@@ -105,8 +110,7 @@ def test_an_example_is_one_prototype_and_undo_takes_it_back(segmenter, scene):
     assert "Regions picked: 2 " in widget.status
     stroke(widget, *DOG[:2])
     mask = widget.mask
-    widget.name.value = " puppy "
-    click(widget.buttons["Add to memory"])
+    enter(widget, " puppy ")
     assert memory.class_names[-1] == "puppy" and len(memory) == len(ids) + 1 and not widget.picked
     assert widget.vocabulary.names == (*CLASSES, "puppy") and widget.vocabulary.has_text.all()
     whole = widget.encoded.feature_map.values[mask.reshape(16, 8, 16, 8).mean((1, 3)) == 1]
@@ -117,8 +121,9 @@ def test_an_example_is_one_prototype_and_undo_takes_it_back(segmenter, scene):
     second.pick([(5, 60)])
     second.add_example("sky")
     assert memory.image_ids[-2:].tolist() == ["photo/1", "photo/2"]
-    click(second.buttons["Undo"])
-    click(widget.buttons["Undo"])
+    click(second.take_back)
+    click(widget.take_back)
+    assert "took back 'puppy', stored as 'photo/1'" in widget.status
     assert memory.ids.tolist() == ids and np.array_equal(widget.mask, mask) and widget.answer.png == answer
     assert np.array_equal(widget.segmentation.labels, before.labels)
     assert widget.names == tuple(CLASSES)
@@ -128,12 +133,12 @@ def test_what_cannot_be_answered_leaves_nothing(segmenter, scene, monkeypatch):
     with pytest.raises(ValueError, match="'dog'"):
         TeachByExample(segmenter, scene.image, "dog")
     widget, memory = TeachByExample(segmenter, scene.image, CLASSES), segmenter.memory
-    for label, text in {"Undo": "nothing", "Add to memory": "empty"}.items():
-        click(widget.buttons[label])
-        assert_refused(widget, text)
+    click(widget.take_back)
+    assert_refused(widget, "nothing")
+    enter(widget, "")
+    assert_refused(widget, "empty")
     stroke(widget, DOG[0])
-    widget.name.value = "dog|puppy"
-    click(widget.buttons["Add to memory"])
+    enter(widget, "dog|puppy")
     assert_refused(widget, "'dog|puppy'")
     before = memory.ids.tolist(), widget.names, set(widget.picked), widget.segmentation
 

@@ -66,6 +66,25 @@ class Canvas(anywidget.AnyWidget):
         self.png = data.getvalue()
 
 
+class Entry(anywidget.AnyWidget):
+    """A text field and a button: a click on it, or Enter, sends a message {"text": what the field holds}.
+
+    A field and a button of ipywidgets send a message each, and the click may arrive before the text.
+
+    Args:
+        label: of the field.
+        placeholder: what an empty field shows.
+        action: what the button says.
+    """
+
+    _esm = Path(__file__).with_name("entry.js")
+    label, placeholder, action = (traitlets.Unicode().tag(sync=True) for _ in range(3))
+
+    def clear(self) -> None:
+        """Empty the field."""
+        self.send({})
+
+
 class ImageWidget(widgets.VBox):
     """Base of the widgets: an image, the latest answer about it, and a line of text that says what happened.
 
@@ -283,7 +302,10 @@ class FusionPlayground(ImageWidget):
         if hasattr(method, "fit"):
             method = copy.deepcopy(method).fit(self.segmenter.memory, self.vocabulary)
         segmenter = Segmenter(self.segmenter.encoder, self.segmenter.memory, method)
+        first = self.segmentation is self.unanswered
         changes = self.show_answer(segmenter.segment(self.encoded, self.vocabulary), self.answer)
+        if first:
+            changes = "the first answer."
         if self.truth is not None:
             counts = confusion_matrix(self.segmentation.labels, self.truth, len(self.vocabulary))
             miou = f"{100 * mean_iou(counts):.1f} %" if counts.any() else "none, as every pixel is ignored"
@@ -325,19 +347,18 @@ class TeachByExample(ImageWidget):
         make = make_regions(proposals) if isinstance(proposals, str) else proposals
         self.regions = np.asarray(make(self.image))
         self.names, self.picked, self.image_id = tuple(names), set(), image_id
-        self._examples: list[tuple] = []  # image id of each, and the names and picked regions before it
+        self._examples: list[tuple] = []  # image id and name of each, and the names and picked regions before
         self.photo = fit(self.image)
         self.photo[contours(fit(self.regions))] = 180
         self.canvas = Canvas(self.photo, "the photo: click, or use the arrow keys and Enter", self.size)
         self.canvas.observe(self._point, "cursor")
         self.canvas.on_msg(lambda _, content, __: self.pick(content["stroke"]))
         self.answer = Canvas(self.photo, "the answer")
-        # Sent once it is complete: a click on Add may overtake letters that are still on their way.
-        self.name = widgets.Text(description="name", placeholder="what is it?", continuous_update=False)
-        self.buttons = {label: widgets.Button(description=label) for label in ("Add to memory", "Undo")}
-        self.buttons["Add to memory"].on_click(lambda _: self.safely(self.add_example, self.name.value))
-        self.buttons["Undo"].on_click(lambda _: self.safely(self.undo))
-        tools = widgets.HBox([self.name, *self.buttons.values()])
+        self.name = Entry(label="name", placeholder="what is it?", action="Add to memory")
+        self.name.on_msg(lambda _, content, __: self.safely(self.add_example, content["text"]))
+        self.take_back = widgets.Button(description="Undo")
+        self.take_back.on_click(lambda _: self.safely(self.undo))
+        tools = widgets.HBox([self.name, self.take_back])
         self.children = [widgets.HBox([self.canvas, self.answer]), tools, self.line]
         self._segment()
         self._point()
@@ -383,7 +404,7 @@ class TeachByExample(ImageWidget):
         example, new = next(i for i in ids if i not in memory.images), name not in self.vocabulary.names
         mask = self.mask.astype(np.int64)
         memory.add(example, self.encoded.feature_map, mask, {1: name}, thumbnail=self.image)
-        self._examples.append((example, self.names, self.picked))
+        self._examples.append((example, name, self.names, self.picked))
         event = f"added {name!r}, {'a new class' if new else 'another example'}. "
         self.names, self.picked = (*self.names, *[name] * new), set()
         try:
@@ -391,7 +412,7 @@ class TeachByExample(ImageWidget):
         except BaseException:  # an interrupt as well
             self._take_back()
             raise
-        self.name.value = ""
+        self.name.clear()
         return self.segmentation
 
     def undo(self) -> None:
@@ -402,14 +423,15 @@ class TeachByExample(ImageWidget):
         """
         if not self._examples:
             raise ValueError("there is nothing to undo: nothing was added here")
-        self._segment(f"took back {self._take_back()!r}. ")
+        example, name, *_ = self._examples[-1]
+        self._take_back()
+        self._segment(f"took back {name!r}, stored as {example!r}. ")
 
-    def _take_back(self) -> str:
-        example, names, picked = self._examples[-1]
+    def _take_back(self) -> None:
+        example, _, names, picked = self._examples[-1]
         self.segmenter.memory.remove(example)  # an image of its own: nothing else goes with it
         self._examples.pop()
         self.names, self.picked = names, picked
-        return example
 
     def _segment(self, event: str = "") -> None:
         """Segment and show the answer, if there is anything to answer with; say what happened."""
