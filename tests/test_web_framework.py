@@ -5,7 +5,8 @@ from datetime import date
 import numpy as np
 import pytest
 
-from data_scripts.news import NewsArchive, NewsWorld
+from data_scripts.news import THRESHOLDS, NewsArchive, NewsWorld
+from data_scripts.scenes import SEEN_NAMES
 from rose_kit.encoder import load_encoder
 from rose_kit.web.framework import RoseFramework
 from rose_kit.web.irag import IRAG
@@ -15,7 +16,7 @@ from rose_kit.web.tpe import TPE
 from rose_kit.web.types import Mask
 from rose_kit.web.vpe import Match, Thresholds, Verification
 
-KNOWN = load_encoder("bundled").words
+KNOWN, LIMITS = SEEN_NAMES, Thresholds.load(THRESHOLDS)
 WORLD = NewsWorld(2, date(2026, 1, 1), date(2026, 3, 31), "dev")
 ROLE, DAY = WORLD.roles[1], date(2026, 2, 10)
 HOLDER = ROLE.holder(DAY)
@@ -59,7 +60,7 @@ def framework():
     archive = Counting()
     matcher = lambda image, found: {n: Match(tuple(r), similarity=0.9) for n, r in found.items()}  # noqa: E731
     irag = IRAG(archive, matcher, pages=6, images=3)
-    whole = RoseFramework(Full(), archive, load_encoder("bundled"), known=KNOWN)
+    whole = RoseFramework(Full(), archive, load_encoder("bundled"), known=KNOWN, thresholds=LIMITS)
     return whole.replace(irag=irag, vpe=Emptied())
 
 
@@ -104,10 +105,12 @@ def test_a_failing_web_leaves_the_plain_segmenter_and_says_so_where_the_web_is_n
     assert known.failure == "" and not known.decision.retrieve and known.sources == ()
 
 
-def test_words_and_thresholds_are_given_for_an_encoder_that_has_none():
-    archive, encoder = NewsArchive(WORLD), load_encoder("handcrafted")
-    with pytest.raises(ValueError, match="no thresholds for 'handcrafted"):
-        RoseFramework(Full(), archive, encoder)
+def test_words_and_thresholds_are_given_as_no_encoder_has_its_own():
+    archive = NewsArchive(WORLD)
+    for name in ("bundled/clear", "handcrafted"):
+        encoder = load_encoder(name)
+        with pytest.raises(ValueError, match=f"no thresholds for '{name}"):
+            RoseFramework(Full(), archive, encoder)
     limits = Thresholds(0.4, 0.1, 0.2, 0.6, 0.5)
     framework = RoseFramework(Full(), archive, encoder, known=["unicorn"], thresholds=limits)
     assert framework.websense.known == ("unicorn",)

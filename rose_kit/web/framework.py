@@ -75,8 +75,7 @@ class RoseFramework:
         encoder: compares images.
         known: what the segmenter understands: names in the singular, such as those of ImageNet or COCO;
             "dog|puppy" is two. None: its own `known`, if it has that.
-        thresholds: of the visual prompt enhancer, as `calibrate(encoder, labelled images)` makes them; None:
-            those that come with the encoder.
+        thresholds: of the visual prompt enhancer, as `calibrate(encoder, labelled images)` makes them.
         llm: prompt -> answer, see `rose_kit.web.llm`; None: rules.
         objects: image -> masks of whatever is in it, see `VisualPromptEnhancer`; None: the segmenter's own
             method `objects`, if it has that.
@@ -85,7 +84,7 @@ class RoseFramework:
         websense, irag, tpe, vpe: the modules.
 
     Raises:
-        ValueError: the encoder has no thresholds and none are given, or they are for another encoder.
+        ValueError: no thresholds are given, or they are for another encoder.
     """
 
     def __init__(

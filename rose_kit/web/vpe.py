@@ -130,12 +130,12 @@ class VisualPromptEnhancer:
 
     Args:
         encoder: compares the images.
-        thresholds: what it decides by; None: those that come with the encoder.
+        thresholds: what it decides by.
         objects: image (H, W, 3) uint8 -> (K, H, W) bool, whatever is in it: the boxes of a detector, each
             filled by a segmenter that takes boxes; None: regions by colour alone.
 
     Raises:
-        ValueError: the encoder comes without thresholds and none are given, or they are for another one.
+        ValueError: no thresholds are given, or they are for another encoder.
     """
 
     def __init__(
@@ -144,9 +144,9 @@ class VisualPromptEnhancer:
         thresholds: Thresholds | None = None,
         objects: Callable[[NDArray[np.uint8]], NDArray[np.bool_]] | None = None,
     ) -> None:
-        if thresholds is None and (own := getattr(encoder, "thresholds", None)):
-            thresholds = Thresholds(**own)
-        how = "calibrate(encoder, labelled images) of rose_kit.web.calibration makes them"
+        how = (
+            "calibrate(encoder, labelled images) of rose_kit.web.calibration makes them, as does --calibrate"
+        )
         if not thresholds:
             raise ValueError(f"no thresholds for {encoder.name!r}: {how}")
         if thresholds.fingerprint not in ("", encoder.fingerprint):
