@@ -731,7 +731,7 @@ def ask(
         raise ValueError(f"--date {when} is outside of {provider!r}, which covers {first} to {last}")
     pixels = web.example(question, when) if image == "example" else read_image(Path(image))
     compares = kit.load_encoder(encoder, device)
-    known = known or getattr(web, "known", None)
+    known = known or getattr(web, "known", ())
     if not (thresholds or calibrate):
         thresholds = getattr(web, "thresholds", None)
     limits = read_thresholds(compares, thresholds, calibrate)

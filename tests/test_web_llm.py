@@ -111,7 +111,7 @@ def test_a_scripted_endpoint_takes_part_in_every_step_and_rules_take_over_where_
     assert all(a.startswith(b) for a, b in zip(by, SCRIPTS[script], strict=True)), by
     assert result.decision.retrieve and result.failure == ""
     assert result.answer.text == HOLDER.name and HOLDER.thing in result.background.noun
-    assert LURE not in result.prompt and "evil" not in result.prompt
+    assert LURE not in result.background.prompt and "evil" not in result.background.prompt
     if script is wrong:  # the image decides
         assert found.candidates[0].text == RIVAL and found.agreed
     if "failed" in found.read_by:

@@ -37,8 +37,7 @@ class SegmenterAsPromptable:
             segmenter = Segmenter(encoder, SupportMemory(encoder.dim), ZeroShot(), windows=windows)
         if not known:
             raise ValueError(f"known={known!r}: give the names that it chooses among, as by --known dog,cat")
-        self.segmenter, self.known = segmenter, tuple(known)
-        self.classes = {class_texts(names)[0]: names for names in self.known}
+        self.segmenter, self.classes = segmenter, {class_texts(names)[0]: names for names in known}
 
     def segment(self, image: NDArray[np.uint8], prompt: str) -> Mask:
         """(H, W, 3) -> (H, W) mask, and its mean probability.

@@ -77,8 +77,7 @@ class Provider(Protocol):
 class Promptable(Protocol):
     """A segmenter that finds what a prompt describes: image (H, W, 3) uint8, prompt in plain words.
 
-    It may have an attribute `known`, the names that it understands, and a method `objects`: image ->
-    (K, H, W) bool, masks of whatever is in it.
+    It may have a method `objects`: image -> (K, H, W) bool, masks of whatever is in it.
     """
 
     def segment(self, image: NDArray[np.uint8], prompt: str) -> Mask: ...

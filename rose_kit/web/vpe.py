@@ -141,12 +141,10 @@ class VisualPromptEnhancer:
     def __init__(
         self,
         encoder: Encoder,
-        thresholds: Thresholds | None = None,
+        thresholds: Thresholds | None,
         objects: Callable[[NDArray[np.uint8]], NDArray[np.bool_]] | None = None,
     ) -> None:
-        how = (
-            "calibrate(encoder, labelled images) of rose_kit.web.calibration makes them, as does --calibrate"
-        )
+        how = "rose_kit.web.calibration.calibrate makes them, as does the option --calibrate"
         if not thresholds:
             raise ValueError(f"no thresholds for {encoder.name!r}: {how}")
         if thresholds.fingerprint not in ("", encoder.fingerprint):
@@ -168,15 +166,13 @@ class VisualPromptEnhancer:
             image: (H, W, 3) uint8.
             references: name -> images of what has that name.
         """
+        matches = dict.fromkeys(references, Match())
         view = self.look(image) if any(references.values()) else None
-        return {name: self._match(view, images) for name, images in references.items()}
-
-    def _match(self, view: ImageView | None, references: Sequence[ReferenceImage]) -> Match:
-        used, discriminant = self.fit(view, references) if references else ((), None)
-        if discriminant is None:
-            return Match()
-        proposal, similarity = self.propose(view, discriminant)
-        return Match(used, discriminant, proposal, float(np.nan_to_num(similarity)))
+        for name, images in references.items():
+            used, discriminant = self.fit(view, images)
+            if discriminant:
+                matches[name] = Match(used, discriminant, *self.propose(view, discriminant))
+        return matches
 
     def verify(self, mask: Mask, match: Match) -> Verification:
         """Keep a mask, or replace it by what matches.
@@ -186,7 +182,7 @@ class VisualPromptEnhancer:
         if match.discriminant is None:
             return Verification(mask, "kept", "there is no reference image to go by")
         limits, pixels, proposal = self.thresholds, match.discriminant.pixels(), match.proposal
-        similarity = float(np.append(match.discriminant.similarity(mask.mask), -1)[0])
+        similarity = float(next(iter(match.discriminant.similarity(mask.mask)), -1))
         instances, is_similar = label(proposal), similarity >= limits.keep
         if is_similar and (touched := np.isin(instances, instances[mask.mask & proposal])).any():
             proposal = touched  # the mask is no part of the other instances
@@ -235,12 +231,12 @@ class VisualPromptEnhancer:
 
         Returns:
             (H, W) bool: the most similar of the parts, and all that are similar enough to replace a mask; the
-            similarity of the most similar one, NaN if nothing looks like the object.
+            similarity of the most similar one, 0 if nothing looks like the object.
         """
         pixels, limits = discriminant.pixels(), self.thresholds
         layers = [label(_mean_by_region(pixels, regions) > limits.part)[None] for regions in view.regions]
         layers.append(np.asarray(view.objects).reshape(-1, *pixels.shape).astype(int))  # they may overlap
-        proposal, most, best = np.zeros(pixels.shape, bool), -np.inf, float("nan")
+        proposal, most, best = np.zeros(pixels.shape, bool), -np.inf, 0.0
         for layer in layers:  # (1 or K, H, W) numbers of parts from 1, on 0
             similarity = [discriminant.similarity(parts) for parts in layer]  # (number of parts,) each
             if not any(map(len, similarity)):

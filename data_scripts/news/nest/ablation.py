@@ -48,7 +48,8 @@ def make_systems(provider: Provider, encoder: Any) -> dict[str, System]:
         ValueError: the vision tower is not that of the bundled encoders, for which `THRESHOLDS` are.
     """
     base = SegmenterAsPromptable(encoder, SEEN_NAMES)
-    full = RoseFramework(base, provider, encoder, thresholds=Thresholds.load(THRESHOLDS))
+    limits = Thresholds.load(THRESHOLDS)
+    full = RoseFramework(base, provider, encoder, known=SEEN_NAMES, thresholds=limits)
     irag, segmenter = cached_by_image(full.irag), CachedSegmenter(base)
     without_gate = full.replace(segmenter=segmenter, websense=None, irag=irag)
     chosen = {
