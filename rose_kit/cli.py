@@ -714,7 +714,7 @@ def ask(
     Another provider needs --known, and an encoder a minute of calibration on any annotated images, once:
     --calibrate photos --thresholds FILE writes the file, and --thresholds FILE reads it.
 
-    Example: rose-kit ask example "Segment the reigning regatta champion." --date 2026-03-01
+    Example: rose-kit ask me.jpg "Segment the winner." --provider wikimedia --known dog,cat --calibrate photos
     """
     import rose_kit.web.promptable  # noqa: F401 (it registers our own segmenter)
     from rose_kit.web.framework import RoseFramework

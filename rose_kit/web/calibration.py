@@ -22,6 +22,7 @@ PARTS = (0.2, 0.3, 0.4, 0.5, 0.6)  # tried for `part`
 FALSE_CORRECTIONS = 0.05  # of images that do not show what the references show
 OBJECT_SIZE = 0.05, 0.5  # least and largest share of an image that an object fills
 MARGIN = 0.5  # of an object's longer side, around it in a reference image
+MAX_IMAGES, MAX_EPISODES = 120, 32  # to calibrate on; so many episodes with the target, and without
 UNSET = Thresholds(1.0, 0.0, 0.0, 0.0, 0.0)
 
 Scores = Mapping[str, tuple[Sequence[float], Sequence[float]]]  # threshold -> of right and of wrong examples
@@ -48,29 +49,20 @@ class Episode:
     wrong: Sequence[int] = ()
 
 
-def calibrate(
-    encoder: Encoder,
-    samples: Iterable[Sample],
-    *,
-    images: int = 120,
-    count: int = 32,
-    seed: int = 0,
-) -> Thresholds:
+def calibrate(encoder: Encoder, samples: Iterable[Sample]) -> Thresholds:
     """Thresholds of `VisualPromptEnhancer` for an encoder, with its fingerprint.
+
+    It draws episodes and fits thresholds to them, as the two functions below do for any number of them.
 
     Args:
         encoder: whose features are compared.
-        samples: annotated images, such as a `FolderDataset`; some classes must be in several of them.
-        images: of the samples to use at most: each of them, and what is cut out of it, is encoded once.
-        count: episodes with, and as many without, the target at most.
-        seed: draws which.
+        samples: annotated images, such as a `FolderDataset`; some classes must be in several of them. Of more
+            than `MAX_IMAGES`, the first are used: each of them, and what is cut out of it, is encoded once.
 
     Raises:
         ValueError: the images give no episode of a kind, or none with a right and a wrong example.
     """
-    samples = list(islice(samples, images))
-    shown, absent = draw_episodes(samples, count, seed)
-    return fit_thresholds(encoder, shown, absent)[0]
+    return fit_thresholds(encoder, *draw_episodes(list(islice(samples, MAX_IMAGES)), MAX_EPISODES))[0]
 
 
 def draw_episodes(samples: Sequence[Sample], count: int, seed: int = 0) -> tuple[list[Episode], ...]:
@@ -203,9 +195,7 @@ def best_cut(right: Sequence[float], wrong: Sequence[float], what: str) -> float
     2.5
     """
     if not (right and wrong):
-        raise ValueError(
-            f"calibrating {what!r} needs right and wrong examples, got {len(right)}, {len(wrong)}"
-        )
+        raise ValueError(f"{what!r} needs right and wrong examples, got {len(right)} and {len(wrong)}")
     false, passed, cuts = roc_curve([1] * len(right) + [0] * len(wrong), [*right, *wrong])
     best = 1 + int((passed - false)[1:].argmax())  # the first cut lets nothing pass
     below = [value for value in (*right, *wrong) if value < cuts[best]]

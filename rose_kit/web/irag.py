@@ -11,9 +11,9 @@ from functools import cache, partial
 import numpy as np
 from numpy.typing import NDArray
 
-from rose_kit.web.language import aggregate_votes, assess, capitalised_names, search_terms
+from rose_kit.web.language import aggregate_votes, assess, capitalised_names, is_injection, search_terms
 from rose_kit.web.llm import Model, ask_model, fenced
-from rose_kit.web.reading import bm25, search_passages, titled_text
+from rose_kit.web.reading import bm25, split
 from rose_kit.web.types import Candidate, Page, Provider, ReferenceImage, Source, Step
 from rose_kit.web.vpe import Match
 
@@ -97,9 +97,12 @@ class IRAG:
         return (" ".join(words) if words else search_terms(question)), by
 
     def find_passages(self, query: str, day: date) -> tuple[Page, ...]:
-        """The passages that fit best, of pages written by a day."""
-        passages = search_passages(self.provider, (query, f"{query} {day:%B %Y}"), self.pages, day)
-        order = np.argsort(-bm25(query, [titled_text(p) for p in passages]), kind="stable")
+        """The passages of pages written by a day that fit best, without those that give orders to readers."""
+        queries = (query, f"{query} {day:%B %Y}")
+        pages = dict.fromkeys(page for q in queries for page in self.provider.search(q, self.pages, day))
+        passages = [p for page in pages if (page.source.date or day) <= day for p in split(page)]
+        passages = [p for p in passages if not is_injection(_titled_text(p))]
+        order = np.argsort(-bm25(query, [_titled_text(p) for p in passages]), kind="stable")
         return tuple(passages[i] for i in order[:MAX_PASSAGES])
 
     def find_references(self, name: str, day: date) -> tuple[ReferenceImage, ...]:
@@ -122,7 +125,7 @@ class IRAG:
         votes, by = self.vote_by_model(passages, question, day) if self.llm else (None, "rules")
         if votes is None:
             years = [(p.source.date or day).year for p in passages]
-            votes = assess([titled_text(p) for p in passages], question, years, self.known)
+            votes = assess([_titled_text(p) for p in passages], question, years, self.known)
         votes_of: dict[tuple[str, Source], list[float]] = defaultdict(list)
         for passage, passage_votes in zip(passages, votes, strict=True):
             for name, vote in passage_votes:
@@ -135,7 +138,7 @@ class IRAG:
         """The model's vote on each passage, and by what; None if it fails or gives no usable reply."""
         votes, by, asked = [], "rules", QUESTION.format(day=day, question=question)
         for passage in passages:
-            text = titled_text(passage)
+            text = _titled_text(passage)
             prompt = fenced(f"({passage.source.date}) {text}", asked)
             vote, said_by = ask_model(self.llm, prompt, partial(parse_vote, text=text))
             if "the model failed" in said_by:
@@ -158,3 +161,7 @@ def parse_vote(reply: str, text: str) -> list[tuple[str, float]] | None:
     except (TypeError, ValueError, KeyError, AttributeError):
         return None
     return [(name, confidence)] if 0 < len(name) < 80 and name in text and 0 < confidence <= 1 else None
+
+
+def _titled_text(passage: Page) -> str:
+    return f"{passage.source.title}.\n{passage.text}"

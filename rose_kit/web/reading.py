@@ -10,9 +10,9 @@ import trafilatura
 from numpy.typing import NDArray
 
 from rose_kit.registry import errors_as
-from rose_kit.web.language import is_injection, sentences
+from rose_kit.web.language import sentences
 from rose_kit.web.net import WebError
-from rose_kit.web.types import Page, Provider, Source
+from rose_kit.web.types import Page, Source
 
 MAX_HTML, MAX_PASSAGES = 500_000, 1000  # characters, passages: the rest of a page would take too long
 MAX_CHARACTERS = 800  # of a sentence and of a passage
@@ -40,18 +40,6 @@ def split(page: Page) -> list[Page]:
     parts = [sentence.strip()[:MAX_CHARACTERS] for sentence in sentences(page.text)]
     starts = range(0, max(1, len(parts) - 1), 3)[:MAX_PASSAGES]
     return [replace(page, text=" ".join(parts[i : i + 4])[:MAX_CHARACTERS]) for i in starts if parts]
-
-
-def search_passages(provider: Provider, queries: Sequence[str], limit: int, day: date) -> list[Page]:
-    """Passages of pages that searches find, written by a day, without those that give orders to readers."""
-    pages = dict.fromkeys(page for query in queries for page in provider.search(query, limit, day))
-    passages = [p for page in pages if (page.source.date or day) <= day for p in split(page)]
-    return [p for p in passages if not is_injection(titled_text(p))]
-
-
-def titled_text(page: Page) -> str:
-    """The text below its title."""
-    return f"{page.source.title}.\n{page.text}"
 
 
 def bm25(query: str, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
-from rose_kit.web.language import phrases, sentences, word_pattern
+from rose_kit.web.language import is_injection, phrases, sentences, word_pattern
 from rose_kit.web.llm import Model, ask_model, fenced
-from rose_kit.web.reading import search_passages
 from rose_kit.web.types import Page, Provider, Source, Step
 
+MAX_SENTENCE, MAX_SENTENCES, MAX_TEXT = 800, 1000, 4000  # characters, sentences, characters for the model
 QUESTION = (
     "By this text alone, what kind of visible thing is {answer!r}? Reply with at most ten words, "
     "with one of these nouns if it fits: {known}. Reply UNKNOWN if the text does not say."
@@ -50,13 +50,23 @@ class TPE:
         if re.fullmatch(word_pattern(self.known), answer):  # 1. is the answer known by its own name?
             reason = f"the segmenter knows {answer!r} by name"
             return Background(f"{question} That is {answer}.", answer, answer, reason=reason)
-        passages = search_passages(self.provider, [answer], self.pages, day)  # 2.
-        rated = self.rate_sentences(answer, passages)  # 3. the best first
+        pages = self.find_pages(answer, day)  # 2.
+        rated = self.rate_sentences(answer, pages)  # 3. the best first
         text, by, page = self.define(answer, rated)  # 4.
         return self.word_prompt(question, answer, text, by, page)  # 5.
 
-    def rate_sentences(self, answer: str, passages: Sequence[Page]) -> list[tuple[int, str, Page]]:
-        """(score, sentence, passage) for each sentence about the answer, the best first.
+    def find_pages(self, answer: str, day: date) -> list[Page]:
+        """Pages about the answer, without the sentences that are within three of an order to readers."""
+        pages = []
+        for page in self.provider.search(answer, self.pages, day):
+            lines = [sentence[:MAX_SENTENCE] for sentence in sentences(page.text)][:MAX_SENTENCES]
+            near = (" ".join([page.source.title, *lines[max(0, i - 3) : i + 4]]) for i in range(len(lines)))
+            kept = [line for line, text in zip(lines, near, strict=True) if not is_injection(text)]
+            pages.append(replace(page, text="\n".join(kept)))
+        return pages
+
+    def rate_sentences(self, answer: str, pages: Sequence[Page]) -> list[tuple[int, str, Page]]:
+        """(score, sentence, page) for each sentence about the answer, the best first.
 
         It names the answer, or goes on after that with "it", "he" or "she". It is good if it holds a noun
         that the segmenter knows, is of the page that has the answer as its title (and not of a song of
@@ -66,10 +76,10 @@ class TPE:
         definition = (
             rf"(?i:{name}\b,?(?: \S+){{0,6}}? an? )|(?i:\b(?:called|named|known as) {name}\b)|^It is an? "
         )
-        for page in passages:
+        for page in pages:
             title, is_about = page.source.title.casefold(), False
             own = 4 * (title == answer.casefold()) - 4 * title.startswith(f"{answer.casefold()} (")
-            for sentence in sentences(page.text):
+            for sentence in page.text.split("\n"):
                 goes_on = is_about and re.match(r"(?:It|He|She|They)\b", sentence)
                 is_about = bool(goes_on or re.search(rf"\b{name}\b", sentence))
                 if is_about:
@@ -83,7 +93,7 @@ class TPE:
             return "", "rules", None
         _, sentence, page = rated[0]
         names = ", ".join(name.split("|")[0] for name in self.known) or "any noun"
-        prompt = fenced(page.text, QUESTION.format(answer=answer, known=names))
+        prompt = fenced(page.text[:MAX_TEXT], QUESTION.format(answer=answer, known=names))
         words, by = ask_model(self.llm, prompt, self.parse)
         return (f"{answer} is {words}." if words else sentence[:300]), by, page
 
