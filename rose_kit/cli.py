@@ -692,8 +692,12 @@ def ask(
     out: Annotated[Path, option("PNG for the mask; an overlay is written beside it.")] = Path("mask.png"),
     encoder: Annotated[str, option("Compares images; a name as for evaluate.")] = "bundled/clear",
     segmenter: Annotated[str, option("zero-shot, or a plugin's NAME:OPTION=VALUE,...")] = "zero-shot",
-    known: Annotated[Names, option("What the segmenter understands [default: as it says].", **NAMES)] = None,
-    thresholds: Annotated[Path | None, option("JSON file for this encoder [default: its own].")] = None,
+    known: Annotated[
+        Names, option("What the segmenter understands [default: the provider's].", **NAMES)
+    ] = None,
+    thresholds: Annotated[
+        Path | None, option("JSON file for this encoder [default: the provider's].")
+    ] = None,
     calibrate: Annotated[
         str | None, option("Annotated images (as evaluate's DATA) to make them from.")
     ] = None,
@@ -706,11 +710,11 @@ def ask(
     Prints how the answer came about, step by step: whether it was looked up and why, the answer, what the
     segmenter was asked, whether the mask looks like images of the answer, and the sources with date and
     licence. The provider "mini" is a miniature web of the first half of 2026. It, folders, and questions that
-    need no look-up work without the network. An encoder that comes without thresholds takes a minute of
-    calibration on any annotated images, once: --calibrate photos --thresholds FILE writes the file, and
-    --thresholds FILE reads it.
+    need no look-up work without the network. It brings known names, and thresholds for the bundled encoders.
+    Another provider needs --known, and an encoder a minute of calibration on any annotated images, once:
+    --calibrate photos --thresholds FILE writes the file, and --thresholds FILE reads it.
 
-    Example: rose-kit ask photo.jpg "Segment the reigning champion." --provider wikimedia
+    Example: rose-kit ask me.jpg "Segment the winner." --provider wikimedia --known dog,cat --calibrate photos
     """
     import rose_kit.web.promptable  # noqa: F401 (it registers our own segmenter)
     from rose_kit.web.framework import RoseFramework
@@ -727,6 +731,9 @@ def ask(
         raise ValueError(f"--date {when} is outside of {provider!r}, which covers {first} to {last}")
     pixels = web.example(question, when) if image == "example" else read_image(Path(image))
     compares = kit.load_encoder(encoder, device)
+    known = known or getattr(web, "known", ())
+    if not (thresholds or calibrate):
+        thresholds = getattr(web, "thresholds", None)
     limits = read_thresholds(compares, thresholds, calibrate)
     asks = make_named(segmenters, segmenter, encoder=compares, known=known)
     framework = RoseFramework(asks, web, compares, known=known, thresholds=limits, llm=model)
@@ -763,7 +770,7 @@ def make_provider(name: str, image: str) -> Provider:
 
 
 def read_thresholds(encoder: kit.Encoder, path: Path | None, data: str | None) -> Thresholds | None:
-    """Thresholds from a file, or made of annotated images and written to it; None: the encoder's own."""
+    """Thresholds from a file, or made of annotated images and written to it; None: there are none."""
     from rose_kit.web.calibration import calibrate
     from rose_kit.web.vpe import Thresholds
 

@@ -20,6 +20,7 @@ from PIL import Image
 
 import rose_kit
 from conftest import write_folder
+from data_scripts.news import THRESHOLDS
 from rose_kit import RNS, Freeda, HandcraftedEncoder, SupportMemory, Windows, cli, load_encoder
 from rose_kit.data import read_classes
 from rose_kit.registry import region_makers
@@ -31,6 +32,7 @@ from tests.imagefiles import turned
 
 QUICK = ("--encoder", "handcrafted", "--methods", "knn-clip", "--shots", "1", "--seeds", "1,2")
 QUESTION = "Segment the current regatta champion."
+GIVEN = ("--known", "dog,boat", "--thresholds", THRESHOLDS)  # for a provider that has none
 MINE = "from rose_kit import KnnClip, register_method\n@register_method('mine')\nclass Mine(KnnClip): "
 
 
@@ -323,7 +325,7 @@ def test_ask_a_folder_whose_pages_cannot_steer_the_terminal(run, tmp_path):
     text = "Tamsin is the new mayor. The mayor since May is Tamsin, a dog."
     (tmp_path / "pages" / "Mayor\x07\x9b2J.txt").write_text(text)
     Image.new("RGB", (40, 40), "white").save(tmp_path / "photo.png")
-    given = ("--provider", tmp_path / "pages", "--out", tmp_path / "m.png")
+    given = ("--provider", tmp_path / "pages", *GIVEN, "--out", tmp_path / "m.png")
     out = run("ask", tmp_path / "photo.png", "Segment the mayor.", *given)
     assert "answer     Tamsin" in out and "Mayor" in out
     assert all(c.isprintable() or c == "\n" for c in out)
@@ -336,7 +338,8 @@ def test_ask_without_the_network_answers_plainly_with_status_1(tmp_path, capsys,
 
     monkeypatch.setattr(providers.Wikimedia, "_ask", away)
     Image.new("RGB", (40, 40), "white").save(tmp_path / "photo.png")
-    args = ["ask", tmp_path / "photo.png", QUESTION, "--provider", "wikimedia", "--out", tmp_path / "m.png"]
+    args = ["ask", tmp_path / "photo.png", QUESTION, "--provider", "wikimedia", *GIVEN]
+    args += ["--out", tmp_path / "m.png"]
     assert cli.status([str(a) for a in args]) == 1
     out, err = capsys.readouterr()
     assert "no route to host" in err and (tmp_path / "m.png").exists() and "written" in out
@@ -520,7 +523,9 @@ memory add nameless photos | nameless
 {ASK} --provider alta | 'alta' | duckduckgo, mini, wikimedia
 {ASK} --llm m | 'm' | OPENAI_BASE_URL
 ask p4.jpg Segment-the-dog. --out m.png --segmenter sam | 'sam' | zero-shot
-ask p4.jpg Segment-the-dog. --out m.png --encoder handcrafted --known dog | 'handcrafted' | calibrate
+ask p4.jpg Segment-the-dog. --out m.png --encoder handcrafted | another encoder | 'handcrafted 1 | --calibrate
+ask p4.jpg Segment-the-dog. --out m.png --provider wikimedia --known dog | 'bundled/clear' | --calibrate
+ask p4.jpg Segment-the-dog. --out m.png --provider wikimedia | --known
 ask p4.jpg Segment-the-dog. --out m.png --encoder handcrafted --calibrate photos | episodes
 {ASK} --calibrate photos --thresholds photos/classes.txt | classes.txt
 ask p4.jpg Segment-the-dog. --out p4.jpg | 'p4.jpg'

@@ -5,7 +5,8 @@ from datetime import date
 import numpy as np
 import pytest
 
-from data_scripts.news import NewsArchive, NewsWorld
+from data_scripts.news import THRESHOLDS, NewsArchive, NewsWorld
+from data_scripts.scenes import SEEN_NAMES
 from rose_kit.encoder import load_encoder
 from rose_kit.web.framework import RoseFramework
 from rose_kit.web.irag import IRAG
@@ -15,7 +16,7 @@ from rose_kit.web.tpe import TPE
 from rose_kit.web.types import Mask
 from rose_kit.web.vpe import Match, Thresholds, Verification
 
-KNOWN = load_encoder("bundled").words
+KNOWN, LIMITS = SEEN_NAMES, Thresholds.load(THRESHOLDS)
 WORLD = NewsWorld(2, date(2026, 1, 1), date(2026, 3, 31), "dev")
 ROLE, DAY = WORLD.roles[1], date(2026, 2, 10)
 HOLDER = ROLE.holder(DAY)
@@ -59,14 +60,14 @@ def framework():
     archive = Counting()
     matcher = lambda image, found: {n: Match(tuple(r), similarity=0.9) for n, r in found.items()}  # noqa: E731
     irag = IRAG(archive, matcher, pages=6, images=3)
-    whole = RoseFramework(Full(), archive, load_encoder("bundled"), known=KNOWN)
+    whole = RoseFramework(Full(), archive, load_encoder("bundled"), known=KNOWN, thresholds=LIMITS)
     return whole.replace(irag=irag, vpe=Emptied())
 
 
 def test_a_result_says_how_it_came_about(framework):
     result = framework.ask(IMAGE, QUESTION, DAY)
     assert result.decision.by == "rule" and result.answer.text == HOLDER.name and result.retrieval.agreed
-    assert all(word in result.prompt for word in (QUESTION, HOLDER.name, HOLDER.thing))
+    assert all(word in result.background.prompt for word in (QUESTION, HOLDER.name, HOLDER.thing))
     assert result.verification.action == "corrected" and not result.mask.mask.any() and result.failure == ""
     assert all(s.date <= DAY and s.licence.startswith(("Creative", "CC")) for s in result.sources)
     assert len({step.name for step in result.steps}) >= 12 and result.steps[-1].made == "corrected"
@@ -74,7 +75,7 @@ def test_a_result_says_how_it_came_about(framework):
     assert HOLDER.name in asked and len(asked) == len(set(asked))
     assert any("File:" in s.title for s in result.sources) and len(set(result.sources)) == len(result.sources)
     result = framework.ask(IMAGE, "Segment the xyzzy plugh.", date(2000, 1, 1))  # before any news
-    assert result.retrieval.answer is None and result.prompt == "Segment the xyzzy plugh."
+    assert result.retrieval.answer is None and result.background.prompt == "Segment the xyzzy plugh."
     with pytest.raises(ValueError, match="' '"):
         framework.ask(IMAGE, " ", DAY)
 
@@ -90,7 +91,9 @@ def test_a_result_says_how_it_came_about(framework):
 )
 def test_modules_can_be_switched_off(framework, off, prompt, filled):
     result = framework.replace(**dict.fromkeys(off)).ask(IMAGE, QUESTION, DAY)
-    assert prompt in result.prompt and result.mask.mask.all() == filled == (result.verification is None)
+    assert prompt in result.background.prompt and result.mask.mask.all() == filled == (
+        result.verification is None
+    )
 
 
 @pytest.mark.parametrize("module", [{"irag": IRAG(GONE)}, {"tpe": TPE(GONE, KNOWN)}])
@@ -98,18 +101,20 @@ def test_a_failing_web_leaves_the_plain_segmenter_and_says_so_where_the_web_is_n
     framework = framework.replace(**module)
     with pytest.warns(UserWarning, match=API):
         result = framework.ask(IMAGE, QUESTION, DAY)
-    assert result.prompt == QUESTION and result.mask.mask.all() and API in result.failure
+    assert result.background.prompt == QUESTION and result.mask.mask.all() and API in result.failure
     assert result.answer is None and result.verification is None
     known = framework.ask(IMAGE, "Segment the dog under the new moon.", DAY)
     assert known.failure == "" and not known.decision.retrieve and known.sources == ()
 
 
-def test_words_and_thresholds_are_given_for_an_encoder_that_has_none():
-    archive, encoder = NewsArchive(WORLD), load_encoder("handcrafted")
-    with pytest.raises(ValueError, match="no thresholds for 'handcrafted"):
-        RoseFramework(Full(), archive, encoder)
+def test_words_and_thresholds_are_given_as_no_encoder_has_its_own():
+    archive = NewsArchive(WORLD)
+    for name in ("bundled/clear", "handcrafted"):
+        encoder = load_encoder(name)
+        with pytest.raises(ValueError, match=f"no thresholds for '{name}"):
+            RoseFramework(Full(), archive, encoder, known=(), thresholds=None)
     limits = Thresholds(0.4, 0.1, 0.2, 0.6, 0.5)
-    framework = RoseFramework(Full(), archive, encoder, known=["unicorn"], thresholds=limits)
+    framework = RoseFramework(Full(), archive, encoder, known=("unicorn",), thresholds=limits)
     assert framework.websense.known == ("unicorn",)
     assert framework.tpe.known == framework.irag.known == ("unicorn",) and framework.vpe.thresholds == limits
     assert framework.irag.visible_from == limits.correct

@@ -262,7 +262,7 @@ def test_the_command_takes_another_segmenter_another_encoder_words_thresholds_an
     assert again == first.replace("m.png", "n.png").replace("m.overlay", "n.overlay")
     assert Thresholds.load(limits).fingerprint == load_encoder("handcrafted").fingerprint
     with pytest.raises(ValueError, match="another encoder, 'handcrafted"):
-        RoseFramework(None, None, load_encoder("bundled"), thresholds=Thresholds.load(limits))
+        RoseFramework(None, None, load_encoder("bundled"), known=(), thresholds=Thresholds.load(limits))
 
 
 def write_objects(path):

@@ -9,8 +9,7 @@ import pytest
 
 from data_scripts.news import NewsArchive, NewsWorld
 from data_scripts.news.nest import NEST_SHARE, build_nest
-from data_scripts.scenes.classes import BY_NAME
-from rose_kit.encoder import load_encoder
+from data_scripts.scenes.classes import BY_NAME, SEEN_NAMES
 from rose_kit.web.irag import IRAG, parse_vote
 from rose_kit.web.language import word_pattern
 from rose_kit.web.llm import FENCE
@@ -21,7 +20,7 @@ from rose_kit.web.vpe import Match
 from rose_kit.web.websense import WebSense
 from tests import hostile
 
-KNOWN = load_encoder("bundled").words
+KNOWN = SEEN_NAMES
 
 WORLD = NewsWorld(1, date(2026, 1, 1), date(2026, 6, 30), "dev")
 ROLE, DAY = WORLD.roles[0], date(2026, 5, 1)

@@ -10,7 +10,7 @@ from rose_kit.web.framework import RoseFramework
 from rose_kit.web.llm import FENCE, language_model
 from rose_kit.web.vpe import Match
 from rose_kit.web.websense import WebSense
-from tests.test_web_framework import DAY, HOLDER, IMAGE, KNOWN, ROLE, WORLD, Full
+from tests.test_web_framework import DAY, HOLDER, IMAGE, KNOWN, LIMITS, ROLE, WORLD, Full
 
 pytest.importorskip("openai")
 
@@ -101,7 +101,8 @@ def test_a_scripted_endpoint_takes_part_in_every_step_and_rules_take_over_where_
 
     server.routes["/v1/chat/completions"] = route
     llm = language_model("m", base_url=f"{server.url}/v1", timeout=1, max_retries=0)
-    whole = RoseFramework(Full(), NewsArchive(WORLD), load_encoder("bundled"), known=KNOWN, llm=llm)
+    given = {"known": KNOWN, "thresholds": LIMITS, "llm": llm}
+    whole = RoseFramework(Full(), NewsArchive(WORLD), load_encoder("bundled"), **given)
     of_name = lambda name, images: Match(tuple(images), similarity=float(name == HOLDER.name))  # noqa: E731
     whole.irag.matcher = lambda image, found: {name: of_name(name, own) for name, own in found.items()}
     result = whole.replace(vpe=None).ask(IMAGE, QUESTION, DAY)
@@ -110,7 +111,7 @@ def test_a_scripted_endpoint_takes_part_in_every_step_and_rules_take_over_where_
     assert all(a.startswith(b) for a, b in zip(by, SCRIPTS[script], strict=True)), by
     assert result.decision.retrieve and result.failure == ""
     assert result.answer.text == HOLDER.name and HOLDER.thing in result.background.noun
-    assert LURE not in result.prompt and "evil" not in result.prompt
+    assert LURE not in result.background.prompt and "evil" not in result.background.prompt
     if script is wrong:  # the image decides
         assert found.candidates[0].text == RIVAL and found.agreed
     if "failed" in found.read_by:

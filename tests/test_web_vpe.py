@@ -5,20 +5,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from data_scripts.news import THRESHOLDS
 from data_scripts.scenes import support_and_query
 from experiments.verification import draw_episode
 from rose_kit.encoder import load_encoder
 from rose_kit.metrics import giou
 from rose_kit.web.calibration import calibrate
 from rose_kit.web.types import Mask, ReferenceImage, Source
-from rose_kit.web.vpe import VisualPromptEnhancer
+from rose_kit.web.vpe import Thresholds, VisualPromptEnhancer
 
 FIRST = 7_900_000  # apart from the scenes of the benchmark
 
 
 @pytest.fixture(scope="module")
 def vpe():
-    return VisualPromptEnhancer(load_encoder("bundled"))
+    return VisualPromptEnhancer(load_encoder("bundled"), Thresholds.load(THRESHOLDS))
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def test_calibration_needs_a_class_in_several_images_and_its_thresholds_are_for_
     limits = replace(vpe.thresholds, fingerprint="of another")
     limits.save(tmp_path / "t.json")
     with pytest.raises(ValueError, match="'of another'"):
-        VisualPromptEnhancer(vpe.encoder, type(limits).load(tmp_path / "t.json"))
+        VisualPromptEnhancer(vpe.encoder, Thresholds.load(tmp_path / "t.json"))
     (tmp_path / "t.json").write_text('{"same": 1}')
     with pytest.raises(ValueError, match="t.json"):
-        type(limits).load(tmp_path / "t.json")
+        Thresholds.load(tmp_path / "t.json")

@@ -4,10 +4,10 @@ from datetime import date
 
 import pytest
 
-from rose_kit.encoder import load_encoder
+from data_scripts.scenes import SEEN_NAMES
 from rose_kit.web.websense import WebSense
 
-KNOWN = load_encoder("bundled").words
+KNOWN = SEEN_NAMES
 DAY = date(2026, 3, 1)
 GATE = WebSense(known=KNOWN)
 NEEDED = [  # phrasings of no phrase bank

@@ -38,7 +38,6 @@ from tqdm.auto import tqdm
 from data_scripts.bundled.corpus import build_corpus, phrases
 from data_scripts.bundled.losses import clip_loss, cut, inside_loss, presence_loss
 from data_scripts.bundled.merges import learn_merges, write_merges
-from data_scripts.scenes.classes import STUFF, THINGS
 from rose_kit.data import atomic_write
 from rose_kit.encoder import OpenClipEncoder, Windows
 from rose_kit.encoder.dense import DENSE
@@ -274,8 +273,7 @@ def _export(
     weights = {k: v.half().contiguous() for k, v in encoder.model.state_dict().items() if k != "patch_scale"}
     save_file(weights, out / "model.safetensors")
     shutil.copyfile(work / MERGES, out / MERGES)
-    words = [*STUFF, *("|".join((t.name, *t.words)) for t in THINGS if not t.novel)]
-    (out / "config.json").write_text(json.dumps(config | {"words": words}, indent=2) + "\n")
+    (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
     with (out / "curve.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(curve[-1]))

@@ -4,7 +4,7 @@ Its phrases were frozen before anything that reads them was written. Rules, prom
 on the split `dev`; `eval` judged their first edition, and `test`, the third, whatever came after.
 """
 
-from data_scripts.news.archive import NewsArchive
+from data_scripts.news.archive import THRESHOLDS, NewsArchive
 from data_scripts.news.articles import ArticleWorld
 from data_scripts.news.miniature import MiniatureWeb
 from data_scripts.news.pages import Page, Revision
@@ -13,6 +13,7 @@ from data_scripts.news.truth import Entity, Role, Rumour
 from data_scripts.news.world import NewsWorld
 
 __all__ = [
+    "THRESHOLDS",
     "ArticleWorld",
     "Entity",
     "MiniatureWeb",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import date
 from functools import lru_cache
 from itertools import islice
+from pathlib import Path
 from urllib.parse import quote
 
 import bm25s
@@ -18,6 +19,9 @@ from data_scripts.news.world import NewsWorld
 from rose_kit.web.types import Page, ReferenceImage, Source
 
 MOST_HITS = 50  # that a search looks at
+# Of the visual prompt enhancer, for the vision tower of the bundled encoders: made by the experiment
+# `verification` on scenes of seen classes.
+THRESHOLDS = Path(__file__).with_name("thresholds.json")
 
 
 class Index:

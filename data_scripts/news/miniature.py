@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_scripts.news.archive import NewsArchive
+from data_scripts.news.archive import THRESHOLDS, NewsArchive
 from data_scripts.news.nest.folder import load_nest
 from data_scripts.news.world import NewsWorld
-from data_scripts.scenes import draw_scene
+from data_scripts.scenes import SEEN_NAMES, draw_scene
 from data_scripts.scenes.classes import BY_NAME
 
 WINDOW = date(2026, 1, 1), date(2026, 6, 30)
@@ -23,13 +23,20 @@ class MiniatureWeb(NewsArchive):
     Args:
         image: file of an image; of a folder made by `python -m data_scripts.news` its own news are searched.
         seed: of the news otherwise.
+
+    Attributes:
+        known: the names that the bundled encoder was trained on.
+        thresholds: the file of those of its vision tower.
+        days: the first and the last day of the news.
     """
+
+    known, thresholds = SEEN_NAMES, THRESHOLDS
 
     def __init__(self, image: str | Path | None = None, seed: int = 1) -> None:
         folder = Path(image or "").absolute().parent.parent
         nest = image is not None and (folder / "nest.json").is_file()
         super().__init__(load_nest(folder).world if nest else NewsWorld(seed, *WINDOW))
-        self.days = self.world.start, self.world.end  # that its news cover
+        self.days = self.world.start, self.world.end
 
     def example(self, question: str, day: date) -> NDArray[np.uint8]:
         """An image of whoever holds the title, or of the product, that a question names, beside another.

@@ -1,7 +1,7 @@
 """The procedural world: pixel-annotated scenes, drawn on demand and never stored."""
 
 from data_scripts.scenes.captions import caption
-from data_scripts.scenes.classes import CLASSES, NOVEL, SEEN, SEEN_THINGS, STUFF, THINGS
+from data_scripts.scenes.classes import CLASSES, NOVEL, SEEN, SEEN_NAMES, SEEN_THINGS, STUFF, THINGS
 from data_scripts.scenes.domains import DOMAINS
 from data_scripts.scenes.look import Look
 from data_scripts.scenes.scene import Placed, Scene, SceneDataset, draw_scene
@@ -14,6 +14,7 @@ __all__ = [
     "LAYOUTS",
     "NOVEL",
     "SEEN",
+    "SEEN_NAMES",
     "SEEN_THINGS",
     "STUFF",
     "THINGS",

@@ -70,6 +70,7 @@ BY_NAME = {thing.name: thing for thing in THINGS}
 SEEN_THINGS = tuple(t.name for t in THINGS if not t.novel)
 NOVEL = tuple(t.name for t in THINGS if t.novel)
 SEEN = STUFF + SEEN_THINGS
+SEEN_NAMES = (*STUFF, *("|".join((t.name, *t.words)) for t in THINGS if not t.novel))  # with synonyms
 CLASSES = SEEN + NOVEL
 CLASS_ID = {name: i for i, name in enumerate(CLASSES)}
 

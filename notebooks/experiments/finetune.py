@@ -160,7 +160,6 @@ def _export(out: Path, base: Path, encoder: OpenClipEncoder, recipe: dict) -> No
     """Write beside, then rename: the folder appears whole or not at all."""
     out.parent.mkdir(parents=True, exist_ok=True)
     config = json.loads((base / "config.json").read_text(encoding="utf-8"))
-    config.pop("thresholds", None)  # they were chosen on the features of the base
     weights = {k: v.detach().half().contiguous() for k, v in encoder.model.state_dict().items()}
     with atomic_write(out) as folder:
         folder.mkdir()

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.metrics import roc_curve
 from tqdm.auto import tqdm
 
-from data_scripts.scenes import CLASSES, NOVEL, SEEN_THINGS, draw_scene
+from data_scripts.scenes import CLASSES, NOVEL, SEEN_NAMES, SEEN_THINGS, draw_scene
 from rose_kit.encoder import Encoder
 from rose_kit.evaluation import CachedEncoder
 from rose_kit.metrics import giou, mean_interval
@@ -99,8 +99,8 @@ def measure(
         raise ValueError(f"count must be from 1 to {MOST}, or episodes would share scenes; got {count}")
     rows = []
     for seed in seeds:
-        known = CachedEncoder(encoder)
-        vpe, base = VisualPromptEnhancer(known, thresholds), SegmenterAsPromptable(known)
+        cached = CachedEncoder(encoder)
+        vpe, base = VisualPromptEnhancer(cached, thresholds), SegmenterAsPromptable(cached, SEEN_NAMES)
         for split, names in (("novel", NOVEL), ("seen", SEEN_THINGS[seed % 3 :: 3])):
             first = EVALUATION + APART * seed + (APART // 2 if split == "seen" else 0)
             answers = [_answer(vpe, base, e) for e in episodes(names, count, first, progress=progress)]

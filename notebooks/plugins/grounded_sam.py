@@ -32,7 +32,6 @@ class GroundedSam:
 
     Args:
         detector, filler: a Grounding DINO and a SAM; `device` is where they run.
-        known: names that it understands, such as those of its training data.
         threshold: least confidence of a box, 0 to 1; where none has it, the best box counts alone.
 
     Raises:
@@ -40,8 +39,8 @@ class GroundedSam:
         WeightsUnavailable: (a ValueError) a model is neither a folder nor could it be fetched.
     """
 
-    def __init__(self, detector=DETECTOR, filler=SAM, known=None, threshold=0.35, device="cpu") -> None:
-        self.threshold, self.device, self.known = threshold, device, tuple(known or ())
+    def __init__(self, detector=DETECTOR, filler=SAM, threshold=0.35, device="cpu") -> None:
+        self.threshold, self.device = threshold, device
         kinds = "GroundingDinoProcessor", "GroundingDinoForObjectDetection"
         self.finder, self.fill_boxes = load_pretrained(detector, *kinds, device), BoxFiller(filler, device)
 

@@ -39,7 +39,6 @@ class QwenVlSam:
 
     Args:
         reader, filler: a Qwen2.5-VL or Qwen3-VL, and a SAM; `device` is where they run.
-        known: names that need no look-up.
         max_side: to which a larger image is shrunk for the reader, whose time and memory grow with it.
         max_tokens: of an answer; where it is cut short, the boxes before count.
 
@@ -48,10 +47,8 @@ class QwenVlSam:
         WeightsUnavailable: (a ValueError) a model is neither a folder nor could it be fetched.
     """
 
-    def __init__(
-        self, reader=READER, filler=SAM, known=None, max_side=1280, max_tokens=512, device="cpu"
-    ) -> None:
-        self.known, self.max_side, self.max_tokens = tuple(known or ()), max_side, max_tokens
+    def __init__(self, reader=READER, filler=SAM, max_side=1280, max_tokens=512, device="cpu") -> None:
+        self.max_side, self.max_tokens = max_side, max_tokens
         kinds = "AutoProcessor", "AutoModelForImageTextToText"
         self.processor, self.model = load_pretrained(reader, *kinds, device)
         if (kind := self.model.config.model_type) not in UNITS:

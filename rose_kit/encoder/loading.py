@@ -109,9 +109,8 @@ def load_bundled(folder: str | Path | None = None, **options: Any) -> OpenClipEn
     `model.safetensors` holds the weights, in any precision; `merges.txt.gz` the merges of the byte-pair
     tokenizer, as open_clip's `SimpleTokenizer` reads them; `config.json` what `open_clip.model.CLIP` takes
     (`embed_dim`, `vision_cfg`, `text_cfg`, `quick_gelu`) and, optionally, `image_mean` and `image_std`, the
-    options `dense` and `templates` of `OpenClipEncoder`, and attributes of the encoder: `windows`, the
-    fields of its `preferred_windows`; `words`, the classes the model was trained to name, "dog|puppy"
-    being one class with two words; `thresholds`, by which the web framework compares its features.
+    options `dense` and `templates` of `OpenClipEncoder`, and `windows`, the fields of the encoder's
+    `preferred_windows`.
 
     `text.safetensors`, if it is there, holds the text tower in place of that of the model; a folder may hold
     it alone, and the rest is then that of "bundled/clear".
@@ -140,8 +139,7 @@ def load_bundled(folder: str | Path | None = None, **options: Any) -> OpenClipEn
         windows = Windows(**config["windows"]) if "windows" in config else None
     settings = {key: config[key] for key in ("dense", "templates") if key in config}
     encoder = OpenClipEncoder(model, tokenizer, **{"name": "bundled", **settings, **options})
-    encoder.preferred_windows, encoder.thresholds = windows, config.get("thresholds")
-    encoder.words = tuple(config.get("words", ()))
+    encoder.preferred_windows = windows
     return encoder
 
 

@@ -1,7 +1,7 @@
 """Thresholds of the visual prompt enhancer for an encoder, from annotated images of any classes."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, islice
 
@@ -16,12 +16,13 @@ from rose_kit.evaluation import CachedEncoder
 from rose_kit.metrics import giou
 from rose_kit.types import IGNORE, unit
 from rose_kit.web.types import ReferenceImage, Source
-from rose_kit.web.vpe import Thresholds, VisualPromptEnhancer
+from rose_kit.web.vpe import Discriminant, ImageView, Thresholds, VisualPromptEnhancer
 
 PARTS = (0.2, 0.3, 0.4, 0.5, 0.6)  # tried for `part`
 FALSE_CORRECTIONS = 0.05  # of images that do not show what the references show
 OBJECT_SIZE = 0.05, 0.5  # least and largest share of an image that an object fills
 MARGIN = 0.5  # of an object's longer side, around it in a reference image
+MAX_IMAGES, MAX_EPISODES = 120, 32  # to calibrate on; so many episodes with the target, and without
 UNSET = Thresholds(1.0, 0.0, 0.0, 0.0, 0.0)
 
 Scores = Mapping[str, tuple[Sequence[float], Sequence[float]]]  # threshold -> of right and of wrong examples
@@ -48,31 +49,20 @@ class Episode:
     wrong: Sequence[int] = ()
 
 
-def calibrate(
-    encoder: Encoder,
-    samples: Iterable[Sample],
-    objects: Callable[[NDArray[np.uint8]], NDArray[np.bool_]] | None = None,
-    *,
-    images: int = 120,
-    count: int = 32,
-    seed: int = 0,
-) -> Thresholds:
+def calibrate(encoder: Encoder, samples: Iterable[Sample]) -> Thresholds:
     """Thresholds of `VisualPromptEnhancer` for an encoder, with its fingerprint.
+
+    It draws episodes and fits thresholds to them, as the two functions below do for any number of them.
 
     Args:
         encoder: whose features are compared.
-        samples: annotated images, such as a `FolderDataset`; some classes must be in several of them.
-        objects: as the enhancer will have it.
-        images: of the samples to use at most: each of them, and what is cut out of it, is encoded once.
-        count: episodes with, and as many without, the target at most.
-        seed: draws which.
+        samples: annotated images, such as a `FolderDataset`; some classes must be in several of them. Of more
+            than `MAX_IMAGES`, the first are used: each of them, and what is cut out of it, is encoded once.
 
     Raises:
         ValueError: the images give no episode of a kind, or none with a right and a wrong example.
     """
-    samples = list(islice(samples, images))
-    shown, absent = draw_episodes(samples, count, seed)
-    return fit_thresholds(encoder, shown, absent, objects)[0]
+    return fit_thresholds(encoder, *draw_episodes(list(islice(samples, MAX_IMAGES)), MAX_EPISODES))[0]
 
 
 def draw_episodes(samples: Sequence[Sample], count: int, seed: int = 0) -> tuple[list[Episode], ...]:
@@ -121,10 +111,7 @@ def _cut_objects(sample: Sample) -> Iterator[tuple[str, ReferenceImage]]:
 
 
 def fit_thresholds(
-    encoder: Encoder,
-    shown: Sequence[Episode],
-    absent: Sequence[Episode],
-    objects: Callable[[NDArray[np.uint8]], NDArray[np.bool_]] | None = None,
+    encoder: Encoder, shown: Sequence[Episode], absent: Sequence[Episode]
 ) -> tuple[Thresholds, Scores]:
     """Thresholds from episodes whose target is in the image (`shown`), or is not (`absent`).
 
@@ -145,14 +132,10 @@ def fit_thresholds(
             f"calibration found {len(shown)} episodes with and {len(absent)} without their "
             f"target; it needs at least {expected}"
         )
-    vpe = VisualPromptEnhancer(CachedEncoder(encoder), UNSET, objects)
+    vpe = VisualPromptEnhancer(CachedEncoder(encoder), UNSET)
     scores = {"same": _pairs(vpe, shown)}
     limits = vpe.thresholds = replace(UNSET, same=-best_cut(*scores["same"], "same"))
-    images = {id(e.image): e.image for e in (*shown, *absent)}
-    views = {key: vpe.look(image) for key, image in images.items()}
-    fits = [[(e, views[id(e.image)]) for e in part] for part in (shown, absent)]
-    fits = [[(e, view, vpe.fit(view, e.references)[1]) for e, view in part] for part in fits]
-    shown, absent = ([fit for fit in part if fit[2]] for part in fits)  # some have no usable reference
+    shown, absent = _fit(vpe, shown), _fit(vpe, absent)
     right = [v for e, _, fitted in shown for v in fitted.similarity(e.target)]
     wrong = [v for e, _, fitted in shown for mask in e.others for v in fitted.similarity(mask)]
     scores["keep"] = right, wrong
@@ -164,7 +147,7 @@ def fit_thresholds(
     part = max(overlap, key=overlap.get)
     limits = vpe.thresholds = replace(limits, keep=keep, part=part, correct=part)
     best = [vpe.propose(view, fitted)[1] for _, view, fitted in absent] or [part]
-    correct = max(part, float(np.quantile(np.nan_to_num(best, nan=-1), 1 - FALSE_CORRECTIONS)))
+    correct = max(part, float(np.quantile(best, 1 - FALSE_CORRECTIONS)))
     shares = np.array([_shares(vpe, *fit) for fit in shown])  # (E, 2)
     scores["whole"] = shares[:, 0].tolist(), shares[:, 1].tolist()
     whole = max(best_cut(*scores["whole"], "whole"), 0.0)
@@ -172,7 +155,17 @@ def fit_thresholds(
     return Thresholds(*(round(float(v), 3) for v in values), encoder.fingerprint), scores
 
 
-def _shares(vpe: VisualPromptEnhancer, episode: Episode, view, fitted) -> tuple[float, float]:
+def _fit(
+    vpe: VisualPromptEnhancer, episodes: Sequence[Episode]
+) -> list[tuple[Episode, ImageView, Discriminant]]:
+    """What is needed to propose masks, of each episode that has a usable reference."""
+    fits = [(e, view := vpe.look(e.image), vpe.fit(view, e.references)[1]) for e in episodes]
+    return [fit for fit in fits if fit[2]]
+
+
+def _shares(
+    vpe: VisualPromptEnhancer, episode: Episode, view: ImageView, fitted: Discriminant
+) -> tuple[float, float]:
     """Of the evidence of the proposals, what the right mask holds, and what its leftmost quarter."""
     found, pixels = vpe.propose(view, fitted)[0], fitted.pixels()
     columns = np.nonzero(episode.target)[1]
@@ -202,9 +195,7 @@ def best_cut(right: Sequence[float], wrong: Sequence[float], what: str) -> float
     2.5
     """
     if not (right and wrong):
-        raise ValueError(
-            f"calibrating {what!r} needs right and wrong examples, got {len(right)}, {len(wrong)}"
-        )
+        raise ValueError(f"{what!r} needs right and wrong examples, got {len(right)} and {len(wrong)}")
     false, passed, cuts = roc_curve([1] * len(right) + [0] * len(wrong), [*right, *wrong])
     best = 1 + int((passed - false)[1:].argmax())  # the first cut lets nothing pass
     below = [value for value in (*right, *wrong) if value < cuts[best]]

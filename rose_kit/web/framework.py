@@ -1,7 +1,7 @@
 """The ROSE framework around any promptable segmenter: gate, look-up, better prompt, verified mask."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from copy import copy
 from dataclasses import dataclass
 from datetime import date
@@ -33,11 +33,6 @@ class FrameworkResult:
     retrieval: RetrievalResult | None = None
     verification: Verification | None = None
     failure: str = ""  # why the web could not be used, so that the mask is the plain segmenter's
-
-    @property
-    def prompt(self) -> str:
-        """What the segmenter was asked."""
-        return self.background.prompt
 
     @property
     def answer(self) -> Candidate | None:
@@ -74,18 +69,15 @@ class RoseFramework:
         searcher: where to search for pages and images.
         encoder: compares images.
         known: what the segmenter understands: names in the singular, such as those of ImageNet or COCO;
-            "dog|puppy" is two. None: its own `known`, if it has that.
-        thresholds: of the visual prompt enhancer, as `calibrate(encoder, labelled images)` makes them; None:
-            those that come with the encoder.
+            "dog|puppy" is two.
+        thresholds: of the visual prompt enhancer, as `calibrate(encoder, labelled images)` makes them.
         llm: prompt -> answer, see `rose_kit.web.llm`; None: rules.
-        objects: image -> masks of whatever is in it, see `VisualPromptEnhancer`; None: the segmenter's own
-            method `objects`, if it has that.
 
     Attributes:
         websense, irag, tpe, vpe: the modules.
 
     Raises:
-        ValueError: the encoder has no thresholds and none are given, or they are for another encoder.
+        ValueError: no thresholds are given, or they are for another encoder.
     """
 
     def __init__(
@@ -94,14 +86,11 @@ class RoseFramework:
         searcher: Provider,
         encoder: Encoder,
         *,
-        known: Iterable[str] | None = None,
-        thresholds: Thresholds | None = None,
+        known: Collection[str],
+        thresholds: Thresholds | None,
         llm: Model | None = None,
-        objects: Callable[[NDArray[np.uint8]], NDArray[np.bool_]] | None = None,
     ) -> None:
-        known = tuple(getattr(segmenter, "known", ()) if known is None else known)
-        objects = objects or getattr(segmenter, "objects", None)
-        self.segmenter = segmenter
+        self.segmenter, objects = segmenter, getattr(segmenter, "objects", None)
         self.vpe: VisualPromptEnhancer | None = VisualPromptEnhancer(encoder, thresholds, objects)
         self.websense: Callable[[str, date], Decision] | None = WebSense(llm, known)  # None: always look up
         visible_from = self.vpe.thresholds.correct

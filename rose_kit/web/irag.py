@@ -44,17 +44,15 @@ class RetrievalResult:
         """What each step made."""
         pages = len({passage.source for passage in self.passages})
         named = ", ".join(f"{c.text} ({c.confidence:.2f})" for c in self.candidates[:4]) or "nobody"
-        seen = (
-            ", ".join(f"{name} {match.similarity:.2f}" for name, match in self.matches.items()) or "nothing"
-        )
-        made = [
+        seen = ", ".join(f"{name} {m.similarity:.2f}" for name, m in self.matches.items()) or "nothing"
+        steps = [
             Step("searched", repr(self.query), f"by {self.query_by}"),
             Step("read", f"{len(self.passages)} passages of {pages} pages"),
             Step("candidates", named, f"by {self.read_by}"),
             Step("compared", seen, "similarity of what looks most like it in the image"),
         ]
         why = f"{'' if self.agreed else 'not '}visible in the image"
-        return [*made, Step("answer", self.answer.text, why)] if self.answer else made
+        return [*steps, Step("answer", self.answer.text, why)] if self.answer else steps
 
 
 @dataclass
@@ -88,8 +86,9 @@ class IRAG:
         agreeing = [c for c in compared if matches.get(c.text, Match()).similarity >= self.visible_from]
         answer = next(iter(agreeing or compared), None)  # 5.
         shown = references(answer.text) if answer else ()
-        agreed, by = bool(agreeing), {"query_by": query_by, "read_by": read_by}
-        return RetrievalResult(query, passages, candidates, answer, agreed, matches, shown, **by)
+        return RetrievalResult(
+            query, passages, candidates, answer, bool(agreeing), matches, shown, query_by, read_by
+        )
 
     def rewrite(self, question: str) -> tuple[str, str]:
         """The words to search for, and by what: the model or, if it says none, rules."""
@@ -123,7 +122,7 @@ class IRAG:
         self, passages: Sequence[Page], question: str, day: date
     ) -> tuple[tuple[Candidate, ...], str]:
         """Map every passage to votes for names, and reduce them to candidates; by the model or by rules."""
-        votes, by = self.ask_model(passages, question, day) if self.llm else (None, "rules")
+        votes, by = self.vote_by_model(passages, question, day) if self.llm else (None, "rules")
         if votes is None:
             years = [(p.source.date or day).year for p in passages]
             votes = assess([_titled_text(p) for p in passages], question, years, self.known)
@@ -133,7 +132,7 @@ class IRAG:
                 votes_of[name, passage.source].append(vote)
         return tuple(Candidate(*candidate) for candidate in aggregate_votes(votes_of, day)), by
 
-    def ask_model(
+    def vote_by_model(
         self, passages: Sequence[Page], question: str, day: date
     ) -> tuple[list[list[tuple[str, float]]] | None, str]:
         """The model's vote on each passage, and by what; None if it fails or gives no usable reply."""

@@ -257,8 +257,9 @@ def assess(
         lower = text.lower()
         share = sum(word in lower for word in common) / max(1, len(common))
         weight = 1 if any(name in lower for name in proper) or share >= 0.6 else 0.02
-        headline = sentences(text)[0] if sentences(text) else ""
-        weight *= not _is_no_fact(headline, year)
+        headline = next(iter(sentences(text)), "")
+        if _is_no_fact(headline, year):
+            weight = 0
         statements = list(_statements(text, [*answers, *kinds], common, year))
         if any(vote > 0 for name, vote in statements if name not in kinds):  # "the dog" is who is named
             statements = [(name, vote) for name, vote in statements if name not in kinds]
@@ -268,7 +269,7 @@ def assess(
 
 def _is_no_fact(sentence: str, year: int) -> bool:
     is_past = any(int(match) < year for match in re.findall(YEAR, sentence))
-    sentence = re.sub(r"\b[A-Z]\w+(?: [A-Z]\w+)+", " ", sentence)  # "the Museum Poll" is no poll
+    sentence = re.sub(r"\b[A-Z]\w+(?: [A-Z]\w+)+", " ", sentence)  # "the Straw Poll Cup" is no poll
     return is_past or sentence.rstrip().endswith("?") or bool(re.search(WORDS["unreliable"], sentence))
 
 

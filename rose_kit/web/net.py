@@ -7,7 +7,6 @@ import socket
 import sqlite3
 import time
 from collections.abc import Collection
-from contextlib import closing
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -57,17 +56,14 @@ class Client:
         """The body of the response; raises WebError."""
         with errors_as(WebError, url):
             _deadline.set(time.monotonic() + self.seconds)
-            target = httpx.URL(url).copy_merge_params(params) if params else url  # it may have a query itself
-            request = self._http.build_request("GET", target)
+            place = httpx.URL(url).copy_merge_params(params) if params else url  # it may have a query itself
             for attempt in range(1, self.hops + 2):
-                if request.url.scheme not in ("http", "https"):
-                    raise ValueError(f"only http and https are fetched, not {request.url.scheme!r}")
-                with closing(self._http.send(request, stream=True)) as response:
+                with self._http.stream("GET", place) as response:
                     body = self._body(response)
                 if response.is_success:
                     return body
                 if response.next_request:
-                    request = response.next_request
+                    place = response.next_request.url
                 elif response.status_code in BUSY:
                     time.sleep(0.2 * attempt)
                 else:

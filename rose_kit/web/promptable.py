@@ -24,22 +24,20 @@ class SegmenterAsPromptable:
 
     Args:
         encoder: one that reads text, or a `Segmenter` with a memory of its own.
-        known: the classes, "dog|puppy" being one with two names; None: those that the encoder was trained to
-            name, its `words`. A pixel is of what is asked for if no other class is more similar.
+        known: the classes, "dog|puppy" being one with two names. A pixel is of what is asked for if no other
+            class is more similar.
 
     Raises:
-        ValueError: no classes are known.
+        ValueError: no classes are given.
     """
 
-    def __init__(self, encoder: Encoder | Segmenter, known: Sequence[str] | None = None) -> None:
+    def __init__(self, encoder: Encoder | Segmenter, known: Sequence[str]) -> None:
         if not isinstance(segmenter := encoder, Segmenter):
             windows = preferred_windows(encoder)
             segmenter = Segmenter(encoder, SupportMemory(encoder.dim), ZeroShot(), windows=windows)
-        self.segmenter = segmenter
-        self.known = tuple(getattr(segmenter.encoder, "words", ()) if known is None else known)
-        if not self.known:
-            raise ValueError(f"{segmenter.encoder.name!r} says no classes that it names: give known=[...]")
-        self.classes = {class_texts(names)[0]: names for names in self.known}
+        if not known:
+            raise ValueError(f"known={known!r}: give the names that it chooses among, as by --known dog,cat")
+        self.segmenter, self.classes = segmenter, {class_texts(names)[0]: names for names in known}
 
     def segment(self, image: NDArray[np.uint8], prompt: str) -> Mask:
         """(H, W, 3) -> (H, W) mask, and its mean probability.

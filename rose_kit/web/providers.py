@@ -180,9 +180,8 @@ class Folder(ListingProvider):
                     raise ValueError(f"{name!r} has several lines")
                 self.rows[name] = {key: row[key] for key in COLUMNS if row.get(key)}
         left_out: dict[str, list[str]] = {}
-        there = {composed(f.name) for f in list_files(index.parent, (*TEXTS, *image_suffixes()), left_out)}
-        others = left_out.get("files of other kinds", [])
-        others[:] = [name for name in others if Path(name).name != index.name]
+        known = (*TEXTS, *image_suffixes(), index.name)
+        there = {composed(f.name) for f in list_files(index.parent, known, left_out)}
         left_out["columns of index.csv"] = [name for name in header if name not in COLUMNS]
         left_out["lines of index.csv without a file"] = [name for name in self.rows if name not in there]
         warn_left_out(index.parent, left_out)

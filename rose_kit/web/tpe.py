@@ -30,8 +30,10 @@ class Background:
     @property
     def steps(self) -> list[Step]:
         """What each step made."""
-        background = [Step("background", repr(self.text), f"by {self.by}: {self.reason}")] * bool(self.reason)
-        return [*background, Step("prompt", repr(self.prompt))]
+        steps = [Step("prompt", repr(self.prompt))]
+        if self.reason:
+            steps.insert(0, Step("background", repr(self.text), f"by {self.by}: {self.reason}"))
+        return steps
 
 
 @dataclass

@@ -64,6 +64,10 @@ class Provider(Protocol):
     """A place to search for at most `limit` pages or images, without what was published after `day`.
 
     Items of an unknown date may be among the results. OSError: the place cannot be searched.
+
+    It may have attributes that `rose-kit ask` goes by where no option is given: `known`, the names that the
+    segmenter understands; `thresholds`, the path of their file; `days`, the first and the last it covers;
+    `example`, a method: question, day -> image (H, W, 3) uint8.
     """
 
     def search(self, query: str, limit: int, day: datetime.date) -> list[Page]: ...
@@ -73,8 +77,7 @@ class Provider(Protocol):
 class Promptable(Protocol):
     """A segmenter that finds what a prompt describes: image (H, W, 3) uint8, prompt in plain words.
 
-    It may have an attribute `known`, the names that it understands, and a method `objects`: image ->
-    (K, H, W) bool, masks of whatever is in it.
+    It may have a method `objects`: image -> (K, H, W) bool, masks of whatever is in it.
     """
 
     def segment(self, image: NDArray[np.uint8], prompt: str) -> Mask: ...

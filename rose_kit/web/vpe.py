@@ -15,6 +15,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from skimage.filters import threshold_otsu
 from skimage.measure import label
 from skimage.segmentation import felzenszwalb
+from sklearn.covariance import shrunk_covariance
 
 from rose_kit.data import DataError, atomic_write
 from rose_kit.encoder import Encoder, preferred_windows
@@ -26,6 +27,7 @@ from rose_kit.web.types import Mask, ReferenceImage, Step
 
 REGION_SCALES = (50, 150)  # of Felzenszwalb and Huttenlocher's regions (2004): fine and coarse
 LEAST_DISTANCE = 0.02  # cosine distance of an object to its image's border; noise stays well below
+Detector = Callable[[NDArray[np.uint8]], NDArray[np.bool_]]  # image (H, W, 3) -> masks (K, H, W)
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class Thresholds:
 class Discriminant:
     """A linear rating of the features of an image: 0 on average of backgrounds, 1 for the mean of an object.
 
-    It is Fisher's linear discriminant with the covariance of the backgrounds, which have most examples.
+    It is Fisher's linear discriminant with the covariance of the backgrounds, which have most examples, half
+    of it replaced by a multiple of the identity (shrinkage).
 
     Args:
         feature_map: of the image, (h, w, D); all of it counts as background.
@@ -68,10 +71,8 @@ class Discriminant:
     def __init__(self, feature_map: FeatureMap, objects: NDArray, backgrounds: NDArray) -> None:
         backgrounds = np.concatenate([feature_map.flat(), backgrounds])
         self.feature_map, self.mean = feature_map, backgrounds.mean(0)  # (D,)
-        covariance = np.cov(backgrounds.T)  # (D, D)
-        ridge = np.trace(covariance) / len(covariance) * np.eye(len(covariance))
         difference = objects.mean(0) - self.mean
-        weight = np.linalg.solve(covariance + ridge, difference)
+        weight = np.linalg.solve(shrunk_covariance(np.cov(backgrounds.T), 0.5), difference)
         self.weight = (weight / (weight @ difference)).astype(np.float32)  # (D,)
 
     def pixels(self) -> NDArray[np.float32]:
@@ -130,23 +131,18 @@ class VisualPromptEnhancer:
 
     Args:
         encoder: compares the images.
-        thresholds: what it decides by; None: those that come with the encoder.
-        objects: image (H, W, 3) uint8 -> (K, H, W) bool, whatever is in it: the boxes of a detector, each
-            filled by a segmenter that takes boxes; None: regions by colour alone.
+        thresholds: what it decides by.
+        objects: gives masks of whatever is in an image, such as the boxes of a detector, each filled by a
+            segmenter that takes boxes; None: regions by colour alone.
 
     Raises:
-        ValueError: the encoder comes without thresholds and none are given, or they are for another one.
+        ValueError: no thresholds are given, or they are for another encoder.
     """
 
     def __init__(
-        self,
-        encoder: Encoder,
-        thresholds: Thresholds | None = None,
-        objects: Callable[[NDArray[np.uint8]], NDArray[np.bool_]] | None = None,
+        self, encoder: Encoder, thresholds: Thresholds | None, objects: Detector | None = None
     ) -> None:
-        if thresholds is None and (own := getattr(encoder, "thresholds", None)):
-            thresholds = Thresholds(**own)
-        how = "calibrate(encoder, labelled images) of rose_kit.web.calibration makes them"
+        how = "rose_kit.web.calibration.calibrate makes them, as does the option --calibrate"
         if not thresholds:
             raise ValueError(f"no thresholds for {encoder.name!r}: {how}")
         if thresholds.fingerprint not in ("", encoder.fingerprint):
@@ -168,15 +164,13 @@ class VisualPromptEnhancer:
             image: (H, W, 3) uint8.
             references: name -> images of what has that name.
         """
+        matches = dict.fromkeys(references, Match())
         view = self.look(image) if any(references.values()) else None
-        return {name: self._match(view, images) for name, images in references.items()}
-
-    def _match(self, view: ImageView | None, references: Sequence[ReferenceImage]) -> Match:
-        used, discriminant = self.fit(view, references) if references else ((), None)
-        if discriminant is None:
-            return Match()
-        proposal, similarity = self.propose(view, discriminant)
-        return Match(used, discriminant, proposal, float(np.nan_to_num(similarity)))
+        for name, images in references.items():
+            used, discriminant = self.fit(view, images)
+            if discriminant:
+                matches[name] = Match(used, discriminant, *self.propose(view, discriminant))
+        return matches
 
     def verify(self, mask: Mask, match: Match) -> Verification:
         """Keep a mask, or replace it by what matches.
@@ -186,7 +180,7 @@ class VisualPromptEnhancer:
         if match.discriminant is None:
             return Verification(mask, "kept", "there is no reference image to go by")
         limits, pixels, proposal = self.thresholds, match.discriminant.pixels(), match.proposal
-        similarity = float(np.append(match.discriminant.similarity(mask.mask), -1)[0])
+        similarity = float(next(iter(match.discriminant.similarity(mask.mask)), -1))
         instances, is_similar = label(proposal), similarity >= limits.keep
         if is_similar and (touched := np.isin(instances, instances[mask.mask & proposal])).any():
             proposal = touched  # the mask is no part of the other instances
@@ -218,7 +212,8 @@ class VisualPromptEnhancer:
         used = [shown[k] for k in largest_cluster(means, self.thresholds.same)]
         if not used:
             return (), None
-        objects, backgrounds = (np.concatenate([own[part] for own in used]) for part in (1, 2))
+        objects = np.concatenate([of_object for _, of_object, _ in used])
+        backgrounds = np.concatenate([rest for _, _, rest in used])
         return tuple(references[i] for i, _, _ in used), Discriminant(view.feature_map, objects, backgrounds)
 
     def encode_references(
@@ -235,12 +230,12 @@ class VisualPromptEnhancer:
 
         Returns:
             (H, W) bool: the most similar of the parts, and all that are similar enough to replace a mask; the
-            similarity of the most similar one, NaN if nothing looks like the object.
+            similarity of the most similar one, 0 if nothing looks like the object.
         """
         pixels, limits = discriminant.pixels(), self.thresholds
         layers = [label(_mean_by_region(pixels, regions) > limits.part)[None] for regions in view.regions]
         layers.append(np.asarray(view.objects).reshape(-1, *pixels.shape).astype(int))  # they may overlap
-        proposal, most, best = np.zeros(pixels.shape, bool), -np.inf, float("nan")
+        proposal, most, best = np.zeros(pixels.shape, bool), -np.inf, 0.0
         for layer in layers:  # (1 or K, H, W) numbers of parts from 1, on 0
             similarity = [discriminant.similarity(parts) for parts in layer]  # (number of parts,) each
             if not any(map(len, similarity)):

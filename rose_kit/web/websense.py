@@ -65,9 +65,9 @@ class WebSense:
         for phrase in phrases(question[:1].lower() + question[1:]):
             before, is_named, after = phrase.words.partition(noun)
             after = re.split(_LIKENESS, after + phrase.rest)[0]
-            cues = [re.search(_BEFORE_NOUN, before), re.search(WORDS["event"], after)]
-            cues.append(re.match(rf"\W*{WORDS['entitled']}", after))
-            if is_named and (cue := next(filter(None, cues), None)):
+            entitled = re.match(rf"\W*{WORDS['entitled']}", after)
+            cue = re.search(_BEFORE_NOUN, before) or re.search(WORDS["event"], after) or entitled
+            if is_named and cue:
                 return cue[0].strip()
         return ""
 

@@ -14,11 +14,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from data_scripts.news.archive import THRESHOLDS
 from data_scripts.news.nest.engine import NEST_SHARE, build_nest
 from data_scripts.news.nest.run import Row, measure, run_nest
 from data_scripts.news.nest.systems import Result, System
 from data_scripts.news.nest.table import MEASURES, PARTS, summarise_nest, write_tables
 from data_scripts.news.world import NewsWorld
+from data_scripts.scenes import SEEN_NAMES
 from rose_kit.encoder import load_encoder
 from rose_kit.evaluation import CachedEncoder
 from rose_kit.metrics import mean_interval
@@ -26,6 +28,7 @@ from rose_kit.web.framework import RoseFramework, Search
 from rose_kit.web.language import word_pattern
 from rose_kit.web.promptable import SegmenterAsPromptable
 from rose_kit.web.types import Mask, Promptable, Provider
+from rose_kit.web.vpe import Thresholds
 from rose_kit.web.websense import WebSense
 
 BASE, TEXT, IRAG, TPE = "base", "text-only search", "+ IRAG", "+ IRAG + TPE"
@@ -40,9 +43,14 @@ def make_systems(provider: Provider, encoder: Any) -> dict[str, System]:
     Args:
         provider: the web that is searched.
         encoder: an image and text encoder, such as `CachedEncoder(load_encoder("bundled"))`.
+
+    Raises:
+        ValueError: the vision tower is not that of the bundled encoders, for which `THRESHOLDS` are.
     """
-    full = RoseFramework(SegmenterAsPromptable(encoder), provider, encoder)
-    irag, segmenter = cached_by_image(full.irag), CachedSegmenter(full.segmenter)
+    base = SegmenterAsPromptable(encoder, SEEN_NAMES)
+    limits = Thresholds.load(THRESHOLDS)
+    full = RoseFramework(base, provider, encoder, known=SEEN_NAMES, thresholds=limits)
+    irag, segmenter = cached_by_image(full.irag), CachedSegmenter(base)
     without_gate = full.replace(segmenter=segmenter, websense=None, irag=irag)
     chosen = {
         BASE: without_gate.replace(irag=None),
@@ -53,7 +61,7 @@ def make_systems(provider: Provider, encoder: Any) -> dict[str, System]:
         GATED: without_gate.replace(websense=full.websense),
     }
     systems = {name: system(framework) for name, framework in chosen.items()}
-    text_only = text_only_search(irag, segmenter, SegmenterAsPromptable(encoder).known)
+    text_only = text_only_search(irag, segmenter, SEEN_NAMES)
     return {BASE: systems.pop(BASE), TEXT: text_only, **systems}
 
 
@@ -227,7 +235,7 @@ def ablate(
             nest = build_nest(world, count, nest_share=NEST_SHARE, progress=progress)
             rows += measure([nest], lambda archive: make_systems(archive, clip), progress)
             write_tables(rows, out)
-    gate = gate_rows(worlds, gate_count, SegmenterAsPromptable(clip).known, progress)
+    gate = gate_rows(worlds, gate_count, SEEN_NAMES, progress)
     summary, reached = write_tables(rows, out), goals(rows, gate)
     kept = ["system", "part", "seeds", "samples"]
     kept += [f"{name}{end}" for name in GATE_MEASURES for end in ("", "_pm")]
