@@ -166,6 +166,11 @@ def distrust_known(query, memory, vocabulary, least=0.05):
     return Vocabulary([vocabulary.names[c] for c in keep], vocabulary.text[keep])
 
 
+def by_place(memory, rows, k=4):
+    near = memory.search(rows.vectors, k).ids
+    return (memory.class_names[near] == rows.class_names[:, None]).mean(1) >= 0.5
+
+
 def all_neighbours(memory, rows, k=4):
     ids = memory.search(rows.vectors, k).ids
     return (memory.lookup(ids).class_names.reshape(ids.shape) == rows.class_names[:, None]).all(1)
@@ -264,6 +269,7 @@ TYPICAL = [
     ("trusted", distrust_known, "drops 'grass'"),
     ("trusted", lambda q, m, v, least=0.05: Vocabulary(solved("trusted")(q, m, v, least).names),
      "drops the texts"),
+    ("vetted", by_place, "takes ids for places"),
     ("vetted", all_neighbours, "at least half is enough"),
     ("vetted", lambda m, rows, k=4: np.ones(len(rows.ids), bool), "lies among cats"),
     ("vetted", lambda m, rows, k=4: solved("vetted")(m, rows, 1), "nearest row alone"),
