@@ -176,8 +176,8 @@ def all_neighbours(memory, rows, k=4):
     return (memory.lookup(ids).class_names.reshape(ids.shape) == rows.class_names[:, None]).all(1)
 
 
-def entropy_with_log0(seen, read):
-    sure = [np.exp((p * np.log(p)).sum(1, keepdims=True)) for p in (seen, read)]
+def entropy_mix(seen, read, plogp):
+    sure = [np.exp(plogp(p)) for p in (seen, read)]
     return (sure[0] * seen + sure[1] * read) / (sure[0] + sure[1])
 
 
@@ -275,6 +275,7 @@ TYPICAL = [
     ("vetted", lambda m, rows, k=4: solved("vetted")(m, rows, 1), "nearest row alone"),
     ("vetted", lambda m, rows, k=4: solved("vetted")(m, rows, 4), "no notice of k"),
     ("vetted", lambda m, rows, k=4: ~solved("vetted")(m, rows, k), "contradict"),
+    ("best_cut", lambda odds, mine: int(np.flatnonzero(odds == solved("best_cut")(odds, mine))[0]), "its place"),
     ("best_cut", lambda odds, mine: max(odds, key=lambda t: ((odds >= t) == mine).mean()), "mine are few"),
     ("blend", lambda z, s, r, g, t: solved("blend")(z, s, r, 1, t), "no notice of the gate"),
     ("blend", lambda z, s, r, g, t: solved("blend")(z, s, r, g, 1 / t), "divide by it"),
@@ -297,7 +298,11 @@ TYPICAL = [
     ("box_of", lambda m: [11, 4, 11, 4], "one pixel short"),
     ("box_of", lambda m: box_of_ends(*np.where(m)), "wrong for a disc"),
     ("box_of", lambda m: [11, 4, 22, 8], "last column and row"),
-    ("by_entropy", entropy_with_log0, "logarithm of 0"),
+    ("by_entropy", lambda s, r: entropy_mix(s, r, lambda p: (p * np.log(p)).sum(1, keepdims=True)), "logarithm of 0"),
+    ("by_entropy", lambda s, r: entropy_mix(s, r, lambda p: (p * np.log2(np.maximum(p, 1e-12))).sum(1, keepdims=True)),
+     "base 2"),
+    ("by_entropy", lambda s, r: entropy_mix(s, r, lambda p: (p * np.log(np.maximum(p, 1e-12))).sum()),
+     "one entropy for all"),
 ]  # fmt: skip
 
 
