@@ -176,6 +176,14 @@ def all_neighbours(memory, rows, k=4):
     return (memory.lookup(ids).class_names.reshape(ids.shape) == rows.class_names[:, None]).all(1)
 
 
+def dice(a, t):
+    return 2 * np.sum(a & t) / (a.sum() + t.sum()) if a.any() or t.any() else 1
+
+
+def rows_of(terms):
+    return terms.sum(1, keepdims=True)
+
+
 def entropy_mix(seen, read, plogp):
     sure = [np.exp(plogp(p)) for p in (seen, read)]
     return (sure[0] * seen + sure[1] * read) / (sure[0] + sure[1])
@@ -275,7 +283,7 @@ TYPICAL = [
     ("vetted", lambda m, rows, k=4: solved("vetted")(m, rows, 1), "nearest row alone"),
     ("vetted", lambda m, rows, k=4: solved("vetted")(m, rows, 4), "no notice of k"),
     ("vetted", lambda m, rows, k=4: ~solved("vetted")(m, rows, k), "contradict"),
-    ("best_cut", lambda odds, mine: int(np.flatnonzero(odds == solved("best_cut")(odds, mine))[0]), "its place"),
+    ("best_cut", lambda odds, mine: list(odds).index(solved("best_cut")(odds, mine)), "its place"),
     ("best_cut", lambda odds, mine: max(odds, key=lambda t: ((odds >= t) == mine).mean()), "mine are few"),
     ("blend", lambda z, s, r, g, t: solved("blend")(z, s, r, 1, t), "no notice of the gate"),
     ("blend", lambda z, s, r, g, t: solved("blend")(z, s, r, g, 1 / t), "divide by it"),
@@ -294,18 +302,28 @@ TYPICAL = [
     ("known_by", lambda pages, day: sorted(pages, reverse=True), "its own future"),
     ("known_by", lambda pages, day: sorted((p for p in pages if p[0] < day), reverse=True), "the day itself"),
     ("known_by", lambda pages, day: sorted(p for p in pages if p[0] <= day), "begins with the oldest"),
+    ("both_ious", lambda a, t: (np.mean([dice(*pair) for pair in zip(a, t, strict=True)]), 0), "is Dice"),
+    ("known_by", lambda pages, day: [p[1] for p in solved("known_by")(pages, day)], "without the pairs"),
+    ("effort_for", lambda wanted, recall, most: first(most - 1, lambda n: recall(n) >= wanted),
+     "never tries"),
     ("both_ious", lambda a, t: solved("both_ious")(a, t)[::-1], "the other way round"),
     ("both_ious", lambda a, t: [np.nanmean(solved("both_ious")(a, t)[:1])] * 2, "averages ratios for cIoU"),
     ("both_ious", lambda a, t: [solved("both_ious")(a, t)[1]] * 2, "sums before it divides"),
     ("box_of", lambda m: [solved("box_of")(m)[i] for i in (1, 0, 3, 2)], "gives y before x"),
     ("box_of", lambda m: [11, 4, 11, 4], "one pixel short"),
     ("box_of", lambda m: box_of_ends(*np.where(m)), "wrong for a disc"),
+    ("box_of", lambda m: [11, 4, m.any(0).sum(), m.any(1).sum()], "between two pieces"),
+    ("annotate_next", lambda v, p: sorted(p, key=lambda n: p[n][1] @ (p[n][0] @ v.T).max(1)),
+     "chosen before counts"),
+    ("annotate_next", lambda v, p: solved("annotate_next")(v * 0, p), "what the memory holds"),
+    ("annotate_next", lambda v, p: solved("annotate_next")(v, {n: (x, 1 + 0 * a) for n, (x, a) in p.items()}),
+     "a larger share"),
     ("box_of", lambda m: [11, 4, 22, 8], "last column and row"),
-    ("by_entropy", lambda s, r: entropy_mix(s, r, lambda p: (p * np.log(p)).sum(1, keepdims=True)), "logarithm of 0"),
-    ("by_entropy", lambda s, r: entropy_mix(s, r, lambda p: (p * np.log2(np.maximum(p, 1e-12))).sum(1, keepdims=True)),
+    ("by_entropy", lambda s, r: entropy_mix(s, r, lambda p: rows_of(p * np.log(p))), "logarithm of 0"),
+    ("by_entropy", lambda s, r: entropy_mix(s, r, lambda p: rows_of(p * np.log2(np.maximum(p, 1e-9)))),
      "base 2"),
-    ("by_entropy", lambda s, r: entropy_mix(s, r, lambda p: (p * np.log(np.maximum(p, 1e-12))).sum()),
-     "one entropy for all"),
+    ("by_entropy", lambda s, r: entropy_mix(s, r, lambda p: np.sum(p * np.log(np.maximum(p, 1e-9)))),
+     "one entropy"),
 ]  # fmt: skip
 
 

@@ -66,7 +66,7 @@ def continual(
     make_head: Callable[[Sequence[str]], Any],
     shots: int = 2,
 ) -> pd.DataFrame:
-    """Learn classes in groups: a memory gains rows, a head is trained on them, another one on all rows so far.
+    """Learn classes in groups: a memory gains rows, one head is trained on them, one on all rows so far.
 
     Args:
         bench: whose scenes.

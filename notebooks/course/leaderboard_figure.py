@@ -33,7 +33,9 @@ def leaderboard_figure(board: Leaderboard, rows: pd.DataFrame) -> Figure:
     if board.table.empty:
         raise ValueError("there are no methods on the board")
     nothing = rows.assign(method="nothing", intersection=[0 * own for own in rows["intersection"]])
-    levels = leaderboard(pd.concat([rows, nothing], ignore_index=True), "nothing").table.set_index([*GROUP, "method"])
+    levels = leaderboard(pd.concat([rows, nothing], ignore_index=True), "nothing").table.set_index(
+        [*GROUP, "method"]
+    )
     groups = list(board.table.groupby(GROUP, sort=False))
     heights = [1.1 + 0.32 * len(lines) for _, lines in groups]
     longest = max(map(len, board.table["method"]))

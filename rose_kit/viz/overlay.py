@@ -207,7 +207,7 @@ def small_png(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def spotlight(image: NDArray[np.uint8], region: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """An image that is pale outside a region, whose border is drawn, as `SupportMemory.thumbnail` gives the two.
+    """An image that is pale outside a region with a border, as `SupportMemory.thumbnail` gives the two.
 
     Args:
         image: (H, W, 3).
