@@ -19,7 +19,6 @@ NO_CLASS = 240  # grey of pixels without a class, where there is no image beneat
 DIFFERENT, APART, FAR_APART = 10, 25, 45  # CIE Lab distances: not the same, told apart, preferred
 ALPHA = 0.7  # share of a class's colour in a pixel, as against the photograph, of which a pale grey is left
 GREY = 80  # what black becomes in it: on black, orange would look like olive
-BORDER = (213, 0, 110)  # of what is marked in an image: a colour that few things have
 OKABE_ITO = ("E69F00", "56B4E9", "009E73", "F0E442", "0072B2", "D55E00", "CC79A7")
 VIEWS = np.array([  # linear RGB as people see it: with full colour vision, with protanopia, with deuteranopia
     [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
@@ -207,18 +206,18 @@ def small_png(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def spotlight(image: NDArray[np.uint8], region: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """An image that is pale outside a region with a border, as `SupportMemory.thumbnail` gives the two.
+    """An image that is a dull grey outside a region, so that both white and black things stand out within.
+
+    `SupportMemory.thumbnail` gives the two.
 
     Args:
         image: (H, W, 3).
         region: (H, W).
 
-    >>> spotlight(np.full((1, 3, 3), 200, np.uint8), np.array([[True, False, False]]))[0, :, 0].tolist()
-    [200, 213, 235]
+    >>> spotlight(np.full((1, 2, 3), 200, np.uint8), np.array([[True, False]]))[0, :, 0].tolist()
+    [200, 146]
     """
-    marked = np.where(region[..., None], image, image // 4 + 185)
-    marked[binary_dilation(region) & ~region] = BORDER  # without it, what is white would not stand out
-    return marked
+    return np.where(region[..., None], image, image // 4 + 96)
 
 
 def outline(image: NDArray[np.uint8], region: NDArray[np.bool_]) -> NDArray[np.uint8]:
