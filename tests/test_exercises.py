@@ -166,13 +166,26 @@ def distrust_known(query, memory, vocabulary, least=0.05):
     return Vocabulary([vocabulary.names[c] for c in keep], vocabulary.text[keep])
 
 
+def by_place(memory, rows, k=4):
+    near = memory.search(rows.vectors, k).ids
+    return (memory.class_names[near] == rows.class_names[:, None]).mean(1) >= 0.5
+
+
 def all_neighbours(memory, rows, k=4):
     ids = memory.search(rows.vectors, k).ids
     return (memory.lookup(ids).class_names.reshape(ids.shape) == rows.class_names[:, None]).all(1)
 
 
-def entropy_with_log0(seen, read):
-    sure = [np.exp((p * np.log(p)).sum(1, keepdims=True)) for p in (seen, read)]
+def dice(a, t):
+    return 2 * np.sum(a & t) / (a.sum() + t.sum()) if a.any() or t.any() else 1
+
+
+def rows_of(terms):
+    return terms.sum(1, keepdims=True)
+
+
+def entropy_mix(seen, read, plogp):
+    sure = [np.exp(plogp(p)) for p in (seen, read)]
     return (sure[0] * seen + sure[1] * read) / (sure[0] + sure[1])
 
 
@@ -264,16 +277,21 @@ TYPICAL = [
     ("trusted", distrust_known, "drops 'grass'"),
     ("trusted", lambda q, m, v, least=0.05: Vocabulary(solved("trusted")(q, m, v, least).names),
      "drops the texts"),
+    ("vetted", by_place, "takes ids for places"),
     ("vetted", all_neighbours, "at least half is enough"),
     ("vetted", lambda m, rows, k=4: np.ones(len(rows.ids), bool), "lies among cats"),
     ("vetted", lambda m, rows, k=4: solved("vetted")(m, rows, 1), "nearest row alone"),
     ("vetted", lambda m, rows, k=4: solved("vetted")(m, rows, 4), "no notice of k"),
     ("vetted", lambda m, rows, k=4: ~solved("vetted")(m, rows, k), "contradict"),
+    ("best_cut", lambda odds, mine: list(odds).index(solved("best_cut")(odds, mine)), "its place"),
     ("best_cut", lambda odds, mine: max(odds, key=lambda t: ((odds >= t) == mine).mean()), "mine are few"),
     ("blend", lambda z, s, r, g, t: solved("blend")(z, s, r, 1, t), "no notice of the gate"),
     ("blend", lambda z, s, r, g, t: solved("blend")(z, s, r, g, 1 / t), "divide by it"),
     ("blend", lambda z, s, r, g, t: z + g * blended(np.exp(s / t), r), "do not add up to 1"),
     ("blend", lambda z, s, r, g, t: z + g * blended(softmax_plain(s / t), r), "overflows"),
+    ("forget", lambda m, name: m.subset(np.flatnonzero(m.class_names != name)), "no row with id 0"),
+    ("blend", lambda z, s, r, g, t: g * z + solved("blend")(0, s, r, g, t), "the gate as well"),
+    ("blend", lambda z, s, r, g, t: unit(solved("blend")(z, s, r, g, t)), "to length 1"),
     ("forget", lambda memory, name: memory.remove(class_name=name) and memory, "work on a copy"),
     ("forget", lambda memory, name: memory.copy().remove(class_name=name), "returns a count"),
     ("effort_for", lambda wanted, recall, most: first(most, lambda n: recall(n) > wanted),
@@ -284,14 +302,28 @@ TYPICAL = [
     ("known_by", lambda pages, day: sorted(pages, reverse=True), "its own future"),
     ("known_by", lambda pages, day: sorted((p for p in pages if p[0] < day), reverse=True), "the day itself"),
     ("known_by", lambda pages, day: sorted(p for p in pages if p[0] <= day), "begins with the oldest"),
+    ("both_ious", lambda a, t: (np.mean([dice(*pair) for pair in zip(a, t, strict=True)]), 0), "is Dice"),
+    ("known_by", lambda pages, day: [p[1] for p in solved("known_by")(pages, day)], "without the pairs"),
+    ("effort_for", lambda wanted, recall, most: first(most - 1, lambda n: recall(n) >= wanted),
+     "never tries"),
     ("both_ious", lambda a, t: solved("both_ious")(a, t)[::-1], "the other way round"),
     ("both_ious", lambda a, t: [np.nanmean(solved("both_ious")(a, t)[:1])] * 2, "averages ratios for cIoU"),
     ("both_ious", lambda a, t: [solved("both_ious")(a, t)[1]] * 2, "sums before it divides"),
     ("box_of", lambda m: [solved("box_of")(m)[i] for i in (1, 0, 3, 2)], "gives y before x"),
     ("box_of", lambda m: [11, 4, 11, 4], "one pixel short"),
     ("box_of", lambda m: box_of_ends(*np.where(m)), "wrong for a disc"),
+    ("box_of", lambda m: [11, 4, m.any(0).sum(), m.any(1).sum()], "between two pieces"),
+    ("annotate_next", lambda v, p: sorted(p, key=lambda n: p[n][1] @ (p[n][0] @ v.T).max(1)),
+     "chosen before counts"),
+    ("annotate_next", lambda v, p: solved("annotate_next")(v * 0, p), "what the memory holds"),
+    ("annotate_next", lambda v, p: solved("annotate_next")(v, {n: (x, 1 + 0 * a) for n, (x, a) in p.items()}),
+     "a larger share"),
     ("box_of", lambda m: [11, 4, 22, 8], "last column and row"),
-    ("by_entropy", entropy_with_log0, "logarithm of 0"),
+    ("by_entropy", lambda s, r: entropy_mix(s, r, lambda p: rows_of(p * np.log(p))), "logarithm of 0"),
+    ("by_entropy", lambda s, r: entropy_mix(s, r, lambda p: rows_of(p * np.log2(np.maximum(p, 1e-9)))),
+     "base 2"),
+    ("by_entropy", lambda s, r: entropy_mix(s, r, lambda p: np.sum(p * np.log(np.maximum(p, 1e-9)))),
+     "one entropy"),
 ]  # fmt: skip
 
 

@@ -44,6 +44,9 @@ def _(answer):
     best, reached = max(score(t) for t in odds), score(found)
     expect(reached > 1 - best + 1e-9, "cuts the wrong way round: mine are those with high odds")
     expect(found not in (0, 0.0), "cuts at 0, where p(mine) = p(class): look for a better place")
+    places = {i for row in (np.unique(odds), odds) for i, t in enumerate(row) if score(t) == best}
+    says = f"returns {found}: a threshold is asked for, which is a value of the odds, and not its place"
+    expect(reached >= best - 1e-9 or found not in places, says)
     accuracy = max(odds, key=lambda t: ((odds >= t) == mine).mean())
     plain = ((odds >= found) == mine).mean() >= ((odds >= accuracy) == mine).mean()
     expect(

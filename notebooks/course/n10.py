@@ -34,7 +34,16 @@ def _(answer):
     found = shaped(answer(z, scores, rows, gate, temperature), (5, 4), "(N, D)")
     w = np.exp(scores / temperature)
     w = w / w.sum(1, keepdims=True)
+    mix = gate * (w[..., None] * rows).sum(1)
+    across = np.exp(scores / temperature) / np.exp(scores / temperature).sum(0)
     wrong = [
+        (gate * z + mix, "multiplies the patch by the gate as well: only the rows are"),
+        ((1 - gate) * z + mix, "takes from the patch what it gives to the rows: z is added whole"),
+        (unit(z + mix), "scales the sum to length 1: the formula does not"),
+        (
+            z + gate * (across[..., None] * rows).sum(1),
+            "takes the softmax over the patches: over the k of each",
+        ),
         (gate * (w[..., None] * rows).sum(1), "leaves out the patch itself: the blend is added to z"),
         (z + (w[..., None] * rows).sum(1), "takes no notice of the gate"),
         (z + gate * rows.mean(1), "weighs all rows alike: a better score counts more"),
@@ -73,8 +82,11 @@ def forget(memory, name):
 
 @checks(forget)
 def _(answer):
-    vectors = unit(np.random.default_rng(0).normal(size=(5, 4)))
-    memory = SupportMemory.from_prototypes(vectors, ["cat", "dog", "cat", "fox", "dog"], list("abcde"))
+    vectors = unit(np.random.default_rng(0).normal(size=(6, 4)))
+    memory = SupportMemory.from_prototypes(
+        vectors, ["dog", "cat", "dog", "cat", "fox", "dog"], list("xabcde")
+    )
+    memory.remove(ids=[0])  # from here on, the id of a row is not its place
     found = answer(memory, "dog")
     expect(len(memory) == 5, "takes the rows from the memory it is given: work on a copy of it")
     expect(found is not None, "returns None: is the `return` missing?")

@@ -41,6 +41,8 @@ def _(answer):
     expect(found != 5, "asks for more than `wanted`: a recall of exactly that is enough")
     expect(found == 4, f"returns {found} where 4 is the fewest for a recall of 0.9")
     expect(answer(0.5, recall_of, 6) == 1, "does not return 1 where one list is enough")
+    expect(answer(0.7, lambda n: n / 10, 8) == 7, "leaves out numbers between: 7 lists are enough for 0.7")
+    expect(answer(0.99, recall_of, 6) == 6, "never tries `most` itself: 6 lists bring 0.99")
     says = "does not return 2 for a recall of 0.7: recall may fall as lists are added, so try them in turn"
     dips = {1: 0.5, 2: 0.7, 3: 0.69, 4: 0.68, 5: 0.95, 6: 0.99}
     expect(answer(0.7, dips.__getitem__, 6) == 2, says)

@@ -32,7 +32,9 @@ def _(answer):
     expect("d" not in told, "lets in a page that appeared later: an answer would know its own future")
     expect("c" in told, "leaves out the page of the day itself")
     expect(told != ["a", "b", "c"], "begins with the oldest: the newest comes first")
-    expect(list(found) == [pages[3], pages[0], pages[1]], f"returns {list(found)}")
+    says = f"returns {list(found)}, without the pairs (date, text) that it was given"
+    expect(all(page in pages for page in found), says)
+    expect(list(found) == [pages[3], pages[0], pages[1]], f"returns {list(found)}: newest first is c, b, a")
     expect(
         list(answer(pages, "2030-01-01")) == [], "does not return an empty list where nothing had appeared"
     )

@@ -47,6 +47,11 @@ def _(answer):
     expect(
         abs(found[0] - (g - 1 / 4)) > 1e-6, "gives 0 to an empty answer to an empty truth: it is right, so 1"
     )
+    overlap = np.mean([6 / 9, 32 / 34, 1, 0])
+    expect(
+        abs(found[0] - overlap) > 1e-6,
+        "is Dice, which counts what is shared twice: divide by the union",
+    )
     left_out = np.mean([3 / 6, 16 / 18, 0])
     expect(
         abs(found[0] - left_out) > 1e-6,

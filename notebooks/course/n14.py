@@ -1,8 +1,75 @@
-"""The exercise of 14_your_images."""
+"""The exercises of 14_your_images."""
 
 import numpy as np
 
 from course import checks, exercise, expect
+from rose_kit import unit
+
+
+@exercise(
+    level=2,
+    minutes=20,
+    hints=(
+        "keep how near each region is; for each candidate, ask how much nearer all regions would become",
+        "start from `near[name] = (x @ vectors.T).max(1)`; a candidate `c` would make it "
+        "`np.maximum(near[name], (x @ c.T).max(1))`, and its gain is the sum of share @ (that - near[name]) "
+        "over all photographs; take the best, put its nearness in place of the old one, and go on",
+    ),
+    right="The next figure shows your order.",
+)
+def annotate_next(vectors, photographs):
+    """The names of all photographs, in the order in which to annotate them.
+
+    Each time, the one that raises the sum of share times nearness most, over all regions of all photographs.
+
+    Args: vectors (P, D) rows of the memory; photographs, name -> (regions (R, D), their shares (R,)).
+    """
+    near = {name: (x @ vectors.T).max(1) for name, (x, _) in photographs.items()}  # (R,) each
+    order = []
+    while len(order) < len(photographs):
+        nearer = {
+            c: {n: np.maximum(near[n], (x @ photographs[c][0].T).max(1)) for n, (x, _) in photographs.items()}
+            for c in photographs
+            if c not in order
+        }
+        order.append(max(nearer, key=lambda c: sum(a @ nearer[c][n] for n, (_, a) in photographs.items())))
+        near = nearer[order[-1]]
+    return order
+
+
+@checks(annotate_next)
+def _(answer):
+    def photograph(*regions):
+        """Regions of a share each, along an axis, tilted towards another one."""
+        x = [np.eye(6)[axis] + tilt * np.eye(6)[3] for _, axis, tilt in regions]
+        return unit(x), np.array([share for share, *_ in regions])
+
+    memory = np.eye(6)[:1]
+    photographs = {
+        "a": photograph((0.5, 1, 0), (0.5, 2, 0)),
+        "b": photograph((0.45, 1, 0), (0.45, 2, 0), (0.1, 5, 0)),  # all that "a" has, and more
+        "c": photograph((0.7, 4, 0), (0.3, 0, 0)),
+        "d": photograph((1.0, 0, 0.3)),  # nearly what the memory has
+    }
+    two = {
+        "a": photograph((0.1, 1, 0), (0.9, 0, 0)),
+        "b": photograph((0.3, 2, 0), (0.7, 0, 0)),
+    }
+    known = {name: photograph((1.0, axis, 0)) for name, axis in (("a", 0), ("b", 0), ("c", 1))}
+    found, small = answer(memory, photographs), answer(memory, two)
+    expect(found is not None, "returns None: is the `return` missing?")
+    expect(
+        sorted(found) == sorted(photographs), f"returns {found}, where each of a, b, c, d is asked for once"
+    )
+    found = list(found)
+    expect(found != ["a", "d", "c", "b"], "begins with what brings least")
+    says = "goes by nearness to the memory alone: what was chosen before counts, too"
+    expect(found not in (["a", "b", "c", "d"], ["b", "a", "c", "d"]), says)
+    says = "looks at a photograph's own regions only: 'b' makes those of 'a' near as well"
+    expect(found != ["a", "c", "b", "d"], says)
+    expect(answer(memory, known)[0] == "c", "takes no notice of what the memory holds")
+    expect(list(small) == ["b", "a"], "counts all regions alike: a larger share counts more")
+    expect(found == ["b", "c", "d", "a"], f"returns {found}, where b, c, d, a is right")
 
 
 @exercise(
@@ -26,7 +93,7 @@ def box_of(mask):
 def _(answer):
     mask = np.zeros((20, 30), bool)
     mask[4:9, 11:23] = True  # 5 rows, 12 columns
-    mask[5, 12] = False
+    mask[6], mask[:, 14:16] = False, False  # four pieces
     found = answer(mask)
     expect(found is not None, "returns None: is the `return` missing?")
     expect(np.shape(found) == (4,), f"returns shape {np.shape(found)} where four numbers are asked for")
@@ -36,6 +103,8 @@ def _(answer):
     expect(found != [11, 4, 23, 9], "gives the corner behind the mask: width and height are asked for")
     expect(found != [11, 4, 11, 4], "is one pixel short: the last one belongs to the box")
     expect(found != [11, 4, 5, 12], "swaps width and height")
+    says = "counts the columns and rows that hold a pixel: those between two pieces belong to the box"
+    expect(found != [11, 4, 10, 4], says)
     expect(found == [11, 4, 12, 5], f"returns {found} where [11, 4, 12, 5] is right")
     disc = np.hypot(*np.mgrid[-5:6, -4:7]) < 4  # its first pixel in row order is not its leftmost
     says = "is wrong for a disc, whose first pixel, row by row, is not the leftmost one"

@@ -34,6 +34,7 @@ def _(answer):
     expect(not np.isnan(found).any(), "returns NaN: the logarithm of 0 has no value; keep p above 1e-12")
     found = shaped(found, (8, 5), "(N, C)")
     s, r = (np.exp((p * np.log(np.maximum(p, 1e-12))).sum(1, keepdims=True)) for p in (seen, read))
+    s2, r2 = s ** (1 / np.log(2)), r ** (1 / np.log(2))
     wrong = [
         ((seen + read) / 2, "weighs all patches alike"),
         (
@@ -42,6 +43,11 @@ def _(answer):
         ),
         (s * seen + r * read, "returns rows that do not add up to 1: divide by the sum of both weights"),
         (np.where(s > r, seen, read), "picks the surer one: a mixture is asked for"),
+        ((s2 * seen + r2 * read) / (s2 + r2), "takes the logarithm to the base 2: `np.log` is meant"),
+        (
+            (s.prod() * seen + r.prod() * read) / (s.prod() + r.prod()),
+            "takes one entropy for all patches: sum over the classes of each",
+        ),
     ]
     for other, says in wrong:
         expect(not close(found, other), says)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import FigureBase
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from course.curve_figures import COLOURS, MARKERS
 
@@ -60,6 +61,9 @@ def recall_against_cost(found: pd.DataFrame, goal: float, fig: FigureBase | None
         ax.plot(line["cost"], line["recall"], color=COLOURS[n], marker=MARKERS[n], label=name)
     ax.axhline(goal, color="black", linewidth=0.8, linestyle=":")
     ax.set(xscale="log", xlabel="time of exact search = 1", ylabel="recall@4")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False)
     return fig

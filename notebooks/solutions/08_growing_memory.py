@@ -4,5 +4,5 @@
 def vetted(memory, rows, k=4):
     """(R,) bool: which new rows a memory should let in: at least half of their k nearest bear their name."""
     hits = memory.search(rows.vectors, k)
-    names = memory.lookup(hits.rows).class_names.reshape(hits.rows.shape)  # (R, k)
+    names = memory.lookup(hits.ids).class_names.reshape(hits.ids.shape)  # (R, k)
     return (names == rows.class_names[:, None]).mean(1) >= 0.5
