@@ -261,8 +261,8 @@ class SceneDataset:
     def classes_of(self, i: int) -> frozenset[str]:
         """Names of the classes with a pixel in the i-th scene; drawn once, then remembered."""
         if i not in self._present:
-            scene = self.scene(i)
-            self._present[i] = frozenset(scene.names[c] for c in np.unique(scene.mask))
+            sample = self[i]
+            self._present[i] = frozenset(sample.classes[c] for c in np.unique(sample.mask))
         return self._present[i]
 
 
