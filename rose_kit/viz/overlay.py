@@ -206,16 +206,18 @@ def small_png(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def spotlight(image: NDArray[np.uint8], region: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """An image that is pale outside a region, as `SupportMemory.thumbnail` gives the two.
+    """An image that is a dull grey outside a region, so that both white and black things stand out within.
+
+    `SupportMemory.thumbnail` gives the two.
 
     Args:
         image: (H, W, 3).
         region: (H, W).
 
     >>> spotlight(np.full((1, 2, 3), 200, np.uint8), np.array([[True, False]]))[0, :, 0].tolist()
-    [200, 235]
+    [200, 146]
     """
-    return np.where(region[..., None], image, image // 4 + 185)
+    return np.where(region[..., None], image, image // 4 + 96)
 
 
 def outline(image: NDArray[np.uint8], region: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -107,7 +107,7 @@ def evidence_figure(
 ) -> FigureBase:
     """A query, and beside it the evidence for its answer: support images, strongest first, and the remainder.
 
-    Each support image is pale outside its prototype's region, under the class that it was stored for. A
+    Each support image is grey outside its prototype's region, under the class that it was stored for. A
     bar is its contribution to the winning score: blue for the answer, orange against it. All bars add up
     to the score. Where effects were asked for, a second row of bars has them, in the same colours: without
     a prototype that helps the answer, the score falls.
