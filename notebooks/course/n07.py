@@ -56,6 +56,11 @@ def _(answer):
         "moon" in left,
         "drops 'moon': no patch is its own, so it has no pseudo-label (a row of text is no class: see owner)",
     )
+    few, every = (answer(Query.of(x), memory, vocabulary, least).names for least in (0.7, 0.0))
+    expect(
+        "bus" not in few and list(every) == names,
+        "takes no notice of `least`: at 0.7 'bus' has to go, at 0 nobody",
+    )
     expect(found.text is not None, "drops the texts of the classes that stay")
     kept = {n: found.text[found.owner == c] for c, n in enumerate(left)}
     same = all(len(kept[n]) == (2 if n in ("bus", "kite") else 1) for n in left)
