@@ -53,7 +53,7 @@ from rose_kit.model import methods as registered
 from rose_kit.pooling import patch_counts
 from rose_kit.regions import Regions, make_regions
 from rose_kit.registry import errors_as, load_plugin
-from rose_kit.segmenter import EncodedImage, encode_queries, name_vocabulary, paint
+from rose_kit.segmenter import EncodedImage, encode_queries, feature_maps, name_vocabulary, paint
 from rose_kit.types import (
     IGNORE,
     FeatureMap,
@@ -96,14 +96,19 @@ class CachedEncoder:
 
     def encode_image(self, image: Any, windows: Windows | None = None) -> FeatureMap:
         """See `Encoder.encode_image`."""
-        image = image_array(image)
-        key = joblib.hash([np.asarray(image), windows])
-        if key in self._maps:
-            return self._maps[key]
-        feature_map = self._maps[key] = self.encoder.encode_image(image, windows)
-        while len(self._maps) * feature_map.tensor.nbytes > self.max_bytes:
+        return self.encode_images([image], windows)[0]
+
+    def encode_images(self, images: Sequence[Any], windows: Windows | None = None) -> list[FeatureMap]:
+        """See `Encoder.encode_images`; those that are new are encoded together."""
+        images = list(map(image_array, images))
+        keys = [joblib.hash([np.asarray(image), windows]) for image in images]
+        new = {key: image for key, image in zip(keys, images, strict=True) if key not in self._maps}
+        made = dict(zip(new, feature_maps(list(new.values()), self.encoder, windows), strict=True))
+        self._maps.update(made)
+        found = [made[key] if key in made else self._maps[key] for key in keys]
+        while found and len(self._maps) * found[0].tensor.nbytes > self.max_bytes:
             self._maps.pop(next(iter(self._maps)))
-        return feature_map
+        return found
 
 
 # --- classes that lack something --------------------------------------------------------------------------

@@ -146,15 +146,19 @@ def encode_queries(
         encoder, windows, regions: as for `Segmenter`.
     """
     images = [image_array(image) for image in images]
-    if len(images) > 1 and hasattr(encoder, "encode_images"):
-        maps = encoder.encode_images(images, windows=windows)
-    else:
-        maps = [encoder.encode_image(image, windows=windows) for image in images]
+    maps = feature_maps(images, encoder, windows)
     if regions is None:
         cut = [Query.of(feature_map) for feature_map in maps]
     else:
         cut = [region_query(own, regions(image)) for own, image in zip(maps, images, strict=True)]
     return list(map(EncodedImage, maps, cut, images))
+
+
+def feature_maps(images: Sequence[Any], encoder: Encoder, windows: Windows | None = None) -> list[FeatureMap]:
+    """The features of several images, encoded together if the encoder can do that."""
+    if len(images) > 1 and hasattr(encoder, "encode_images"):
+        return encoder.encode_images(images, windows=windows)
+    return [encoder.encode_image(image, windows=windows) for image in images]
 
 
 def name_vocabulary(names: Sequence[str], encoder: Encoder, text: bool = True) -> Vocabulary:

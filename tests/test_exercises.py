@@ -160,10 +160,15 @@ def merge_anywhere(regions, query, threshold):
     return connected_components(query.features @ query.features.T > threshold, directed=False)[1][regions]
 
 
-def distrust_known(query, memory, vocabulary, least=0.05):
-    share = np.bincount((query.features @ vocabulary.text[:5].T).argmax(1), minlength=5) / len(query.features)
-    keep = [c for c in range(5) if share[c] >= least]
-    return Vocabulary([vocabulary.names[c] for c in keep], vocabulary.text[keep])
+def rows_as_classes(query, memory, vocabulary, least=0.05):
+    claim = np.bincount((query.features @ vocabulary.text.T).argmax(1), minlength=9) / len(query.features)
+    small = [
+        c for c, name in enumerate(vocabulary.names) if name not in memory.classes and 0 < claim[c] < least
+    ]
+    keep = np.setdiff1d(range(len(vocabulary)), small)
+    rows = np.isin(vocabulary.owner, keep)
+    owner = np.searchsorted(keep, vocabulary.owner[rows])
+    return Vocabulary([vocabulary.names[c] for c in keep], vocabulary.text[rows], owner)
 
 
 def by_place(memory, rows, k=4):
@@ -252,7 +257,7 @@ TYPICAL = [
     ("diverse", lambda m, name, n: ids_of(m, name)[[0] * n], "more than once"),
     ("diverse", lambda m, name, n: np.searchsorted(ids_of(m, name), solved("diverse")(m, name, n)),
      "ids are asked for"),
-    ("diverse", lambda m, name, n: ids_of(m, name)[:n], "most alike"),
+    ("diverse", lambda m, name, n: ids_of(m, name)[:n], "lie close together"),
     ("diverse", lambda m, name, n: ids_of(m, name)[np.argsort(m.vectors[m.class_names == name]
      @ m.class_prototypes([name])[0])[:n]], "lie close together"),
     ("diverse", lambda m, name, n: np.resize(solved("diverse")(m, name, n), n), "fewer than n"),
@@ -274,7 +279,9 @@ TYPICAL = [
     ("merged", merge_anywhere, "do not touch"),
     ("merged", lambda r, q, t: solved("merged")(r, q, -1), "not alike"),
     ("merged", lambda r, q, t: 2 * solved("merged")(r, q, t), "gaps"),
-    ("trusted", distrust_known, "drops 'grass'"),
+    ("trusted", lambda q, m, v, least=0.05: solved("trusted")(q, None, v, least), "drops 'grass'"),
+    ("trusted", rows_as_classes, "see owner"),
+    ("trusted", lambda q, m, v, least=0.05: solved("trusted")(q, m, v, least + 1e-6), "exactly `least`"),
     ("trusted", lambda q, m, v, least=0.05: Vocabulary(solved("trusted")(q, m, v, least).names),
      "drops the texts"),
     ("vetted", by_place, "takes ids for places"),

@@ -209,7 +209,7 @@ def paint_background(
         first = max(0, min(int(edge.min()), size[0] - 1))
         below = (rows >= edge[None])[first:]
         painted = _PAINT[name]((size[0] - first, size[1]), rng, edge - first)
-        image[first:][below] = painted[below]
+        np.copyto(image[first:], painted, where=below[..., None])
         bands[first:][below] = i
         tops.append(float(edge.mean()))
     return Background(image.clip(0, 255).astype(np.uint8), bands, tuple(names), tuple(tops))

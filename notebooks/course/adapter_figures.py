@@ -190,6 +190,7 @@ def sample_map(
             ax.scatter(*at[classes == c].T, c="none", edgecolors=edge, marker=marker, s=28, linewidths=1)
     for c, colour in zip(coloured, COLOURS, strict=True):
         ax.plot([], [], color=colour, linewidth=4, label=names[c])
+    ax.plot([], [], color=GREY, linewidth=4, label="other classes")
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     fig.legend(loc="outside right upper", frameon=False, fontsize=9)

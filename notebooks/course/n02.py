@@ -133,8 +133,13 @@ def _(answer):
         "returns positions among the class's rows, or rows of another class: ids "
         "are asked for, those in memory.ids",
     )
-    expect(set(found) - {2, 3, 4, 5} != set(), "takes those that are most alike: the farthest are asked for")
+    expect(
+        set(found) - {2, 3, 4, 5} != set(), "takes rows that lie close together: the farthest are asked for"
+    )
     heaps = {0 if i < 6 else 1 if i < 8 else 2 for i in found}
-    expect(len(heaps) == 3, "takes two that lie close together: mind all those taken, not the last alone")
+    expect(
+        len(heaps) == 3,
+        "takes two that lie close together: each new one has to be far from the nearest of all those taken",
+    )
     every = sorted(np.asarray(answer(memory, "cat", 9)).ravel().tolist())
     expect(every == list(range(2, 9)), "does not return each prototype once where a class has fewer than n")

@@ -105,6 +105,9 @@ def _(answer):
     row = Query(np.array([[1, 0], [0, 1], [1, 0]], np.float32), far)
     kept = np.asarray(answer(far, row, 0.9))
     expect(kept[0, 0] != kept[0, 2], "merges regions that are alike but do not touch")
+    corner = Query(np.array([[1, 0], [0, 1], [-1, 0], [1, 0]], np.float32), np.array([[0, 1], [2, 3]]))
+    kept = np.asarray(answer(corner.layout, corner, 0.9))
+    expect(kept[0, 0] != kept[1, 1], "joins regions that touch at a corner alone: neighbours share a side")
     # 0-1-4 are a chain: 0 is like 1 (20 degrees), 1 like 4 (20), and 0 touches 2, which is 40 away.
     expect(found[0, 0] == found[0, 2], "keeps 0 and 1 apart, which are neighbours and alike")
     expect(found[2, 3] == found[0, 2], "keeps 1 and 4 apart: they share a side, and so are joined with 0")

@@ -33,13 +33,15 @@ def trusted(query, memory, vocabulary, least=0.05):
 
 @checks(trusted)
 def _(answer):
-    axes = np.eye(5, dtype=np.float32)
-    names = ["sky", "grass", "bus", "cat", "moon"]  # sky and grass have prototypes; cat has one patch in 40
-    memory = SupportMemory.from_prototypes(axes[:2], names[:2], ["p", "q"])
-    of = [0] * 15 + [1] * 1 + [2] * 23 + [3] * 1  # nearly no grass either, but that is known
-    x = unit(axes[of] + 0.05 * np.random.default_rng(0).normal(size=(40, 5)))
-    text = np.vstack([axes, unit(axes[2] + 0.1 * axes[4])[None]])  # bus has two texts
-    vocabulary = Vocabulary(names, text, np.array([0, 1, 2, 3, 4, 2]))
+    axes, noise = np.eye(7, dtype=np.float32), np.random.default_rng(0)
+    names = ["sky", "bus", "grass", "cat", "moon", "kite"]  # sky and grass have prototypes
+    bus, kite = [axes[1], unit(axes[1] + 0.1 * axes[4])], list(unit(axes[5] + [[0.3], [-0.3]] * axes[6]))
+    text = np.stack([axes[0], *bus, axes[2], axes[3], axes[4], *kite])  # two texts each
+    owner = np.array([0, 1, 1, 2, 3, 4, 5, 5])
+    memory = SupportMemory.from_prototypes(axes[[0, 2]], ["sky", "grass"], ["p", "q"])
+    of = [0] * 15 + [1] * 21 + [3] * 1 + [4] * 1 + [6] * 1 + [7] * 1  # rows of text; no moon, and of forty
+    x = unit(text[of] + 0.05 * noise.normal(size=(40, 7)))  # one of grass, one of cat, two of kite
+    vocabulary = Vocabulary(names, text, owner)
     found = answer(Query.of(x), memory, vocabulary, 0.05)
     expect(found is not None, "returns None: is the `return` missing?")
     expect(isinstance(found, Vocabulary), f"returns a {type(found).__name__} where a Vocabulary is asked for")
@@ -48,9 +50,19 @@ def _(answer):
     expect("grass" in left, "drops 'grass', which has a prototype and needs no pseudo-label")
     expect("cat" not in left, "keeps 'cat', whose pseudo-label claims one patch in forty")
     expect("bus" in left, "drops 'bus', whose pseudo-label claims more than half of the image")
-    expect("moon" in left, "drops 'moon': zero-shot gives it no patch, so it has no pseudo-label to doubt")
+    says = "exactly `least` of the image, by its two texts together: only what claims less is dropped"
+    expect("kite" in left, f"drops 'kite', whose pseudo-label claims {says}")
+    expect(
+        "moon" in left,
+        "drops 'moon': no patch is its own, so it has no pseudo-label (a row of text is no class: see owner)",
+    )
+    few, every = (answer(Query.of(x), memory, vocabulary, least).names for least in (0.7, 0.0))
+    expect(
+        "bus" not in few and list(every) == names,
+        "takes no notice of `least`: at 0.7 'bus' has to go, at 0 nobody",
+    )
     expect(found.text is not None, "drops the texts of the classes that stay")
     kept = {n: found.text[found.owner == c] for c, n in enumerate(left)}
-    same = all(len(kept[n]) == (2 if n == "bus" else 1) for n in left)
-    same = same and all(np.allclose(kept[n][0], axes[names.index(n)], atol=1e-5) for n in left)
+    same = all(len(kept[n]) == (2 if n in ("bus", "kite") else 1) for n in left)
+    same = same and all(np.allclose(kept[n], text[owner == names.index(n)], atol=1e-5) for n in left)
     expect(same, "mixes up the texts: owner says which class a text belongs to, and its numbers shift")

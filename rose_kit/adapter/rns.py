@@ -43,7 +43,7 @@ from rose_kit.types import (
 LAMBDAS = (0.9, 0.8, 0.6, 0.4, 0.2, 0.0)
 SPREADS = 4  # temperature of the relevance, in standard deviations of the cosines: flat, as published
 LEAST_VARIANCE = 1e-4  # between the classes of unit-norm samples; below it they are taken to have this much
-ONE_BY_ONE = ("cpu",)  # devices on which the heads of several images are trained one after the other
+ONE_BY_ONE = ("cpu",)  # devices on which lbfgs trains the heads of several images one after the other
 # Called as solver(features, target, weight, start, **settings) with all settings of `RNS`.
 SOLVERS: dict[str, Callable[..., Head]] = {"adamw": adamw, "lbfgs": lbfgs}
 
@@ -352,11 +352,11 @@ class RNS(Method):
     ) -> list[Head]:
         """Train the heads of several images, each as `solve` does.
 
-        A GPU trains them together, as it mostly waits for launches. A CPU does one after the other: it would
-        also compute for the padding, and for images that are done.
+        A GPU trains them together, as it mostly waits for launches. A CPU does one after the other where they
+        are done after different numbers of steps: it would compute for those that are done.
         """
         device = weights[0].device
-        if device.type in ONE_BY_ONE:
+        if device.type in ONE_BY_ONE and self.solver == "lbfgs":
             return [self.solve(*one, start) for one in zip(samples, weights, strict=True)]
         features, target = (
             pad_sequence([getattr(own, name) for own in samples], batch_first=True)

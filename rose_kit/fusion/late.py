@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from rose_kit.fusion.evidence import LeaveOneOut, top_evidence
 from rose_kit.fusion.method import AnyQuery, InitialWeight, Memory, Method
 from rose_kit.fusion.retrieval import restrict, supported_classes
+from rose_kit.memory import SupportMemory
 from rose_kit.memory.index import Where
 from rose_kit.types import Evidence, Prediction, Query, Vocabulary, check_share
 
@@ -48,22 +50,35 @@ class LateFusion(Method):
         query, memory = Query.of(query), restrict(memory, self.where)
         if not supported_classes(memory, vocabulary).any():
             return self.prediction(self.textual(query, vocabulary))
-        scores, sources = self.visual(query.features, memory, vocabulary)  # (N, C)
+        scores, _ = self.visual(query.features, memory, vocabulary)  # (N, C)
         share = np.ones((len(scores), 1))
         if vocabulary.has_text.any():
             textual = self.textual(query, vocabulary)
             share = self.share(textual)  # (N, 1)
             scores = fuse(scores, textual, share)
-        winner = scores.argmax(1)  # (N,)
-        ids, gains = sources(winner)  # (N, P) each
-        names = np.array(vocabulary.names)[winner]
-        leave_out = LeaveOneOut(replace(self, where=None), query, memory, vocabulary, winner)
-        options = {"keep": ids.shape[1], "leave_out": leave_out}
-        evidence = top_evidence(share * gains, ids, names[:, None], scores.max(1), names, **options)
+        fixed = replace(self, where=None)  # nobody changes it, and the memory is the part that is allowed
+        evidence = partial(fixed.evidence, query, memory, vocabulary, scores, share)
         return self.prediction(scores, evidence)
 
-    def prediction(self, scores: NDArray, evidence: Evidence | None = None) -> Prediction:
-        """(N, C) scores -> the prediction that holds them."""
+    def evidence(
+        self, query: Query, memory: SupportMemory, vocabulary: Vocabulary, scores: NDArray, share: NDArray
+    ) -> Evidence:
+        """What each prototype adds to the winning scores.
+
+        Args:
+            query, memory, vocabulary: what was predicted with; the memory is a snapshot.
+            scores: (N, C) that came out.
+            share: (N, 1) of the visual score in them.
+        """
+        winner = scores.argmax(1)  # (N,)
+        ids, gains = self.visual(query.features, memory, vocabulary)[1](winner)  # (N, P) each
+        names = np.array(vocabulary.names)[winner]
+        leave_out = LeaveOneOut(self, query, memory, vocabulary, winner)
+        options = {"keep": ids.shape[1], "leave_out": leave_out}
+        return top_evidence(share * gains, ids, names[:, None], scores.max(1), names, **options)
+
+    def prediction(self, scores: NDArray, evidence: Callable[[], Evidence] | None = None) -> Prediction:
+        """(N, C) scores -> the prediction that holds them, and makes the evidence when it is read."""
         return Prediction(self.probabilities(scores).astype(np.float32), evidence, scores.astype(np.float32))
 
 
