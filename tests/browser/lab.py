@@ -131,7 +131,7 @@ def open_widget(page, name: str):
     """Open a widget's lesson, run the cells up to the one that makes it; gives the widget's element."""
     stem, _ = LESSONS[name]
     open_notebook(page, stem)
-    code = page.locator(".jp-CodeCell").filter(has_text=f"{name}(").locator(".jp-InputArea-editor")
+    code = page.locator(".jp-CodeCell").filter(has_text=f"{name}(").first.locator(".jp-InputArea-editor")
     for command in ("Run All Above Selected Cell", "Run Selected Cell"):
         code.click()
         run(page, command)
