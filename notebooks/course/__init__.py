@@ -24,12 +24,17 @@ from typing import Any
 import numpy as np
 from IPython import get_ipython
 from numpy.typing import ArrayLike
+from threadpoolctl import threadpool_limits
 
 from rose_kit.data import atomic_write, cache_folder
 from rose_kit.types import unknown_name
 
 HERE = Path(__file__).parent
 NOTES = "solved_exercises.json"  # in the cache folder
+
+# NumPy's products in the lessons are small, and its threads would wait for torch's: with two of each on two
+# cores, lesson 08 took three times as long.
+threadpool_limits(1, "blas")
 
 
 class Wrong(Exception):
