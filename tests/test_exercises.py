@@ -13,6 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 import course
 from course import build
+from course.pseudo_labels import pseudo_labels
 from rose_kit import Vocabulary, unit
 from rose_kit.fusion.zero_shot import softmax
 from rose_kit.pooling import patch_counts, pool_masks
@@ -165,7 +166,17 @@ def rows_as_classes(query, memory, vocabulary, least=0.05):
     small = [
         c for c, name in enumerate(vocabulary.names) if name not in memory.classes and 0 < claim[c] < least
     ]
-    keep = np.setdiff1d(range(len(vocabulary)), small)
+    return without(vocabulary, small)
+
+
+def by_how_sure(query, memory, vocabulary, least=0.05):
+    found = pseudo_labels(query, memory, vocabulary)
+    small = found.scores["size"] * found.scores["confidence"] < least
+    return without(vocabulary, found.classes[small])
+
+
+def without(vocabulary, classes):
+    keep = np.setdiff1d(range(len(vocabulary)), classes)
     rows = np.isin(vocabulary.owner, keep)
     owner = np.searchsorted(keep, vocabulary.owner[rows])
     return Vocabulary([vocabulary.names[c] for c in keep], vocabulary.text[rows], owner)
@@ -281,6 +292,7 @@ TYPICAL = [
     ("merged", lambda r, q, t: 2 * solved("merged")(r, q, t), "gaps"),
     ("trusted", lambda q, m, v, least=0.05: solved("trusted")(q, None, v, least), "drops 'grass'"),
     ("trusted", rows_as_classes, "see owner"),
+    ("trusted", by_how_sure, "exactly `least`"),
     ("trusted", lambda q, m, v, least=0.05: solved("trusted")(q, m, v, least + 1e-6), "exactly `least`"),
     ("trusted", lambda q, m, v, least=0.05: Vocabulary(solved("trusted")(q, m, v, least).names),
      "drops the texts"),
