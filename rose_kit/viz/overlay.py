@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt, maximum_position
-from skimage.color import rgb2gray, rgb2lab
+from skimage.color import deltaE_cie76, deltaE_ciede2000, rgb2gray, rgb2lab
 
 from rose_kit.data import eight_bits
 from rose_kit.pooling import resize_nearest
 
 SIDE = 384  # px, the longer side of an image with names on it
 NO_CLASS = 240  # grey of pixels without a class, where there is no image beneath
-DIFFERENT, APART, FAR_APART = 10, 25, 45  # CIE Lab distances: not the same, told apart, preferred
+DIFFERENT, APART, FAR_APART = 8, 25, 45  # distances, see `difference`: not the same, told apart, preferred
 ALPHA = 0.7  # share of a class's colour in a pixel, as against the photograph, of which a pale grey is left
 GREY = 80  # what black becomes in it: on black, orange would look like olive
 OKABE_ITO = ("E69F00", "56B4E9", "009E73", "F0E442", "0072B2", "D55E00", "CC79A7")
@@ -32,8 +32,7 @@ def palette(n: int) -> NDArray[np.uint8]:
     """n different colours for n classes; the first ones stay the same whatever n is.
 
     The seven of Okabe and Ito (2008) come first. Each further one is the colour of a grid whose nearest
-    neighbour among those before it is furthest away (after Glasbey et al. 2007). Distances are the smallest
-    of those in full and in red-green-blind colour vision (Machado, Oliveira and Fernandes 2009).
+    neighbour among those before it is furthest away (after Glasbey et al. 2007), by `difference`.
 
     Args:
         n: how many; the grid has enough for 256.
@@ -47,15 +46,14 @@ def palette(n: int) -> NDArray[np.uint8]:
     first = np.array([ImageColor.getrgb(f"#{c}") for c in OKABE_ITO], np.uint8)  # (7, 3)
     steps = np.linspace(0, 255, 9).astype(np.uint8)
     grid = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3)
-    grid = grid[np.abs(rgb2lab(grid)[:, 0] - 60) < 35]  # neither black nor white, as contours and text are
+    grid = grid[np.abs(rgb2lab(grid)[:, 0] - 57) < 31]  # neither black nor white, as contours and text are
     candidates = np.concatenate([first, grid])  # (G, 3)
     lab = as_seen(candidates)  # (3, G, 3)
     order, nearest = np.arange(n), np.full(len(candidates), np.inf)  # distance to the nearest one in `order`
     for i in range(n):
         if i >= len(first):
             order[i] = nearest.argmax()
-        distance = np.linalg.norm(lab - lab[:, order[i], None], axis=-1).min(0)  # (G,)
-        nearest = np.minimum(nearest, distance)
+        nearest = np.minimum(nearest, difference(lab, lab[:, order[i], None]))
     colours = candidates[order]
     colours.flags.writeable = False  # the next caller gets the same array
     return colours
@@ -67,11 +65,26 @@ def as_seen(colours: NDArray[np.uint8]) -> NDArray[np.float64]:
     return rgb2lab((linear @ VIEWS.transpose(0, 2, 1)).clip(0, 1) ** (1 / 2.2))
 
 
+def difference(a: NDArray, b: NDArray) -> NDArray[np.float64]:
+    """(3, ..., 3) and the same, of `as_seen` -> (...) how far two colours differ to the eye that tells least.
+
+    It is the CIE Lab distance, or twice CIEDE2000 where that is less: among blues the first one finds far more
+    than people see. Red-green-blind colour vision is simulated (Machado, Oliveira and Fernandes 2009).
+    """
+    return np.minimum(deltaE_cie76(a, b), 2 * deltaE_ciede2000(a, b)).min(0)
+
+
+@cache
+def differences(n: int) -> NDArray[np.float64]:
+    """(n, n) the `difference` of any two colours of `palette(n)`."""
+    seen = as_seen(palette(n))  # (3, n, 3)
+    return difference(seen[:, :, None], seen[:, None])
+
+
 def figure_colours(maps: Sequence[ArrayLike], count: int) -> NDArray[np.uint8]:
     """Colours for classes in maps that are shown together, so that those that are there are told apart.
 
-    A class has its colour of `palette` if that is `FAR_APART` from those of the classes before it,
-    in full and in red-green-blind colour vision. Otherwise it has the first colour that is, or the furthest.
+    A class has its colour of `palette` if that is `FAR_APART` from those of the classes before it. Otherwise it has the first colour that is, or the furthest.
     Where even that is less than `APART`, as with more than about ten classes, it is the one furthest from all
     among those that are `APART` from the classes it touches, and `DIFFERENT` from all if there is one.
 
@@ -83,8 +96,7 @@ def figure_colours(maps: Sequence[ArrayLike], count: int) -> NDArray[np.uint8]:
         (C, 3) uint8.
     """
     colours, choice = palette(count).copy(), palette(256)
-    seen = as_seen(choice)  # (3, 256, 3)
-    distances = np.linalg.norm(seen[:, :, None] - seen[:, None], axis=-1).min(0)  # (256, 256)
+    distances = differences(len(choice))  # (256, 256)
     shown, touching = np.zeros(count, bool), np.zeros((count, count), bool)
     for labels in map(np.asarray, maps):
         shown[labels[(labels >= 0) & (labels < count)]] = True
