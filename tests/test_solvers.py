@@ -61,7 +61,7 @@ def test_a_class_without_samples_is_never_the_answer_and_costs_nothing():
     x, q, a = problem(classes=4)
     wider = np.insert(q, 2, 0, axis=1)  # (S, 5)
     head, without = (lbfgs(x, t, a, None, mu=1e-3, tolerance=1e-4) for t in (wider, q))
-    np.testing.assert_array_equal(np.delete(head.weight, 2, 0), without.weight)
+    np.testing.assert_allclose(np.delete(head.weight, 2, 0), without.weight, atol=1e-5)  # other sums
     assert not head.weight[2].any()
     p = np.exp(head.logits(x))
     assert (p[:, 2] / p.sum(1)).max() < 2e-6

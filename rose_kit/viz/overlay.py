@@ -68,8 +68,8 @@ def as_seen(colours: NDArray[np.uint8]) -> NDArray[np.float64]:
 def difference(a: NDArray, b: NDArray) -> NDArray[np.float64]:
     """(3, ..., 3) and the same, of `as_seen` -> (...) how far two colours differ to the eye that tells least.
 
-    It is the CIE Lab distance, or twice CIEDE2000 where that is less: among blues the first one finds far more
-    than people see. Red-green-blind colour vision is simulated (Machado, Oliveira and Fernandes 2009).
+    It is the CIE Lab distance, or twice CIEDE2000 where that is less: among blues the first one finds far
+    more than people see. Red-green-blind colour vision is simulated (Machado, Oliveira and Fernandes 2009).
     """
     return np.minimum(deltaE_cie76(a, b), 2 * deltaE_ciede2000(a, b)).min(0)
 
@@ -84,9 +84,10 @@ def differences(n: int) -> NDArray[np.float64]:
 def figure_colours(maps: Sequence[ArrayLike], count: int) -> NDArray[np.uint8]:
     """Colours for classes in maps that are shown together, so that those that are there are told apart.
 
-    A class has its colour of `palette` if that is `FAR_APART` from those of the classes before it. Otherwise it has the first colour that is, or the furthest.
-    Where even that is less than `APART`, as with more than about ten classes, it is the one furthest from all
-    among those that are `APART` from the classes it touches, and `DIFFERENT` from all if there is one.
+    A class has its colour of `palette` if that is `FAR_APART` from those of the classes before it. Otherwise
+    it has the first colour that is, or the furthest. Where even that is less than `APART`, as with more than
+    about ten classes, it is the one furthest from all among those that are `APART` from the classes it
+    touches, and `DIFFERENT` from all if there is one.
 
     Args:
         maps: of labels, of any sizes.
