@@ -112,14 +112,14 @@ def test_a_gap_is_written_where_the_lesson_has_it_and_misplaced_cells_are_refuse
         build.stamp(lesson(*sources), "04_fusion")
 
 
-def attend(change):
-    """keys_attend with one line of its source changed."""
-    scope = dict(vars(sys.modules["course.n01"]))
-    source = inspect.getsource(solved("keys_attend"))
+def changed(name, old, new):
+    """The solution of an exercise with a part of its source changed."""
+    one = solved(name)
+    source = inspect.getsource(one)
     source = source[source.index("def ") :]
-    assert change[0] in source
-    exec(source.replace(*change), scope)
-    return scope["keys_attend"]
+    assert old in source
+    exec(source.replace(old, new), scope := dict(vars(sys.modules[one.__module__])))
+    return scope[name]
 
 
 def naive_softmax(x):
@@ -129,9 +129,9 @@ def naive_softmax(x):
 
 
 def forget_if(memory, wanted):
-    """Forget the images whose domain is wanted; returns how many prototypes and images went."""
+    """Forget the images whose facts are wanted; returns how many prototypes and images went."""
     facts = zip(memory.image_ids, memory.rows.metadata, strict=True)
-    gone = {image_id for image_id, told in facts if wanted(told.get("domain"))}
+    gone = {image_id for image_id, told in facts if wanted(told)}
     return sum(memory.remove(image_id=image_id) for image_id in gone), len(gone)
 
 
@@ -140,9 +140,9 @@ def mean_of_images(answers, truths, count):
     return np.mean([one([a], [t], count) for a, t in zip(answers, truths, strict=True)])
 
 
-def mean_of_classes(answers, truths, classes):
+def mean_of_classes(answers, truths, classes, joint=np.bitwise_or):
     pairs = [(np.stack(answers) == c, np.stack(truths) == c) for c in classes]
-    return np.mean([(a & t).sum() / (a | t).sum() for a, t in pairs])
+    return np.mean([(a & t).sum() / joint(a, t, dtype=int).sum() for a, t in pairs])
 
 
 def ids_of(memory, name):
@@ -251,6 +251,13 @@ TYPICAL = [
     ("name_probabilities", lambda s, scale: np.exp(scale * s), "add up to 1"),
     ("miou_by_hand", lambda a, t, n: mean_of_classes(a, t, np.unique(a)), "that only the truth"),
     ("miou_by_hand", lambda a, t, n: mean_of_classes(a, t, np.unique(t)), "or only an answer holds"),
+    ("miou_by_hand", lambda a, t, n: mean_of_classes(a, t, range(4), np.add), "twice below the line"),
+    ("name_probabilities", lambda s, scale: np.exp(scale * s) / np.exp(scale * s).sum(), "of each patch"),
+    ("name_probabilities", lambda s, scale: scale * s / (scale * s).sum(1, keepdims=True), "the exponential"),
+    ("keys_attend", (", block.attn.in_proj_bias)", ")"), "in_proj_bias"),
+    ("keys_attend", ("block.ln_1(x)", "x"), "ln_1"),
+    ("keys_attend", ("share @ v", "share @ k"), "mixes the keys"),
+    ("keys_attend", ("block.attn.out_proj(mixed)", "mixed"), "joins the heads"),
     ("keys_attend", ("_, k, v = ", "k, _, v = "), "uses the queries"),
     ("keys_attend", (" / k.shape[-1] ** 0.5", ""), "forgets to divide"),
     ("keys_attend", ("y = x + ", "y = "), "the residual"),
@@ -259,11 +266,12 @@ TYPICAL = [
     ("prototypes_of", lambda n, x: (n / n.sum(0)).T @ x, "length is not 1"),
     ("prototypes_of", lambda n, x: unit((n > 0).T.astype(float) @ x), "every patch that a class touches"),
     ("prototypes_of", lambda n, x: unit((n / n.sum(1, keepdims=True)).T @ x), "of a patch, not of a class"),
-    ("forget_domain", lambda m, d: forget_if(m, lambda x: x == d)[1], "how many images went"),
-    ("forget_domain", lambda m, d: forget_if(m, lambda x: x != d)[0], "removes the other domain"),
+    ("forget_domain", lambda m, d: forget_if(m, lambda f: f.get("domain") == d)[1], "how many images went"),
+    ("forget_domain", lambda m, d: forget_if(m, lambda f: f.get("domain") != d)[0], "removes the other domain"),
     ("forget_domain", lambda m, d: m.remove(image_id=next(iter(
         i for i, facts in zip(m.image_ids, m.rows.metadata, strict=True) if facts.get("domain") == d))),
      "alone are by night"),
+    ("forget_domain", lambda m, d: forget_if(m, lambda f: d in f.values())[0], "another key"),
     ("prototypes_of", lambda n, x: unit((n > 32).T.astype(float) @ x), "another way than equation 2"),
     ("diverse", lambda m, name, n: ids_of(m, name)[[0] * n], "more than once"),
     ("diverse", lambda m, name, n: np.searchsorted(ids_of(m, name), solved("diverse")(m, name, n)),
@@ -335,8 +343,15 @@ TYPICAL = [
     ("annotate_next", lambda v, p: sorted(p, key=lambda n: p[n][1] @ (p[n][0] @ v.T).max(1)),
      "chosen before counts"),
     ("annotate_next", lambda v, p: solved("annotate_next")(v * 0, p), "what the memory holds"),
+    ("annotate_next", ("a @ nearer[c][n] for", "(a * nearer[c][n]).mean() for"),
+     "takes the mean over regions"),
+    ("annotate_next", ("a @ nearer[c][n] for", "a @ (nearer[c][n] - near[n]) * (n != c) for"),
+     "leaves out a photograph's own"),
+    ("annotate_next", ("near = nearer[order[-1]]", "pass"), "what was chosen before"),
+    ("annotate_next", (".max(1)", ".mean(1)"), "the mean cosine"),
     ("annotate_next", lambda v, p: solved("annotate_next")(v, {n: (x, 1 + 0 * a) for n, (x, a) in p.items()}),
      "a larger share"),
+    ("box_of", lambda m: tuple(solved("box_of")(m)), "needs a list"),
     ("box_of", lambda m: [11, 4, 22, 8], "last column and row"),
     ("by_entropy", lambda s, r: entropy_mix(s, r, lambda p: rows_of(p * np.log(p))), "logarithm of 0"),
     ("by_entropy", lambda s, r: entropy_mix(s, r, lambda p: rows_of(p * np.log2(np.maximum(p, 1e-9)))),
@@ -349,6 +364,6 @@ TYPICAL = [
 @pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
 @pytest.mark.parametrize(("name", "answer", "said"), TYPICAL, ids=[f"{n}-{s}" for n, _, s in TYPICAL])
 def test_a_typical_mistake_is_named(name, answer, said):
-    answer = attend(answer) if isinstance(answer, tuple) else answer
+    answer = changed(name, *answer) if isinstance(answer, tuple) else answer
     told = course.verdict(named(name, lambda *a, **k: answer(*a, **k)))
     assert told.startswith(f"not right yet: {name} ") and said in told

@@ -54,6 +54,10 @@ def _(answer):
         "is 0",  # there is one of each, so that both mistakes give this number
         100 * mean_iou(cm): "returns percent where a number from 0 to 1 is asked for",
         np.mean(ious[1:4]): "leaves out class 0: it counts as every other",
+        np.mean((np.diag(cm) / np.maximum(cm.sum(0) + cm.sum(1), 1))[:4]): "counts the shared pixels twice "
+        "below the line: they belong to both, and to the joint ones once",
+        np.mean((2 * np.diag(cm) / np.maximum(cm.sum(0) + cm.sum(1), 1))[:4]): "is the mean Dice score: IoU "
+        "divides the shared pixels by the joint ones",
     }
     for value, says in wrong.items():
         expect(abs(found - value) > 1e-6, says)

@@ -31,6 +31,12 @@ def _(answer):
         (np.exp(5 * cosines), "returns rows that do not add up to 1: divide by the sum over the names"),
         (name_probabilities(cosines.T, 5.0).T, "takes the softmax over patches: it goes over names"),
         (name_probabilities(cosines, 1.0), "leaves out the scale"),
+        (name_probabilities(cosines, 100.0), "uses a scale of 100 whatever is given"),
+        (5 * cosines / (5 * cosines).sum(1, keepdims=True), "leaves out the exponential"),
+        (
+            np.exp(5 * cosines) / np.exp(5 * cosines).sum(),
+            "divides by the sum over everything: over the names of each patch",
+        ),
         (name_probabilities(cosines, 1 / 5), "divides by the scale: the cosines are multiplied by it"),
     ]
     for other, says in wrong:
@@ -64,14 +70,18 @@ def keys_attend(block, x):
 def _variants(block, x):
     """What typical mistakes make of it."""
     d, heads = x.shape[-1], block.attn.num_heads
-    q, k, v = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias).chunk(3, -1)
+    weight, bias = block.attn.in_proj_weight, block.attn.in_proj_bias
+    q, k, v = F.linear(block.ln_1(x), weight, bias).chunk(3, -1)
 
     def split(z):
         return z.unflatten(-1, (heads, -1)).transpose(1, 2)  # (1, heads, L, d)
 
-    def mix(a, b, scale, parts=split, axis=-1):
-        share = (parts(a) @ parts(b).mT / scale).softmax(axis) @ parts(v)
-        return block.attn.out_proj(share.transpose(1, 2).flatten(2))
+    def gathered(a, b, values, scale, parts=split, axis=-1):
+        share = (parts(a) @ parts(b).mT / scale).softmax(axis) @ parts(values)
+        return share.transpose(1, 2).flatten(2)
+
+    def mix(a, b, scale, values=v, **options):
+        return block.attn.out_proj(gathered(a, b, values, scale, **options))
 
     def end(mixed):
         y = x + mixed
@@ -88,6 +98,11 @@ def _variants(block, x):
     yield end(mix(k, k, root, axis=-2)), "softmaxes over the wrong axis: the shares of each row add up to 1"
     whole = mix(k, k, d**0.5, parts=lambda z: z[:, None])
     yield end(whole), "mixes all heads as one: each head compares its own part of the keys"
+    yield end(mix(k, k, root, values=k)), "mixes the keys: the values are what is gathered"
+    yield end(gathered(k, k, v, root)), "leaves out out_proj, which joins the heads"
+    for given, b, says in ((block.ln_1(x), None, "in_proj_bias"), (x, bias, "ln_1, which comes first")):
+        _, other, values = F.linear(given, weight, b).chunk(3, -1)
+        yield end(mix(other, other, root, values=values)), f"leaves out {says}"
     yield end(block.attn.out_proj(v)), "lets each patch attend to itself alone: that is MaskCLIP"
 
 
@@ -99,6 +114,7 @@ def _(answer):
     block = ResidualAttentionBlock(16, 4).eval()
     with torch.inference_mode():
         block.attn.in_proj_weight.mul_(4)  # or all shares would be alike
+        block.attn.in_proj_bias.normal_()  # which is 0 at first
         x = torch.randn(1, 10, 16)
         found = answer(block, x)
         expect(found is not None, "returns None: is the `return` missing?")

@@ -74,6 +74,10 @@ def _(answer):
     left = sorted(set(memory.image_ids))
     expect(left != ["a", "b", "c", "d", "e"], "removes nothing from the memory it is given")
     expect("b" not in left or "d" not in left or "a" in left, "removes the other domain, and keeps this one")
+    expect(
+        left != ["a", "c"],
+        "removes 'e', too, which has the value 'night', but under another key than 'domain'",
+    )
     expect(left == ["a", "c", "e"], f"leaves the images {left} where 'b' and 'd' alone are by night")
     expect(found is not None, "returns None where the number of rows that went is asked for")
     expect(found != 2, "returns how many images went: rows are asked for, several to an image")
@@ -82,12 +86,12 @@ def _(answer):
 
 
 def _small_memory():
-    """Images a and c by day, b and d by night, of 2, 2, 1 and 3 rows, and e of one row without a domain."""
+    """Images a and c by day, b and d by night, of 2, 2, 1 and 3 rows, and e of one row, only named so."""
     from rose_kit.memory import Prototypes
 
     images = ["a", "a", "b", "b", "c", "d", "d", "d", "e"]
     names = ["sky", "bus", "sky", "bus", "sky", "sky", "bus", "dog", "dog"]
-    facts = [{"domain": "day" if i in "ac" else "night"} if i != "e" else {} for i in images]
+    facts = [{"domain": "day" if i in "ac" else "night"} if i != "e" else {"film": "night"} for i in images]
     memory = SupportMemory(4)
     vectors = unit(np.random.default_rng(0).normal(size=(9, 4)))
     memory.extend(Prototypes.make(np.arange(9), vectors, names, images, metadata=facts))

@@ -37,6 +37,21 @@ def annotate_next(vectors, photographs):
     return order
 
 
+def _chosen(vectors, photographs, worth, nearest=np.max, grows=True):
+    """The order by another worth of a candidate, which is given its name, and nearness before and after."""
+    near = {name: nearest(x @ vectors.T, axis=1) for name, (x, _) in photographs.items()}
+    order = []
+    while len(order) < len(photographs):
+        after = {
+            c: {n: np.maximum(near[n], nearest(x @ own.T, axis=1)) for n, (x, _) in photographs.items()}
+            for c, (own, _) in photographs.items()
+            if c not in order
+        }
+        order.append(max(after, key=lambda c: worth(c, near, after[c])))
+        near = after[order[-1]] if grows else near
+    return order
+
+
 @checks(annotate_next)
 def _(answer):
     def photograph(*regions):
@@ -44,32 +59,70 @@ def _(answer):
         x = [np.eye(6)[axis] + tilt * np.eye(6)[3] for _, axis, tilt in regions]
         return unit(x), np.array([share for share, *_ in regions])
 
-    memory = np.eye(6)[:1]
-    photographs = {
-        "a": photograph((0.5, 1, 0), (0.5, 2, 0)),
-        "b": photograph((0.45, 1, 0), (0.45, 2, 0), (0.1, 5, 0)),  # all that "a" has, and more
-        "c": photograph((0.7, 4, 0), (0.3, 0, 0)),
-        "d": photograph((1.0, 0, 0.3)),  # nearly what the memory has
-    }
-    two = {
-        "a": photograph((0.1, 1, 0), (0.9, 0, 0)),
-        "b": photograph((0.3, 2, 0), (0.7, 0, 0)),
-    }
-    known = {name: photograph((1.0, axis, 0)) for name, axis in (("a", 0), ("b", 0), ("c", 1))}
-    found, small = answer(memory, photographs), answer(memory, two)
-    expect(found is not None, "returns None: is the `return` missing?")
-    expect(
-        sorted(found) == sorted(photographs), f"returns {found}, where each of a, b, c, d is asked for once"
+    memory, album = (
+        np.eye(6)[:1],
+        {
+            "a": photograph((0.5, 1, 0), (0.5, 2, 0)),
+            "b": photograph((0.45, 1, 0), (0.45, 2, 0), (0.1, 5, 0)),  # all that "a" has, and more
+            "c": photograph((0.7, 4, 0), (0.3, 0, 0)),
+            "d": photograph((1.0, 0, 0.3)),  # nearly what the memory has
+        },
     )
-    found = list(found)
-    expect(found != ["a", "d", "c", "b"], "begins with what brings least")
-    says = "goes by nearness to the memory alone: what was chosen before counts, too"
-    expect(found not in (["a", "b", "c", "d"], ["b", "a", "c", "d"]), says)
-    says = "looks at a photograph's own regions only: 'b' makes those of 'a' near as well"
-    expect(found != ["a", "c", "b", "d"], says)
-    expect(answer(memory, known)[0] == "c", "takes no notice of what the memory holds")
-    expect(list(small) == ["b", "a"], "counts all regions alike: a larger share counts more")
-    expect(found == ["b", "c", "d", "a"], f"returns {found}, where b, c, d, a is right")
+    cases = [
+        album,
+        {"a": photograph((0.1, 1, 0), (0.9, 0, 0)), "b": photograph((0.3, 2, 0), (0.7, 0, 0))},
+        {name: photograph((1.0, axis, 0)) for name, axis in (("a", 0), ("b", 0), ("c", 1))},
+        {  # many regions, which are all new
+            "a": photograph((0.8, 1, 0), (0.2, 0, 0)),
+            "b": photograph(*[(0.25, axis, 0) for axis in (2, 3, 4, 5)]),
+        },
+    ]
+    shares = [{name: share for name, (_, share) in case.items()} for case in cases]
+    found = [answer(memory, case) for case in cases]
+    expect(found[0] is not None, "returns None: is the `return` missing?")
+    found = list(map(list, found))
+    says = f"returns {found[0]}, where each of a, b, c, d is asked for once"
+    expect(sorted(found[0]) == sorted(album), says)
+
+    def all_by(worth, **options):
+        """What a worth of (a case's shares, candidate, before, after) makes of all cases."""
+        both = zip(cases, shares, strict=True)
+        return [_chosen(memory, case, lambda *of, a=a: worth(a, *of), **options) for case, a in both]
+
+    def total(a, c, before, after):
+        return sum(a[n] @ after[n] for n in a)
+
+    wrong = [
+        (all_by(lambda a, c, before, after: -total(a, c, before, after)), "begins with what brings least"),
+        (
+            all_by(lambda a, c, before, after: -a[c] @ before[c], grows=False),
+            "goes by nearness to the memory alone: what was chosen before counts, too",
+        ),
+        (all_by(total, grows=False), "forgets what was chosen before: it counts as if it were in the memory"),
+        (
+            all_by(lambda a, c, before, after: a[c] @ (after[c] - before[c])),
+            "looks at a photograph's own regions only: 'b' makes those of 'a' near as well",
+        ),
+        (
+            all_by(lambda a, c, before, after: sum(a[n] @ (after[n] - before[n]) for n in a if n != c)),
+            "leaves out a photograph's own regions: they become near as well",
+        ),
+        (
+            all_by(lambda a, c, before, after: sum(after[n].sum() - before[n].sum() for n in a)),
+            "counts all regions alike: a larger share counts more",
+        ),
+        (
+            all_by(lambda a, c, before, after: sum((a[n] * after[n]).mean() for n in a)),
+            "takes the mean over regions: the shares add up to 1 already, so sum them",
+        ),
+        (all_by(total, nearest=np.mean), "takes the mean cosine: a region is near by its largest one"),
+    ]
+    for other, says in wrong:
+        expect(found != other, says)
+    expect(found[2][0] == "c", "takes no notice of what the memory holds")
+    for case, order in zip(cases, found, strict=True):
+        right = annotate_next(memory, case)
+        expect(order == right, f"returns {order}, where {', '.join(right)} is right")
 
 
 @exercise(
@@ -97,6 +150,7 @@ def _(answer):
     found = answer(mask)
     expect(found is not None, "returns None: is the `return` missing?")
     expect(np.shape(found) == (4,), f"returns shape {np.shape(found)} where four numbers are asked for")
+    expect(isinstance(found, list), f"returns a {type(found).__name__}: COCO is JSON, which needs a list")
     found = [float(value) for value in found]
     expect(found != [4, 11, 5, 12], "gives y before x: arrays count rows first, boxes count x first")
     expect(found != [11, 4, 22, 8], "gives the last column and row: width and height are asked for")
