@@ -267,7 +267,7 @@ TYPICAL = [
     ("prototypes_of", lambda n, x: unit((n > 0).T.astype(float) @ x), "every patch that a class touches"),
     ("prototypes_of", lambda n, x: unit((n / n.sum(1, keepdims=True)).T @ x), "of a patch, not of a class"),
     ("forget_domain", lambda m, d: forget_if(m, lambda f: f.get("domain") == d)[1], "how many images went"),
-    ("forget_domain", lambda m, d: forget_if(m, lambda f: f.get("domain") != d)[0], "removes the other domain"),
+    ("forget_domain", lambda m, d: forget_if(m, lambda f: f.get("domain") != d)[0], "the other domain"),
     ("forget_domain", lambda m, d: m.remove(image_id=next(iter(
         i for i, facts in zip(m.image_ids, m.rows.metadata, strict=True) if facts.get("domain") == d))),
      "alone are by night"),

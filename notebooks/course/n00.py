@@ -34,8 +34,8 @@ def miou_by_hand(answers, truths, count):
 
 @checks(miou_by_hand)
 def _(answer):
-    truths = [np.array([[0, 0, 0], [1, 1, 1]]), np.array([[0, 0, 0], [3, 0, 1]])]
-    answers = [np.array([[0, 0, 1], [1, 1, 1]]), np.array([[0, 0, 1], [0, 2, 2]])]
+    truths = [np.array([[0, 0, 0, 0], [1, 1, 1, 1]]), np.array([[0, 0, 0, 0], [3, 0, 1, 1]])]
+    answers = [np.array([[0, 0, 1, 0], [1, 1, 1, 1]]), np.array([[0, 0, 1, 1], [0, 2, 2, 1]])]
     cm = sum(confusion_matrix(a, t, 5) for a, t in zip(answers, truths, strict=True))
     each = [mean_iou(confusion_matrix(a, t, 5)) for a, t in zip(answers, truths, strict=True)]
     ious = np.diag(cm) / np.maximum(cm.sum(0) + cm.sum(1) - np.diag(cm), 1)
