@@ -157,6 +157,28 @@ def by_middle(features, regions):
     return pooled
 
 
+def by_half(features, regions):
+    counts = patch_counts(features, regions, range(regions.max() + 1))
+    own = np.where(counts.max(1) > counts.sum(1) / 2, counts.argmax(1), -1)
+    pooled = np.full((counts.shape[1], features.dim), np.nan, np.float32)
+    for r in set(own) - {-1}:
+        pooled[r] = unit(features.flat()[own == r].mean(0))
+    return pooled
+
+
+def merge_by_means(regions, query, threshold):
+    """Join two neighbours after the other; a pair has the mean of its features from then on."""
+    ids, x = np.arange(len(query.features)), query.features.copy()
+    sides = (regions[:, :-1], regions[:, 1:]), (regions[:-1], regions[1:])
+    for a, b in sorted(
+        {tuple(pair) for one, other in sides for pair in zip(one.flat, other.flat, strict=True)}
+    ):
+        if ids[a] != ids[b] and x[a] @ x[b] > threshold:
+            ids[ids == ids[b]] = ids[a]
+            x[ids == ids[a]] = unit(query.features[ids == ids[a]].mean(0))
+    return np.unique(ids, return_inverse=True)[1][regions]
+
+
 def merge_anywhere(regions, query, threshold):
     return connected_components(query.features @ query.features.T > threshold, directed=False)[1][regions]
 
@@ -291,10 +313,16 @@ TYPICAL = [
     ("descend", lambda x, t, a, mu, rate, n: solved("descend")(x, t, a / len(x), mu, rate, n), "the mean"),
     ("descend", lambda x, t, a, mu, rate, n: descend_without_bias(x, t, a, mu, rate, n), "leaves b at 0"),
     ("descend", lambda *given: solved("descend")(*given)[0], "two arrays"),
+    ("descend", ("mu * w", "mu / 2 * w"), "mu / 2"),
+    ("descend", ("* error.sum(0)", "* (weight @ (softmax(x @ w.T + b) - target))"),
+     "take both gradients first"),
+    ("descend", ("* error.sum(0)", "* (error / weight[:, None]).sum(0)"), "in the gradient for b"),
     ("hard_pooling", lambda f, regions: pool_masks(f, regions, range(regions.max() + 1))[0],
      "is soft pooling"),
     ("hard_pooling", lambda f, regions: np.nan_to_num(solved("hard_pooling")(f, regions)), "make it NaN"),
     ("hard_pooling", lambda f, regions: by_middle(f, regions), "one pixel of a patch"),
+    ("hard_pooling", by_half, "no region has half"),
+    ("merged", merge_by_means, "mean of what is joined"),
     ("merged", merge_anywhere, "do not touch"),
     ("merged", lambda r, q, t: solved("merged")(r, q, -1), "not alike"),
     ("merged", lambda r, q, t: 2 * solved("merged")(r, q, t), "gaps"),
@@ -306,6 +334,8 @@ TYPICAL = [
      "drops the texts"),
     ("vetted", by_place, "takes ids for places"),
     ("vetted", all_neighbours, "at least half is enough"),
+    ("vetted", (".mean(1) >= 0.5", ".sum(1) >= k // 2"), "half is 2.5"),
+    ("vetted", lambda m, rows, k=4: solved("vetted")(m, rows, k).tolist(), "returns a list"),
     ("vetted", lambda m, rows, k=4: np.ones(len(rows.ids), bool), "lies among cats"),
     ("vetted", lambda m, rows, k=4: solved("vetted")(m, rows, 1), "nearest row alone"),
     ("vetted", lambda m, rows, k=4: solved("vetted")(m, rows, 4), "no notice of k"),

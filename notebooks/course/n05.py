@@ -19,7 +19,7 @@ from rose_kit.fusion.zero_shot import softmax
 def descend(x, target, weight, mu, rate, steps):
     """(C, D), (C,) the head W, b after so many steps of gradient descent on J, from zeros.
 
-    Args: x (S, D) samples; target (S, C) their distributions; weight (S,); mu, rate numbers.
+    Args: x (S, D) samples; target (S, C) their distributions; weight (S,) a * beta of each; mu, rate numbers.
     """
     w, b = np.zeros((target.shape[1], x.shape[1])), np.zeros(target.shape[1])
     for _ in range(steps):
@@ -27,6 +27,25 @@ def descend(x, target, weight, mu, rate, steps):
         w = w - rate * (error.T @ x + mu * w)  # (C, S) @ (S, D) -> (C, D)
         b = b - rate * error.sum(0)
     return w, b
+
+
+def _variants(x, target, weight, mu=0.5, rate=0.1):
+    """What typical mistakes make of three steps: W and b, and what to say."""
+
+    def run(error_of=lambda w, b: softmax(x @ w.T + b) - target, held=mu, of_bias=weight, stale=True):
+        w, b = np.zeros((target.shape[1], x.shape[1])), np.zeros(target.shape[1])
+        for _ in range(3):
+            error = error_of(w, b)
+            w = w - rate * ((weight[:, None] * error).T @ x + held * w)
+            b = b - rate * (of_bias @ (error if stale else error_of(w, b)))
+        return w, b
+
+    yield run(held=mu / 2), "takes mu / 2 * W: the derivative of mu / 2 * W**2 is mu * W"
+    yield run(of_bias=np.ones(len(x))), "leaves out the weights of the samples in the gradient for b"
+    yield run(of_bias=weight / weight.sum()), "takes the mean of the errors for b: J has their sum"
+    yield run(stale=False), "steps with b after W has moved: take both gradients first, then step"
+    hard = np.eye(target.shape[1])[target.argmax(1)]
+    yield run(lambda w, b: softmax(x @ w.T + b) - hard), "makes the targets one-hot: they are distributions"
 
 
 @checks(descend)
@@ -52,6 +71,8 @@ def _(answer):
     for other, says in wrong:
         expect(not close(w, descend(*other)[0]), says)
     right = descend(x, target, weight, 0.5, 0.1, 3)
+    for other, says in _variants(x, target, weight):
+        expect(not (close(w, other[0]) and close(b, other[1])), says)
     expect(not close(b, 0 * b), "leaves b at 0: the bias has a gradient too, the sum of the errors")
     expect(close(w, right[0]), "goes another way with W than the gradient of J, taken where W and b are now")
     expect(close(b, right[1]), "goes another way with b than the sum of the errors (b has no regulariser)")

@@ -21,7 +21,7 @@ from rose_kit.pooling import patch_counts
     right="Which regions of the scene get no patch at all?",
 )
 def hard_pooling(features, regions):
-    """(R, D) unit vectors: each patch goes whole to the region that holds most of it.
+    """(R, D) unit vectors: each patch goes whole to the region that holds more of it than any other.
 
     A region that gets no patch is a row of NaN.
     """
@@ -41,6 +41,7 @@ def _(answer):
     regions[:, 20:] = 1  # half of the third patch of each row, and a little more
     regions[:, 19] = 1
     regions[8:11, 8:11] = 2  # less than half of any patch
+    regions[24:27, :8], regions[30:, :8] = 1, 2  # a patch of three regions, none with half of it
     found = answer(features, regions)
     expect(found is not None, "returns None: is the `return` missing?")
     expect(np.shape(found) == (3, 8), f"returns shape {np.shape(found)} where (R, D) = (3, 8) is asked for")
@@ -49,6 +50,12 @@ def _(answer):
     expect(np.isnan(found[2]).all(), "gives a vector to a region that holds most of no patch: make it NaN")
     lengths = np.linalg.norm(np.asarray(found)[:2], axis=1)
     expect(np.allclose(lengths, 1, atol=1e-3), "returns vectors whose length is not 1")
+    counts = patch_counts(features, regions, [0, 1, 2])  # (N, R)
+    more = [unit(features.flat()[n > counts.sum(1) / 2].mean(0)) for n in counts.T[:2]]
+    expect(
+        not close(np.asarray(found)[:2], more),
+        "gives patches in which no region has half to nobody: the region with the most takes them",
+    )
     expect(
         close(found, hard_pooling(features, regions)), "gives some patch to another region than most of it"
     )
@@ -112,4 +119,8 @@ def _(answer):
     expect(found[0, 0] == found[0, 2], "keeps 0 and 1 apart, which are neighbours and alike")
     expect(found[2, 3] == found[0, 2], "keeps 1 and 4 apart: they share a side, and so are joined with 0")
     expect(found[2, 0] != found[0, 0], "merges 0 and 2, whose cosine is 0.77, below the threshold of 0.9")
+    chain = Query(unit(np.array([[1, 0], [1, 0.4], [1, 1.2]], np.float32)), far)  # 0.93, and 0.86
+    joined = np.asarray(answer(far, chain, 0.85))
+    says = "compares with the mean of what is joined already: the rule is about the regions' own features"
+    expect(joined[0, 0] == joined[0, 1] == joined[0, 2], says)
     expect(set(np.unique(found)) == set(range(groups)), "returns ids with gaps: number them from 0 on")

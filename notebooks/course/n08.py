@@ -39,7 +39,9 @@ def _(answer):
     told = ["cat", "dog", "dog", "fox", "owl"]  # fox: two of four neighbours are foxes
     rows = Prototypes.make(np.arange(5), vectors, told, [f"new{i}" for i in range(5)])
     before = len(memory)
-    found = shaped(answer(memory, rows), (5,), "(R,)")
+    found = answer(memory, rows)
+    expect(not isinstance(found, list), "returns a list: an array of bool is asked for")
+    found = shaped(found, (5,), "(R,)")
     expect(len(memory) == before, "adds rows to the memory: only say which ones it should let in")
     expect(found.dtype == bool, "returns numbers where True and False are asked for")
     expect(
@@ -55,5 +57,8 @@ def _(answer):
     expect(found[3], "refuses a row half of whose neighbours bear its name: at least half is enough")
     lone = Prototypes.make(np.arange(1), vectors[3:4], ["fox"], ["lone"])
     sole = memory.subset(memory.ids[:13])  # one fox is left: of four neighbours, it is one
-    expect(not answer(sole, lone)[0], "goes by the nearest row alone: k of them have a say")
+    says = "lets in a row one of whose four neighbours bears its name: the nearest row alone is not enough"
+    expect(not answer(sole, lone)[0], says)
+    says = "lets in a row two of whose five neighbours bear its name: count them, all alike; half is 2.5"
+    expect(not answer(memory, rows, 5)[3], says)
     expect(answer(sole, lone, 2)[0], "takes no notice of k: with k=2, one fox is half of the neighbours")

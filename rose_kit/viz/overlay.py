@@ -214,7 +214,8 @@ class LabelMap:
 def small_png(pixels: NDArray[np.uint8]) -> bytes:
     """(H, W, 3) -> a PNG of at most 256 colours, a third of the size of a full one."""
     file = io.BytesIO()
-    Image.fromarray(pixels).quantize(256, dither=Image.Dither.NONE).save(file, format="png", optimize=True)
+    few = Image.fromarray(pixels).quantize(256, kmeans=2, dither=Image.Dither.NONE)
+    few.save(file, format="png", optimize=True)
     return file.getvalue()
 
 
@@ -261,7 +262,10 @@ def deepest_pixel(region: NDArray[np.bool_]) -> tuple[int, int]:
 
 
 def _annotate(canvas: NDArray[np.uint8], labels: NDArray, names: Sequence[str]) -> NDArray[np.uint8]:
-    """Contours, and white letters with a dark rim, the largest class first; none covers another's name."""
+    """Contours, and white letters with a dark rim, the largest class first; none covers another's name.
+
+    A class of less than a quarter of its name's area has none: it would seem to name what is around it.
+    """
     canvas[contours(labels)] = 20
     image = Image.fromarray(canvas)
     draw = ImageDraw.Draw(image)
@@ -270,12 +274,15 @@ def _annotate(canvas: NDArray[np.uint8], labels: NDArray, names: Sequence[str]) 
     labels = labels[::step, ::step]
     free = np.ones(labels.shape, dtype=bool)  # where no name stands yet
     values, counts = np.unique(labels, return_counts=True)
-    for c in values[np.argsort(-counts, kind="stable")]:
+    for i in np.argsort(-counts, kind="stable"):
+        c = values[i]
         room = (labels == c) & free
         if not (0 <= c < len(names) and names[c] and room.any()):
             continue
-        row, column = deepest_pixel(room)
         box = np.reshape(draw.textbbox((0, 0), names[c], anchor="mm", **style), (2, 2))  # around (0, 0)
+        if counts[i] * step**2 < np.prod(box[1] - box[0]) / 4:
+            continue
+        row, column = deepest_pixel(room)
         place = np.minimum((column * step, row * step), image.size - box[1])
         place = np.maximum(place, -box[0])  # (x, y) of the middle of the name, which is inside the image
         (left, top), (right, bottom) = (box + place).astype(int) // step
