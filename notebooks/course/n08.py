@@ -59,6 +59,6 @@ def _(answer):
     sole = memory.subset(memory.ids[:13])  # one fox is left: of four neighbours, it is one
     says = "lets in a row one of whose four neighbours bears its name: the nearest row alone is not enough"
     expect(not answer(sole, lone)[0], says)
+    expect(answer(sole, lone, 2)[0], "takes no notice of k: with k=2, one fox is half of the neighbours")
     says = "lets in a row two of whose five neighbours bear its name: count them, all alike; half is 2.5"
     expect(not answer(memory, rows, 5)[3], says)
-    expect(answer(sole, lone, 2)[0], "takes no notice of k: with k=2, one fox is half of the neighbours")
