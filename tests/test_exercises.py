@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from nbformat import v4
 from scipy.sparse.csgraph import connected_components
+from scipy.stats import entropy
+from sklearn.metrics import f1_score
 
 import course
 from course import build
@@ -214,6 +216,20 @@ def all_neighbours(memory, rows, k=4):
     return (memory.lookup(ids).class_names.reshape(ids.shape) == rows.class_names[:, None]).all(1)
 
 
+def by_plurality(memory, rows, k=4):
+    names = memory.lookup(ids := memory.search(rows.vectors, k).ids).class_names.reshape(ids.shape)
+    counts = (names[:, :, None] == names[:, None]).sum(2)  # (R, k) how often each neighbour's name is there
+    return counts.max(1) == (names == rows.class_names[:, None]).sum(1)
+
+
+def images_of(memory, name):
+    return memory.image_ids[memory.class_names == name]
+
+
+def iou(a, t, joint=np.bitwise_or):
+    return np.sum(a & t) / joint(1 * a, t).sum() if a.any() or t.any() else 1
+
+
 def dice(a, t):
     return 2 * np.sum(a & t) / (a.sum() + t.sum()) if a.any() or t.any() else 1
 
@@ -333,6 +349,22 @@ TYPICAL = [
     ("trusted", lambda q, m, v, least=0.05: Vocabulary(solved("trusted")(q, m, v, least).names),
      "drops the texts"),
     ("vetted", by_place, "takes ids for places"),
+    ("vetted", by_plurality, "four names"),
+    ("best_cut", lambda odds, mine: max(odds, key=lambda t: f1_score(mine, odds >= t)), "another measure"),
+    ("best_cut", lambda odds, mine: odds[mine].min(), "another measure"),
+    ("blend", lambda z, s, r, g, t: solved("blend")(z, s, r, g, 1), "no notice of the temperature"),
+    ("blend", lambda z, s, r, g, t: z + g * blended(s, r), "take their softmax"),
+    ("blend", lambda z, s, r, g, t: z + g * blended(top(s, 1, 1), r), "the best row alone"),
+    ("forget", lambda m, name: m.subset(m.ids[[name not in c for c in m.class_names]]), "dogfish"),
+    ("forget", lambda m, name: m.subset(m.ids[~np.isin(m.image_ids, images_of(m, name))]), "whole images"),
+    ("known_by", lambda pages, day: sorted({p for p in pages if p[0] <= day}, reverse=True), "loses pages"),
+    ("known_by", lambda pages, day: sorted(solved("known_by")(pages, day), key=lambda p: p[1]), "else than"),
+    ("both_ious", lambda a, t: (np.mean([iou(x, y, np.add) for x, y in zip(a, t, strict=True)]), 0), "twice"),
+    ("both_ious", lambda a, t: (np.mean([not y.any() or iou(x, y) for x, y in zip(a, t, strict=True)]), 0),
+     "whatever is answered"),
+    ("by_entropy", lambda s, r: entropy_mix(s, r, lambda p: -np.log(entropy(p + 1e-12, axis=1)[:, None] + 1e-9)),
+     "weighs by 1 / entropy"),
+    ("by_entropy", (".sum(1, keepdims", ".mean(1, keepdims"), "weighs by the mean over classes"),
     ("vetted", all_neighbours, "at least half is enough"),
     ("vetted", (".mean(1) >= 0.5", ".sum(1) >= k // 2"), "half is 2.5"),
     ("vetted", lambda m, rows, k=4: solved("vetted")(m, rows, k).tolist(), "returns a list"),

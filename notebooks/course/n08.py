@@ -60,5 +60,9 @@ def _(answer):
     says = "lets in a row one of whose four neighbours bears its name: the nearest row alone is not enough"
     expect(not answer(sole, lone)[0], says)
     expect(answer(sole, lone, 2)[0], "takes no notice of k: with k=2, one fox is half of the neighbours")
+    four = SupportMemory.from_prototypes(np.eye(4), ["cat", "dog", "owl", "fox"], list("abcd"))
+    middle = Prototypes.make(np.arange(1), unit(np.array([[1.0, 0.9, 0.8, 0.7]])), ["cat"], ["new"])
+    says = "lets in a row whose four neighbours have four names: no name is more frequent, but none has half"
+    expect(not answer(four, middle)[0], says)
     says = "lets in a row two of whose five neighbours bear its name: count them, all alike; half is 2.5"
     expect(not answer(memory, rows, 5)[3], says)

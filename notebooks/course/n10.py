@@ -47,6 +47,13 @@ def _(answer):
         (gate * (w[..., None] * rows).sum(1), "leaves out the patch itself: the blend is added to z"),
         (z + (w[..., None] * rows).sum(1), "takes no notice of the gate"),
         (z + gate * rows.mean(1), "weighs all rows alike: a better score counts more"),
+        (blend(z, scores, rows, gate, 1), "takes no notice of the temperature"),
+        (z + gate * (scores[..., None] * rows).sum(1), "weighs by the scores themselves: take their softmax"),
+        (
+            z + gate * rows[np.arange(5), scores.argmax(1)],
+            "takes the best row alone: each of the k has a part",
+        ),
+        ((z + mix) / 2, "halves the sum: the formula does not"),
         (blend(z, scores, rows, gate, 1 / temperature), "multiplies by the temperature: divide by it"),
         (
             z + gate * (np.exp(scores / temperature)[..., None] * rows).sum(1),
@@ -84,7 +91,7 @@ def forget(memory, name):
 def _(answer):
     vectors = unit(np.random.default_rng(0).normal(size=(6, 4)))
     memory = SupportMemory.from_prototypes(
-        vectors, ["dog", "cat", "dog", "cat", "fox", "dog"], list("xabcde")
+        vectors, ["dog", "cat", "dog", "cat", "dogfish", "dog"], list("xabbcd")
     )
     memory.remove(ids=[0])  # from here on, the id of a row is not its place
     found = answer(memory, "dog")
@@ -93,4 +100,6 @@ def _(answer):
     wanted = f"returns a {type(found).__name__} where a memory is asked for (`remove` returns a count)"
     expect(isinstance(found, SupportMemory), wanted)
     expect("dog" not in found.classes, "still holds the class")
+    expect("dogfish" in found.classes, "takes 'dogfish', too, whose name only begins alike")
+    expect(len(found) != 2, "takes whole images, in which other classes have rows, too")
     expect(len(found) == 3, f"holds {len(found)} rows where 3 are of other classes")

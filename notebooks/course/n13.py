@@ -52,6 +52,13 @@ def _(answer):
         abs(found[0] - overlap) > 1e-6,
         "is Dice, which counts what is shared twice: divide by the union",
     )
+    twice = np.mean([3 / 9, 16 / 34, 1, 0])
+    expect(
+        abs(found[0] - twice) > 1e-6,
+        "adds the two areas for a union: what is shared counts twice in it",
+    )
+    lenient = np.mean([3 / 6, 16 / 18, 1, 1])
+    expect(abs(found[0] - lenient) > 1e-6, "gives 1 to whatever is answered to an empty truth")
     left_out = np.mean([3 / 6, 16 / 18, 0])
     expect(
         abs(found[0] - left_out) > 1e-6,

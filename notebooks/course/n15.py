@@ -34,6 +34,7 @@ def _(answer):
     expect(not np.isnan(found).any(), "returns NaN: the logarithm of 0 has no value; keep p above 1e-12")
     found = shaped(found, (8, 5), "(N, C)")
     s, r = (np.exp((p * np.log(np.maximum(p, 1e-12))).sum(1, keepdims=True)) for p in (seen, read))
+    h, g = -np.log(s), -np.log(r)  # entropies
     s2, r2 = s ** (1 / np.log(2)), r ** (1 / np.log(2))
     wrong = [
         ((seen + read) / 2, "weighs all patches alike"),
@@ -48,6 +49,15 @@ def _(answer):
             (s.prod() * seen + r.prod() * read) / (s.prod() + r.prod()),
             "takes one entropy for all patches: sum over the classes of each",
         ),
+    ]
+    others = {
+        "the mean over classes of p log p": (s ** (1 / 5), r ** (1 / 5)),
+        "1 / entropy": (1 / np.maximum(h, 1e-9), 1 / np.maximum(g, 1e-9)),
+        "1 - entropy / log(C)": (1 - h / np.log(5), 1 - g / np.log(5)),
+    }
+    wrong += [
+        ((a * seen + b * read) / (a + b), f"weighs by {says}, not by exp(-entropy)")
+        for says, (a, b) in others.items()
     ]
     for other, says in wrong:
         expect(not close(found, other), says)
