@@ -112,6 +112,15 @@ def test_explorer_shows_the_prototypes_behind_a_pixel(page, screenshots):
     widget.expect(f"row {start + 4}, ")
     page.keyboard.press("Shift+ArrowUp")
     widget.expect(f"row {start + 3}, ")
+    waiting = widget.root.locator(".rk-waiting")
+    assert not waiting.count()
+    page.locator(".jp-CodeCell").filter(has_text="names_alone, lines").locator(".jp-InputArea-editor").click()
+    lab.run(page, "Run Selected Cell")  # for seconds
+    widget.root.scroll_into_view_if_needed()
+    widget.drag((200, 30))
+    waiting.wait_for()
+    widget.expect(": sky.")
+    waiting.wait_for(state="detached")
 
 
 def test_sliders_change_the_mask(page, screenshots):
@@ -145,9 +154,10 @@ def test_teaching_changes_the_answer_and_undo_changes_it_back(page, screenshots)
         widget.expect(f"Regions picked: {count} ")
     field = widget.root.get_by_label("name")
     field.fill("cap")
-    add.click()
+    add.dblclick()  # the second click comes while the first is worked on, and does nothing
     widget.expect("added 'cap', a new class", "most to 'cap'")
     widget.becomes(1, answer, same=False)
+    widget.expect("added 'cap'")
     widget.save_screenshot(screenshots / "widget_teach.png")
     for count, point in enumerate(CAP, start=1):  # the name that stands in the field, however soon it is sent
         widget.drag(point)

@@ -362,7 +362,7 @@ TYPICAL = [
     ("both_ious", lambda a, t: (np.mean([iou(x, y, np.add) for x, y in zip(a, t, strict=True)]), 0), "twice"),
     ("both_ious", lambda a, t: (np.mean([not y.any() or iou(x, y) for x, y in zip(a, t, strict=True)]), 0),
      "whatever is answered"),
-    ("by_entropy", lambda s, r: entropy_mix(s, r, lambda p: -np.log(entropy(p + 1e-12, axis=1)[:, None] + 1e-9)),
+    ("by_entropy", lambda s, r: entropy_mix(s, r, lambda p: -np.log(entropy(p, axis=1)[:, None] + 1e-9)),
      "weighs by 1 / entropy"),
     ("by_entropy", (".sum(1, keepdims", ".mean(1, keepdims"), "weighs by the mean over classes"),
     ("vetted", all_neighbours, "at least half is enough"),

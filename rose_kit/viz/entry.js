@@ -1,4 +1,4 @@
-// A field and a button: a click on it, or Enter, sends what the field holds, in one message. A message back empties the field.
+// A field and a button: a click on it, or Enter, sends what the field holds, in one message. Until a message comes back, it is "waiting".
 function render({ model, el }) {
   const form = document.createElement("form");
   form.className = "rk-entry";
@@ -19,9 +19,17 @@ function render({ model, el }) {
   });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
+    wait(true);
     model.send({ text: input.value });
   });
-  model.on("msg:custom", () => (input.value = ""));
+  function wait(busy) {
+    button.disabled = input.readOnly = busy; // a second click would find nothing to add
+    form.classList.toggle("rk-waiting", busy);
+  }
+  model.on("msg:custom", ({ clear }) => {
+    wait(false);
+    if (clear) input.value = "";
+  });
   el.append(form);
 }
 

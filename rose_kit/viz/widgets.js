@@ -1,5 +1,5 @@
 // An image under its title. An active one, which has a size, has a cursor: arrow keys move it, with Shift by single pixels; a click, a drag,
-// Enter or Space sends a stroke, the list of the [row, column] that it passes.
+// Enter or Space sends a stroke, the list of the [row, column] that it passes. Until the kernel says that it has it, the image is "waiting".
 function render({ model, el }) {
   const [rows, columns] = model.get("size");
   const title = document.createElement("div");
@@ -42,6 +42,12 @@ function render({ model, el }) {
   model.on("change:cursor", place);
   place();
 
+  function send(stroke) {
+    box.classList.add("rk-waiting");
+    model.send({ stroke });
+  }
+  model.on("msg:custom", () => box.classList.remove("rk-waiting"));
+
   const clamp = (n, length) => Math.max(0, Math.min(length - 1, Math.floor(n)));
   const inside = (row, column) => [clamp(row, rows), clamp(column, columns)];
 
@@ -54,7 +60,7 @@ function render({ model, el }) {
       model.set("cursor", inside(row + down * step, column + right * step));
       model.save_changes();
     } else if (event.key === "Enter" || event.key === " ") {
-      model.send({ stroke: [[row, column]] });
+      send([[row, column]]);
     } else return;
     event.preventDefault();
   });
@@ -83,7 +89,7 @@ function render({ model, el }) {
   });
   box.addEventListener("pointermove", (event) => stroke && extend(event));
   box.addEventListener("pointerup", () => {
-    if (stroke) model.send({ stroke });
+    if (stroke) send(stroke);
     stroke = null;
   });
   box.addEventListener("pointercancel", () => (stroke = null));

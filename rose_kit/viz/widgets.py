@@ -57,7 +57,11 @@ class Canvas(anywidget.AnyWidget):
     def __init__(self, pixels: NDArray[np.uint8], label: str, size: tuple[int, ...] = ()) -> None:
         super().__init__(label=label, size=size, cursor=tuple(side // 2 for side in size))
         self.draw(pixels)
-        self.on_msg(lambda _, content, __: self.set_trait("cursor", tuple(content["stroke"][-1])))
+        self.on_msg(self._take)
+
+    def _take(self, _: Any, content: Mapping, __: Any) -> None:
+        self.cursor = tuple(content["stroke"][-1])
+        self.send({})
 
     def draw(self, pixels: NDArray[np.uint8]) -> None:
         """Show another image of the same size."""
@@ -69,7 +73,8 @@ class Canvas(anywidget.AnyWidget):
 class Entry(anywidget.AnyWidget):
     """A text field and a button: a click on it, or Enter, sends a message {"text": what the field holds}.
 
-    A field and a button of ipywidgets send a message each, and the click may arrive before the text.
+    A field and a button of ipywidgets send a message each, and the click may arrive before the text. Both are
+    locked until a message is sent back.
 
     Args:
         label: of the field.
@@ -81,8 +86,8 @@ class Entry(anywidget.AnyWidget):
     label, placeholder, action = (traitlets.Unicode().tag(sync=True) for _ in range(3))
 
     def clear(self) -> None:
-        """Empty the field."""
-        self.send({})
+        """Empty the field, and unlock it."""
+        self.send({"clear": True})
 
 
 class ImageWidget(widgets.VBox):
@@ -355,7 +360,7 @@ class TeachByExample(ImageWidget):
         self.canvas.on_msg(lambda _, content, __: self.pick(content["stroke"]))
         self.answer = Canvas(self.photo, "the answer")
         self.name = Entry(label="name", placeholder="what is it?", action="Add to memory")
-        self.name.on_msg(lambda _, content, __: self.safely(self.add_example, content["text"]))
+        self.name.on_msg(self._enter)
         self.take_back = widgets.Button(description="Undo")
         self.take_back.on_click(lambda _: self.safely(self.undo))
         tools = widgets.HBox([self.name, self.take_back])
@@ -384,6 +389,12 @@ class TeachByExample(ImageWidget):
         self.picked = change(regions)
         self.canvas.cursor = tuple(points[-1])
         self._point()
+
+    def _enter(self, _: Any, content: Mapping, __: Any) -> None:
+        try:
+            self.safely(self.add_example, content["text"])
+        finally:
+            self.name.send({})
 
     def add_example(self, name: str) -> Segmentation:
         """Add the picked regions to the memory under a name, as one prototype, and segment anew.
@@ -425,7 +436,7 @@ class TeachByExample(ImageWidget):
             raise ValueError("there is nothing to undo: nothing was added here")
         example, name, *_ = self._examples[-1]
         self._take_back()
-        self._segment(f"took back {name!r}, stored as {example!r}. ")
+        self._segment(f"took back {name!r}, stored as {example!r}; its regions are picked again. ")
 
     def _take_back(self) -> None:
         example, _, names, picked = self._examples[-1]
