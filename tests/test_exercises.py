@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from nbformat import v4
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import entropy
@@ -352,6 +353,9 @@ TYPICAL = [
     ("vetted", by_plurality, "four names"),
     ("best_cut", lambda odds, mine: max(odds, key=lambda t: f1_score(mine, odds >= t)), "another measure"),
     ("best_cut", lambda odds, mine: odds[mine].min(), "another measure"),
+    ("best_cut", lambda odds, mine: odds.sort() or solved("best_cut")(odds, mine), "changes what"),
+    ("late_fusion", ("softmax(scale * cosine)", "softmax(np.multiply(cosine, scale, cosine))"), "changes what"),
+    ("descend", lambda *given: tuple(map(torch.from_numpy, solved("descend")(*given))), "of NumPy"),
     ("blend", lambda z, s, r, g, t: solved("blend")(z, s, r, g, 1), "no notice of the temperature"),
     ("blend", lambda z, s, r, g, t: z + g * blended(s, r), "take their softmax"),
     ("blend", lambda z, s, r, g, t: z + g * blended(top(s, 1, 1), r), "the best row alone"),

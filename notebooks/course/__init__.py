@@ -8,6 +8,7 @@ with `yours(answer)`: the reader's function once it is right, the solution until
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib
 import json
@@ -123,7 +124,7 @@ def verdict(answer: Callable) -> str:
     name = answer.__name__
     one = find(name)
     try:
-        one.check(answer)
+        one.check(untouched(answer))
     except NotImplementedError:
         return f"not done yet: {name}"
     except Wrong as wrong:
@@ -225,17 +226,28 @@ def expect(holds: bool, says: str) -> None:
         raise Wrong(says)
 
 
+def untouched(answer: Callable) -> Callable:
+    """The answer, which is wrong if it changes an array or a list that it is given."""
+
+    @functools.wraps(answer)
+    def call(*given: Any, **named: Any) -> Any:
+        before = [(one, copy.deepcopy(one)) for one in given if isinstance(one, np.ndarray | list)]
+        found = answer(*given, **named)
+        says = "changes what it is given, which others still need: make something new"
+        expect(all(np.array_equal(now, then) for now, then in before), says)
+        return found
+
+    return call
+
+
 def shaped(found: Any, shape: tuple[int, ...], meaning: str) -> np.ndarray:
-    """The answer as an array of this shape, without NaN; `meaning` names the axes, such as "(N, C)"."""
+    """The answer, an array of this shape, without NaN; `meaning` names the axes, such as "(N, C)"."""
     expect(found is not None, "returns None: is the `return` missing?")
-    try:
-        array = np.asarray(found)
-        array = array if array.dtype == bool else array.astype(float)
-    except (TypeError, ValueError):
-        raise Wrong(f"returns a {type(found).__name__} where an array {meaning} is asked for") from None
-    expect(array.shape == shape, f"returns shape {array.shape} where {meaning} = {shape} is asked for")
-    expect(bool(np.isfinite(array).all()), "returns values that are not finite (NaN or infinite)")
-    return array
+    says = f"returns a {type(found).__name__} where an array {meaning} of NumPy is asked for"
+    expect(isinstance(found, np.ndarray) and found.dtype.kind in "biuf", says)
+    expect(found.shape == shape, f"returns shape {found.shape} where {meaning} = {shape} is asked for")
+    expect(bool(np.isfinite(found).all()), "returns values that are not finite (NaN or infinite)")
+    return found if found.dtype == bool else found.astype(float)
 
 
 def close(a: ArrayLike, b: ArrayLike, atol: float = 1e-4) -> bool:

@@ -30,9 +30,7 @@ def _(answer):
     rng = np.random.default_rng(0)
     counts, x = rng.integers(1, 65, (6, 3)).astype(float), unit(rng.normal(size=(6, 4)))
     counts[0, 1] = 0
-    given = counts.copy()
     found = shaped(answer(counts, x), (3, 4), "(C, D)")
-    expect(close(counts, given), "changes the counts it is given: write to a new array")
     wrong = [
         (unit((counts > 0).T.astype(float) @ x), "counts every patch that a class touches as one"),
         (unit(np.eye(3)[counts.argmax(1)].T @ x), "gives each patch to one class alone: use the shares"),

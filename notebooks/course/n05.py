@@ -52,14 +52,10 @@ def _variants(x, target, weight, mu=0.5, rate=0.1):
 def _(answer):
     rng = np.random.default_rng(0)
     x, target, weight = rng.normal(size=(9, 4)), rng.dirichlet(np.ones(3), 9), rng.random(9)
-    given = x.copy(), target.copy(), weight.copy()
     found = answer(x, target, weight, 0.5, 0.1, 3)
     expect(found is not None, "returns None: is the `return` missing?")
     expect(isinstance(found, tuple) and len(found) == 2, "does not return two arrays, W and b")
     w, b = shaped(found[0], (3, 4), "W (C, D)"), shaped(found[1], (3,), "b (C,)")
-    expect(
-        all(close(a, b) for a, b in zip((x, target, weight), given, strict=True)), "changes what it is given"
-    )
     wrong = [
         ((x, target, weight, 0.5, -0.1, 3), "climbs: the step goes against the gradient"),
         ((x, target, weight, 0.0, 0.1, 3), "leaves out mu * W, so that J has no minimum"),

@@ -98,9 +98,7 @@ def _(answer):
     regions = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 4], [2, 2, 3, 4]])
     angles = np.radians([0, 20, 40, 90, 0])  # 1 is like 0 and 0 is like 4, which lies beside 1 and 3
     query = Query(np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32), regions)
-    given = regions.copy()
     found = shaped(answer(regions, query, 0.9), (4, 4), "(H, W)")
-    expect((regions == given).all(), "changes the regions it is given: make a new map")
     groups = len(np.unique(found))
     expect(groups < 5, "merges nothing: neighbours 0 and 1 have a cosine of 0.94, above the threshold of 0.9")
     apart = {tuple(np.unique(found[regions == r])) for r in range(5)}

@@ -25,9 +25,7 @@ def known_by(pages, day):
 def _(answer):
     pages = [("2031-04-02", "b"), ("2031-03-30", "d"), ("2031-04-09", "a"), ("2031-04-05", "c")]
     pages += [("2031-04-02", "e"), ("2031-04-02", "b")]  # of one day, and one of them twice
-    given = list(pages)
     found = answer(pages, "2031-04-05")
-    expect(pages == given, "changes the list it is given: make a new one")
     expect(found is not None, "returns None: `list.sort` sorts in place; is the `return` missing?")
     found = list(found)
     says = f"returns {found}, without the pairs (date, text) that it was given"
