@@ -8,7 +8,7 @@ from rose_kit.fusion.zero_shot import softmax
 def descend(x, target, weight, mu, rate, steps):
     """(C, D), (C,) the head W, b after so many steps of gradient descent on J, from zeros.
 
-    Args: x (S, D) samples; target (S, C) their distributions; weight (S,); mu, rate numbers.
+    Args: x (S, D) samples; target (S, C) their distributions; weight (S,) a * beta of each; mu, rate numbers.
     """
     w, b = np.zeros((target.shape[1], x.shape[1])), np.zeros(target.shape[1])
     for _ in range(steps):

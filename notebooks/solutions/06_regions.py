@@ -9,7 +9,7 @@ from rose_kit.pooling import patch_counts
 
 
 def hard_pooling(features, regions):
-    """(R, D) unit vectors: each patch goes whole to the region that holds most of it.
+    """(R, D) unit vectors: each patch goes whole to the region that holds more of it than any other.
 
     A region that gets no patch is a row of NaN.
     """
