@@ -5,6 +5,7 @@
 """
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -151,9 +152,12 @@ def evidence_figure(
 
 
 def show(fig: Figure, caption: str) -> None:
-    """Put a figure into the notebook, small enough to commit, and print its caption."""
+    """Put a figure into the notebook, small enough to commit, and print its caption.
+
+    JupyterLab would break a long line anywhere, inside a number as well.
+    """
     display(Inline(_png(fig)))
-    print(caption)
+    print(textwrap.fill(caption, 88, break_on_hyphens=False))
 
 
 def save(fig: Figure, path: str | Path) -> Path:
