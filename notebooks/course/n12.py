@@ -25,9 +25,10 @@ def known_by(pages, day):
 def _(answer):
     pages = [("2031-04-02", "b"), ("2031-03-30", "d"), ("2031-04-09", "a"), ("2031-04-05", "c")]
     pages += [("2031-04-02", "e"), ("2031-04-02", "b")]  # of one day, and one of them twice
+    pages += [("2030-12-30", "f")]
     found = answer(pages, "2031-04-05")
     expect(found is not None, "returns None: `list.sort` sorts in place; is the `return` missing?")
-    found = list(found)
+    expect(isinstance(found, list), f"returns a {type(found).__name__}, where a list is asked for")
     says = f"returns {found}, without the pairs (date, text) that it was given"
     expect(all(page in pages for page in found), says)
     dates = [date for date, _ in found]
@@ -35,7 +36,7 @@ def _(answer):
         "2031-04-09" not in dates, "lets in a page that appeared later: an answer would know its own future"
     )
     expect("2031-04-05" in dates, "leaves out the page of the day itself")
-    says = "loses pages: several may be of one day, and one may say the same again"
+    says = "loses pages: several are of one day, some say the same again, one is of another year"
     expect(sorted(found) == sorted(page for page in pages if page[0] <= "2031-04-05"), says)
     expect(dates != sorted(dates), "begins with the oldest: the newest comes first")
     expect(dates == sorted(dates, reverse=True), "sorts by something else than the dates")

@@ -59,35 +59,41 @@ def _(answer):
         x = [np.eye(6)[axis] + tilt * np.eye(6)[3] for _, axis, tilt in regions]
         return unit(x), np.array([share for share, *_ in regions])
 
-    memory, album = (
-        np.eye(6)[:1],
-        {
-            "a": photograph((0.5, 1, 0), (0.5, 2, 0)),
-            "b": photograph((0.45, 1, 0), (0.45, 2, 0), (0.1, 5, 0)),  # all that "a" has, and more
-            "c": photograph((0.7, 4, 0), (0.3, 0, 0)),
-            "d": photograph((1.0, 0, 0.3)),  # nearly what the memory has
-        },
-    )
+    album = {
+        "a": photograph((0.5, 1, 0), (0.5, 2, 0)),
+        "b": photograph((0.45, 1, 0), (0.45, 2, 0), (0.1, 5, 0)),  # all that "a" has, and more
+        "c": photograph((0.7, 4, 0), (0.3, 0, 0)),
+        "d": photograph((1.0, 0, 0.3)),  # nearly what the memory has
+    }
     cases = [
         album,
         {"a": photograph((0.1, 1, 0), (0.9, 0, 0)), "b": photograph((0.3, 2, 0), (0.7, 0, 0))},
-        {name: photograph((1.0, axis, 0)) for name, axis in (("a", 0), ("b", 0), ("c", 1))},
+        {"a": photograph((1.0, 0, 0)), "b": photograph((1.0, 0, 0.2)), "c": photograph((1.0, 1, 0))},
         {  # many regions, which are all new
             "a": photograph((0.8, 1, 0), (0.2, 0, 0)),
             "b": photograph(*[(0.25, axis, 0) for axis in (2, 3, 4, 5)]),
         },
     ]
+    rng, memories = np.random.default_rng(0), [np.eye(6)[:1]] * len(cases)
+    for _ in range(8):  # nobody knows these orders beforehand
+        memories.append(unit(rng.normal(size=(3, 6))))
+        sizes = dict(zip("abcde", rng.permutation([2, 3, 4, 5, 6]).tolist(), strict=True))
+        cases.append(
+            {a: (unit(rng.normal(size=(n, 6))), rng.dirichlet(np.ones(n))) for a, n in sizes.items()}
+        )
     shares = [{name: share for name, (_, share) in case.items()} for case in cases]
-    found = [answer(memory, case) for case in cases]
+    found = [answer(rows, dict(case)) for rows, case in zip(memories, cases, strict=True)]
     expect(found[0] is not None, "returns None: is the `return` missing?")
+    says = f"returns a {type(found[0]).__name__}, where a list of names is asked for"
+    expect(isinstance(found[0], list | tuple), says)
     found = list(map(list, found))
     says = f"returns {found[0]}, where each of a, b, c, d is asked for once"
     expect(sorted(found[0]) == sorted(album), says)
 
     def all_by(worth, **options):
         """What a worth of (a case's shares, candidate, before, after) makes of all cases."""
-        both = zip(cases, shares, strict=True)
-        return [_chosen(memory, case, lambda *of, a=a: worth(a, *of), **options) for case, a in both]
+        all_of = zip(memories, cases, shares, strict=True)
+        return [_chosen(rows, case, lambda *of, a=a: worth(a, *of), **options) for rows, case, a in all_of]
 
     def total(a, c, before, after):
         return sum(a[n] @ after[n] for n in a)
@@ -120,8 +126,8 @@ def _(answer):
     for other, says in wrong:
         expect(found != other, says)
     expect(found[2][0] == "c", "takes no notice of what the memory holds")
-    for case, order in zip(cases, found, strict=True):
-        right = annotate_next(memory, case)
+    for rows, case, order in zip(memories, cases, found, strict=True):
+        right = annotate_next(rows, case)
         expect(order == right, f"returns {order}, where {', '.join(right)} is right")
 
 
@@ -163,6 +169,8 @@ def _(answer):
     disc = np.hypot(*np.mgrid[-5:6, -4:7]) < 4  # its first pixel in row order is not its leftmost
     says = "is wrong for a disc, whose first pixel, row by row, is not the leftmost one"
     expect([float(value) for value in answer(disc)] == [1, 2, 7, 7], says)
+    corner = np.pad(np.ones((3, 4), bool), (0, 5))
+    expect(list(answer(corner)) == [0, 0, 4, 3], "is wrong for a mask in the corner, whose first row is 0")
     one = np.zeros((3, 3), bool)
     one[2, 1] = True
     expect(list(answer(one)) == [1, 2, 1, 1], "is wrong for a single pixel, whose box is 1 x 1")
