@@ -12,12 +12,12 @@ import torch
 from nbformat import v4
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import entropy
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, matthews_corrcoef
 
 import course
 from course import build
 from course.pseudo_labels import pseudo_labels
-from rose_kit import Vocabulary, unit
+from rose_kit import SupportMemory, Vocabulary, unit
 from rose_kit.fusion.zero_shot import softmax
 from rose_kit.pooling import patch_counts, pool_masks
 
@@ -180,6 +180,16 @@ def merge_by_means(regions, query, threshold):
             ids[ids == ids[b]] = ids[a]
             x[ids == ids[a]] = unit(query.features[ids == ids[a]].mean(0))
     return np.unique(ids, return_inverse=True)[1][regions]
+
+
+def merge_once(regions, query, threshold):
+    """Each pair of alike neighbours renames one region, whoever had its name already."""
+    ids = np.arange(len(query.features))
+    for a, b in zip(regions[:, :-1].flat, regions[:, 1:].flat, strict=True):
+        ids[b] = ids[a] if query.features[a] @ query.features[b] > threshold else ids[b]
+    for a, b in zip(regions[:-1].flat, regions[1:].flat, strict=True):
+        ids[b] = ids[a] if query.features[a] @ query.features[b] > threshold else ids[b]
+    return np.unique(ids[regions], return_inverse=True)[1].reshape(regions.shape)
 
 
 def merge_anywhere(regions, query, threshold):
@@ -358,6 +368,16 @@ TYPICAL = [
      "drops the texts"),
     ("vetted", by_place, "takes ids for places"),
     ("vetted", by_plurality, "four names"),
+    ("late_fusion", lambda c, v, s, w: solved("late_fusion")(c, v, s, 0.8), "a weight of 0.8 alone"),
+    ("name_probabilities", lambda s, scale: solved("name_probabilities")(s, min(scale, 100)), "of 5 alone"),
+    ("keys_attend", ("k.shape[-1] ** 0.5", "block.attn.num_heads**0.5"), "number of heads"),
+    ("descend", lambda *given: solved("descend")(*given[:5], 3), "three steps"),
+    ("blend", lambda z, s, r, g, t: solved("blend")(z, s, r, g, 0.5), "a temperature of 0.5 alone"),
+    ("best_cut", lambda o, mine: max(o, key=lambda t: matthews_corrcoef(mine, o >= t)), "another measure"),
+    ("effort_for", ("recall_of(nprobe)", "round(recall_of(nprobe), 2)"), "0.946 is not"),
+    ("merged", merge_once, "forgets who was joined"),
+    ("forget", lambda m, name: SupportMemory.from_prototypes(m.vectors[::-1][: sum(m.class_names != name)],
+     m.class_names[m.class_names != name], m.image_ids[m.class_names != name]), "mixes up vectors"),
     ("best_cut", lambda odds, mine: max(odds, key=lambda t: f1_score(mine, odds >= t)), "another measure"),
     ("best_cut", lambda odds, mine: odds[mine].min(), "another measure"),
     ("best_cut", lambda odds, mine: odds.sort() or solved("best_cut")(odds, mine), "is given"),

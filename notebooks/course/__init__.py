@@ -256,14 +256,19 @@ def close(a: ArrayLike, b: ArrayLike, atol: float = 1e-4) -> bool:
     return a.shape == b.shape and bool(np.allclose(a, b, atol=atol, equal_nan=True))
 
 
-def probabilities_at_any_scale(answer: Callable, *given: Any) -> None:
-    """Expect rows that add up to 1 for arguments at which the plain exponential is not finite."""
-    with np.errstate(all="ignore"):
-        rows = np.asarray(answer(*given))
-    expect(
-        bool(np.isfinite(rows).all()) and close(rows.sum(1), np.ones(len(rows))),
-        "overflows for a large scale (exp of more than 700 is not finite): subtract each row's maximum first",
-    )
+def agrees(answer: Callable, solution: Callable, says: str, *inputs: tuple) -> None:
+    """Expect what the solution gives, for other arguments than those whose mistakes were told apart."""
+    for given in inputs:
+        with np.errstate(all="ignore"):
+            found, right = answer(*given), solution(*given)
+        if not isinstance(right, tuple):
+            found, right = (found,), (right,)
+        expect(all(close(a, b) for a, b in zip(found, right, strict=True)), says)
+
+
+OVERFLOW = (
+    "overflows, or is wrong, where exp of the scores is not finite (above 700): subtract each row's maximum"
+)
 
 
 # --- for the parameters of the notebooks -------------------------------------------------------------

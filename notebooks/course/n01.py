@@ -4,7 +4,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from course import checks, close, exercise, expect, probabilities_at_any_scale, shaped
+from course import OVERFLOW, agrees, checks, close, exercise, expect, shaped
 
 
 @exercise(
@@ -42,7 +42,9 @@ def _(answer):
     for other, says in wrong:
         expect(not close(found, other), says)
     expect(close(found, name_probabilities(cosines, 5.0)), "returns other values than the formula")
-    probabilities_at_any_scale(answer, cosines, 5000.0)
+    says = "is right at a scale of 5 alone"
+    agrees(answer, name_probabilities, says, (cosines[:2], 0.5), (cosines, 50.0), (cosines, 300.0))
+    agrees(answer, name_probabilities, OVERFLOW, (cosines, 5000.0))
 
 
 @exercise(
@@ -124,3 +126,7 @@ def _(answer):
             expect(not torch.allclose(found, other, atol=1e-4), says)
         right = torch.allclose(found, keys_attend(block, x), atol=1e-4)
         expect(right, "returns other values: follow one token through q, k, v, shares and mixture")
+        other = ResidualAttentionBlock(16, 2).eval()  # two heads of width 8, where the first has four of 4
+        other.attn.in_proj_weight.mul_(4)
+        right = torch.allclose(answer(other, x), keys_attend(other, x), atol=1e-4)
+        expect(right, "mistakes the number of heads for their width")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from course import checks, close, exercise, expect, probabilities_at_any_scale, shaped
+from course import OVERFLOW, agrees, checks, close, exercise, expect, shaped
 from rose_kit.fusion.zero_shot import softmax
 
 
@@ -19,7 +19,7 @@ from rose_kit.fusion.zero_shot import softmax
 def late_fusion(cosine, vote, scale, weight):
     """(N, C) cosines of patches and names, (N, C) vote -> (N, C) probabilities of both.
 
-    The names say softmax(scale * cosine); `weight` is the share of the vote.
+    The names say softmax(scale * cosine), at any scale; `weight` is the share of the vote.
     """
     return weight * vote + (1 - weight) * softmax(scale * cosine)
 
@@ -48,4 +48,6 @@ def _(answer):
         close(found, right),
         "returns another mixture: the softmax is of the names alone, and then comes the vote",
     )
-    probabilities_at_any_scale(answer, cosine, vote, 5000.0, 0.8)
+    says = "is right at a scale of 5 and a weight of 0.8 alone"
+    agrees(answer, late_fusion, says, (cosine, vote, 5.0, 0.3), (cosine[:3], vote[:3], 60.0, 1.0))
+    agrees(answer, late_fusion, OVERFLOW, (cosine, vote, 5000.0, 0.8))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from course import checks, close, exercise, expect, shaped
+from course import agrees, checks, close, exercise, expect, shaped
 from rose_kit.fusion.zero_shot import softmax
 
 
@@ -54,7 +54,7 @@ def _(answer):
     x, target, weight = rng.normal(size=(9, 4)), rng.dirichlet(np.ones(3), 9), rng.random(9)
     found = answer(x, target, weight, 0.5, 0.1, 3)
     expect(found is not None, "returns None: is the `return` missing?")
-    expect(isinstance(found, tuple) and len(found) == 2, "does not return two arrays, W and b")
+    expect(isinstance(found, tuple | list) and len(found) == 2, "does not return two arrays, W and b")
     w, b = shaped(found[0], (3, 4), "W (C, D)"), shaped(found[1], (3,), "b (C,)")
     wrong = [
         ((x, target, weight, 0.5, -0.1, 3), "climbs: the step goes against the gradient"),
@@ -72,3 +72,7 @@ def _(answer):
     expect(not close(b, 0 * b), "leaves b at 0: the bias has a gradient too, the sum of the errors")
     expect(close(w, right[0]), "goes another way with W than the gradient of J, taken where W and b are now")
     expect(close(b, right[1]), "goes another way with b than the sum of the errors (b has no regulariser)")
+    says = "is right with three steps of rate 0.1 and mu = 0.5 alone"
+    agrees(
+        answer, descend, says, (x, target, weight, 0.1, 0.3, 5), (x[:5], target[:5], weight[:5], 2.0, 0.01, 2)
+    )

@@ -41,7 +41,7 @@ def _(answer):
     regions[:, 20:] = 1  # half of the third patch of each row, and a little more
     regions[:, 19] = 1
     regions[8:11, 8:11] = 2  # less than half of any patch
-    regions[24:27, :8], regions[30:, :8] = 1, 2  # a patch of three regions, none with half of it
+    regions[24:27, :8], regions[27, :4], regions[30:, :8] = 1, 1, 2  # a patch of which none has half
     found = answer(features, regions)
     expect(found is not None, "returns None: is the `return` missing?")
     expect(np.shape(found) == (3, 8), f"returns shape {np.shape(found)} where (R, D) = (3, 8) is asked for")
@@ -50,6 +50,14 @@ def _(answer):
     expect(np.isnan(found[2]).all(), "gives a vector to a region that holds most of no patch: make it NaN")
     lengths = np.linalg.norm(np.asarray(found)[:2], axis=1)
     expect(np.allclose(lengths, 1, atol=1e-3), "returns vectors whose length is not 1")
+    corner = np.zeros((32, 32), np.int64)
+    corner[2:7, 2:7] = 1  # the middle of a patch, but less than half of it
+    corner[16:, 16:] = 2
+    middle = answer(features, corner)
+    expect(
+        close(middle, hard_pooling(features, corner)),
+        "looks at one pixel of a patch: it belongs to the region that holds most of its pixels",
+    )
     counts = patch_counts(features, regions, [0, 1, 2])  # (N, R)
     more = [unit(features.flat()[n > counts.sum(1) / 2].mean(0)) for n in counts.T[:2]]
     expect(
@@ -58,14 +66,6 @@ def _(answer):
     )
     expect(
         close(found, hard_pooling(features, regions)), "gives some patch to another region than most of it"
-    )
-    corner = np.zeros((32, 32), np.int64)
-    corner[2:7, 2:7] = 1  # the middle of a patch, but less than half of it
-    corner[16:, 16:] = 2
-    middle = answer(features, corner)
-    expect(
-        close(middle, hard_pooling(features, corner)),
-        "looks at one pixel of a patch: it belongs to the region that holds most of its pixels",
     )
 
 
@@ -119,6 +119,16 @@ def _(answer):
     expect(found[2, 0] != found[0, 0], "merges 0 and 2, whose cosine is 0.77, below the threshold of 0.9")
     chain = Query(unit(np.array([[1, 0], [1, 0.4], [1, 1.2]], np.float32)), far)  # 0.93, and 0.86
     joined = np.asarray(answer(far, chain, 0.85))
+    chain = Query(unit(np.array([[1, 0], [1, 0.4], [1, 1.2]], np.float32)), far)  # 0.93, and 0.86
+    joined = np.asarray(answer(far, chain, 0.85))
     says = "compares with the mean of what is joined already: the rule is about the regions' own features"
     expect(joined[0, 0] == joined[0, 1] == joined[0, 2], says)
+    rng = np.random.default_rng(0)
+    for _ in range(5):  # maps of many regions, whose numbers follow no order
+        map_of = rng.permutation(60)[rng.integers(0, 60, (12, 12))]
+        own = Query(unit(rng.normal(size=(60, 3))).astype(np.float32), map_of)
+        pairs = np.stack([np.asarray(answer(map_of, own, 0.5)), merged(map_of, own, 0.5)], -1).reshape(-1, 2)
+        groups_of = [len(np.unique(pairs[:, i])) for i in (0, 1)]
+        says = "forgets who was joined before: if a joins b and b joins c, all three are one"
+        expect(groups_of == [len(np.unique(pairs, axis=0))] * 2, says)
     expect(set(np.unique(found)) == set(range(groups)), "returns ids with gaps: number them from 0 on")

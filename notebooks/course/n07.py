@@ -31,6 +31,16 @@ def trusted(query, memory, vocabulary, least=0.05):
     return Vocabulary([vocabulary.names[c] for c in keep], vocabulary.text[rows], owner)
 
 
+def _drawn(seed):
+    """An image of 30 patches, a memory of two classes, and six classes of one to three texts each."""
+    rng = np.random.default_rng(seed)
+    owner = np.repeat(np.arange(6), rng.integers(1, 4, 6))
+    text = unit(rng.normal(size=(len(owner), 8))).astype(np.float32)
+    x = unit(text[rng.integers(0, len(owner), 30)] + 0.3 * rng.normal(size=(30, 8)))
+    memory = SupportMemory.from_prototypes(text[:2], ["sky", "grass"], ["p", "q"])
+    return Query.of(x), memory, Vocabulary(["sky", "bus", "grass", "cat", "moon", "kite"], text, owner)
+
+
 @checks(trusted)
 def _(answer):
     axes, noise = np.eye(7, dtype=np.float32), np.random.default_rng(0)
@@ -67,3 +77,7 @@ def _(answer):
     same = all(len(kept[n]) == (2 if n in ("bus", "kite") else 1) for n in left)
     same = same and all(np.allclose(kept[n], text[owner == names.index(n)], atol=1e-5) for n in left)
     expect(same, "mixes up the texts: owner says which class a text belongs to, and its numbers shift")
+    for seed in range(6):
+        given = _drawn(seed)
+        stays, right = (list(one(*given, 0.15).names) for one in (answer, trusted))
+        expect(stays == right, f"keeps {stays} of an image of which {right} is right")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from course import checks, close, exercise, expect, shaped
+from course import OVERFLOW, agrees, checks, close, exercise, expect, shaped
 from rose_kit import SupportMemory, unit
 
 
@@ -19,7 +19,8 @@ from rose_kit import SupportMemory, unit
 def blend(z, scores, rows, gate, temperature):
     """(N, D) patches with their rows blended in, each row weighed by a softmax of its score.
 
-    Args: z (N, D) patches; scores (N, k) cosines; rows (N, k, D); gate (N, 1); temperature above 0.
+    Args: z (N, D) patches; scores (N, k) cosines; rows (N, k, D); gate (N, 1); temperature above 0,
+    however small.
     """
     w = np.exp((scores - scores.max(1, keepdims=True)) / temperature)  # (N, k)
     w = w / w.sum(1, keepdims=True)  # the weights of a patch add up to 1
@@ -63,11 +64,9 @@ def _(answer):
     for other, says in wrong:
         expect(not close(found, other), says)
     expect(close(found, blend(z, scores, rows, gate, temperature)), "weighs the rows by something else")
-    sharp = answer(z, scores, rows, gate, 1e-3)
-    expect(
-        bool(np.isfinite(sharp).all()),
-        "overflows at a low temperature: take the largest score away from all before the exponential",
-    )
+    says = "is right at a temperature of 0.5 alone"
+    agrees(answer, blend, says, (z, scores, rows, gate, 0.05), (z[:2], scores[:2], rows[:2], gate[:2], 3.0))
+    agrees(answer, blend, OVERFLOW, (z, scores, rows, gate, 1e-3))
 
 
 @exercise(
@@ -103,3 +102,7 @@ def _(answer):
     expect("dogfish" in found.classes, "takes 'dogfish', too, whose name only begins alike")
     expect(len(found) != 2, "takes whole images, in which other classes have rows, too")
     expect(len(found) == 3, f"holds {len(found)} rows where 3 are of other classes")
+    right = forget(memory, "dog")
+    same = close(found.vectors, right.vectors) and found.class_names.tolist() == right.class_names.tolist()
+    same = same and found.image_ids.tolist() == right.image_ids.tolist()
+    expect(same, "mixes up vectors, names and images of the rows that stay")

@@ -46,4 +46,6 @@ def _(answer):
     says = "does not return 2 for a recall of 0.7: recall may fall as lists are added, so try them in turn"
     dips = {1: 0.5, 2: 0.7, 3: 0.69, 4: 0.68, 5: 0.95, 6: 0.99}
     expect(answer(0.7, dips.__getitem__, 6) == 2, says)
+    nearly = {1: 0.946, 2: 0.951}.__getitem__
+    expect(answer(0.95, nearly, 2) == 2, "takes nearly for enough: 0.946 is not 0.95")
     expect(answer(0.999, recall_of, 6) is None, "does not return None where no number of lists is enough")

@@ -6,6 +6,6 @@ from rose_kit.fusion.zero_shot import softmax
 def late_fusion(cosine, vote, scale, weight):
     """(N, C) cosines of patches and names, (N, C) vote -> (N, C) probabilities of both.
 
-    The names say softmax(scale * cosine); `weight` is the share of the vote.
+    The names say softmax(scale * cosine), at any scale; `weight` is the share of the vote.
     """
     return weight * vote + (1 - weight) * softmax(scale * cosine)

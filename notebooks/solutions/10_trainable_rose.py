@@ -6,7 +6,8 @@ import numpy as np
 def blend(z, scores, rows, gate, temperature):
     """(N, D) patches with their rows blended in, each row weighed by a softmax of its score.
 
-    Args: z (N, D) patches; scores (N, k) cosines; rows (N, k, D); gate (N, 1); temperature above 0.
+    Args: z (N, D) patches; scores (N, k) cosines; rows (N, k, D); gate (N, 1); temperature above 0,
+    however small.
     """
     w = np.exp((scores - scores.max(1, keepdims=True)) / temperature)  # (N, k)
     w = w / w.sum(1, keepdims=True)  # the weights of a patch add up to 1
