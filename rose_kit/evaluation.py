@@ -10,6 +10,7 @@ Work is spread by joblib: inside `with joblib.parallel_config("loky", n_jobs=2)`
 """
 
 import copy
+import itertools
 import json
 import re
 import warnings
@@ -28,7 +29,6 @@ import torch
 from joblib import Parallel, delayed, parallel_config
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit
-from sklearn.model_selection import ParameterGrid
 from tqdm.auto import tqdm
 
 from rose_kit import __version__
@@ -877,7 +877,7 @@ def expand_grid(grid: Any, extra: Sequence[str] = ()) -> list[Row]:
         if not methods or not lists["seeds"]:
             raise ValueError(f"a grid needs at least one method and one seed; got {one!r}")
         lists["dataset"] = list(_name_entries(lists["dataset"]).items())
-        for spec in ParameterGrid(lists | {"methods": [methods], "seeds": [lists["seeds"]]}):
+        for spec in _crossed(lists | {"methods": [methods], "seeds": [lists["seeds"]]}):
             if spec["encoder"] is None:
                 spec["encoder"] = default_encoder(spec["dataset"][1][0])
             specs.append(spec)
@@ -895,6 +895,17 @@ def _grid_keys(grid: Mapping[str, Any]) -> Row:
     return dict(grid)
 
 
+def _crossed(lists: Mapping[str, Sequence]) -> Iterator[Row]:
+    """Each choice of one value from every list.
+
+    Raises:
+        ValueError: a list is empty.
+    """
+    if empty := [key for key, values in lists.items() if not values]:
+        raise ValueError(f"the list of {empty[0]!r} is empty")
+    return (dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values()))
+
+
 def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
@@ -907,8 +918,7 @@ def _name_entries(entries: Sequence[Any]) -> dict[str, NameAndOptions]:
         name, options = next(iter(entry.items())) if single else (entry, {})
         if not isinstance(name, str) or not isinstance(options, Mapping):
             raise ValueError(f"{entry!r} is neither a name nor {{name: {{option: value}}}}")
-        for cell in ParameterGrid({key: _as_list(value) for key, value in options.items()}):
-            crossed = {key: cell[key] for key in options}  # in the order they are written
+        for crossed in _crossed({key: _as_list(value) for key, value in options.items()}):
             named[" ".join([name, *(f"{key}={value}" for key, value in crossed.items())])] = name, crossed
     return named
 
