@@ -26,7 +26,6 @@ from rose_kit.adapter import rns as rns_module
 from rose_kit.adapter.solvers import few_threads
 from rose_kit.encoder import OpenClipEncoder
 from rose_kit.fusion.method import predict_all
-from rose_kit.memory.index import exact_search, exact_search_on_device
 from rose_kit.registry import encoders
 
 MISSING = pytest.mark.skipif(torch.cuda.is_available(), reason="cuda is there")
@@ -80,16 +79,6 @@ def test_between_the_stages_nothing_becomes_an_array(monkeypatch):
     assert read == []
     monkeypatch.undo()
     assert all(answer.labels.shape == (64, 96) for answer in answers)
-
-
-def test_search_by_torch_agrees_with_faiss():
-    rng = np.random.default_rng(0)
-    vectors, queries = unit(rng.normal(size=(50, 8))), unit(rng.normal(size=(9, 8)))
-    for allowed in (np.ones(50, bool), np.arange(50) % 3 == 0, np.arange(50) < 2, np.zeros(50, bool)):
-        expected = exact_search(vectors, queries, 4, allowed)
-        found = exact_search_on_device(torch.tensor(vectors), torch.tensor(queries), 4, allowed)
-        np.testing.assert_allclose(found[0], expected[0], atol=1e-6)
-        np.testing.assert_array_equal(found[1], expected[1])
 
 
 @settings(max_examples=12, deadline=None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import gc
 import importlib
 import json
 import os
@@ -36,6 +37,10 @@ NOTES = "solved_exercises.json"  # in the cache folder
 # NumPy's products in the lessons are small, and its threads would wait for torch's: with two of each on two
 # cores, lesson 08 took three times as long.
 threadpool_limits(1, "blas")
+
+# Torch and open_clip leave a million objects that stay. A full collection goes through all of them, and a
+# lesson had eight, a third of a second each; now they are a hundred times as rare.
+gc.set_threshold(700, 10, 1000)
 
 
 class Wrong(Exception):

@@ -140,6 +140,7 @@ def load_bundled(folder: str | Path | None = None, **options: Any) -> OpenClipEn
     settings = {key: config[key] for key in ("dense", "templates") if key in config}
     encoder = OpenClipEncoder(model, tokenizer, **{"name": "bundled", **settings, **options})
     encoder.preferred_windows = windows
+    encoder.batch_size = 64  # its windows are small
     return encoder
 
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from rose_kit.memory.index import Filter, Index, Where, exact_search_on_device, make_index, name_list
+from rose_kit.memory.index import Filter, Index, Where, exact_search, make_index, name_list
 from rose_kit.memory.prototypes import (
     Hits,
     Prototypes,
@@ -265,7 +265,7 @@ class SupportMemory:
         check_positive(k=k)
         row_filter = Filter(classes, exclude_images, where)
         if x.device.type != "cpu" and self._index.compares_all(rows, k, row_filter):
-            scores, positions = exact_search_on_device(rows.tensor(x.device), x, k, row_filter.mask(rows))
+            scores, positions = exact_search(rows.tensor(x.device), x, k, row_filter.mask(rows))
         else:
             scores, positions = to_tensor(self._index.search(rows, to_array(x), k, row_filter), x.device)
         ids = to_tensor(rows.ids, x.device)[positions].where(positions >= 0, -1)

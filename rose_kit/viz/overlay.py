@@ -214,7 +214,8 @@ class LabelMap:
 def small_png(pixels: NDArray[np.uint8]) -> bytes:
     """(H, W, 3) -> a PNG of at most 256 colours, a third of the size of a full one."""
     file = io.BytesIO()
-    few = Image.fromarray(pixels).quantize(256, kmeans=2, dither=Image.Dither.NONE)
+    # The colours are settled once fewer than a thousand pixels still change theirs.
+    few = Image.fromarray(pixels).quantize(256, kmeans=1000, dither=Image.Dither.NONE)
     few.save(file, format="png", optimize=True)
     return file.getvalue()
 
