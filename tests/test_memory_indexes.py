@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from experiments.retrieval import Clusters
 from rose_kit.memory import Prototypes, SupportMemory, storage
