@@ -20,7 +20,6 @@ from rose_kit import (
     Vocabulary,
     ZeroShot,
     load_encoder,
-    unit,
 )
 from rose_kit.adapter import rns as rns_module
 from rose_kit.adapter.solvers import few_threads
