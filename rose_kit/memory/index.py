@@ -316,8 +316,8 @@ def exact_search(
 ) -> Ranking | tuple[Tensor, Tensor]:
     """Compare every allowed row, by torch.
 
-    On a CPU it is several times as fast as faiss for a few hundred queries, and up to a third slower for many;
-    and its threads are those of the other steps, while those of faiss and of torch wait for each other.
+    On a CPU it is several times as fast as faiss for a few hundred queries, and up to 1.4 times as slow for
+    many; and its threads are those of the other steps, while those of faiss and torch wait for each other.
 
     Args:
         vectors: (P, D), P >= 1, an array, perhaps on disk, or a tensor on the device of the queries.
