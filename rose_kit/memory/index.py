@@ -24,7 +24,7 @@ from torch import Tensor
 from rose_kit.memory.prototypes import Prototypes, Scalar
 from rose_kit.types import check_share, composed, to_array, to_tensor, unknown_name
 
-CHUNK = 4_096  # rows compared at a time, whose scores fit into a cache
+CHUNK = 4_096  # queries and rows compared at a time; their scores take 64 MiB
 RECALL_AT = 4  # neighbours that a query asks for in RNS
 TUNING_QUERIES = 256  # rows that serve as queries while the effort is tuned; the index is trained on others
 SHARE_NEW = 0.1  # share of the rows that may be newer than the trained index
@@ -330,6 +330,9 @@ def exact_search(
     """
     if not isinstance(queries, Tensor):
         return to_array(exact_search(vectors, to_tensor(queries), k, allowed))
+    if len(queries) > CHUNK:  # the scores of all of them may not fit into memory
+        parts = [exact_search(vectors, part, k, allowed) for part in queries.split(CHUNK)]
+        return tuple(torch.cat(columns) for columns in zip(*parts, strict=True))
     rankings = []
     for start in range(0, len(vectors), CHUNK):
         places = np.flatnonzero(allowed[start : start + CHUNK])
