@@ -119,8 +119,6 @@ def _(answer):
     expect(found[2, 0] != found[0, 0], "merges 0 and 2, whose cosine is 0.77, below the threshold of 0.9")
     chain = Query(unit(np.array([[1, 0], [1, 0.4], [1, 1.2]], np.float32)), far)  # 0.93, and 0.86
     joined = np.asarray(answer(far, chain, 0.85))
-    chain = Query(unit(np.array([[1, 0], [1, 0.4], [1, 1.2]], np.float32)), far)  # 0.93, and 0.86
-    joined = np.asarray(answer(far, chain, 0.85))
     says = "compares with the mean of what is joined already: the rule is about the regions' own features"
     expect(joined[0, 0] == joined[0, 1] == joined[0, 2], says)
     rng = np.random.default_rng(0)
